@@ -1,0 +1,64 @@
+"""Log-probabilities of completions: what a loss sees of a model, and nothing else.
+
+A batch holds B completions with N completion tokens in all. Their log-probabilities lie in one flat tensor, without
+padding; `row` says which completion each token belongs to.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Completions:
+    """Token log-probabilities of a batch of completions.
+
+    token: (N,) natural log-probability of each completion token, float32 or wider, prompt and padding excluded
+    row: (N,) index in 0..B-1 of the completion that each token belongs to
+    length: (B,) number of tokens of each completion, at least 1
+    """
+
+    token: Tensor
+    row: Tensor
+    length: Tensor
+
+    def sum(self) -> Tensor:
+        """Log-probability of each whole completion: (B,) nats."""
+        return self.sum_of(self.token)
+
+    def mean(self) -> Tensor:
+        """Mean token log-probability of each completion: (B,) nats a token."""
+        return self.sum() / self.length
+
+    def sum_of(self, values: Tensor) -> Tensor:
+        """Sum any per-token values (N,) over each completion: (B,)."""
+        return values.new_zeros(len(self.length)).index_add(0, self.row, values)
+
+    def per_token(self, values: Tensor) -> Tensor:
+        """Give each token its completion's value: (B,) -> (N,)."""
+        return values[self.row]
+
+    def replaced(self, token: Tensor) -> "Completions":
+        """The same completions with other token log-probabilities (N,), such as the reference's."""
+        return Completions(token, self.row, self.length)
+
+    def detached(self) -> "Completions":
+        """The same numbers, cut from the graph."""
+        return self.replaced(self.token.detach())
+
+
+def log1mexp(x: Tensor) -> Tensor:
+    """log(1 - e^x) for x <= 0, accurate at both ends (Maechler 2012); -inf at x = 0. Shape of `x`."""
+    near_zero = x > -0.6931471805599453  # -log 2: beyond it e^x is the small number, before it 1 - e^x is
+    return torch.where(
+        near_zero,
+        torch.log(-torch.expm1(torch.where(near_zero, x, -1.0))),
+        torch.log1p(-torch.exp(torch.where(near_zero, -1.0, x))),
+    )
+
+
+def log_odds(logp: Tensor) -> Tensor:
+    """log(p / (1 - p)) of a probability given as its logarithm (nats, clamped to <= 0); +inf at p = 1."""
+    logp = logp.clamp(max=0.0)
+    return logp - log1mexp(logp)

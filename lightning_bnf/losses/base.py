@@ -1,0 +1,130 @@
+"""The contract between losses and everything else.
+
+A loss is a pure function of per-token log-probabilities, labels and pairs. It never sees the model, the config, padding
+or the trainer. To add one, write a file with a subclass of `Loss` (or `TokenLoss`) and a YAML that names it.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lightning_bnf.logps import Completions
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the data say about the B completions of a batch.
+
+    label: (B,) +1 for preferred, -1 for dispreferred completions
+    pair: (P, 2) rows of the chosen and the rejected completion of each pair, or None where the data are unpaired
+    """
+
+    label: Tensor
+    pair: Tensor | None = None
+
+    def chosen_minus_rejected(self, values: Tensor) -> Tensor:
+        """Per-completion values (B,) -> the difference within each pair (P,)."""
+        assert self.pair is not None, "this loss needs pairs; the data were to be refused earlier"
+        return values[self.pair[:, 0]] - values[self.pair[:, 1]]
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """What is known of a whole optimizer step (all micro-batches, all ranks) before any of it is computed.
+
+    pairs, preferred, dispreferred: counts of pairs and of completions by label
+    preferred_tokens: tokens of all preferred completions
+    smallest_length: tokens of the shortest completion
+    reference_tolerance: nats by which policy and reference may differ in this run's precision though they are equal
+    """
+
+    pairs: int
+    preferred: int
+    dispreferred: int
+    preferred_tokens: int
+    smallest_length: int
+    reference_tolerance: float = 1e-4
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """One value per example, and detached metrics: name -> values whose mean over the step is the metric."""
+
+    value: Tensor
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Loss(ABC):
+    """A loss of token log-probabilities; an example is a pair where `needs_pairs`, else a completion."""
+
+    needs_reference: ClassVar[bool]
+    needs_pairs: ClassVar[bool] = False
+    labels: ClassVar[tuple[int, ...]] = (1, -1)
+    """Labels of the completions that it learns from; training leaves the others out of the batch."""
+    metric_names: ClassVar[tuple[str, ...]] = ()
+    """Names of all metrics that `LossOutput.metrics` may hold."""
+
+    @property
+    def reward_scale(self) -> float:
+        """What the logged `rewards/*` multiply the log-ratio with: `beta` where a loss has one, else 1."""
+        return 1.0
+
+    @abstractmethod
+    def __call__(
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+    ) -> LossOutput:
+        """The value of each example, differentiable in `policy.token`."""
+
+    def example_count(self, step: StepFacts) -> int:
+        """The number of examples in the whole step: what the summed values are divided by."""
+        if self.needs_pairs:
+            return step.pairs
+        return (step.preferred if 1 in self.labels else 0) + (step.dispreferred if -1 in self.labels else 0)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Some of a batch's completion tokens, all (n,): log-probs of policy and reference, label and length of their
+    completions."""
+
+    policy: Tensor
+    reference: Tensor | None
+    label: Tensor
+    length: Tensor
+
+
+class TokenLoss(Loss):
+    """A loss -sum_t sg[weight_t] log pi(y_t): each token's weight is known once its own log-probability is.
+
+    So the head can make the gradient while it still holds the token's logits (three matrix products instead of four).
+    """
+
+    @abstractmethod
+    def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:
+        """The weight of each token, (n,), elementwise; the sign is the label's. No gradient flows through it."""
+
+    def token_metrics(self, tokens: Tokens, weight: Tensor, step: StepFacts) -> dict[str, Tensor]:
+        """Detached per-token metrics, by name."""
+        return {}
+
+    def __call__(
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+    ) -> LossOutput:
+        tokens = gather_tokens(policy.detached(), reference, examples)
+        with torch.no_grad():
+            weight = self.token_weight(tokens, step)
+            metrics = self.token_metrics(tokens, weight, step)
+        return LossOutput(-policy.sum_of(weight * policy.token), metrics)
+
+
+def gather_tokens(policy: Completions, reference: Completions | None, examples: Examples) -> Tokens:
+    """Lay everything that a token loss reads out by token."""
+    return Tokens(
+        policy=policy.token,
+        reference=None if reference is None else reference.token,
+        label=policy.per_token(examples.label).to(policy.token.dtype),
+        length=policy.per_token(policy.length).to(policy.token.dtype),
+    )

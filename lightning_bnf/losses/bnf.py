@@ -1,0 +1,67 @@
+"""Bidirectional Negative Feedback."""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from lightning_bnf.logps import log_odds
+from lightning_bnf.losses.base import StepFacts, TokenLoss, Tokens
+
+
+class BNF(TokenLoss):
+    """Bidirectional Negative Feedback loss ("As Simple as Fine-tuning", ICLR 2025, Eq. 4-9).
+
+        L = -E[ label/|y| * sum_t sg[w_t] * log pi(y_t) ]
+        w_t = min(1, odds(pi_t) / odds(ref_t)),    odds(p) = p / (1 - p)
+
+    The paper writes a cross-entropy against a target distribution f over the whole vocabulary:
+
+        f(y_t) = min(pi_t / ref_t, 1),    f(k) = (1 - f(y_t)) / (1 - pi_t) * pi(k)   for k != y_t       (Eq. 6)
+        dL/dz_k = label/|y| * (pi_k - f_k)                                                            (Eq. 8)
+
+    Since pi_k - f_k = w_t * (pi_k - [k = y_t]) for every k, with w_t = (f(y_t) - pi_t) / (1 - pi_t) which is the
+    clipped odds ratio above, both have the same gradient, and no tensor of tokens x vocabulary is needed. The values
+    differ: Eq. 4 also holds the entropy of the other tokens. The loss listed in the paper's appendix has its sign
+    flipped, no shift and no mask; this follows Eq. 4.
+
+        symbol   argument     meaning
+        |y|      normalizer   "response": tokens of the completion (Eq. 4); "step_min": of the step's shortest one
+        label    (data)       +1 preferred, -1 dispreferred; pairs are not needed
+
+    At the start policy == reference and w = 1: the first step is length-normalised NLL + PLL. A token far below the
+    reference has w -> 0 and is left alone. Takes completions (B), returns a value for each, (B,), in nats.
+    Raises ValueError for another `normalizer`.
+    """
+
+    needs_reference = True
+    metric_names: ClassVar[tuple[str, ...]] = ("bnf/weight", "bnf/clipped")
+
+    def __init__(self, normalizer: Literal["response", "step_min"] = "response"):
+        """
+        Args:
+            normalizer: What the sum over a completion's tokens is divided by: its own length, or the step's smallest.
+        """
+        if normalizer not in ("response", "step_min"):
+            raise ValueError(f"normalizer {normalizer!r}: accepted are 'response' and 'step_min'")
+        self.normalizer = normalizer
+
+    def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:
+        w = clipped_odds_ratio(tokens.policy, tokens.reference)
+        length = tokens.length if self.normalizer == "response" else step.smallest_length
+        return tokens.label * w / length
+
+    def token_metrics(self, tokens: Tokens, weight: Tensor, step: StepFacts) -> dict[str, Tensor]:
+        assert tokens.reference is not None
+        w = clipped_odds_ratio(tokens.policy, tokens.reference)
+        below = tokens.policy < tokens.reference - step.reference_tolerance
+        return {"bnf/weight": w, "bnf/clipped": below.to(w.dtype)}
+
+
+def clipped_odds_ratio(policy: Tensor, reference: Tensor | None) -> Tensor:
+    """min(1, odds(pi) / odds(ref)) from log-probabilities: in [0, 1], finite for all inputs, 1 where pi >= ref."""
+    assert reference is not None, "BNF needs a reference; settings without one were to be refused earlier"
+    policy, reference = policy.clamp(max=0.0), reference.clamp(max=0.0)
+    # In logs: as p -> 1 the odds are 0/0, and for very unlikely tokens exp(policy) / exp(reference) is.
+    log_ratio = log_odds(policy) - log_odds(reference)
+    return torch.where(policy >= reference, 1.0, log_ratio.clamp(max=0.0).exp())

@@ -1,0 +1,41 @@
+"""Supervised fine-tuning."""
+
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from lightning_bnf.losses.base import StepFacts, TokenLoss, Tokens
+
+
+class SFT(TokenLoss):
+    """Negative log-likelihood of preferred completions (BNF paper, Eq. 2).
+
+        L = -E[ c * sum_t log pi(y_t) ]
+
+        symbol   argument    meaning
+        c        reduction   "mean": 1/|y|;  "sum": 1;  "token_mean": examples of the step / tokens of the step, so that
+                             the mean over examples is the mean over all the step's tokens
+
+    Dispreferred completions are not used. Takes completions (B), returns a value for each, (B,), in nats.
+    Raises ValueError for another `reduction`.
+    """
+
+    needs_reference = False
+    labels: ClassVar[tuple[int, ...]] = (1,)
+
+    def __init__(self, reduction: Literal["mean", "sum", "token_mean"] = "mean"):
+        """
+        Args:
+            reduction: How a completion's token losses are reduced: their mean, their sum, or the step's token mean.
+        """
+        if reduction not in ("mean", "sum", "token_mean"):
+            raise ValueError(f"reduction {reduction!r}: accepted are 'mean', 'sum' and 'token_mean'")
+        self.reduction = reduction
+
+    def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:
+        preferred = (tokens.label > 0).to(tokens.policy.dtype)
+        if self.reduction == "mean":
+            return preferred / tokens.length
+        if self.reduction == "sum":
+            return preferred
+        return preferred * (step.preferred / max(step.preferred_tokens, 1))
