@@ -7,7 +7,7 @@ Two ways through the same tile:
                           while the tile is still there (three products, two where the head is frozen)
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-TILE_BYTES = 2**27  # of one tile of float32 logits; larger tiles are hardly faster
+from lightning_bnf.losses.base import Weigher
 
-Weigh = Callable[[Tensor, slice], Tensor]
-"""(log-probs (n,) of some tokens, which of the batch's tokens they are) -> their weights (n,)."""
+TILE_BYTES = 2**27  # of one tile of float32 logits; larger tiles are hardly faster
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def token_logps(hidden: Tensor, target: Tensor, head: Head, tile_bytes: int = TI
 
 
 def weighted_token_logps(
-    hidden: Tensor, target: Tensor, head: Head, weigh: Weigh, tile_bytes: int = TILE_BYTES
+    hidden: Tensor, target: Tensor, head: Head, weigh: Weigher, tile_bytes: int = TILE_BYTES
 ) -> tuple[Tensor, Tensor]:
     """The objective -sum_t sg[weight_t] log pi(target_t), and the log-probs that it was made of.
 
@@ -172,7 +171,7 @@ class _WeightedTokenLogps(torch.autograd.Function):
         bias: Tensor | None,
         target: Tensor,
         head: Head,
-        weigh: Weigh,
+        weigh: Weigher,
         wanted: _Wanted,
         tile_bytes: int,
     ) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ or the trainer. To add one, write a file with a subclass of `Loss` (or `TokenLos
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -49,6 +50,10 @@ class StepFacts:
     reference_tolerance: float = 1e-4
 
 
+Weigher = Callable[[Tensor, slice], Tensor]
+"""(log-probs (n,) of some tokens, which of the batch's tokens they are) -> their weights (n,)."""
+
+
 @dataclass(frozen=True)
 class LossOutput:
     """One value per example, and detached metrics: name -> values whose mean over the step is the metric."""
@@ -78,6 +83,13 @@ class Loss(ABC):
     ) -> LossOutput:
         """The value of each example, differentiable in `policy.token`."""
 
+    def weigher(self, completions: Completions, examples: Examples, step: StepFacts) -> Weigher | None:
+        """For token losses: the weights of some of the batch's tokens from their log-probs. Else None.
+
+        `completions` hold the reference's token log-probs, or anything where `needs_reference` is False.
+        """
+        return None
+
     def example_count(self, step: StepFacts) -> int:
         """The number of examples in the whole step: what the summed values are divided by."""
         if self.needs_pairs:
@@ -106,21 +118,33 @@ class TokenLoss(Loss):
     def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:
         """The weight of each token, (n,), elementwise; the sign is the label's. No gradient flows through it."""
 
-    def token_metrics(self, tokens: Tokens, weight: Tensor, step: StepFacts) -> dict[str, Tensor]:
+    def token_metrics(self, tokens: Tokens, step: StepFacts) -> dict[str, Tensor]:
         """Detached per-token metrics, by name."""
         return {}
 
     def __call__(
         self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
     ) -> LossOutput:
-        tokens = gather_tokens(policy.detached(), reference, examples)
+        tokens = _by_token(policy.detached(), reference, examples)
         with torch.no_grad():
             weight = self.token_weight(tokens, step)
-            metrics = self.token_metrics(tokens, weight, step)
-        return LossOutput(-policy.sum_of(weight * policy.token), metrics)
+            metrics = self.token_metrics(tokens, step)
+        value = -policy.sum_of(weight * policy.token)  # (B,)
+        return LossOutput(value[torch.isin(examples.label, examples.label.new_tensor(self.labels))], metrics)
+
+    def weigher(self, completions: Completions, examples: Examples, step: StepFacts) -> Weigher | None:
+        every = _by_token(completions, completions, examples)
+
+        def weigh(token: Tensor, where: slice) -> Tensor:
+            assert every.reference is not None
+            return self.token_weight(
+                Tokens(token, every.reference[where], every.label[where], every.length[where]), step
+            )
+
+        return weigh
 
 
-def gather_tokens(policy: Completions, reference: Completions | None, examples: Examples) -> Tokens:
+def _by_token(policy: Completions, reference: Completions | None, examples: Examples) -> Tokens:
     """Lay everything that a token loss reads out by token."""
     return Tokens(
         policy=policy.token,

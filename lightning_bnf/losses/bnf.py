@@ -51,7 +51,7 @@ class BNF(TokenLoss):
         length = tokens.length if self.normalizer == "response" else step.smallest_length
         return tokens.label * w / length
 
-    def token_metrics(self, tokens: Tokens, weight: Tensor, step: StepFacts) -> dict[str, Tensor]:
+    def token_metrics(self, tokens: Tokens, step: StepFacts) -> dict[str, Tensor]:
         assert tokens.reference is not None
         w = clipped_odds_ratio(tokens.policy, tokens.reference)
         below = tokens.policy < tokens.reference - step.reference_tolerance

@@ -1,0 +1,63 @@
+"""What travels from the data to the policy: an optimizer step, cut into micro-batches."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from lightning_bnf.logps import Completions
+from lightning_bnf.losses.base import Examples, StepFacts
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """B completions as the model's inputs, and where in them the N completion tokens are.
+
+    inputs: what the model's backbone takes, by name; `input_ids` (rows, T) among them
+    position: (N,) index, into the flattened (rows * T), of the hidden state that predicts each token
+    target: (N,) the token ids
+    row: (N,) index in 0..B-1 of the completion that each token belongs to
+    length: (B,) tokens of each completion
+    examples: labels (B,) and pairs (P, 2)
+    row_ids: for each completion the id of its data row, for messages
+    """
+
+    inputs: dict[str, Tensor]
+    position: Tensor
+    target: Tensor
+    row: Tensor
+    length: Tensor
+    examples: Examples
+    row_ids: tuple[str, ...]
+
+    def completions(self, token: Tensor) -> Completions:
+        """Token log-probs (N,) of any model, with these completions' structure."""
+        return Completions(token, self.row, self.length)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """All tensors on `device`."""
+
+        def move(value: Tensor) -> Tensor:
+            return value.to(device, non_blocking=non_blocking)
+
+        pair = self.examples.pair
+        moved: dict[str, Any] = {name: move(getattr(self, name)) for name in ("position", "target", "row", "length")}
+        return replace(
+            self,
+            inputs={name: move(value) for name, value in self.inputs.items()},
+            examples=Examples(move(self.examples.label), None if pair is None else move(pair)),
+            **moved,
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step of one rank: its micro-batches, and the facts of the whole step over all ranks."""
+
+    micro_batches: tuple[MicroBatch, ...]
+    facts: StepFacts
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """All tensors on `device`."""
+        return replace(self, micro_batches=tuple(batch.to(device, non_blocking) for batch in self.micro_batches))

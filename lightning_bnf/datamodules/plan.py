@@ -1,0 +1,70 @@
+"""The step plan: which rows an optimizer step trains on, and how they are cut into micro-batches.
+
+A pure function of (seed, epoch, step). The rows of a step do not depend on the token budget or the number of ranks, so
+neither does the result; step n means the same everywhere, and resuming is: start at step n.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """Plans the steps over some rows.
+
+    tokens: for each row the tokens (prompt + completion) of each of its completions
+    examples_per_step: rows of an optimizer step, over all ranks; the last step of an epoch takes what is left
+    max_tokens: token budget of a micro-batch, padding included; a single row may exceed it
+    seed: of the order of rows, another one every epoch; None keeps the rows' own order
+    world_size: number of ranks that share a step
+    """
+
+    tokens: Sequence[Sequence[int]]
+    examples_per_step: int
+    max_tokens: int
+    seed: int | None = None
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("examples_per_step", "max_tokens", "world_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: accepted are whole numbers from 1")
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        return -(-len(self.tokens) // self.examples_per_step)
+
+    def rows(self, epoch: int, step: int) -> list[int]:
+        """The rows of a step, over all micro-batches and ranks."""
+        order = list(range(len(self.tokens)))
+        if self.seed is not None:
+            random.Random(f"{self.seed}/{epoch}").shuffle(order)
+        return order[step * self.examples_per_step : (step + 1) * self.examples_per_step]
+
+    def micro_batches(self, epoch: int, step: int) -> list[list[int]]:
+        """All micro-batches of a step: rows of like length together, the longest first (so memory peaks at once)."""
+        batches: list[list[int]] = []
+        completions = longest = 0
+        for row in sorted(self.rows(epoch, step), key=lambda row: (-max(self.tokens[row]), row)):
+            completions += len(self.tokens[row])
+            if not batches or completions * longest > self.max_tokens:
+                batches.append([])
+                completions, longest = len(self.tokens[row]), max(self.tokens[row])
+            batches[-1].append(row)
+        return batches
+
+    def for_rank(self, epoch: int, step: int, rank: int) -> list[list[int]]:
+        """One rank's micro-batches: every rank has equally many, so some may be empty."""
+        batches = self.micro_batches(epoch, step)
+        rounds = -(-len(batches) // self.world_size)
+        return [batches[i] if i < len(batches) else [] for i in range(rank, rounds * self.world_size, self.world_size)]
+
+    def padding(self, epoch: int = 0) -> float:
+        """The share of padding among all tokens of an epoch's micro-batches."""
+        real = padded = 0
+        for step in range(len(self)):
+            for batch in self.micro_batches(epoch, step):
+                lengths = [n for row in batch for n in self.tokens[row]]
+                real, padded = real + sum(lengths), padded + len(lengths) * max(lengths)
+        return 1 - real / padded if padded else 0.0

@@ -1,0 +1,70 @@
+"""Metrics of a step or a split: sums and counts, reduced once over micro-batches and ranks."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lightning_bnf.logps import Completions
+from lightning_bnf.losses.base import Examples
+
+PREFERENCE_METRICS = (
+    "loss",
+    *(f"{what}/{side}" for what in ("logps", "logps_mean", "rewards") for side in ("chosen", "rejected")),
+    "rewards/margins",
+    "rewards/accuracies",
+)
+
+
+class Means(Metric):
+    """Means by name. A name that nothing was added to is absent from the result, not 0.
+
+    All names are given at the start, so that ranks which saw different classes still reduce the same two tensors.
+    """
+
+    sums: Tensor
+    counts: Tensor
+    full_state_update = False
+
+    def __init__(self, names: Iterable[str]):
+        super().__init__()
+        self.names = {name: i for i, name in enumerate(names)}
+        self.add_state("sums", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("counts", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, values: Mapping[str, Tensor]) -> None:
+        """Add values, any shape, by name. Raises ValueError for a name that was not given at the start."""
+        for name, value in values.items():
+            if name not in self.names:
+                raise ValueError(f"metric {name!r} was not declared; declared are {', '.join(self.names)}")
+            self.sums[self.names[name]] += value.detach().double().sum()
+            self.counts[self.names[name]] += value.numel()
+
+    def compute(self) -> dict[str, float]:
+        """The means so far, by name."""
+        sums, counts = self.sums.tolist(), self.counts.tolist()
+        return {name: sums[i] / counts[i] for name, i in self.names.items() if counts[i]}
+
+
+@torch.no_grad()
+def preference_metrics(
+    policy: Completions, reference: Completions | None, examples: Examples, reward_scale: float
+) -> dict[str, Tensor]:
+    """What is worth watching under any loss, by name; values per completion or per pair.
+
+    `rewards/*` are `reward_scale` times the log-ratio of policy to reference: absent without a reference.
+    """
+    sums, means = policy.sum(), policy.mean()  # (B,)
+    by_name = {"logps": sums, "logps_mean": means}
+    if reference is not None:
+        by_name["rewards"] = reward_scale * (sums - reference.sum())
+    metrics = {}
+    for name, values in by_name.items():
+        metrics[f"{name}/chosen"] = values[examples.label > 0]
+        metrics[f"{name}/rejected"] = values[examples.label < 0]
+    if reference is not None and examples.pair is not None:
+        margin = examples.chosen_minus_rejected(by_name["rewards"])  # (P,)
+        metrics["rewards/margins"] = margin
+        metrics["rewards/accuracies"] = (margin > 0).double()
+    return metrics

@@ -1,0 +1,229 @@
+"""PreferenceModule: policy, reference, loss and optimizer under Lightning's Trainer. No formula lives here."""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+
+from lightning_bnf.batch import MicroBatch, Step
+from lightning_bnf.losses.base import Loss, StepFacts
+from lightning_bnf.metrics import PREFERENCE_METRICS, Means, preference_metrics
+from lightning_bnf.optimization import Optimization
+from lightning_bnf.policies.base import Policy, PolicyError
+from lightning_bnf.policies.reference import Reference, ReferenceKind, build_reference, check_reference
+
+GRADIENT_CHECK_STEPS = 2  # LoRA's A gets no gradient in the first step, while B is still zero
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or gradient that is not a finite number; names the step and the rows."""
+
+
+class Evaluated(NamedTuple):
+    """A micro-batch under the loss: `objective` (scalar, differentiable) is the sum of `value`, one per example."""
+
+    objective: Tensor
+    value: Tensor
+    metrics: dict[str, Tensor]
+
+
+class PreferenceModule(LightningModule):
+    """Trains a policy on completions with a loss, one dataloader item per optimizer step.
+
+    A step's micro-batches are summed and divided by the step's number of examples, so the result depends neither on
+    their size nor on the number of ranks.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        loss: Loss,
+        reference: ReferenceKind = "auto",
+        optimization: Optimization | None = None,
+    ):
+        """
+        Args:
+            policy: The model to align, and how: all weights or adapters.
+            loss: The loss, as a YAML file of `configs/loss/` or a class.
+            reference: Where reference log-probabilities come from: `adapter_off` (the policy without its adapters),
+                `copy` (a frozen copy of the starting model), `none`, or `auto` (adapters off where there are any).
+            optimization: AdamW's settings and schedule.
+        """
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = False  # checkpoints hold trainable tensors only; on_load_checkpoint checks their names
+        self.policy = policy
+        self.loss = loss
+        self.reference_kind = check_reference(reference, policy, loss.needs_reference)
+        self.optimization = optimization or Optimization()
+        self.reference: Reference | None = None
+        self.means = Means([*PREFERENCE_METRICS, *loss.metric_names])
+        self._without_gradient: set[str] = set()
+
+    # Building -------------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        trainer = self.trainer
+        if trainer.gradient_clip_val is not None:
+            raise ValueError(
+                f"gradient_clip_val {trainer.gradient_clip_val}: set optimization.max_grad_norm instead, which clips "
+                "the gradient of the whole step"
+            )
+        if trainer.accumulate_grad_batches != 1:
+            raise ValueError(
+                f"accumulate_grad_batches {trainer.accumulate_grad_batches}: set data.examples_per_step (rows of an "
+                "optimizer step) and data.max_tokens (budget of a micro-batch) instead"
+            )
+
+    def configure_model(self) -> None:
+        if self.policy.model is None:
+            self.policy.load()
+            self.reference = build_reference(self.reference_kind, self.policy)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimization.optimizer(list(self.policy.trainable().values()))
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimization.factor(step, steps))
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        held, wanted = set(checkpoint["state_dict"]), set(self.state_dict())
+        if held != wanted:
+            raise PolicyError(
+                f"the checkpoint does not fit this policy: it lacks {sorted(wanted - held)[:3] or 'nothing'} and has "
+                f"{sorted(held - wanted)[:3] or 'nothing'} too many; use the config that was saved with the run"
+            )
+
+    # Evaluating a micro-batch ---------------------------------------------------------------------------------------
+
+    def evaluate(self, batch: MicroBatch, facts: StepFacts) -> Evaluated:
+        """Policy, reference and loss of a micro-batch, with all metrics."""
+        reference = None if self.reference is None else batch.completions(self.reference(batch))
+        structure = reference or batch.completions(torch.zeros(len(batch.target), device=batch.target.device))
+        weigh = self.loss.weigher(structure, batch.examples, facts)
+        output = self.policy(batch, weigh)
+        policy = batch.completions(output.token_logps)
+        values = self.loss(policy, reference, batch.examples, facts)
+        objective = values.value.sum() if output.objective is None else output.objective
+        metrics = preference_metrics(policy, reference, batch.examples, self.loss.reward_scale)
+        metrics |= values.metrics | {"loss": values.value.detach()}
+        return Evaluated(objective, values.value.detach(), metrics)
+
+    def facts(self, step: Step) -> StepFacts:
+        """The step's facts, with how far equal models may differ in this run's precision."""
+        exact = self.policy.dtype == torch.float32 and str(self.trainer.precision).startswith(("32", "64"))
+        return dataclasses.replace(step.facts, reference_tolerance=1e-4 if exact else 0.15)
+
+    # Training -------------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        self._without_gradient = set(self.policy.trainable())
+
+    def training_step(self, step: Step, index: int) -> dict[str, Tensor]:
+        if self.global_step == 0:
+            self._check_start(step)
+        facts, count = self.facts(step), self.loss.example_count(step.facts)
+        optimizer = self.optimizers(use_pl_optimizer=True)
+        evaluated: list[tuple[MicroBatch, Evaluated]] = []
+        self.means.reset()
+        for batch in step.micro_batches:
+            result = self.evaluate(batch, facts)
+            if count:  # a step may hold no example that the loss learns from, such as SFT on dispreferred rows
+                # DDP and FSDP average gradients over the ranks; the world size makes the average a sum.
+                self.manual_backward(result.objective * (self.trainer.world_size / count))
+            evaluated.append((batch, result))
+            self.means.update(result.metrics)
+        norm = self._clip()
+        means = self.means.compute()
+        self._stop_if_not_finite(means.get("loss", 0.0), norm, evaluated)
+        self._check_gradients()
+        optimizer.step()  # type: ignore[union-attr]
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        schedule: Any = self.lr_schedulers()
+        means |= {"grad_norm": norm, "learning_rate": schedule.get_last_lr()[0]}
+        schedule.step()
+        self.log_dict({f"train/{name}": value for name, value in means.items() if name != "loss"})
+        self.log("train/loss", means.get("loss", 0.0), prog_bar=True)
+        names = self.loss.metric_names
+        return {name: torch.cat([result.metrics[name] for _, result in evaluated]) for name in names if evaluated}
+
+    def _clip(self) -> float:
+        """Clip the gradient of the whole step; returns its norm before."""
+        parameters = [p for p in self.policy.trainable().values() if p.grad is not None]
+        limit = self.optimization.max_grad_norm
+        return torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit).item()
+
+    def _stop_if_not_finite(self, loss: float, norm: float, evaluated: list[tuple[MicroBatch, Evaluated]]) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        rows = {
+            row
+            for batch, result in evaluated
+            if not (result.value.isfinite().all() and result.objective.isfinite())
+            for row in batch.row_ids
+        }
+        raise NonFiniteError(
+            f"step {self.global_step}: the loss is {loss} and the gradient's norm {norm}, so the run stops before the "
+            f"weights change; rows of the micro-batches concerned: {', '.join(sorted(rows)) or 'none by their loss'}"
+        )
+
+    def _check_gradients(self) -> None:
+        """Every trainable tensor must have got a gradient other than 0 in the first steps; an error names it if not."""
+        if not self._without_gradient:
+            return
+        for name, parameter in self.policy.trainable().items():
+            if parameter.grad is not None and parameter.grad.any():
+                self._without_gradient.discard(name)
+        if self.global_step + 1 >= GRADIENT_CHECK_STEPS and self._without_gradient:
+            names = sorted(self._without_gradient)
+            raise PolicyError(
+                f"{len(names)} trainable tensors got no gradient in {GRADIENT_CHECK_STEPS} steps and would never "
+                f"train: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+            )
+
+    @torch.no_grad()
+    def _check_start(self, step: Step) -> None:
+        """Before step 1: the head gives the model's own log-probs, and policy and reference agree."""
+        batch = next((batch for batch in step.micro_batches if len(batch.target)), None)
+        if batch is None:
+            return
+        self.policy.check_head(batch)
+        if self.reference is None:
+            return
+        distance = (self.policy(batch).token_logps - self.reference(batch)).abs().quantile(0.99).item()
+        tolerance = self.facts(step).reference_tolerance
+        rank_zero_info(f"Before step 1, policy and reference differ by {distance:.2g} nats a token (99th percentile).")
+        if distance > tolerance:
+            rank_zero_warn(
+                f"policy and reference differ by {distance:.3g} nats a token before step 1 (accepted: {tolerance:g}): "
+                "the reference is not the starting policy, or tokenisation, dropout or dtype differ"
+            )
+
+    # Validation and test --------------------------------------------------------------------------------------------
+
+    def validation_step(self, step: Step, index: int, dataloader_idx: int = 0) -> None:
+        facts = self.facts(step)
+        for batch in step.micro_batches:
+            self.means.update(self.evaluate(batch, facts).metrics)
+
+    test_step = validation_step
+
+    def on_validation_epoch_start(self) -> None:
+        self.means.reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_means("val")
+
+    def on_test_epoch_start(self) -> None:
+        self.means.reset()
+
+    def on_test_epoch_end(self) -> None:
+        self._log_means("test")
+
+    def _log_means(self, split: str) -> None:
+        self.log_dict({f"{split}/{name}": value for name, value in self.means.compute().items()})
+        self.means.reset()

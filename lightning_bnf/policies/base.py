@@ -1,0 +1,165 @@
+"""The policy: one module from a micro-batch to token log-probabilities."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lightning_bnf.batch import MicroBatch
+from lightning_bnf.head import Head, token_logps, weighted_token_logps
+from lightning_bnf.losses.base import Weigher
+from lightning_bnf.policies.sources import load_model, load_tokenizer, resolve_source
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class PolicyError(ValueError):
+    """A policy that cannot be trained as asked for; the message says why and what is accepted."""
+
+
+class PolicyOutput(NamedTuple):
+    """token_logps (N,) in nats; `objective`, a scalar, where a token loss's weights were given."""
+
+    token_logps: Tensor
+    objective: Tensor | None
+
+
+class Policy(nn.Module, ABC):
+    """A causal language model whose `forward` gives token log-probabilities, not logits.
+
+    Built from its arguments alone; `load` brings the weights, so that data and settings can be refused before.
+    """
+
+    default_reference: ClassVar[str]
+    """What `reference: auto` means for this policy."""
+
+    def __init__(
+        self,
+        source: str,
+        revision: str | None = None,
+        dtype: Dtype = "float32",
+        attention: str | None = None,
+        gradient_checkpointing: bool = False,
+    ):
+        super().__init__()
+        self.source = source
+        self.revision = revision
+        self.dtype = getattr(torch, dtype)
+        self.attention = attention
+        self.gradient_checkpointing = gradient_checkpointing
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self.model: nn.Module | None = None
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The source's tokenizer, loaded on first use."""
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self.source, self.revision)
+        return self._tokenizer
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Token ids that end a completion, as the model's generation config has them."""
+        ends = self.causal_lm.generation_config.eos_token_id if self.causal_lm.generation_config else None
+        return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
+
+    def load(self) -> None:
+        """Load the weights, once. Raises `SourceError` or `PolicyError`."""
+        if self.model is None:
+            resolve_source(self.source, self.revision)
+            base = load_model(self.source, self.dtype, self.revision, self.attention)
+            self.model = self.prepared(base.requires_grad_(False))
+            if self.gradient_checkpointing:
+                self.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+                self.causal_lm.enable_input_require_grads()  # else adapters behind frozen embeddings get no gradient
+
+    @abstractmethod
+    def prepared(self, base: PreTrainedModel) -> nn.Module:
+        """The freshly loaded, frozen model -> the model to train, with its trainable tensors set."""
+
+    @abstractmethod
+    def save(self, folder: str) -> None:
+        """Write the trained weights as users load them: a peft or `save_pretrained` folder, with the tokenizer."""
+
+    @property
+    def loaded(self) -> nn.Module:
+        """The model to generate with and to save."""
+        if self.model is None:
+            raise RuntimeError("the policy's weights are not loaded yet; call load() first")
+        return self.model
+
+    @property
+    def causal_lm(self) -> PreTrainedModel:
+        """The transformers model inside, without a wrapper."""
+        return cast(PreTrainedModel, self.loaded)
+
+    def head(self) -> Head:
+        """How this model makes logits of its last hidden states."""
+        layer = self.causal_lm.get_output_embeddings()
+        if not isinstance(layer, nn.Linear):
+            raise PolicyError(
+                f"the output layer is a {type(layer).__name__}: accepted is a plain linear layer, so adapters on it "
+                "(target_modules or modules_to_save naming the head) are refused"
+            )
+        config = self.causal_lm.config.get_text_config()
+        scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+        return Head(layer.weight, layer.bias, float(scale), getattr(config, "final_logit_softcapping", None))
+
+    def forward(self, batch: MicroBatch, weigh: Weigher | None = None) -> PolicyOutput:
+        """Differentiable token log-probs; or, with a token loss's weights, detached ones and the objective."""
+        hidden = self.causal_lm.base_model(**batch.inputs, use_cache=False).last_hidden_state
+        hidden = hidden.flatten(0, 1)[batch.position]  # (N, H)
+        if weigh is None:
+            return PolicyOutput(token_logps(hidden, batch.target, self.head()), None)
+        objective, logps = weighted_token_logps(hidden, batch.target, self.head(), weigh)
+        return PolicyOutput(logps, objective)
+
+    @torch.no_grad()
+    def check_head(self, batch: MicroBatch) -> None:
+        """Compare some tokens' log-probs with the model's own logits; raises `PolicyError` where they differ."""
+        few = {name: value[:2] for name, value in batch.inputs.items()}
+        tokens = few["input_ids"].numel()
+        at = (batch.position < tokens).nonzero().squeeze(-1)
+        if len(at) == 0:
+            return
+        own = self.causal_lm(**few, use_cache=False).logits.flatten(0, 1)[batch.position[at]].float().log_softmax(-1)
+        own = own.gather(-1, batch.target[at][:, None]).squeeze(-1)
+        hidden = self.causal_lm.base_model(**few, use_cache=False).last_hidden_state.flatten(0, 1)
+        ours = token_logps(hidden[batch.position[at]], batch.target[at], self.head())
+        worst = (own - ours).abs().max().item()
+        if not worst <= (1e-3 if self.dtype == torch.float32 else 0.25):
+            raise PolicyError(
+                f"source {self.source!r}: token log-probabilities from hidden states and output layer differ by "
+                f"{worst:.3g} nats from the model's own logits, so this architecture does something to its logits "
+                "that is not known here; training it would be wrong"
+            )
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The trainable parameters by name."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:
+        """Trainable tensors only: a checkpoint never holds the frozen base."""
+        state = super().state_dict(prefix=prefix, keep_vars=True)
+        names = {prefix + name for name, p in self.named_parameters(remove_duplicate=False) if p.requires_grad}
+        kept = {name: value if keep_vars else value.detach() for name, value in state.items() if name in names}
+        if destination is None:
+            return kept
+        destination.update(kept)
+        return destination
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No gradients and no dropout inside; the training mode is put back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)

@@ -1,0 +1,39 @@
+"""Full fine-tuning: all weights are trained."""
+
+from typing import ClassVar
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from lightning_bnf.policies.base import Dtype, Policy
+
+
+class FullPolicy(Policy):
+    """All weights of the model are trained."""
+
+    default_reference: ClassVar[str] = "copy"
+
+    def __init__(
+        self,
+        source: str,
+        revision: str | None = None,
+        dtype: Dtype = "float32",
+        attention: str | None = None,
+        gradient_checkpointing: bool = False,
+    ):
+        """
+        Args:
+            source: Hub id, local folder, GGUF file, or `bundled:smollm2-135m-instruct`.
+            revision: Commit, tag or branch of a hub id.
+            dtype: Type of the weights.
+            attention: Attention implementation of transformers (`sdpa`, `eager`, ...); null lets it choose.
+            gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
+        """
+        super().__init__(source, revision, dtype, attention, gradient_checkpointing)
+
+    def prepared(self, base: PreTrainedModel) -> nn.Module:
+        return base.requires_grad_(True)
+
+    def save(self, folder: str) -> None:
+        self.causal_lm.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
