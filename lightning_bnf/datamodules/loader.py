@@ -1,0 +1,82 @@
+"""The step loader: an iterable of whole optimizer steps that knows how many it has given out."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from lightning_bnf.batch import MicroBatch, Step
+from lightning_bnf.datamodules.plan import StepPlan
+from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.losses.base import StepFacts
+
+Layout = Callable[[Sequence[TokenizedRow], Sequence[int]], MicroBatch]
+
+
+def trained_lengths(row: TokenizedRow, labels: Sequence[int]) -> tuple[int, ...]:
+    """Tokens (prompt and completion) of each of the row's completions that has one of `labels`."""
+    return tuple(
+        len(row.prompt_ids) + len(completion.ids) for completion in row.completions if completion.label in labels
+    )
+
+
+def step_facts(rows: Sequence[TokenizedRow], labels: Sequence[int]) -> StepFacts:
+    """What losses may know of a whole step, counted over all its rows."""
+    by_label: dict[int, list[int]] = {1: [], -1: []}
+    for row in rows:
+        for completion in row.completions:
+            if completion.label in labels:
+                by_label[completion.label].append(sum(completion.completion_mask))
+    return StepFacts(
+        pairs=sum(row.format == "paired" for row in rows) if set(labels) == {1, -1} else 0,
+        preferred=len(by_label[1]),
+        dispreferred=len(by_label[-1]),
+        preferred_tokens=sum(by_label[1]),
+        smallest_length=min(by_label[1] + by_label[-1], default=1),
+    )
+
+
+class StepLoader:
+    """Gives out one `Step` at a time; `consumed` steps were given out since the run began.
+
+    Iterating goes on where the last iteration stopped, so after a resume in the middle of an epoch no row is seen
+    twice. With `fixed`, every iteration starts at the first step: for validation and test.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[TokenizedRow],
+        plan: StepPlan,
+        layout: Layout,
+        labels: Sequence[int] = (1, -1),
+        rank: int = 0,
+        fixed: bool = False,
+    ):
+        self.rows, self.plan, self.layout, self.labels = rows, plan, layout, tuple(labels)
+        self.rank, self.fixed = rank, fixed
+        self.consumed = 0
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[Step]:
+        if self.fixed:
+            self.consumed = 0
+        epoch, first = divmod(self.consumed, max(len(self), 1))
+        for step in range(first, len(self)):
+            self.consumed += 1  # before giving it out: a checkpoint made after the step counts it
+            yield self.step(epoch, step)
+
+    def step(self, epoch: int, step: int) -> Step:
+        """This rank's part of one step."""
+        batches = self.plan.for_rank(epoch, step, self.rank)
+        return Step(
+            micro_batches=tuple(self.layout([self.rows[i] for i in batch], self.labels) for batch in batches),
+            facts=step_facts([self.rows[i] for i in self.plan.rows(epoch, step)], self.labels),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position, in steps."""
+        return {"consumed": self.consumed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after as many steps as were consumed then."""
+        self.consumed = int(state["consumed"])

@@ -1,0 +1,80 @@
+"""Fixtures shared by all tests: the bundled model's tokenizer and tiny random models."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+
+from lightning_bnf.policies.sources import BUNDLED, load_tokenizer
+
+torch.set_num_threads(1)  # tiny models are slower with more, and pytest-xdist uses the cores already
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerBase:
+    return load_tokenizer(BUNDLED)
+
+
+def tiny_llama_model(vocab_size: int, dtype: torch.dtype = torch.float32, **config: int) -> LlamaForCausalLM:
+    """A random Llama of two layers; the same weights at every call."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocab_size,
+            num_hidden_layers=2,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=2,
+            initializer_range=0.2,
+            **(sizes | config),
+        )
+    ).to(dtype)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tokenizer: PreTrainedTokenizerBase) -> LlamaForCausalLM:
+    """Do not change its weights: it is shared by all tests."""
+    return tiny_llama_model(len(tokenizer)).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A saved tiny Llama with the bundled tokenizer: what a user's own model folder looks like."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_llama_model(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+PAIRS = [
+    ("What is 3 + 4?", "7", "The sum is 8."),
+    ("Name a colour.", "Blue is a colour.", "Dog"),
+    ("Say hello to Ann.", "Hello Ann!", "I will not say hello to anybody today."),
+    ("Largest of 2, 9, 4?", "9", "2"),
+    ("What is the capital of France?", "Paris", "It is Lyon, of course."),
+]
+
+
+@pytest.fixture
+def write_pairs(tmp_path: Path) -> Callable[..., str]:
+    """Writes a JSONL file of conversational pairs (5 rows, repeated as asked for) and returns its path."""
+    import json
+
+    def write(name: str = "train.jsonl", rows: int = 5) -> str:
+        path = tmp_path / name
+        with path.open("w") as file:
+            for i in range(rows):
+                prompt, chosen, rejected = PAIRS[i % len(PAIRS)]
+                question = prompt if i < len(PAIRS) else f"{prompt} ({i})"
+                row = {
+                    "prompt": [{"role": "user", "content": question}],
+                    "chosen": [{"role": "assistant", "content": chosen}],
+                    "rejected": [{"role": "assistant", "content": rejected}],
+                }
+                file.write(json.dumps(row) + "\n")
+        return str(path)
+
+    return write

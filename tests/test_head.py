@@ -1,0 +1,117 @@
+"""The tiled head against log-softmax over the whole vocabulary."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_bnf.head import Head, token_logps, weighted_token_logps
+
+N, H, V = 9, 6, 17
+TILE = 4 * V * 8  # bytes of a tile of 4 tokens in float64: 9 tokens make tiles of 4, 4 and 1
+
+
+def case(bias: bool, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(1)
+    hidden, weight = torch.randn(N, H, generator=g), torch.randn(V, H, generator=g)
+    b = torch.randn(V, generator=g).to(dtype).requires_grad_() if bias else None
+    target = torch.randint(V, (N,), generator=g)
+    weights = torch.randn(N, generator=g, dtype=torch.float64).to(dtype)
+    return hidden.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_(), b, target, weights
+
+
+def plain(
+    hidden: Tensor, target: Tensor, weight: Tensor, bias: Tensor | None, scale: float, cap: float | None
+) -> Tensor:
+    logits = scale * (hidden @ weight.T + (0 if bias is None else bias))
+    if cap is not None:
+        logits = cap * torch.tanh(logits / cap)
+    return logits.log_softmax(-1)[torch.arange(len(target)), target]
+
+
+KINDS = [(False, 1.0, None), (True, 1.0, None), (False, 0.25, None), (False, 1.0, 3.0), (True, 2.0, 5.0)]
+
+
+@pytest.mark.parametrize(("bias", "scale", "cap"), KINDS)
+def test_equals_the_whole_vocabulary(bias: bool, scale: float, cap: float | None) -> None:
+    hidden, weight, b, target, weights = case(bias)
+    inputs = [x for x in (hidden, weight, b) if x is not None]
+    head = Head(weight, b, scale, cap)
+    right = plain(hidden, target, weight, b, scale, cap)
+    grads = torch.autograd.grad(-(weights * right).sum(), inputs)
+
+    logps = token_logps(hidden, target, head, TILE)
+    torch.testing.assert_close(logps, right, rtol=1e-12, atol=1e-12)
+    for ours, oracle in zip(torch.autograd.grad(-(weights * logps).sum(), inputs), grads):
+        torch.testing.assert_close(ours, oracle, rtol=1e-10, atol=1e-12)
+
+    objective, detached = weighted_token_logps(hidden, target, head, lambda _, where: weights[where], TILE)
+    torch.testing.assert_close(detached, right, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(objective, -(weights * right).sum(), rtol=1e-12, atol=1e-12)
+    for ours, oracle in zip(torch.autograd.grad(objective * 3.0, inputs), grads):
+        torch.testing.assert_close(ours, 3.0 * oracle, rtol=1e-10, atol=1e-12)
+
+
+def test_weights_may_depend_on_the_log_probs() -> None:
+    hidden, weight, _, target, _ = case(False)
+    objective, _ = weighted_token_logps(hidden, target, Head(weight), lambda logp, _: logp.exp(), TILE)
+    right = plain(hidden, target, weight, None, 1.0, None)
+    oracle = -(right.detach().exp() * right).sum()
+    torch.testing.assert_close(objective, oracle)
+    torch.testing.assert_close(*(torch.autograd.grad(x, hidden)[0] for x in (objective, oracle)))
+
+
+def test_a_frozen_head_gets_no_gradient() -> None:
+    hidden, weight, _, target, weights = case(False)
+    frozen = Head(weight.detach())
+    objective, _ = weighted_token_logps(hidden, target, frozen, lambda _, where: weights[where], TILE)
+    right = -(weights * plain(hidden, target, weight, None, 1.0, None)).sum()
+    torch.testing.assert_close(torch.autograd.grad(objective, hidden), torch.autograd.grad(right, hidden))
+
+
+def test_bfloat16_weights_are_computed_in_float32() -> None:
+    hidden, weight, _, target, _ = case(False, torch.bfloat16)
+    logps = token_logps(hidden, target, Head(weight))
+    assert logps.dtype == torch.float32
+    torch.testing.assert_close(logps, plain(hidden.float(), target, weight.float(), None, 1.0, None))
+    logps.sum().backward()
+    assert hidden.grad is not None
+    assert hidden.grad.dtype == torch.bfloat16
+
+
+def test_autocast_does_not_reach_inside() -> None:
+    hidden, weight, _, target, weights = case(False, torch.float32)
+    right = token_logps(hidden, target, Head(weight))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = token_logps(hidden, target, Head(weight))
+        objective, _ = weighted_token_logps(hidden, target, Head(weight), lambda _, where: weights[where])
+        grads = torch.autograd.grad(-(weights * inside).sum(), (hidden, weight))
+        fused = torch.autograd.grad(objective, (hidden, weight))
+    torch.testing.assert_close(inside, right, rtol=0, atol=0)
+    for a, b, c in zip(torch.autograd.grad(-(weights * right).sum(), (hidden, weight)), grads, fused):
+        torch.testing.assert_close(a, b)
+        torch.testing.assert_close(a, c)
+
+
+def test_no_tokens_give_an_objective_of_zero() -> None:
+    hidden, weight, _, target, _ = case(False)
+    objective, logps = weighted_token_logps(hidden[:0], target[:0], Head(weight), lambda logp, _: logp)
+    assert objective.item() == 0
+    assert logps.shape == (0,)
+    assert torch.autograd.grad(objective, weight)[0].abs().sum() == 0
+
+
+def test_a_second_backward_pass_is_refused() -> None:
+    hidden, weight, _, target, weights = case(False)
+    objective, _ = weighted_token_logps(hidden, target, Head(weight), lambda _, where: weights[where])
+    objective.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="one backward pass only"):
+        objective.backward()
+
+
+def test_without_gradients_the_numbers_are_the_same() -> None:
+    hidden, weight, _, target, weights = case(False)
+    objective, _ = weighted_token_logps(hidden, target, Head(weight), lambda _, where: weights[where])
+    with torch.no_grad():
+        silent, _ = weighted_token_logps(hidden, target, Head(weight), lambda _, where: weights[where])
+    assert not silent.requires_grad
+    assert silent.item() == objective.item()
