@@ -1,4 +1,4 @@
-"""Slow, obviously right versions that the package is compared with: full vocabulary, float64, written as in the paper."""
+"""Slow, obviously right versions to compare with: full vocabulary, float64, written as in the paper."""
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ def bnf_eq4(logits: Tensor, ref_logits: Tensor, y: Tensor, row: Tensor, length: 
 
 
 def bnf_listing(logits: Tensor, ref_logits: Tensor, y: Tensor, length: Tensor, label: Tensor) -> Tensor:
-    """The paper's Appendix B, as printed: logits (B, T, V), tokens (B, T), length and label (B,) -> a sum, sign flipped."""
+    """Appendix B as printed: logits (B, T, V), tokens (B, T), length and label (B,) -> a sum, sign flipped."""
     policy_logp, ref_logp = logits.log_softmax(-1), ref_logits.log_softmax(-1)
     response = policy_logp.gather(-1, y[..., None]).squeeze(-1)
     response_ref = ref_logp.gather(-1, y[..., None]).squeeze(-1)

@@ -1,0 +1,7 @@
+"""Policies and references: models behind one interface, from micro-batch to token log-probabilities."""
+
+from lightning_bnf.policies.base import Policy, PolicyError, PolicyOutput
+from lightning_bnf.policies.full import FullPolicy
+from lightning_bnf.policies.lora import LoRAPolicy
+
+__all__ = ["FullPolicy", "LoRAPolicy", "Policy", "PolicyError", "PolicyOutput"]

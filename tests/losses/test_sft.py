@@ -6,7 +6,7 @@ import torch
 from lightning_bnf.logps import Completions
 from lightning_bnf.losses import NLLPLL, SFT, Examples, StepFacts
 
-# A preferred completion of two tokens (-1, -2), a dispreferred one of one token (-4), a preferred one of one token (-5).
+# Preferred, two tokens (-1, -2); dispreferred, one token (-4); preferred, one token (-5).
 TOKEN, ROW, LENGTH = [-1.0, -2.0, -4.0, -5.0], torch.tensor([0, 0, 1, 2]), torch.tensor([2, 1, 1])
 EXAMPLES = Examples(torch.tensor([1, -1, 1]))
 FACTS = StepFacts(pairs=0, preferred=2, dispreferred=1, preferred_tokens=3, smallest_length=1)

@@ -1,0 +1,47 @@
+"""Faults in the data: one exception, one way to say where a fault is, and a collector that names the first few."""
+
+import difflib
+from collections.abc import Iterable
+
+_SHOWN = 5  # faults listed in one message; the rest is counted
+
+
+class DataError(ValueError):
+    """Data that cannot be used. The message names file and line, column and value, and what is accepted."""
+
+
+class Fault(ValueError):
+    """One row's fault, in a sentence that does not know the file and the line yet."""
+
+
+class Faults:
+    """Collects the faults of a file, so that one run names several of them and their count."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._shown: list[str] = []
+
+    def add(self, place: str, sentence: object) -> None:
+        """`place` is where the fault is, e.g. `train.jsonl:17`."""
+        self.count += 1
+        if self.count <= _SHOWN:
+            self._shown.append(f"{place}: {sentence}")
+
+    def raise_if_any(self) -> None:
+        if not self.count:
+            return
+        more = f"\n({self.count} faulty rows in all, the first {_SHOWN} are shown)" if self.count > _SHOWN else ""
+        raise DataError("\n".join(self._shown) + more)
+
+
+def shorten(value: object, limit: int = 80) -> str:
+    """`value` as Python would write it, at most `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 4] + " ..."
+
+
+def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The one of `names` that `name` is probably a misspelling of (0 to 1: `cutoff` is how alike they must be)."""
+    by_lower = {known.lower(): known for known in names}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=cutoff)
+    return by_lower[found[0]] if found else None

@@ -1,0 +1,143 @@
+"""PreferenceData: files or hub ids in, optimizer steps out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from lightning_bnf.datamodules.dataset import DataOptions, load_rows
+from lightning_bnf.datamodules.errors import DataError
+from lightning_bnf.datamodules.layout import padded
+from lightning_bnf.datamodules.loader import StepLoader, trained_lengths
+from lightning_bnf.datamodules.plan import StepPlan
+from lightning_bnf.datamodules.template import TokenizedRow
+
+SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
+
+
+class PreferenceData(LightningDataModule):
+    """Preference data of three splits, each from one or more files, dataset folders or hub ids (`owner/name:split`).
+
+    Formats are found by their columns: pairs, labelled completions, demonstrations, and, for the test split, prompts.
+    """
+
+    def __init__(
+        self,
+        train: str | list[str] | None = None,
+        validation: str | list[str] | None = None,
+        test: str | list[str] | None = None,
+        examples_per_step: int = 128,
+        max_tokens: int = 8192,
+        seed: int = 1,
+        train_rows: int | None = None,
+        options: DataOptions | None = None,
+    ):
+        """
+        Args:
+            train: Files (.jsonl, .parquet), dataset folders or hub ids to train on.
+            validation: The same for `val/` metrics.
+            test: The same for `test` and `predict`; may hold prompts alone.
+            examples_per_step: Data rows of one optimizer step, over all micro-batches and devices.
+            max_tokens: Token budget of a micro-batch, padding included: sets memory, never the result.
+            seed: Order of the rows.
+            train_rows: Use only the first so many training rows; null uses all.
+            options: How the files are read: lengths, truncation, chat template.
+        """
+        super().__init__()
+        for name, value in (("examples_per_step", examples_per_step), ("max_tokens", max_tokens)):
+            if value < 1:
+                raise ValueError(f"{name} {value}: accepted are whole numbers from 1")
+        if train_rows is not None and train_rows < 1:
+            raise ValueError(f"train_rows {train_rows}: accepted are whole numbers from 1, or null")
+        self.paths = {"train": _listed(train), "validation": _listed(validation), "test": _listed(test)}
+        self.examples_per_step = examples_per_step
+        self.max_tokens = max_tokens
+        self.seed = seed
+        self.train_rows = train_rows
+        self.options = options or DataOptions()
+        self.rows: dict[str, list[TokenizedRow]] = {}
+        self.reports: list[str] = []
+
+    def setup(self, stage: str) -> None:
+        """Read, check and tokenize the stage's splits; print and save the report. Raises `DataError`."""
+        for split in SPLITS[stage]:
+            if split not in self.rows:
+                self.rows[split] = self._load(split)
+        needed = SPLITS[stage][0]
+        if not self.rows[needed]:
+            raise DataError(f"data.{needed}: no file was named; accepted: .jsonl or .parquet files, or hub ids")
+        if stage == "fit":
+            if self.train_rows is not None:
+                self.rows["train"] = self.rows["train"][: self.train_rows]
+            self._check_trainable(self.rows["train"])
+        self._report()
+
+    def _load(self, split: str) -> list[TokenizedRow]:
+        policy = self._module.policy
+        rows: list[TokenizedRow] = []
+        for path in self.paths[split]:
+            loaded, report = load_rows(path, policy.tokenizer, self.options, policy.end_ids)
+            rows += loaded
+            self.reports.append(f"[{split}] {report.text(policy.tokenizer)}")
+        return rows
+
+    def _check_trainable(self, rows: Sequence[TokenizedRow]) -> None:
+        loss = self._module.loss
+        name = type(loss).__name__
+        for row in rows:
+            if not row.completions:
+                raise DataError(f"{row.source}: a prompt alone; accepted for training: rows with completions")
+            if loss.needs_pairs and row.format != "paired":
+                raise DataError(
+                    f"{row.source}: {name} needs pairs (columns chosen and rejected) and the row is {row.format}; "
+                    "accepted: paired rows, or a loss for unpaired data such as BNF"
+                )
+        if not any(completion.label in loss.labels for row in rows for completion in row.completions):
+            raise DataError(f"data.train: no completion has a label that {name} learns from; accepted: {loss.labels}")
+
+    @rank_zero_only
+    def _report(self) -> None:
+        text = "\n".join(self.reports)
+        rank_zero_info(text)
+        root = Path(self.trainer.default_root_dir)  # type: ignore[union-attr]
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "data_report.txt").write_text(text + "\n")
+
+    @property
+    def _module(self) -> Any:
+        assert self.trainer is not None
+        return self.trainer.lightning_module
+
+    def _loader(self, split: str, labels: Sequence[int], seed: int | None) -> StepLoader:
+        assert self.trainer is not None
+        rows = [row for row in self.rows[split] if row.completions]
+        plan = StepPlan(
+            tokens=[trained_lengths(row, labels) for row in rows],
+            examples_per_step=self.examples_per_step,
+            max_tokens=self.max_tokens,
+            seed=seed,
+            world_size=self.trainer.world_size,
+        )
+        return StepLoader(rows, plan, padded, labels, rank=self.trainer.global_rank, fixed=seed is None)
+
+    def train_dataloader(self) -> StepLoader:
+        """The training steps, in the plan's order."""
+        return self._loader("train", self._module.loss.labels, self.seed)
+
+    def val_dataloader(self) -> Any:
+        """The validation rows in file order, all their completions; nothing where no file was named."""
+        return self._loader("validation", (1, -1), None) if self.rows.get("validation") else []
+
+    def test_dataloader(self) -> StepLoader:
+        """The test rows in file order, all their completions."""
+        return self._loader("test", (1, -1), None)
+
+    def prompts(self, split: str) -> list[TokenizedRow]:
+        """The split's rows that carry a verifier, one for each prompt."""
+        return list({tuple(row.prompt_ids): row for row in self.rows[split] if row.verifier is not None}.values())
+
+
+def _listed(paths: str | list[str] | None) -> list[str]:
+    return [] if paths is None else [paths] if isinstance(paths, str) else list(paths)
