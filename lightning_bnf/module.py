@@ -66,7 +66,8 @@ class PreferenceModule(LightningModule):
 
     # Building -------------------------------------------------------------------------------------------------------
 
-    def setup(self, stage: str) -> None:
+    def configure_callbacks(self) -> list[Any]:
+        """None; refuses what manual optimization cannot take, before Lightning does and with what to set instead."""
         trainer = self.trainer
         if trainer.gradient_clip_val is not None:
             raise ValueError(
@@ -78,6 +79,7 @@ class PreferenceModule(LightningModule):
                 f"accumulate_grad_batches {trainer.accumulate_grad_batches}: set data.examples_per_step (rows of an "
                 "optimizer step) and data.max_tokens (budget of a micro-batch) instead"
             )
+        return []
 
     def configure_model(self) -> None:
         if self.policy.model is None:

@@ -24,7 +24,8 @@ def padded(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> Mic
         taken += [(row, completion) for completion in kept]
     lengths = [len(row.prompt_ids) + len(completion.ids) for row, completion in taken]
     width = max(lengths, default=1)
-    input_ids = torch.zeros(len(taken), width, dtype=torch.long)
+    # A micro-batch without completions still gives the model one token: its ranks must not skip a collective.
+    input_ids = torch.zeros(max(len(taken), 1), width, dtype=torch.long)
     position: list[int] = []
     target: list[int] = []
     owner: list[int] = []
@@ -37,7 +38,7 @@ def padded(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> Mic
                 target.append(token)
                 owner.append(i)
     length = torch.tensor([sum(completion.completion_mask) for _, completion in taken], dtype=torch.long)
-    mask = torch.arange(width) < torch.tensor(lengths, dtype=torch.long)[:, None]
+    mask = torch.arange(width) < torch.tensor(lengths or [1], dtype=torch.long)[:, None]
     return MicroBatch(
         inputs={"input_ids": input_ids, "attention_mask": mask.long()},
         position=torch.tensor(position, dtype=torch.long),
@@ -46,7 +47,7 @@ def padded(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> Mic
         length=length,
         examples=Examples(
             label=torch.tensor([completion.label for _, completion in taken], dtype=torch.long),
-            pair=torch.tensor(pairs, dtype=torch.long) if pairs else None,
+            pair=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2) if pairs or not taken else None,
         ),
         row_ids=tuple(row.id for row, _ in taken),
     )

@@ -137,9 +137,8 @@ class TokenLoss(Loss):
 
         def weigh(token: Tensor, where: slice) -> Tensor:
             assert every.reference is not None
-            return self.token_weight(
-                Tokens(token, every.reference[where], every.label[where], every.length[where]), step
-            )
+            others = (every.reference[where], every.label[where], every.length[where])
+            return self.token_weight(Tokens(token, *(other.to(token.dtype) for other in others)), step)
 
         return weigh
 

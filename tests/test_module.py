@@ -1,0 +1,351 @@
+"""The module through a tiny real model: the paper's gradient, partition invariance, start-up checks, refusals."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import oracles
+import pytest
+import torch
+from conftest import tiny_llama_model
+from lightning.pytorch import Trainer
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.dataset import load_rows
+from lightning_bnf.datamodules.layout import padded
+from lightning_bnf.datamodules.loader import step_facts
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.losses import BNF, DPO, NLLPLL, SFT, Completions, Examples, Loss, LossOutput, StepFacts
+from lightning_bnf.module import NonFiniteError, PreferenceModule
+from lightning_bnf.optimization import Optimization
+from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
+
+WritePairs = Callable[..., str]
+
+
+def loaded(policy: FullPolicy | LoRAPolicy, dtype: torch.dtype = torch.float32) -> FullPolicy | LoRAPolicy:
+    policy.load()
+    return policy.to(dtype)
+
+
+def perturbed(module: PreferenceModule, scale: float = 0.05) -> PreferenceModule:
+    """Move the policy away from its reference, so that ratios are not all 1."""
+    generator = torch.Generator().manual_seed(3)
+    for parameter in module.policy.trainable().values():
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.data += scale * noise.to(parameter.dtype)
+    return module
+
+
+def full_module(folder: str, loss: Loss, dtype: torch.dtype = torch.float64) -> PreferenceModule:
+    module = PreferenceModule(FullPolicy(folder), loss)
+    module.configure_model()
+    return perturbed(module.to(dtype))
+
+
+def gradients(
+    module: PreferenceModule, batches: Sequence[Sequence[TokenizedRow]], labels: tuple[int, ...] = (1, -1)
+) -> dict[str, Tensor]:
+    """The gradient of a whole step, cut into these micro-batches."""
+    facts = step_facts([row for batch in batches for row in batch], labels)
+    module.zero_grad()
+    for rows in batches:
+        objective = module.evaluate(padded(rows, labels), facts).objective
+        (objective / module.loss.example_count(facts)).backward()
+    return {name: p.grad.clone() for name, p in module.policy.trainable().items() if p.grad is not None}
+
+
+def test_bnf_gradient_of_every_weight_equals_eq4_through_a_real_model(
+    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: WritePairs
+) -> None:
+    """Eq. 4 over the whole vocabulary, one completion at a time, against the fused head on a padded batch."""
+    rows, _ = load_rows(write_pairs(), tokenizer)
+    module = full_module(tiny_folder, BNF())
+    ours = gradients(module, [rows])
+    module.zero_grad()
+    total, clipped = 0.0, 0
+    for row in rows:
+        for completion in row.completions:
+            ids, start = torch.tensor([row.prompt_ids + completion.ids]), len(row.prompt_ids)
+            y = torch.tensor(completion.ids)
+            logits = module.policy.causal_lm(ids, use_cache=False).logits[0, start - 1 : -1]
+            with torch.no_grad():
+                ref_logits = module.reference.policy.causal_lm(ids, use_cache=False).logits[0, start - 1 : -1]  # type: ignore[union-attr]
+            n, label = torch.tensor([len(y)]), torch.tensor([completion.label])
+            total = (
+                total + oracles.bnf_eq4(logits, ref_logits, y, torch.zeros(len(y), dtype=torch.long), n, label).sum()
+            )
+            gather = [z.log_softmax(-1).gather(-1, y[:, None]) for z in (logits, ref_logits)]
+            clipped += int((gather[0] < gather[1]).sum())
+    assert 0 < clipped < sum(len(c.ids) for row in rows for c in row.completions), "both branches are to be tried"
+    (total / 10).backward()  # type: ignore[attr-defined]
+    for name, parameter in module.policy.trainable().items():
+        assert parameter.grad is not None
+        scale = parameter.grad.abs().max()
+        torch.testing.assert_close(ours[name], parameter.grad, rtol=1e-9, atol=1e-10 * scale.item())
+
+
+@pytest.mark.parametrize("loss", [BNF(), BNF("step_min"), SFT(), SFT("token_mean"), NLLPLL(), DPO()])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_splitting_or_reordering_a_step_changes_nothing(
+    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: WritePairs, loss: Loss, dtype: torch.dtype
+) -> None:
+    rows, _ = load_rows(write_pairs(rows=9), tokenizer)
+    module = full_module(tiny_folder, loss, dtype)
+    whole = gradients(module, [rows], loss.labels)
+    splits = [
+        [rows[:4], rows[4:]],
+        [rows[:1], rows[1:2], rows[2:4], rows[4:5], rows[5:7], rows[7:8], rows[8:]],
+        [rows[::-1]],
+        [[rows[3], rows[8]], [], [rows[i] for i in (5, 0, 7, 1, 2, 6, 4)]],
+    ]
+    tolerance = 1e-10 if dtype == torch.float64 else 1e-5
+    for split in splits:
+        parts = gradients(module, split, loss.labels)
+        norm = math.sqrt(sum(float(g.double().square().sum()) for g in whole.values()))
+        error = math.sqrt(sum(float((parts[name] - g).double().square().sum()) for name, g in whole.items()))
+        assert error <= tolerance * norm
+
+
+def test_weight_is_one_at_step_0_for_the_same_forward_and_within_tolerance_for_others(
+    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: WritePairs
+) -> None:
+    rows, _ = load_rows(write_pairs(), tokenizer)
+    module = PreferenceModule(FullPolicy(tiny_folder), BNF())
+    module.configure_model()
+    facts = step_facts(rows, (1, -1))
+    assert module.evaluate(padded(rows), facts).metrics["bnf/weight"].eq(1).all()
+    assert module.reference is not None
+    together = module.reference(padded(rows))
+    alone = torch.cat([module.reference(padded([row])) for row in rows])
+    assert (together - alone).abs().quantile(0.99) <= 1e-4
+
+
+@pytest.mark.parametrize("loss", [BNF(), DPO()])
+def test_fused_and_plain_way_give_the_same_objective(
+    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: WritePairs, loss: Loss
+) -> None:
+    """The objective that is differentiated and the values that are logged must not drift apart."""
+    rows, _ = load_rows(write_pairs(), tokenizer)
+    result = full_module(tiny_folder, loss).evaluate(padded(rows), step_facts(rows, (1, -1)))
+    torch.testing.assert_close(result.objective, result.value.sum())
+
+
+def train(root: Path, module: PreferenceModule, data: PreferenceData, **options: Any) -> Trainer:
+    settings: dict[str, Any] = {"max_epochs": 2, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(
+        accelerator="cpu",
+        default_root_dir=root,
+        logger=False,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        **(settings | options),
+    )
+    trainer.fit(module, data)
+    return trainer
+
+
+FAST = Optimization(learning_rate=1e-2)
+
+
+@pytest.mark.parametrize("make", [FullPolicy, LoRAPolicy])
+def test_two_runs_with_one_seed_are_bit_equal(
+    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs, make: type[FullPolicy] | type[LoRAPolicy]
+) -> None:
+    path = write_pairs(rows=10)
+
+    def run() -> dict[str, Tensor]:
+        torch.manual_seed(5)
+        module = PreferenceModule(make(tiny_folder), BNF(), optimization=FAST)
+        train(tmp_path, module, PreferenceData(train=path, examples_per_step=4, max_tokens=300))
+        return module.policy.state_dict()
+
+    first, second = run(), run()
+    assert first.keys() == second.keys()
+    assert first
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_micro_batch_budget_changes_memory_not_the_result(
+    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs
+) -> None:
+    path, ends = write_pairs(rows=8), []
+    for max_tokens in (10_000, 120):
+        module = PreferenceModule(FullPolicy(tiny_folder), DPO(), optimization=FAST)
+        train(tmp_path, module, PreferenceData(train=path, examples_per_step=8, max_tokens=max_tokens), max_epochs=1)
+        ends.append(module.policy.state_dict())
+    for name, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][name], rtol=1e-4, atol=1e-5)
+
+
+def test_training_prefers_chosen_completions(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> None:
+    module = PreferenceModule(LoRAPolicy(tiny_folder), BNF(), optimization=FAST)
+    data = PreferenceData(train=write_pairs(), validation=write_pairs("val.jsonl"), examples_per_step=5)
+    trainer = train(tmp_path, module, data, max_epochs=15)
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert metrics["val/rewards/accuracies"] == 1.0
+    assert metrics["val/rewards/chosen"] > 1
+    assert metrics["val/bnf/weight"] < 1
+    assert math.isfinite(metrics["train/grad_norm"])
+
+
+class Explodes(Loss):
+    needs_reference = False
+
+    def __call__(
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+    ) -> LossOutput:
+        return LossOutput(policy.sum() * math.inf)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(
+    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    path = write_pairs()
+    rows, _ = load_rows(path, tokenizer)
+    module = PreferenceModule(FullPolicy(tiny_folder), Explodes())
+    with pytest.raises(NonFiniteError, match="step 0: the loss is") as error:
+        train(tmp_path, module, PreferenceData(train=path, examples_per_step=2))
+    assert sum(row.id in str(error.value) for row in rows) == 2
+
+
+class Constant(Loss):
+    needs_reference = False
+
+    def __call__(
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+    ) -> LossOutput:
+        return LossOutput(policy.sum() * 0)
+
+
+def test_a_tensor_that_never_gets_a_gradient_is_an_error(
+    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs
+) -> None:
+    module = PreferenceModule(LoRAPolicy(tiny_folder), Constant())
+    with pytest.raises(PolicyError, match="28 trainable tensors got no gradient in 2 steps"):
+        train(tmp_path, module, PreferenceData(train=write_pairs(), examples_per_step=2))
+
+
+def test_a_head_that_is_not_understood_is_refused(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> None:
+    module = PreferenceModule(FullPolicy(tiny_folder), SFT())
+    module.configure_model()
+    forward = module.policy.causal_lm.forward
+
+    def doubled(*args: Any, **kwargs: Any) -> Any:
+        out = forward(*args, **kwargs)
+        out.logits = out.logits * 2
+        return out
+
+    module.policy.causal_lm.forward = doubled  # type: ignore[method-assign]
+    with pytest.raises(PolicyError, match=r"differ by .* nats from the model's own logits"):
+        train(tmp_path, module, PreferenceData(train=write_pairs(), examples_per_step=2))
+
+
+def test_a_reference_that_is_not_the_start_is_said(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> None:
+    module = PreferenceModule(FullPolicy(tiny_folder), BNF(), optimization=FAST)
+    module.configure_model()
+    perturbed(module)
+    with pytest.warns(UserWarning, match="the reference is not the starting policy"):
+        train(tmp_path, module, PreferenceData(train=write_pairs(), examples_per_step=5), max_epochs=1)
+
+
+def test_a_loss_without_need_of_a_reference_has_none(tiny_folder: str) -> None:
+    module = PreferenceModule(FullPolicy(tiny_folder), SFT())
+    module.configure_model()
+    assert module.reference is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "policy", "message"),
+    [
+        ("none", LoRAPolicy, "reference 'none': the loss needs a reference"),
+        ("adapter_off", FullPolicy, "reference 'adapter_off': FullPolicy has no adapters"),
+    ],
+)
+def test_contradicting_references_are_refused_before_loading(
+    reference: Any, policy: type[FullPolicy] | type[LoRAPolicy], message: str
+) -> None:
+    with pytest.raises(PolicyError, match=message):
+        PreferenceModule(policy("no/such-model"), BNF(), reference)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches 2: set data.examples_per_step"),
+        ({"gradient_clip_val": 1.0}, "gradient_clip_val 1.0: set optimization.max_grad_norm"),
+    ],
+)
+def test_lightnings_own_accumulation_and_clipping_are_refused(
+    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs, option: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path, PreferenceModule(FullPolicy(tiny_folder), SFT()), PreferenceData(write_pairs()), **option)
+
+
+def test_a_pair_loss_refuses_unpaired_rows(tmp_path: Path, tiny_folder: str) -> None:
+    path = tmp_path / "unpaired.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b", "label": true}\n')
+    with pytest.raises(ValueError, match=r"unpaired.jsonl:1: DPO needs pairs"):
+        train(tmp_path, PreferenceModule(FullPolicy(tiny_folder), DPO()), PreferenceData(str(path)))
+
+
+@pytest.mark.parametrize("label", ["true", "false"])
+def test_unpaired_rows_of_one_label_train(tmp_path: Path, tiny_folder: str, label: str) -> None:
+    path = tmp_path / "unpaired.jsonl"
+    path.write_text(f'{{"prompt": "a", "completion": "b", "label": {label}}}\n')
+    trainer = train(tmp_path, PreferenceModule(FullPolicy(tiny_folder), BNF()), PreferenceData(str(path)))
+    there, absent = ("chosen", "rejected") if label == "true" else ("rejected", "chosen")
+    assert f"train/logps/{there}" in trainer.callback_metrics
+    assert f"train/logps/{absent}" not in trainer.callback_metrics
+
+
+def test_resuming_in_the_middle_of_an_epoch_equals_not_stopping(
+    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs
+) -> None:
+    path = write_pairs(rows=12)
+
+    def module() -> PreferenceModule:
+        # constant: the schedule must not depend on where the first part was told to stop
+        optimization = Optimization(learning_rate=1e-2, schedule="constant", warmup_ratio=0.0)
+        return PreferenceModule(LoRAPolicy(tiny_folder), BNF(), optimization=optimization)
+
+    def data() -> PreferenceData:
+        return PreferenceData(train=path, examples_per_step=2)
+
+    whole, first, second = module(), module(), module()
+    torch.manual_seed(1)  # of the adapters' start
+    train(tmp_path, whole, data(), max_steps=10, max_epochs=-1)
+    torch.manual_seed(1)
+    trainer = train(tmp_path, first, data(), max_steps=4, max_epochs=-1)
+    trainer.save_checkpoint(tmp_path / "at4.ckpt")
+    resumed = Trainer(
+        accelerator="cpu", max_steps=10, max_epochs=-1, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    resumed.fit(second, data(), ckpt_path=str(tmp_path / "at4.ckpt"), weights_only=True)
+    assert resumed.global_step == 10
+    for name, value in whole.policy.state_dict().items():
+        assert torch.equal(value, second.policy.state_dict()[name]), name
+    held = torch.load(tmp_path / "at4.ckpt", weights_only=True)["state_dict"]
+    assert set(held) == {f"policy.{name}" for name in whole.policy.trainable()}
+
+
+def test_a_checkpoint_of_another_policy_is_refused(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> None:
+    path = write_pairs()
+    trainer = train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), SFT()), PreferenceData(path), max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "lora.ckpt")
+    other = PreferenceModule(FullPolicy(tiny_folder), SFT())
+    with pytest.raises(PolicyError, match="the checkpoint does not fit this policy"):
+        Trainer(accelerator="cpu", logger=False, max_epochs=2, enable_checkpointing=False).fit(
+            other, PreferenceData(path), ckpt_path=str(tmp_path / "lora.ckpt"), weights_only=True
+        )
+
+
+def test_tiny_model_is_the_same_every_time() -> None:
+    a, b = (tiny_llama_model(50).state_dict() for _ in range(2))
+    assert all(torch.equal(a[name], b[name]) for name in a)
