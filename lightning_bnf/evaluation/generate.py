@@ -1,0 +1,240 @@
+"""Batched, seeded generation on transformers' own `generate`.
+
+Prompts of similar length share a batch (left padding, explicit attention mask, end-of-turn tokens from the model's
+generation config; `pad == eos` is normal and harmless, because completions are cut at the first end-of-turn token and
+never masked by id). Two things make it fast on a CPU, both without changing what is sampled from: a prompt is read once
+for all its samples, and every few tokens the finished rows leave the batch.
+
+A batch's random numbers depend on the seed and on the prompts in that batch alone: run it again, alone or after other
+batches, and the same completions come out (on the same machine with the same number of threads; other machines round
+differently, and one different token makes a different completion).
+"""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
+
+_STRIDE = 16  # tokens between two looks at which rows have finished; each look costs a copy of the cache
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn.
+
+    Args:
+        temperature: softmax temperature; 0 is greedy. No top-k and no top-p: the model's own distribution.
+        max_new_tokens: tokens after which a completion is cut off (`Generated.finished` is then false).
+        samples: completions per prompt; greedy decoding gives one only.
+        seed: any integer; the same seed and prompts give the same completions.
+        batch_size: completions generated together, prompts times samples.
+    """
+
+    temperature: float = 0.8
+    max_new_tokens: int = 128
+    samples: int = 1
+    seed: int = 0
+    batch_size: int = 128
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature is {self.temperature}: it must be 0 (greedy) or more")
+        for name in ("max_new_tokens", "samples", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more")
+        if self.temperature == 0 and self.samples > 1:
+            raise ValueError(f"samples is {self.samples} at temperature 0: greedy completions would all be the same")
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One completion: its text without special tokens, its tokens (end of turn included), and whether it ended."""
+
+    text: str
+    length: int
+    finished: bool
+
+
+def generate(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    progress: str | None = None,
+) -> list[list[str]]:
+    """The completions' texts, `sampling.samples` for each prompt; see `generate_with_lengths`."""
+    rows = generate_with_lengths(model, tokenizer, prompts, sampling, progress)
+    return [[completion.text for completion in row] for row in rows]
+
+
+def generate_with_lengths(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    progress: str | None = None,
+) -> list[list[Generated]]:
+    """Complete every prompt (token ids), `sampling.samples` times each, in the prompts' order.
+
+    `model` is a transformers or peft causal LM; its training mode and the global random state are left as found.
+    With `progress`, a bar of that name shows the completions done and the time left.
+    """
+    if any(len(prompt) == 0 for prompt in prompts):
+        raise ValueError(
+            f"prompt {[len(prompt) for prompt in prompts].index(0)} is empty: there is nothing to complete"
+        )
+    results: list[list[Generated]] = [[] for _ in prompts]
+    bar = tqdm(total=len(prompts) * sampling.samples, desc=progress, unit="completion", disable=progress is None)
+    with _inference(model), bar:
+        for batch in batches(prompts, sampling):
+            completions = _complete_batch(model, tokenizer, [list(prompts[index]) for index in batch], sampling)
+            for index, row in zip(batch, completions, strict=True):
+                results[index] = row
+            bar.update(len(batch) * sampling.samples)
+    return results
+
+
+def batches(prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[int]]:
+    """The prompts' indices, cut into batches of similar length; a function of the prompts alone, not of their order."""
+    order = sorted(range(len(prompts)), key=lambda index: (len(prompts[index]), list(prompts[index])))
+    size = max(1, sampling.batch_size // sampling.samples)
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _complete_batch(
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], sampling: Sampling
+) -> list[list[Generated]]:
+    config = _generation_config(model, tokenizer, sampling)
+    device = next(model.parameters()).device
+    input_ids, attention_mask = _left_padded(prompts, config.pad_token_id, device)
+    ends = torch.tensor(config.eos_token_id, device=device)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(_batch_seed(prompts, sampling))
+        tokens = _sample(model, input_ids, attention_mask, config, ends, sampling.samples)
+    found = [_cut(row, set(config.eos_token_id), tokenizer) for row in tokens]
+    return [found[start : start + sampling.samples] for start in range(0, len(found), sampling.samples)]
+
+
+def _sample(
+    model: Any, input_ids: Tensor, attention_mask: Tensor, config: GenerationConfig, ends: Tensor, samples: int
+) -> list[list[int]]:
+    """New tokens of `samples` completions per prompt, a prompt's completions next to each other."""
+    cache = None
+    if samples > 1:
+        cache = _read_once(model, input_ids, attention_mask, config)
+        if cache is not None:
+            cache.batch_repeat_interleave(samples)
+        input_ids = input_ids.repeat_interleave(samples, dim=0)
+        attention_mask = attention_mask.repeat_interleave(samples, dim=0)
+    prompt_length, limit = input_ids.shape[1], int(config.max_new_tokens or 0)
+    done: list[list[int]] = [[] for _ in range(len(input_ids))]
+    alive = torch.arange(len(input_ids), device=input_ids.device)
+    while True:
+        out = model.generate(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            generation_config=_limited(config, min(_STRIDE, limit - (input_ids.shape[1] - prompt_length))),
+            past_key_values=cache,
+        )
+        input_ids, cache = out.sequences, out.past_key_values
+        new = input_ids[:, prompt_length:]
+        going_on = ~torch.isin(new, ends).any(dim=1)
+        for index, tokens in zip(alive.tolist(), new.tolist(), strict=True):
+            done[index] = tokens
+        if new.shape[1] >= limit or not going_on.any():
+            return done
+        attention_mask = torch.nn.functional.pad(
+            attention_mask, (0, input_ids.shape[1] - attention_mask.shape[1]), value=1
+        )
+        if not going_on.all():
+            alive, input_ids, attention_mask = alive[going_on], input_ids[going_on], attention_mask[going_on]
+            if _is_plain(cache):
+                cache.batch_select_indices(going_on.nonzero().squeeze(1))
+            else:
+                cache = None  # a kind of cache that rows cannot be taken out of: read again
+
+
+def _read_once(model: Any, input_ids: Tensor, attention_mask: Tensor, config: GenerationConfig) -> DynamicCache | None:
+    """The cache of all prompt tokens but the last, one row per prompt; None for models with another kind of cache."""
+    out = model.generate(input_ids=input_ids, attention_mask=attention_mask, generation_config=_limited(config, 1))
+    cache = out.past_key_values
+    if not _is_plain(cache):
+        return None
+    cache.crop(-1)
+    return cache
+
+
+def _is_plain(cache: Any) -> bool:
+    return isinstance(cache, DynamicCache) and all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
+def _generation_config(model: Any, tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> GenerationConfig:
+    """Every setting that shapes the distribution stated, so that none is inherited from the model's own config."""
+    ends = model.generation_config.eos_token_id
+    if ends is None:
+        ends = tokenizer.eos_token_id
+    ends = [ends] if isinstance(ends, int) else list(ends or [])
+    if not ends:
+        raise ValueError("neither the model's generation config nor the tokenizer names an end-of-turn token")
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
+    shape: dict[str, Any] = {"do_sample": False}
+    if sampling.temperature > 0:
+        shape = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
+    return GenerationConfig(
+        max_new_tokens=sampling.max_new_tokens,
+        eos_token_id=ends,
+        pad_token_id=pad,
+        repetition_penalty=1.0,
+        num_beams=1,
+        use_cache=True,
+        return_dict_in_generate=True,
+        **shape,
+    )
+
+
+def _limited(config: GenerationConfig, max_new_tokens: int) -> GenerationConfig:
+    limited = copy.deepcopy(config)
+    limited.max_new_tokens = max_new_tokens
+    return limited
+
+
+def _left_padded(prompts: list[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids and mask, each (prompts, longest); the mask comes from the lengths, since `pad` may be the end-of-turn id."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = [[pad] * (width - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _cut(tokens: list[int], ends: set[int], tokenizer: PreTrainedTokenizerBase) -> Generated:
+    stop = next((position for position, token in enumerate(tokens) if token in ends), None)
+    kept = tokens if stop is None else tokens[:stop]
+    text = str(tokenizer.decode(kept, skip_special_tokens=True))
+    return Generated(text, len(kept) + (stop is not None), stop is not None)
+
+
+def _batch_seed(prompts: list[list[int]], sampling: Sampling) -> int:
+    content = json.dumps([sampling.seed, prompts], separators=(",", ":"))
+    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big", signed=True)
+
+
+@contextmanager
+def _inference(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every module is in the mode it was found in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,184 @@
+"""Verifiers: pure functions from a completion's text to a score in [0, 1]; 1.0 passes, anything below fails.
+
+A verifier is written in data files as `{"name": "bullets", "count": 3}`: the function's name and its arguments. Where a
+near miss can be told from a far one the score says so (two of three keywords: 0.67), which is what picks the worst of
+several failed completions. What is asked is checked and no more: "What is 3 + 4?" wants a text whose last number is 7,
+in whatever words. White space around a completion never counts.
+"""
+
+import difflib
+import inspect
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+
+class VerifierError(ValueError):
+    """A verifier that does not exist, or arguments that it does not take."""
+
+
+def verify(text: str, verifier: dict[str, Any]) -> float:
+    """Score `text` by `verifier`, a name and arguments. Raises `VerifierError` for an unknown name or argument."""
+    function = VERIFIERS[check_verifier(verifier)]
+    return float(function(text.strip(), **{key: value for key, value in verifier.items() if key != "name"}))
+
+
+def check_verifier(verifier: dict[str, Any]) -> str:
+    """The verifier's name, once it is certain that it exists and takes exactly these arguments."""
+    name = verifier.get("name")
+    if not isinstance(name, str):
+        raise VerifierError(f"verifier {verifier!r} has no name")
+    if name not in VERIFIERS:
+        raise VerifierError(f"verifier {name!r} does not exist{_nearest(name, list(VERIFIERS))}")
+    taken = list(inspect.signature(VERIFIERS[name]).parameters)[1:]
+    given = [key for key in verifier if key != "name"]
+    for key in given:
+        if key not in taken:
+            raise VerifierError(f"verifier {name!r} takes no argument {key!r}{_nearest(key, taken)}")
+    for key in taken:
+        if key not in given:
+            raise VerifierError(f"verifier {name!r} needs the argument {key!r}")
+    return name
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known) or 'none'}"
+
+
+def _partial(score: float) -> float:
+    """A failed completion's score, kept below 1."""
+    return max(0.0, min(0.99, score))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+(?:['\u2019-][^\W_]+)*", text)
+
+
+def number(text: str, answer: int) -> float:
+    """The last number in the text is `answer`, so "3 + 4 = 7." passes; 0.5 when it is there but not last."""
+    found = [int(digits) for digits in re.findall(r"(?<![\d.,])-?\d+(?!\d|[.,]\d)", text)]
+    if found and found[-1] == answer:
+        return 1.0
+    return 0.5 if answer in found else 0.0
+
+
+def mentions(text: str, answers: list[str]) -> float:
+    """At least one of `answers` as a whole word, in any case; the s of "it's" is not a word."""
+    whole = [rf"(?<!\w)(?<!\w['\u2019]){re.escape(answer)}(?!\w)" for answer in answers]
+    return float(any(re.search(pattern, text, re.IGNORECASE) for pattern in whole))
+
+
+def list_items(text: str, count: int) -> float:
+    """Exactly `count` lines are list items, all with bullets or all numbered from 1; other lines may be prose."""
+    lines = [line.strip() for line in text.splitlines()]
+    bullets = [line for line in lines if re.match(r"[-*•]\s+\S", line)]
+    numbered = [int(found.group(1)) for line in lines if (found := re.match(r"(\d+)[.)]\s+\S", line))]
+    items = len(bullets) + len(numbered)
+    uniform = not bullets or not numbered
+    if items == count and uniform and numbered == list(range(1, len(numbered) + 1)):
+        return 1.0
+    return _partial(1 - abs(items - count) / count) if items else 0.0
+
+
+def keywords(text: str, words: list[str]) -> float:
+    """Every one of `words` as a whole word, in any case; else the share that is there."""
+    found = sum(bool(re.search(rf"\b{re.escape(word)}\b", text, re.IGNORECASE)) for word in words)
+    return found / len(words)
+
+
+def fewer_words(text: str, limit: int) -> float:
+    """At least one word and fewer than `limit`; else the limit's share of the words there are."""
+    count = len(_words(text))
+    if 0 < count < limit:
+        return 1.0
+    return _partial(limit / count) if count else 0.0
+
+
+def title(text: str) -> float:
+    """A title in double angular brackets, such as `<<a quiet morning>>`; 0.5 for single brackets."""
+    if re.search(r"<<[^<>\n]*\w[^<>\n]*>>", text):
+        return 1.0
+    return 0.5 if re.search(r"<[^<>\n]*\w[^<>\n]*>", text) else 0.0
+
+
+def json_keys(text: str, keys: list[str]) -> float:
+    """The whole text is one JSON object (a code fence is allowed) with exactly these keys, in any order."""
+    fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", text, re.DOTALL)
+    try:
+        found = json.loads(fenced.group(1) if fenced else text)
+    except ValueError:
+        return 0.0
+    if not isinstance(found, dict):
+        return 0.25
+    if set(found) == set(keys):
+        return 1.0
+    return _partial(0.5 + 0.5 * len(set(found) & set(keys)) / len(set(found) | set(keys)))
+
+
+def starts_with(text: str, start: str) -> float:
+    """The text starts with the word or words `start`, as written; 0.5 when only the case differs."""
+    if re.match(rf"{re.escape(start)}(?!\w)", text):
+        return 1.0
+    return 0.5 if re.match(rf"{re.escape(start)}(?!\w)", text, re.IGNORECASE) else 0.0
+
+
+def equals(text: str, answer: str) -> float:
+    """Exactly this text, quotation marks around it allowed; else 0.5 when it is there among other text."""
+    bare = text[1:-1] if len(text) > 1 and text[0] + text[-1] in ('""', "''", "\u201c\u201d") else text
+    return 1.0 if bare == answer else 0.5 * (answer in text)
+
+
+def sentences(text: str, count: int) -> float:
+    """Exactly `count` sentences, each (the last too) ending in `.`, `!` or `?`, and no line breaks."""
+    found = len([part for part in re.split(r"(?<=[.!?])[\"'\u201d\u2019)]*\s+", text) if _words(part)])
+    if found == count and re.search(r"[.!?][\"'\u201d\u2019)]*$", text) and "\n" not in text:
+        return 1.0
+    return _partial(1 - abs(found - count) / max(found, count)) if found else 0.0
+
+
+def question(text: str) -> float:
+    """A single question: the text ends with a question mark and holds one; 0.5 when there is one elsewhere."""
+    if text.endswith("?") and text.count("?") == 1 and len(_words(text)) >= 2:
+        return 1.0
+    return 0.5 if "?" in text else 0.0
+
+
+def ends_with_question(text: str) -> float:
+    """The text ends with a question mark; 0.5 when it holds one elsewhere."""
+    return 1.0 if text.endswith("?") and _words(text) else 0.5 * ("?" in text)
+
+
+def no_commas(text: str) -> float:
+    """At least three words and no comma; less the more commas there are."""
+    if len(_words(text)) < 3:
+        return 0.0
+    return 1.0 / (1 + text.count(","))
+
+
+def highlighted(text: str, count: int) -> float:
+    """At least `count` passages highlighted as `*passage*` or `**passage**`; else the share that is there."""
+    found = len(re.findall(r"\*\*[^*\n]*\w[^*\n]*\*\*|(?<!\*)\*(?![\s*])[^*\n]*\w[^*\n]*(?<!\s)\*(?!\*)", text))
+    return min(1.0, found / count)
+
+
+VERIFIERS: dict[str, Callable[..., float]] = {
+    function.__name__: function
+    for function in (
+        number,
+        mentions,
+        equals,
+        list_items,
+        keywords,
+        fewer_words,
+        title,
+        json_keys,
+        starts_with,
+        sentences,
+        question,
+        ends_with_question,
+        no_commas,
+        highlighted,
+    )
+}

@@ -1,0 +1,64 @@
+"""What a task family is, and how its questions are drawn.
+
+A family asks one kind of question in a few phrasings and says how an answer is verified. Its questions differ in their
+`key`, the content without the phrasing (the two numbers of a sum): splits are made over keys, so that no test question
+is a training question in other words.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt of a family: its content, its text, and how an answer is verified (see `evaluation/verify.py`)."""
+
+    key: str
+    text: str
+    verifier: dict[str, Any]
+
+    @property
+    def messages(self) -> list[Message]:
+        return [{"role": "user", "content": self.text}]
+
+    @property
+    def prompt_id(self) -> str:
+        return content_hash(self.messages)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of question: `ask` draws one, `max_new_tokens` is where an answer is cut off (and then fails)."""
+
+    name: str
+    ask: Callable[[Random], Question]
+    max_new_tokens: int
+
+
+def content_hash(content: Any) -> str:
+    """16 hex digits of the content's SHA-256; equal content, equal id, in any file and order."""
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def draw_questions(family: Family, count: int, seed: int) -> list[Question]:
+    """`count` questions with different keys, in a random order that depends on the seed and the family alone."""
+    rng = Random(f"{seed}/{family.name}")  # a string seeds independently of PYTHONHASHSEED
+    found: dict[str, Question] = {}
+    texts: set[str] = set()
+    for _ in range(200 * count):
+        if len(found) == count:
+            return list(found.values())
+        question = family.ask(rng)
+        if question.key not in found and question.text not in texts:
+            found[question.key] = question
+            texts.add(question.text)
+    if len(found) == count:
+        return list(found.values())
+    raise ValueError(f"family {family.name!r} has only about {len(found)} different questions, {count} were asked for")

@@ -1,0 +1,238 @@
+"""The verb `prepare`: prompts -> samples -> verifiers -> best and worst -> files (on-policy preference data)."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_bnf.datamodules.template import Renderer
+from lightning_bnf.evaluation.generate import Generated, Sampling, generate_with_lengths
+from lightning_bnf.evaluation.verify import verify
+from lightning_bnf.policies.sources import BUNDLED, load_model, load_tokenizer
+from lightning_bnf.preparation.card import Outcome, write_card
+from lightning_bnf.preparation.families import Question, draw_questions
+from lightning_bnf.preparation.pick import Scored, pick_pair, pick_unpaired, scored
+from lightning_bnf.preparation.sample import Complete, Job, sample_jobs, weights_fingerprint
+from lightning_bnf.preparation.tasks import FAMILIES
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question in its split, with what the model answered."""
+
+    family: str
+    split: str
+    kept_out: bool
+    question: Question
+    samples: list[Scored]
+    greedy: Scored
+
+
+def prepare(
+    output: Path,
+    families: list[str],
+    kept_out: list[str],
+    source: str = BUNDLED,
+    revision: str | None = None,
+    train_prompts: int = 100,
+    validation_prompts: int = 10,
+    test_prompts: int = 25,
+    kept_out_prompts: int = 30,
+    samples: int = 5,
+    temperature: float = 0.8,
+    batch_size: int = 320,
+    seed: int = 1,
+    work: Path = Path("runs/prepare"),
+) -> None:
+    """Make preference data from a model's own samples, sorted by verifiers. Can be stopped and started again.
+
+    Args:
+        output: folder for the finished files; existing ones are replaced, each at once.
+        families: task families (names) to train on; their questions are split into train, validation and test.
+        kept_out: task families (names) of which there are test questions only.
+        source: model to sample from: hub id, folder, GGUF file or bundled model.
+        revision: commit of a hub model.
+        train_prompts: training questions per trained family.
+        validation_prompts: validation questions per trained family.
+        test_prompts: test questions per trained family.
+        kept_out_prompts: test questions per kept-out family.
+        samples: completions drawn per question.
+        temperature: softmax temperature of the samples.
+        batch_size: completions generated together.
+        seed: chooses the questions and the samples.
+        work: folder that keeps the raw samples, so that an interrupted run goes on where it was.
+    """
+    settings = {name: value for name, value in locals().items() if name not in ("output", "work")}
+    questions = draw_splits(families, kept_out, train_prompts, validation_prompts, test_prompts, kept_out_prompts, seed)
+    tokenizer, model = load_tokenizer(source, revision), load_model(source, revision=revision)
+
+    renderer = Renderer(tokenizer)
+
+    def complete(prompts: list[list[int]], sampling: Sampling) -> list[list[Generated]]:
+        return generate_with_lengths(model, tokenizer, prompts, sampling)
+
+    def ids(question: Question) -> list[int]:
+        return renderer.prompt_ids(tuple(question.messages))
+
+    drawn = Sampling(temperature, samples=samples, seed=seed, batch_size=batch_size)
+    work_file = Path(work) / f"{Path(output).name}.jsonl"
+    items = answer(questions, ids, complete, weights_fingerprint(model), drawn, work_file)
+    write_files(items, Path(output), settings)
+
+
+Placed = tuple[str, str, bool, Question]  # family, split, kept out, question
+
+
+def draw_splits(
+    families: Sequence[str], kept_out: Sequence[str], train: int, validation: int, test: int, kept: int, seed: int
+) -> list[Placed]:
+    """The questions of every split. One family's questions differ in content, so the splits share no question."""
+    check_families([*families, *kept_out])
+    placed: list[Placed] = []
+    for name in families:
+        drawn = draw_questions(FAMILIES[name], train + validation + test, seed)
+        splits = ["test"] * test + ["validation"] * validation + ["train"] * train
+        placed += [(name, split, False, question) for split, question in zip(splits, drawn, strict=True)]
+    for name in kept_out:
+        placed += [(name, "test", True, question) for question in draw_questions(FAMILIES[name], kept, seed)]
+    return placed
+
+
+def check_families(names: Sequence[str]) -> None:
+    for name in names:
+        if name not in FAMILIES:
+            raise ValueError(f"family {name!r} does not exist; there are: {', '.join(FAMILIES)}")
+        if names.count(name) > 1:
+            raise ValueError(f"family {name!r} is named twice in families and kept_out")
+
+
+def answer(
+    questions: Sequence[Placed],
+    ids: Callable[[Question], list[int]],
+    complete: Complete,
+    identity: str,
+    sampling: Sampling,
+    work_file: Path,
+) -> list[Item]:
+    """Sample and verify every question: `sampling.samples` completions each, and one greedy completion beside them."""
+    names = list(dict.fromkeys(name for name, *_ in questions))
+    jobs = []
+    for name in names:
+        prompts = [ids(question) for family, _, _, question in questions if family == name]
+        limit = FAMILIES[name].max_new_tokens
+        greedy = Sampling(0.0, limit, batch_size=sampling.batch_size)
+        drawn = Sampling(sampling.temperature, limit, sampling.samples, sampling.seed, sampling.batch_size)
+        jobs += [Job(name, prompts, drawn), Job(f"{name}, greedy", prompts, greedy)]
+    answers = sample_jobs(jobs, complete, identity, work_file)
+    items = []
+    for position, name in enumerate(names):
+        mine = [placed for placed in questions if placed[0] == name]
+        for (family, split, kept, question), drawn_rows, greedy_rows in zip(
+            mine, answers[2 * position], answers[2 * position + 1], strict=True
+        ):
+            judged = [scored(one, verify(one.text, question.verifier)) for one in [*drawn_rows, *greedy_rows]]
+            items.append(Item(family, split, kept, question, judged[:-1], judged[-1]))
+    return items
+
+
+def write_files(items: Sequence[Item], output: Path, settings: dict[str, Any]) -> None:
+    """Write pairs, unpaired rows and prompts of every split, and the card. Each file appears whole or not at all."""
+    output.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "validation", "test"):
+        mine = interleaved([item for item in items if item.split == split])
+        write_jsonl(output / f"{split}_pairs.jsonl", (row for item in mine if (row := pair_row(item))))
+        write_jsonl(output / f"{split}_unpaired.jsonl", (row for item in mine for row in unpaired_rows(item)))
+        if split != "train":
+            write_jsonl(output / f"{split}_prompts.jsonl", (prompt_row(item) for item in mine))
+    outcomes = [
+        Outcome(
+            item.family,
+            item.split,
+            item.kept_out,
+            item.samples,
+            item.greedy,
+            pick_pair(item.samples),
+            len(unpaired_rows(item)),
+        )
+        for item in items
+    ]
+    write_text(output / "README.md", write_card(outcomes, settings))
+
+
+def interleaved(items: Sequence[Item]) -> list[Item]:
+    """One item of each family in turn, so that any first part of a file holds all families alike."""
+    order: dict[str, int] = {}
+    places = []
+    for item in items:
+        order[item.family] = order.get(item.family, -1) + 1
+        places.append(order[item.family])
+    return [items[index] for index in sorted(range(len(items)), key=lambda index: (places[index], index))]
+
+
+def pair_row(item: Item) -> Row | None:
+    pair = pick_pair(item.samples)
+    if pair is None:
+        return None
+    chosen, rejected = pair
+    return {
+        "prompt_id": item.question.prompt_id,
+        "family": item.family,
+        "prompt": item.question.messages,
+        "chosen": _completion(chosen),
+        "rejected": _completion(rejected),
+        **_how_verified(item),
+        "score_chosen": round(chosen.score, 4),
+        "score_rejected": round(rejected.score, 4),
+        "length_chosen": chosen.length,
+        "length_rejected": rejected.length,
+    }
+
+
+def unpaired_rows(item: Item) -> list[Row]:
+    return [
+        {
+            "prompt_id": item.question.prompt_id,
+            "family": item.family,
+            "prompt": item.question.messages,
+            "completion": _completion(one),
+            "label": one.passed,
+            **_how_verified(item),
+            "score": round(one.score, 4),
+            "length": one.length,
+        }
+        for one in pick_unpaired(item.samples)
+    ]
+
+
+def prompt_row(item: Item) -> Row:
+    return {
+        "prompt_id": item.question.prompt_id,
+        "family": item.family,
+        "prompt": item.question.messages,
+        **_how_verified(item),
+        "kept_out": item.kept_out,
+    }
+
+
+def _completion(one: Scored) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": one.text}]
+
+
+def _how_verified(item: Item) -> Row:
+    return {"verifier": item.question.verifier, "max_new_tokens": FAMILIES[item.family].max_new_tokens}
+
+
+def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def write_text(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
