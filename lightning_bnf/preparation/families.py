@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-Message = dict[str, str]
+from lightning_bnf.datamodules.messages import Message
 
 
 @dataclass(frozen=True)

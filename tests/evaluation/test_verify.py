@@ -1,0 +1,103 @@
+"""Every verifier on texts that pass and on near misses."""
+
+import pytest
+
+from lightning_bnf.evaluation.verify import VERIFIERS, VerifierError, check_verifier, verify
+
+CASES = [
+    # verifier, texts that pass, texts that fail
+    ({"name": "number", "answer": 14}, ["14", " 14.\n", "7 + 7 = 14", "The answer is 14."], ["", "seven", "14 or 15"]),
+    ({"name": "number", "answer": 14}, ["7+7=14!"], ["114", "14.5", "1,014", "7 + 7 = -14", "The sum of 14 is 7 + 7"]),
+    ({"name": "number", "answer": 1}, ["13 - 12 = 1", "It is 1, surely"], ["13 - 12 = 11", "0.1"]),
+    ({"name": "mentions", "answers": ["sad", "unhappy"]}, ["It is SAD.", "'sad'", "unhappy"], ["sadness", "happy"]),
+    (
+        {"name": "mentions", "answers": ["s"]},
+        ["It starts with 'S'.", "s-u-n"],
+        ["It's a word", "sun", "What\u2019s up?"],
+    ),
+    ({"name": "mentions", "answers": ["Buenos Aires"]}, ["The capital is Buenos Aires."], ["Buenos", "Aires Buenos"]),
+    ({"name": "equals", "answer": "a b"}, ["a b", '"a b"', "\u201ca b\u201d"], ["a b.", "A b", "I say a b"]),
+    ({"name": "list_items", "count": 2}, ["- a\n- b", "Two things:\n* a\n* b\nThat is all."], ["- a", "- a\n- b\n- c"]),
+    (
+        {"name": "list_items", "count": 2},
+        ["1. a\n2. b", "1) a\n2) b"],
+        ["1. a\n1. b", "2. a\n3. b", "1. a\n- b", "-a\n-b"],
+    ),
+    ({"name": "keywords", "words": ["sea", "cat"]}, ["The CAT saw the sea."], ["The cat saw the season.", "cats, sea"]),
+    ({"name": "fewer_words", "limit": 4}, ["One", "one two three", "It's well-known now"], ["", "...", "a b c d"]),
+    ({"name": "title"}, ["<<A day>>", "My story: <<a>>\nOnce"], ["<A day>", "<< >>", "<<A\nday>>", "A day"]),
+    (
+        {"name": "json_keys", "keys": ["a", "b"]},
+        ['{"b": 1, "a": 2}', '```json\n{"a": 1, "b": []}\n```'],
+        ['{"a": 1}', "a"],
+    ),
+    ({"name": "json_keys", "keys": ["a"]}, ['{"a": null}'], ['Here: {"a": 1}', '{"a": 1, "b": 2}', "[1]", '{"a": 1']),
+    ({"name": "starts_with", "start": "Once"}, ["Once upon", "Once, there"], ["once upon", "Onceness", "At Once"]),
+    (
+        {"name": "sentences", "count": 1},
+        ["Rain falls.", "Really?", 'He said "no."'],
+        ["Rain falls", "A cat. A dog.", "A.\nB"],
+    ),
+    (
+        {"name": "sentences", "count": 2},
+        ["A cat. A dog!", "One (two). Three?"],
+        ["A cat, a dog.", "A. B. C.", "A.\nB."],
+    ),
+    ({"name": "question"}, ["Who are you?"], ["Who are you", "What?", "Who? And why not?", "Why not? I see."]),
+    ({"name": "ends_with_question"}, ["Cats sleep. Do you?", "Why? Why?"], ["Do you? Yes.", "?", "Cats sleep."]),
+    ({"name": "no_commas"}, ["Cats sleep all day."], ["Cats, sleep all day.", "Cats sleep", ""]),
+    (
+        {"name": "highlighted", "count": 1},
+        ["a *word* here", "a **big word** here"],
+        ["a word", "2 * 3 * 4", "**", "* a\n* b"],
+    ),
+    ({"name": "highlighted", "count": 2}, ["*a* and **b**"], ["*a* and b"]),
+]
+
+
+@pytest.mark.parametrize(("verifier", "passing", "failing"), CASES, ids=[case[0]["name"] for case in CASES])
+def test_a_verifier_passes_and_fails_what_it_should(verifier, passing, failing):
+    for text in passing:
+        assert verify(text, verifier) == 1.0, text
+    for text in failing:
+        assert 0.0 <= verify(text, verifier) < 1.0, text
+
+
+def test_every_verifier_has_cases_and_a_docstring():
+    assert {case[0]["name"] for case in CASES} == set(VERIFIERS)
+    assert all(function.__doc__ for function in VERIFIERS.values())
+
+
+@pytest.mark.parametrize(
+    ("verifier", "better", "worse"),
+    [
+        ({"name": "number", "answer": 5}, "5 is more than 4", "4"),
+        ({"name": "keywords", "words": ["a", "b", "c"]}, "a b", "a"),
+        ({"name": "list_items", "count": 4}, "- a\n- b\n- c", "- a"),
+        ({"name": "fewer_words", "limit": 3}, "a b c", "a b c d e f"),
+        ({"name": "sentences", "count": 2}, "A. B. C.", "A. B. C. D. E."),
+        ({"name": "no_commas"}, "one, two three", "one, two, three"),
+    ],
+)
+def test_a_near_miss_scores_above_a_far_one(verifier, better, worse):
+    assert 1.0 > verify(better, verifier) > verify(worse, verifier)
+
+
+@pytest.mark.parametrize(
+    ("verifier", "message"),
+    [
+        ({"name": "numbr", "answer": 1}, "verifier 'numbr' does not exist; did you mean 'number'"),
+        ({"name": "xyz"}, "there are: number, mentions"),
+        ({"answer": 1}, "has no name"),
+        ({"name": "number", "anwser": 1}, "takes no argument 'anwser'; did you mean 'answer'"),
+        ({"name": "number"}, "needs the argument 'answer'"),
+        ({"name": "title", "count": 1}, "takes no argument 'count'; there are: none"),
+    ],
+)
+def test_wrong_verifiers_are_refused_by_name(verifier, message):
+    with pytest.raises(VerifierError, match=message.replace("(", r"\(")):
+        verify("text", verifier)
+
+
+def test_check_verifier_returns_the_name():
+    assert check_verifier({"name": "title"}) == "title"

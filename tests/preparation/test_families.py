@@ -1,0 +1,81 @@
+"""Questions: distinct, seeded, and answered rightly by their own verifiers."""
+
+import re
+
+import pytest
+
+from lightning_bnf.evaluation.verify import check_verifier, verify
+from lightning_bnf.preparation.families import Family, Question, content_hash, draw_questions
+from lightning_bnf.preparation.tasks import FAMILIES
+from lightning_bnf.preparation.words import NOUNS, TOPICS
+
+# A right answer to every family's question, from the question's text alone.
+NUMBERS = re.compile(r"\d+")
+ANSWERS = {
+    "addition": lambda text: f"It is {sum(map(int, NUMBERS.findall(text)))}.",
+    "subtraction": lambda text: f"{difference(text)}",
+    "largest": lambda text: f"{max(map(int, NUMBERS.findall(text)))} is it.",
+    "smallest": lambda text: f"{min(map(int, NUMBERS.findall(text)))} is it.",
+    "first_letter": lambda text: f'It is "{re.findall(chr(34) + "(.)", text)[0].upper()}".',
+    "plural": lambda text: f"One {quoted(text)}, two {quoted(text)}s.",
+    "capital": lambda text: {"France": "Paris", "Japan": "Tokyo"}.get(re.findall(r"of (\w+)", text)[0]),
+    "keywords": lambda text: text,
+    "fewer_words": lambda text: "I like it.",
+    "no_commas": lambda text: "I like it.",
+    "highlight": lambda text: "I *like* it.",
+    "end_question": lambda text: "I like it. Do you?",
+    "list_items": lambda text: "\n".join(f"- fact {i}" for i in range(int(NUMBERS.findall(text)[0]))),
+    "one_question": lambda text: "Do you like it?",
+    "one_sentence": lambda text: "I like it.",
+}
+
+
+def difference(text: str) -> int:
+    first, second = map(int, NUMBERS.findall(text))
+    return first - second
+
+
+def quoted(text: str) -> str:
+    return text.split('"')[1]
+
+
+def test_every_family_is_answered_here():
+    assert set(ANSWERS) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=list(FAMILIES))
+def test_questions_are_distinct_seeded_and_verifiable(family):
+    questions = draw_questions(family, 36, seed=1)
+    assert questions == draw_questions(family, 36, seed=1)
+    assert questions != draw_questions(family, 36, seed=2)
+    assert len({question.key for question in questions}) == len({question.text for question in questions}) == 36
+    for question in questions:
+        assert check_verifier(question.verifier)
+        answer = ANSWERS[family.name](question.text)
+        if answer is not None:
+            assert verify(answer, question.verifier) == 1.0, (question, answer)
+        assert verify("", question.verifier) < 1.0
+
+
+def test_fewer_questions_do_not_change_the_first_ones():
+    family = FAMILIES["keywords"]
+    assert draw_questions(family, 10, seed=1) == draw_questions(family, 30, seed=1)[:10]
+
+
+def test_a_family_that_runs_out_says_so():
+    family = Family("coin", lambda rng: Question(rng.choice("ab"), "?", {}), 4)
+    with pytest.raises(ValueError, match=r"family 'coin' has only about 1 different questions, 2 were asked for"):
+        draw_questions(family, 2, seed=1)
+
+
+def test_words_are_distinct_and_plain():
+    for words in (NOUNS, TOPICS):
+        assert len(set(words)) == len(words)
+        assert all(re.fullmatch(r"[a-z]+( [a-z]+)*", word) for word in words)
+
+
+def test_the_id_is_the_contents():
+    first, other = (Question("k", text, {}).prompt_id for text in ("a", "b"))
+    assert first == content_hash([{"content": "a", "role": "user"}])
+    assert first != other
+    assert re.fullmatch(r"[0-9a-f]{16}", first)
