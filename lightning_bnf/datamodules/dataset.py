@@ -10,7 +10,7 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.errors import DataError, Fault, Faults
-from lightning_bnf.datamodules.records import read_records
+from lightning_bnf.datamodules.records import read_file
 from lightning_bnf.datamodules.report import Report, lengths
 from lightning_bnf.datamodules.template import Renderer, Rendering, TokenizedCompletion, TokenizedRow
 
@@ -63,7 +63,7 @@ def load_rows(
     options = options or DataOptions()
     hub = None if Path(path).exists() else re.fullmatch(r"([\w.-]+/[\w.-]+):([\w.-]+)", path)
     name, split = (hub[1], hub[2]) if hub else (path, None)
-    records = read_records(name, split, options.revision, options.column_map)
+    records = read_file(name, split, options.column_map, revision=options.revision)
     renderer = Renderer(tokenizer, options.rendering, end_ids)
     rows: list[TokenizedRow] = []
     faults = Faults()
@@ -88,7 +88,7 @@ def load_rows(
         kept=len(kept),
         dropped=dict(dropped),
         ignored=records.ignored,
-        duplicates=len(rows) - len({row.id for row in rows}),
+        duplicates=records.duplicates,
         prompt_lengths=lengths([len(row.prompt_ids) for row in kept]),
         completion_lengths=lengths([len(completion.ids) for row in kept for completion in row.completions]),
         samples=tuple(kept[:3]),

@@ -1,24 +1,18 @@
-"""From raw records to rows: which format a file has, and whether every row keeps to it.
-
-Formats, told by the columns (TRL's names; a `column_map` renames others):
-
-    paired          chosen, rejected, and prompt (or both share their first messages: the implicit prompt)
-    unpaired        prompt, completion, label (true: preferred, false: dispreferred)
-    demonstration   messages; or prompt and completion
-    prompt          prompt alone: to generate from, never to train on
-
-`prompt`, `chosen`, `rejected`, `completion` are message lists (rendered by the chat template) or plain strings.
-"""
+"""Preference data as rows: every format is read into `Row`, and every row is checked before anything is trained."""
 
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lightning_bnf.datamodules.errors import DataError, Fault, Faults, nearest, shorten
+from lightning_bnf.datamodules.errors import DataError, Fault, Faults, shorten
 from lightning_bnf.datamodules.files import RawRecord, read_raw
+from lightning_bnf.datamodules.formats import Format, detect_format, map_columns
 from lightning_bnf.datamodules.messages import (
+    Message,
     Messages,
     check_completion,
     check_messages,
@@ -28,45 +22,40 @@ from lightning_bnf.datamodules.messages import (
     without_prefix,
 )
 
-FORMATS: dict[str, tuple[str, ...]] = {
-    "paired": ("chosen", "rejected"),
-    "unpaired": ("prompt", "completion", "label"),
-    "demonstration": ("prompt", "completion"),
-    "conversation": ("messages",),
-    "prompt": ("prompt",),
-}
-"""Format -> the columns it needs, the most demanding first."""
+__all__ = ["Completion", "DataError", "Message", "RecordFile", "Row", "read_file", "read_rows"]
 
-OPTIONAL = ("prompt_id", "family", "verifier", "max_new_tokens", "kept_out")
-KNOWN = tuple(dict.fromkeys([*(name for names in FORMATS.values() for name in names), *OPTIONAL]))
-
-Text = Messages | str
+Text = Messages | str  # a conversation, or plain text as it stands in the file
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What is said to a prompt: messages that begin and end with the assistant's, or plain text. `label`: +1 or -1."""
+    """One answer: `text` or `messages` (the other is None), `label` +1 or -1, and its score if the file has one."""
 
-    content: Text
+    text: str | None
+    messages: Messages | None
     label: int
+    reward: float | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One data row, checked.
+    """One row of a file.
 
-    id: 16 hex digits, a hash of prompt and completions, whatever file they are in
-    source: `FILE:LINE`
-    completions: paired: chosen, rejected; unpaired and demonstration: one; prompt: none
-    verifier: name and arguments of a check that completions can be scored with
+    id: 16 hex digits, the hash of the prompt and of the completions with their labels; the same in every file.
+    source: where the row stands, e.g. `train.jsonl:17`.
+    format: paired | unpaired | demonstration | prompt.
+    prompt: messages, or plain text as the file has it.
+    completions: (chosen +1, rejected -1) | one | one, +1 | none, in the order of the formats above.
+    verifier: `{"name": ..., arguments}` as given. family: the task family, for grouped metrics.
+    prompt_id, max_new_tokens (for generation), kept_out (of training): as given.
     """
 
     id: str
     source: str
     format: str
     prompt: Text
-    completions: tuple[Completion, ...] = ()
-    verifier: Mapping[str, Any] | None = None
+    completions: tuple[Completion, ...]
+    verifier: dict[str, Any] | None = None
     family: str | None = None
     prompt_id: str | None = None
     max_new_tokens: int | None = None
@@ -74,192 +63,213 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Records:
-    """The rows of one file or hub id, its format, and the columns that were not used."""
+class RecordFile:
+    """What one file holds: its rows, the format found, the columns that nothing reads, rows that occur before."""
 
     path: str
-    format: str
     rows: tuple[Row, ...]
+    format: str
+    conversational: bool
     ignored: tuple[str, ...]
+    duplicates: int
 
 
-def read_records(
-    path: str, split: str | None = None, revision: str | None = None, column_map: Mapping[str, str] | None = None
-) -> Records:
-    """Read and check all rows of a file, a dataset folder or a hub id.
+def read_rows(
+    path: str,
+    split: str | None = None,
+    column_map: Mapping[str, str] | None = None,
+    format: str = "auto",
+    ignore_columns: Sequence[str] = (),
+) -> list[Row]:
+    """The rows of a JSONL or Parquet file, a dataset folder or a hub id. Raises `DataError`."""
+    return list(read_file(path, split, column_map, format, ignore_columns).rows)
 
-    `column_map` maps our column names to the file's. Raises `DataError` with the first few faults and their count.
-    """
-    raw = _renamed(read_raw(path, split=split, revision=revision), column_map or {}, path)
-    columns = list(dict.fromkeys(name for record in raw for name in record.values))
-    format_ = _detect(path, columns)
-    used = {*FORMATS[format_], *OPTIONAL, "prompt"}
+
+def read_file(
+    path: str,
+    split: str | None = None,
+    column_map: Mapping[str, str] | None = None,
+    format: str = "auto",
+    ignore_columns: Sequence[str] = (),
+    subset: str | None = None,
+    revision: str | None = None,
+) -> RecordFile:
+    """Read and check one file; see `options.DataOptions` for the arguments."""
+    records = read_raw(path, split, subset, revision)
+    columns = list(dict.fromkeys(column for record in records for column in record.values))
+    ours = map_columns(path, columns, column_map or {})
+    found = detect_format(path, set(ours.values()), format, ignore_columns)
+    reads = found.reads(set(ours.values()))
     rows, faults = [], Faults()
-    for record in raw:
+    for record in records:
+        values = {ours[column]: value for column, value in record.values.items() if value is not None}
         try:
-            rows.append(_row(record, format_))
+            rows.append(_row(RawRecord(record.place, values), found, reads))
         except Fault as fault:
             faults.add(record.place, fault)
     faults.raise_if_any()
-    name = "demonstration" if format_ == "conversation" else format_
-    return Records(path, name, tuple(rows), tuple(column for column in columns if column not in used))
-
-
-def _renamed(raw: Sequence[RawRecord], column_map: Mapping[str, str], path: str) -> list[RawRecord]:
-    """The records with the file's column names replaced by ours."""
-    if not column_map:
-        return list(raw)
-    there = {name for record in raw for name in record.values}
-    for ours, theirs in column_map.items():
-        if ours not in KNOWN:
-            near = nearest(ours, KNOWN)
-            raise DataError(
-                f"column_map {ours!r}: there is no such column here; accepted: {', '.join(KNOWN)}"
-                + (f" (did you mean {near!r}?)" if near else "")
-            )
-        if theirs not in there:
-            raise DataError(f"column_map {ours}={theirs!r}: {path} has the columns {', '.join(sorted(there))}")
-    ours_by_theirs = {theirs: ours for ours, theirs in column_map.items()}
-    return [
-        RawRecord(
-            record.place,
-            {
-                ours_by_theirs.get(name, name): value
-                for name, value in record.values.items()
-                if name in ours_by_theirs or name not in column_map
-            },
-        )
-        for record in raw
-    ]
-
-
-def _detect(path: str, columns: Sequence[str]) -> str:
-    for column in columns:
-        near = nearest(column, KNOWN, cutoff=0.8)
-        if column not in KNOWN and near is not None and near not in columns:
-            raise DataError(f"{path}: unknown column {column!r}; did you mean {near!r}? (or name it in column_map)")
-    found = next((name for name, needed in FORMATS.items() if set(needed) <= set(columns)), None)
-    if found is None:
-        accepted = "; ".join(" + ".join(needed) for needed in FORMATS.values())
-        raise DataError(f"{path}: the columns {', '.join(columns)} fit no format; accepted: {accepted}")
-    return found
-
-
-def _row(record: RawRecord, format_: str) -> Row:
-    values = record.values
-    for column in FORMATS[format_]:
-        if values.get(column) is None:
-            raise Fault(f"column {column!r} is missing or null; accepted: a value in every row of a {format_} file")
-    prompt, completions = _conversation(values, format_)
-    content = json.dumps([prompt, [(c.content, c.label) for c in completions]], sort_keys=True)
-    return Row(
-        id=hashlib.sha256(content.encode()).hexdigest()[:16],
-        source=record.place,
-        format="demonstration" if format_ == "conversation" else format_,
-        prompt=prompt,
-        completions=completions,
-        verifier=_verifier(values.get("verifier")),
-        family=_optional(values, "family", str, "a string"),
-        prompt_id=_optional(values, "prompt_id", str, "a string"),
-        max_new_tokens=_optional(values, "max_new_tokens", int, "a whole number"),
-        kept_out=bool(_optional(values, "kept_out", bool, "true or false")),
+    return RecordFile(
+        path=path,
+        rows=tuple(rows),
+        format=found.name,
+        conversational=any(not isinstance(row.prompt, str) for row in rows),
+        ignored=tuple(column for column in columns if ours[column] not in reads),
+        duplicates=sum(count - 1 for count in Counter(row.id for row in rows).values()),
     )
 
 
-def _conversation(values: Mapping[str, Any], format_: str) -> tuple[Text, tuple[Completion, ...]]:
-    if format_ == "conversation":
-        return _split_messages(check_messages("messages", values["messages"]))
-    if format_ == "paired":
-        return _pair(values)
+def _row(record: RawRecord, found: Format, reads: frozenset[str]) -> Row:
+    values = record.values
+    needed = found.matches(reads) or frozenset()
+    for column in sorted(needed):
+        if column not in values:
+            raise Fault(f"column {column!r} is missing or null; accepted: a value in every row of this file")
+    reader = {"paired": _paired, "unpaired": _unpaired, "demonstration": _demonstration, "prompt": _prompt_only}
+    prompt, completions = reader[found.name]({column: values[column] for column in reads if column in values})
+    family, prompt_id = values.get("family"), values.get("prompt_id")
+    return Row(
+        id=_content_hash(prompt, completions),
+        source=record.place,
+        format=found.name,
+        prompt=prompt,
+        completions=completions,
+        verifier=_verifier(values.get("verifier")),
+        family=None if family is None else _typed("family", family, (str,), "a string"),
+        prompt_id=None
+        if prompt_id is None
+        else str(_typed("prompt_id", prompt_id, (str, int), "a string or a number")),
+        max_new_tokens=_positive("max_new_tokens", values.get("max_new_tokens")),
+        kept_out=_typed("kept_out", values.get("kept_out", False), (bool,), "true or false"),
+    )
+
+
+def _paired(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
+    chosen, rejected = _text("chosen", values["chosen"]), _text("rejected", values["rejected"])
+    if isinstance(chosen, str) != isinstance(rejected, str):
+        raise Fault("columns 'chosen' and 'rejected': one is a string, the other a list; accepted: the same for both")
+    if chosen == rejected:
+        raise Fault(f"columns 'chosen' and 'rejected' are equal: {shorten(values['chosen'])}; accepted: two answers")
+    given = _text("prompt", values["prompt"]) if "prompt" in values else None
+    if isinstance(chosen, str) or isinstance(rejected, str):
+        if given is None:
+            raise Fault(
+                "column 'prompt' is missing; accepted: chosen and rejected as strings with a prompt column"
+                " (only message lists can hold the prompt themselves: where two strings part is no turn's end)"
+            )
+        prompt: Text = given
+    else:
+        prompt = _conversation_prompt(given, chosen, shared_prefix(chosen, rejected))
+    scores = [_number(column, values.get(column)) for column in ("score_chosen", "score_rejected")]
+    return prompt, (
+        _completion("chosen", prompt, chosen, +1, scores[0]),
+        _completion("rejected", prompt, rejected, -1, scores[1]),
+    )
+
+
+def _unpaired(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
+    label = values["label"]
+    if not isinstance(label, bool):
+        raise Fault(
+            f"column 'label': the value is {shorten(label)}; accepted: true (preferred) or false (dispreferred)"
+            " without quotes; convert with Python's `label == 1` or `label == 'true'`, whichever fits"
+        )
+    prompt, (completion,) = _demonstration(values)
+    return prompt, (Completion(completion.text, completion.messages, +1 if label else -1, completion.reward),)
+
+
+def _demonstration(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
+    column = "completion" if "completion" in values else "messages"
+    answer = check_messages(column, values[column]) if column == "messages" else _text(column, values[column])
+    prompt = _text("prompt", values["prompt"]) if "prompt" in values and column == "completion" else None
+    if isinstance(answer, tuple):
+        prompt = _conversation_prompt(prompt, answer, answer[:-1])
+    assert prompt is not None  # a format without `messages` has a prompt column
+    return prompt, (_completion(column, prompt, answer, +1, _number("score", values.get("score"))),)
+
+
+def _prompt_only(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
     prompt = _text("prompt", values["prompt"])
     if not isinstance(prompt, str):
         check_prompt("prompt", prompt)
-    if format_ == "prompt":
-        return prompt, ()
-    label = values.get("label", True)
-    if not isinstance(label, bool):
+    return prompt, ()
+
+
+def _conversation_prompt(given: Text | None, answer: Messages, implicit: Messages) -> Messages:
+    """The prompt's messages. `given` is the prompt column, `implicit` what `answer` holds of a prompt itself."""
+    if given is None:
+        return implicit
+    if not isinstance(given, str):
+        return given
+    if answer[0]["role"] == "assistant":
+        return (Message(role="user", content=given),)
+    # The shape of UltraFeedback's sets: the prompt is a string, and the message lists repeat it.
+    if all(message["content"].strip() != given.strip() for message in implicit if message["role"] == "user"):
         raise Fault(
-            f"column 'label': the value is {shorten(label)}; accepted: true (preferred) or false (dispreferred), so "
-            "write 1 and 0, or texts, as true and false"
+            f"column 'prompt': {shorten(given)} is none of the user messages that the answers share;"
+            " accepted: the same prompt in both, or answers that begin with the assistant"
         )
-    return prompt, (Completion(_completion("completion", values, prompt), 1 if label else -1),)
+    return implicit
 
 
-def _pair(values: Mapping[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
-    prompt = _implicit_prompt(values) if values.get("prompt") is None else _text("prompt", values["prompt"])
-    if isinstance(prompt, str) and isinstance(values["chosen"], list):
-        prompt = _prompt_of_repeating(prompt, values["chosen"])
-    if not isinstance(prompt, str):
-        check_prompt("prompt", prompt)
-    labelled = (("chosen", 1), ("rejected", -1))
-    sides = tuple(Completion(_completion(side, values, prompt), label) for side, label in labelled)
-    if sides[0].content == sides[1].content:
-        raise Fault(
-            f"columns 'chosen' and 'rejected' are equal: {shorten(values['chosen'])}; accepted: two different answers"
-        )
-    return prompt, sides
-
-
-def _implicit_prompt(values: Mapping[str, Any]) -> Messages:
-    """The messages that both answers start with, up to the last one of the user's."""
-    chosen, rejected = (check_messages(side, values[side]) for side in ("chosen", "rejected"))
-    prompt = shared_prefix(chosen, rejected)
-    while prompt and prompt[-1]["role"] != "user":
-        prompt = prompt[:-1]
-    return prompt
-
-
-def _prompt_of_repeating(prompt: str, chosen: list[Any]) -> Messages:
-    """The prompt of answers that are message lists though it is text itself: the messages before the answer, or it."""
-    messages = check_messages("chosen", chosen)
-    if messages[0]["role"] == "assistant":
-        return ({"role": "user", "content": prompt},)
-    return messages[:-1]
-
-
-def _split_messages(messages: Messages) -> tuple[Messages, tuple[Completion, ...]]:
-    if messages[-1]["role"] != "assistant":
-        raise Fault(
-            f"column 'messages': the last message has the role {messages[-1]['role']!r}; accepted: a conversation that "
-            "ends with the assistant's message, which is what is trained"
-        )
-    prompt, answer = messages[:-1], messages[-1:]
-    check_prompt("messages", prompt)
-    check_completion("messages", prompt, answer)
-    return prompt, (Completion(answer, 1),)
-
-
-def _completion(column: str, values: Mapping[str, Any], prompt: Text) -> Text:
-    completion = _text(column, values[column])
-    if isinstance(prompt, str) != isinstance(completion, str):
-        raise Fault(
-            f"column {column!r}: the prompt is {'a string' if isinstance(prompt, str) else 'a message list'} and this "
-            "is not; accepted: both strings, or both message lists"
-        )
-    if isinstance(completion, str) or isinstance(prompt, str):
-        return completion
-    completion = without_prefix(completion, prompt)
-    check_completion(column, prompt, completion)
-    return completion
+def _completion(column: str, prompt: Text, answer: Text, label: int, reward: float | None) -> Completion:
+    if isinstance(prompt, str):
+        if not isinstance(answer, str):
+            raise Fault(
+                f"column {column!r}: a list of messages after a prompt that is a string; accepted: two of a kind"
+            )
+        return Completion(answer, None, label, reward)
+    check_prompt("prompt", prompt)
+    messages = (
+        (Message(role="assistant", content=answer),) if isinstance(answer, str) else without_prefix(answer, prompt)
+    )
+    check_completion(column, prompt, messages)
+    return Completion(None, messages, label, reward)
 
 
 def _text(column: str, value: object) -> Text:
-    return check_messages(column, value) if isinstance(value, list) else check_text(column, value)
+    return check_text(column, value) if not isinstance(value, list) else check_messages(column, value)
 
 
-def _verifier(value: object) -> Mapping[str, Any] | None:
-    if isinstance(value, str):  # Parquet has no column of differing objects
+def _verifier(value: object) -> dict[str, Any] | None:
+    """An object with a name; a JSON string of one too, because Parquet columns cannot hold objects that differ."""
+    if value is None:
+        return None
+    found = value
+    if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            raise Fault(f"column 'verifier': the value is {shorten(value)}; accepted: an object with a name") from None
-    if value is not None and (not isinstance(value, dict) or not isinstance(value.get("name"), str)):
-        raise Fault(f"column 'verifier': the value is {shorten(value)}; accepted: an object with a name")
+            found = json.loads(value)
+        except ValueError:
+            found = None
+    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+        raise Fault(
+            f'column \'verifier\': the value is {shorten(value)}; accepted: an object like {{"name": "number"}}'
+        )
+    return found
+
+
+def _number(column: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    number = float(_typed(column, value, (int, float), "a finite number"))
+    if not math.isfinite(number):
+        raise Fault(f"column {column!r}: the value is {value}; accepted: a finite number")
+    return number
+
+
+def _positive(column: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    if _typed(column, value, (int,), "a whole number of tokens, 1 or more") < 1:
+        raise Fault(f"column {column!r}: the value is {value}; accepted: a whole number of tokens, 1 or more")
     return value
 
 
-def _optional(values: Mapping[str, Any], column: str, kind: type, accepted: str) -> Any:
-    value = values.get(column)
-    if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+def _typed(column: str, value: Any, types: tuple[type, ...], accepted: str) -> Any:
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         raise Fault(f"column {column!r}: the value is {shorten(value)}; accepted: {accepted}")
     return value
+
+
+def _content_hash(prompt: Text, completions: Sequence[Completion]) -> str:
+    content = [prompt, [[answer.label, answer.text or answer.messages] for answer in completions]]
+    return hashlib.sha256(json.dumps(content, ensure_ascii=True, sort_keys=True).encode()).hexdigest()[:16]

@@ -100,7 +100,7 @@ class Renderer:
     def row(self, row: Row) -> TokenizedRow:
         """Render a row. Raises `Fault` where prompt and conversation do not fit together."""
         prompt = row.prompt
-        completions = [(completion.content, completion.label) for completion in row.completions]
+        completions = [(answer.messages or answer.text or "", answer.label) for answer in row.completions]
         if row.format == "demonstration" and self.rendering.train_on == "all_turns" and not isinstance(prompt, str):
             first = next((i for i, message in enumerate(prompt) if message["role"] == "assistant"), len(prompt))
             completions = [((*prompt[first:], *content), label) for content, label in completions]
