@@ -7,9 +7,12 @@ python -m lightning_bnf prepare --config configs/prepare/quickstart.yaml
 import difflib
 import importlib
 import inspect
+import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,60 +22,79 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
+from lightning_bnf import losses
 from lightning_bnf.callbacks import ExportPolicy, RunPlots
 from lightning_bnf.callbacks.checkpoint_io import AtomicCheckpointIO
-from lightning_bnf.datamodules.errors import DataError
 from lightning_bnf.datamodules.preference import PreferenceData
-from lightning_bnf.evaluation.verify import VerifierError
 from lightning_bnf.module import NonFiniteError, PreferenceModule
-from lightning_bnf.policies.base import PolicyError
-from lightning_bnf.policies.sources import SourceError
 from lightning_bnf.preparation.prepare import prepare
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 VERBS: dict[str, Callable[..., None]] = {"prepare": prepare}
-USER_ERRORS = (DataError, SourceError, PolicyError, VerifierError, NonFiniteError)
 
 
 class Parser(LightningArgumentParser):
-    """Refuses an unknown key with the nearest known one."""
+    """Refuses what it does not know in one sentence, with the nearest name that it does know."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, allow_abbrev=False, **kwargs)  # a mistyped --data.max must not set the next best option
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        hint = _nearest_key(self, message)
-        super().error(message + (f"\nDid you mean {hint!r}?" if hint else ""), ex)
+        print(f"error: {_explained(self, message)}", file=sys.stderr)
+        print("Every setting is explained by: python -m lightning_bnf COMMAND --help", file=sys.stderr)
+        raise SystemExit(2)
 
 
-def _nearest_key(parser: jsonargparse.ArgumentParser, message: str) -> str | None:
-    """The known key that the unknown one in an error message is probably a misspelling of."""
-    found = re.search(r"Unrecognized arguments?: --([\w.+-]+)|Key '([^']+)' is not expected|key '([^']+)'", message)
-    found = found or re.search(r"[Gg]roup '[^']*' does not accept (?:nested )?key '([^']+)'", message)
-    if found is None:
-        return None
-    unknown = next(group for group in found.groups() if group)
-    known = set(_known_keys(parser))
-    classes = re.findall(r"lightning_bnf(?:\.\w+)+", message)
-    known |= {name for path in classes for name in _arguments(path)}
-    near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.6)
-    if near:
-        return near[0]
-    last = difflib.get_close_matches(unknown.rsplit(".", 1)[-1], {key.rsplit(".", 1)[-1] for key in known}, n=1)
-    return last[0] if last else None
+def _explained(parser: jsonargparse.ArgumentParser, message: str) -> str:
+    """The parser's message, cut to the sentence that a class refused its argument with, or with a hint added."""
+    refused = [line.strip(" -") for line in message.splitlines() if ": accepted" in line]
+    key = re.search(r'[Pp]arser key "([^"]+)"', message)
+    if refused:
+        return f"{key[1] + ': ' if key else ''}{refused[0]}"
+    unknown = re.search(r"[Oo]ption '([\w.]+)'|[Uu]nrecognized arguments?: --([\w.-]+)|Key '([\w.]+)'", message)
+    if unknown:
+        name = next(group for group in unknown.groups() if group)
+        near = _nearest_key(name, _known_keys(parser) | _arguments_of_classes(message))
+        return message + (f"; did you mean {near!r}?" if near else "")
+    if key and key[1] == "model.loss":
+        names = ", ".join(sorted(name for name, value in vars(losses).items() if _is_loss(value)))
+        return f"{message}\naccepted for model.loss: a YAML file such as configs/loss/bnf.yaml, or one of {names}"
+    return message
 
 
-def _known_keys(parser: jsonargparse.ArgumentParser) -> Iterator[str]:
+def _is_loss(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, losses.Loss) and not inspect.isabstract(value)
+
+
+def _nearest_key(unknown: str, known: set[str]) -> str | None:
+    """The known key that `unknown` is probably a misspelling of: compared whole, else by its last word."""
+    near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.7)
+    if not near and "." in unknown:
+        inside = {key for key in known if key.rpartition(".")[0] == unknown.rpartition(".")[0]}
+        near = difflib.get_close_matches(unknown, inside, n=1, cutoff=0.5)
+    return near[0] if near else None
+
+
+def _known_keys(parser: jsonargparse.ArgumentParser) -> set[str]:
+    keys: set[str] = set()
     for action in parser._actions:
-        yield action.dest
-        for sub in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
-            if isinstance(sub, jsonargparse.ArgumentParser):
-                yield from _known_keys(sub)
+        keys.add(action.dest)
+        choices = action.choices if isinstance(action.choices, dict) else {}
+        for sub in choices.values():
+            keys |= _known_keys(sub) if isinstance(sub, jsonargparse.ArgumentParser) else set()
+    return keys
 
 
-def _arguments(path: str) -> list[str]:
-    module, _, name = path.rpartition(".")
-    try:
-        return list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
-    except (ImportError, AttributeError, TypeError, ValueError):
-        return []
+def _arguments_of_classes(message: str) -> set[str]:
+    """The constructor arguments of the classes that a message names."""
+    names: set[str] = set()
+    for path in re.findall(r"class_path '([\w.]+)'", message):
+        module, _, name = path.rpartition(".")
+        try:
+            names |= set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+        except (ImportError, AttributeError, TypeError, ValueError):
+            continue
+    return names
 
 
 class CLI(LightningCLI):
@@ -134,20 +156,46 @@ class CLI(LightningCLI):
         ]
 
 
+def _silence() -> None:
+    """Notices of libraries about themselves, which no user of this package can act on."""
+    for message in (
+        ".*isinstance\\(treespec, LeafSpec\\).*",
+        ".*is_gradient_checkpointing.*",
+        "Total length of `list` across ranks is zero.*",
+        "Experiment logs directory .* exists and is not empty.*",
+        "Checkpoint directory .* exists and is not empty.*",
+        ".*does not have many workers.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "litlogger" not in record.getMessage() and "TPU available" not in record.getMessage()
+    )
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command; errors a user can mend end the program with status 2 and a sentence instead of a traceback."""
-    words = list(sys.argv[1:] if args is None else args)
+    _silence()
     try:
-        _run(words)
-    except USER_ERRORS as error:
+        _run(None if args is None else list(args))
+    except (ValueError, NonFiniteError) as error:
+        if not _is_refusal(error):
+            raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
 
 
-def _run(words: list[str]) -> None:
-    command = words[0] if words else "--help"
+def _is_refusal(error: BaseException) -> bool:
+    """Whether the package itself raised it: its own ValueErrors refuse an input, with a sentence that says which."""
+    frames = traceback.extract_tb(error.__traceback__)
+    made_by_dataclass = frames[-1].filename == "<string>"
+    return Path(frames[-2 if made_by_dataclass else -1].filename).is_relative_to(Path(__file__).parent)
+
+
+def _run(words: list[str] | None) -> None:
+    given = sys.argv[1:] if words is None else words
+    command = given[0] if given else "--help"
     if command in VERBS:
-        _run_verb(VERBS[command], command, words[1:])
+        _run_verb(VERBS[command], command, given[1:])
     elif command in TRAINER_COMMANDS:
         CLI(
             PreferenceModule,

@@ -18,6 +18,8 @@ from lightning_bnf.policies.reference import Reference, ReferenceKind, build_ref
 
 GRADIENT_CHECK_STEPS = 2  # LoRA's A gets no gradient in the first step, while B is still zero
 
+DEFAULT_OPTIMIZATION = Optimization()
+
 
 class NonFiniteError(RuntimeError):
     """A loss or gradient that is not a finite number; names the step and the rows."""
@@ -43,7 +45,7 @@ class PreferenceModule(LightningModule):
         policy: Policy,
         loss: Loss,
         reference: ReferenceKind = "auto",
-        optimization: Optimization | None = None,
+        optimization: Optimization = DEFAULT_OPTIMIZATION,
     ):
         """
         Args:
@@ -59,7 +61,7 @@ class PreferenceModule(LightningModule):
         self.policy = policy
         self.loss = loss
         self.reference_kind = check_reference(reference, policy, loss.needs_reference)
-        self.optimization = optimization or Optimization()
+        self.optimization = optimization
         self.reference: Reference | None = None
         self.means = Means([*PREFERENCE_METRICS, *loss.metric_names])
         self._without_gradient: set[str] = set()

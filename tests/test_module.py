@@ -324,7 +324,7 @@ def test_resuming_in_the_middle_of_an_epoch_equals_not_stopping(
     trainer = train(tmp_path, first, data(), max_steps=4, max_epochs=-1)
     trainer.save_checkpoint(tmp_path / "at4.ckpt")
     resumed = Trainer(
-        accelerator="cpu", max_steps=10, max_epochs=-1, logger=False, enable_progress_bar=False,
+        accelerator="cpu", default_root_dir=tmp_path, max_steps=10, max_epochs=-1, logger=False, enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False, use_distributed_sampler=False,
     )  # fmt: skip
     resumed.fit(second, data(), ckpt_path=str(tmp_path / "at4.ckpt"), weights_only=True)
@@ -341,7 +341,7 @@ def test_a_checkpoint_of_another_policy_is_refused(tmp_path: Path, tiny_folder: 
     trainer.save_checkpoint(tmp_path / "lora.ckpt")
     other = PreferenceModule(FullPolicy(tiny_folder), SFT())
     with pytest.raises(PolicyError, match="the checkpoint does not fit this policy"):
-        Trainer(accelerator="cpu", logger=False, max_epochs=2, enable_checkpointing=False).fit(
+        Trainer(accelerator="cpu", default_root_dir=tmp_path, logger=False, enable_checkpointing=False).fit(
             other, PreferenceData(path), ckpt_path=str(tmp_path / "lora.ckpt"), weights_only=True
         )
 

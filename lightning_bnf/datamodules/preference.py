@@ -15,6 +15,7 @@ from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.template import TokenizedRow
 
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
+DEFAULT_OPTIONS = DataOptions()
 
 
 class PreferenceData(LightningDataModule):
@@ -32,7 +33,7 @@ class PreferenceData(LightningDataModule):
         max_tokens: int = 8192,
         seed: int = 1,
         train_rows: int | None = None,
-        options: DataOptions | None = None,
+        options: DataOptions = DEFAULT_OPTIONS,
     ):
         """
         Args:
@@ -56,7 +57,7 @@ class PreferenceData(LightningDataModule):
         self.max_tokens = max_tokens
         self.seed = seed
         self.train_rows = train_rows
-        self.options = options or DataOptions()
+        self.options = options
         self.rows: dict[str, list[TokenizedRow]] = {}
         self.reports: list[str] = []
 
