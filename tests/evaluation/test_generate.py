@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from conftest import tiny_llama_model
+from peft import LoraConfig, get_peft_model
+from transformers import MistralConfig, MistralForCausalLM
 
 from lightning_bnf.evaluation.generate import Sampling, batches, generate, generate_with_lengths
 
@@ -29,6 +32,38 @@ def test_greedy_equals_transformers_one_by_one(tiny_llama, tokenizer, limit):
         kept = tokens[: tokens.index(2)] if ended else tokens
         assert found.text == tokenizer.decode(kept, skip_special_tokens=True)
         assert (found.length, found.finished) == (len(kept) + ended, ended)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_sliding_window_model_is_read_again_instead(tokenizer, samples):
+    """Rows cannot be taken out of its cache: slower, but the same completions. The window is shorter than the text."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = MistralConfig(
+        vocab_size=200, num_hidden_layers=2, sliding_window=6, eos_token_id=2, initializer_range=0.3, **sizes
+    )
+    model = MistralForCausalLM(config).eval()
+    prompts = [[token % 190 + 3 for token in prompt] for prompt in PROMPTS]
+    sampling = Sampling(1e-6 if samples > 1 else 0.0, 40, samples=samples)
+    rows = generate_with_lengths(model, tokenizer, prompts, sampling)
+    for prompt, row in zip(prompts, rows, strict=True):
+        tokens = alone(model, tokenizer, prompt, 40)
+        kept = tokens[: tokens.index(2)] if 2 in tokens else tokens
+        assert [one.text for one in row] == [tokenizer.decode(kept, skip_special_tokens=True)] * samples
+
+
+def test_a_peft_model_generates_with_its_adapter(tokenizer):
+    model = get_peft_model(
+        tiny_llama_model(len(tokenizer)), LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    )
+    sampling = Sampling(1.0, 20, samples=2, seed=1)
+    adapted = generate(model.train(), tokenizer, PROMPTS, sampling)
+    assert model.training
+    with model.disable_adapter():
+        plain = generate(model, tokenizer, PROMPTS, sampling)
+    assert plain == generate(tiny_llama_model(len(tokenizer)), tokenizer, PROMPTS, sampling)
+    assert adapted == generate(model.merge_and_unload(), tokenizer, PROMPTS, sampling)
+    assert adapted != plain
 
 
 def test_samples_at_nearly_zero_temperature_are_greedy(tiny_llama, tokenizer):
