@@ -56,10 +56,23 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+(?:['\u2019-][^\W_]+)*", text)
 
 
+def _numbers(text: str) -> list[int]:
+    """The whole numbers in the text; 14.5 and 1,000 are none."""
+    return [int(digits) for digits in re.findall(r"(?<![\d.,])-?\d+(?!\d|[.,]\d)", text)]
+
+
 def number(text: str, answer: int) -> float:
     """The last number in the text is `answer`, so "3 + 4 = 7." passes; 0.5 when it is there but not last."""
-    found = [int(digits) for digits in re.findall(r"(?<![\d.,])-?\d+(?!\d|[.,]\d)", text)]
+    found = _numbers(text)
     if found and found[-1] == answer:
+        return 1.0
+    return 0.5 if answer in found else 0.0
+
+
+def only_number(text: str, answer: int) -> float:
+    """`answer` is the one number in the text, for choices such as "the largest of 3, 9 and 5"; 0.5 beside others."""
+    found = _numbers(text)
+    if found and set(found) == {answer}:
         return 1.0
     return 0.5 if answer in found else 0.0
 
@@ -167,6 +180,7 @@ VERIFIERS: dict[str, Callable[..., float]] = {
     function.__name__: function
     for function in (
         number,
+        only_number,
         mentions,
         equals,
         list_items,

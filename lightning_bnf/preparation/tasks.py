@@ -40,7 +40,7 @@ def _extreme(rng: Random, word: str, pick: Callable[[list[int]], int]) -> Questi
     numbers = rng.sample(range(1, 100), 3)
     ask = rng.choice(("Which number is the {w}: {a}, {b} or {c}?", "Which of {a}, {b} and {c} is the {w} number?"))
     text = ask.format(w=word, a=numbers[0], b=numbers[1], c=numbers[2]) + rng.choice(_SHORT)
-    return Question(" ".join(map(str, sorted(numbers))), text, {"name": "number", "answer": pick(numbers)})
+    return Question(" ".join(map(str, sorted(numbers))), text, {"name": "only_number", "answer": pick(numbers)})
 
 
 def _first_letter(rng: Random) -> Question:

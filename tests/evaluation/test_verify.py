@@ -9,6 +9,11 @@ CASES = [
     ({"name": "number", "answer": 14}, ["14", " 14.\n", "7 + 7 = 14", "The answer is 14."], ["", "seven", "14 or 15"]),
     ({"name": "number", "answer": 14}, ["7+7=14!"], ["114", "14.5", "1,014", "7 + 7 = -14", "The sum of 14 is 7 + 7"]),
     ({"name": "number", "answer": 1}, ["13 - 12 = 1", "It is 1, surely"], ["13 - 12 = 11", "0.1"]),
+    (
+        {"name": "only_number", "answer": 9},
+        ["9", "The largest is 9.", "9 (nine), yes, 9"],
+        ["3 is less than 9", "3", ""],
+    ),
     ({"name": "mentions", "answers": ["sad", "unhappy"]}, ["It is SAD.", "'sad'", "unhappy"], ["sadness", "happy"]),
     (
         {"name": "mentions", "answers": ["s"]},
@@ -87,7 +92,7 @@ def test_a_near_miss_scores_above_a_far_one(verifier, better, worse):
     ("verifier", "message"),
     [
         ({"name": "numbr", "answer": 1}, "verifier 'numbr' does not exist; did you mean 'number'"),
-        ({"name": "xyz"}, "there are: number, mentions"),
+        ({"name": "xyz"}, "there are: number, only_number, mentions"),
         ({"answer": 1}, "has no name"),
         ({"name": "number", "anwser": 1}, "takes no argument 'anwser'; did you mean 'answer'"),
         ({"name": "number"}, "needs the argument 'answer'"),
