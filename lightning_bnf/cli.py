@@ -4,9 +4,12 @@ python -m lightning_bnf fit --config configs/quickstart.yaml
 python -m lightning_bnf prepare --config configs/prepare/quickstart.yaml
 """
 
+import dataclasses
 import difflib
 import importlib
 import inspect
+import itertools
+import json
 import logging
 import re
 import sys
@@ -21,11 +24,14 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_bnf import losses
-from lightning_bnf.callbacks import ExportPolicy, RunPlots
+from lightning_bnf.callbacks import ExportPolicy, RunPlots, WriteCompletions
 from lightning_bnf.callbacks.checkpoint_io import AtomicCheckpointIO
 from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.evaluation.comparison import rates_table
+from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
 from lightning_bnf.module import NonFiniteError, PreferenceModule
 from lightning_bnf.preparation.prepare import prepare
 
@@ -131,15 +137,46 @@ class CLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         root = Path(config.default_root_dir or "runs/latest")
         kwargs["default_root_dir"] = str(root)
-        if config.logger in (None, True):
+        if self.subcommand != "fit":
+            kwargs["logger"] = False  # a test's loggers would write over the metrics of the run
+        elif config.logger in (None, True):
+            if getattr(rank_zero_only, "rank", 0) == 0 and not self._get(self.config_init, "ckpt_path"):
+                _move_aside(root)
             kwargs["logger"] = [CSVLogger(root, name="", version=""), TensorBoardLogger(root, name="", version="")]
         callbacks: list[Callback] = list(config.callbacks or [])
+        if self.subcommand == "predict":
+            callbacks.append(WriteCompletions())
         if self.subcommand == "fit" and not config.fast_dev_run:
             callbacks += self._run_callbacks(root, {type(callback) for callback in callbacks})
         kwargs["callbacks"] = callbacks
         if config.strategy in ("auto", "single_device") and not config.plugins:
             kwargs["plugins"] = [AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
+
+    def after_test(self) -> None:
+        """Pass rates where the test rows carry verifiers."""
+        self._print_pass_rates("test")
+
+    def after_validate(self) -> None:
+        """Pass rates where the validation rows carry verifiers."""
+        self._print_pass_rates("validation")
+
+    def _print_pass_rates(self, split: str) -> None:
+        policy, trainer = self.model.policy, self.trainer
+        root = Path(trainer.default_root_dir)
+        root.mkdir(parents=True, exist_ok=True)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        (root / f"{split}_metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+        prompts = verified_prompts({tuple(row.prompt_ids): row for row in self.datamodule.split(split)}.values())
+        if not prompts or not trainer.is_global_zero:
+            return
+        model = policy.loaded.to(trainer.strategy.root_device)
+        records = complete_and_verify(model, policy.tokenizer, prompts, progress=f"Completions of {split} prompts")
+        rates = pass_rates(records)
+        print(rates_table(rates))
+        (root / f"{split}_pass_rates.json").write_text(
+            json.dumps([dataclasses.asdict(rate) for rate in rates], indent=1) + "\n"
+        )
 
     def _run_callbacks(self, root: Path, given: set[type]) -> list[Callback]:
         """What every training run gets unless the config has its own."""
@@ -154,6 +191,15 @@ class CLI(LightningCLI):
             for kind, make in standard.items()
             if kind not in given and (checkpointing or kind is not ModelCheckpoint)
         ]
+
+
+def _move_aside(root: Path) -> None:
+    """A new run does not mix with one that is there already, nor replace it: the old folder gets a number."""
+    if not (root / "config.yaml").exists():
+        return
+    number = next(i for i in itertools.count(1) if not root.with_name(f"{root.name}.{i}").exists())
+    root.rename(root.with_name(f"{root.name}.{number}"))
+    print(f"{root} held a run already; it is now {root}.{number}")
 
 
 def _silence() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,15 +11,22 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch, Step
+from lightning_bnf.datamodules.layout import padded
+from lightning_bnf.datamodules.loader import PromptBatch, trained_lengths
+from lightning_bnf.datamodules.plan import StepPlan
+from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.evaluation.generate import Sampling, generate_with_lengths
+from lightning_bnf.evaluation.verify import verify
 from lightning_bnf.losses.base import Loss, StepFacts
 from lightning_bnf.metrics import PREFERENCE_METRICS, Means, preference_metrics
 from lightning_bnf.optimization import Optimization
-from lightning_bnf.policies.base import Policy, PolicyError
+from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.reference import Reference, ReferenceKind, build_reference, check_reference
 
 GRADIENT_CHECK_STEPS = 2  # LoRA's A gets no gradient in the first step, while B is still zero
 
 DEFAULT_OPTIMIZATION = Optimization()
+DEFAULT_GENERATION = Sampling(temperature=0.0, max_new_tokens=256)
 
 
 class NonFiniteError(RuntimeError):
@@ -46,6 +54,7 @@ class PreferenceModule(LightningModule):
         loss: Loss,
         reference: ReferenceKind = "auto",
         optimization: Optimization = DEFAULT_OPTIMIZATION,
+        generation: Sampling = DEFAULT_GENERATION,
     ):
         """
         Args:
@@ -54,6 +63,7 @@ class PreferenceModule(LightningModule):
             reference: Where reference log-probabilities come from: `adapter_off` (the policy without its adapters),
                 `copy` (a frozen copy of the starting model), `none`, or `auto` (adapters off where there are any).
             optimization: AdamW's settings and schedule.
+            generation: How `predict` draws completions; rows with their own `max_new_tokens` keep to it.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -62,6 +72,7 @@ class PreferenceModule(LightningModule):
         self.loss = loss
         self.reference_kind = check_reference(reference, policy, loss.needs_reference)
         self.optimization = optimization
+        self.generation = generation
         self.reference: Reference | None = None
         self.means = Means([*PREFERENCE_METRICS, *loss.metric_names])
         self._without_gradient: set[str] = set()
@@ -207,6 +218,20 @@ class PreferenceModule(LightningModule):
                 "the reference is not the starting policy, or tokenisation, dropout or dtype differ"
             )
 
+    # Scoring --------------------------------------------------------------------------------------------------------
+
+    def mean_logps(self, rows: Sequence[TokenizedRow], max_tokens: int) -> list[list[float]]:
+        """Mean token log-prob (nats) of every completion of every row, under the policy, without dropout."""
+        found: list[list[float]] = [[] for _ in rows]
+        plan = StepPlan([trained_lengths(row, (1, -1)) for row in rows], max(len(rows), 1), max_tokens)
+        for batch in plan.micro_batches(0, 0):
+            inputs = padded([rows[i] for i in batch]).to(self.device)
+            with evaluating(self.policy):
+                means = inputs.completions(self.policy(inputs).token_logps).mean().tolist()
+            for i in batch:
+                found[i], means = means[: len(rows[i].completions)], means[len(rows[i].completions) :]
+        return found
+
     # Validation and test --------------------------------------------------------------------------------------------
 
     def validation_step(self, step: Step, index: int, dataloader_idx: int = 0) -> None:
@@ -231,3 +256,24 @@ class PreferenceModule(LightningModule):
     def _log_means(self, split: str) -> None:
         self.log_dict({f"{split}/{name}": value for name, value in self.means.compute().items()})
         self.means.reset()
+
+    # Predicting -----------------------------------------------------------------------------------------------------
+
+    def predict_step(self, batch: PromptBatch, index: int) -> list[dict[str, Any]]:
+        """Completions of prompts that share one limit of new tokens, as records for a JSONL file."""
+        limit = batch.rows[0].max_new_tokens or self.generation.max_new_tokens
+        sampling = dataclasses.replace(self.generation, max_new_tokens=limit)
+        tokenizer = self.policy.tokenizer
+        drawn = generate_with_lengths(self.policy.loaded, tokenizer, [row.prompt_ids for row in batch.rows], sampling)
+        return [
+            {
+                "prompt_id": row.prompt_id or row.id,
+                "prompt": row.prompt if isinstance(row.prompt, str) else list(row.prompt),
+                "completion": one.text,
+                "length": one.length,
+                "finished": one.finished,
+            }
+            | ({} if row.verifier is None else {"score": verify(one.text, dict(row.verifier))})
+            for row, completions in zip(batch.rows, drawn)
+            for one in completions
+        ]

@@ -1,6 +1,7 @@
 """The step loader: an iterable of whole optimizer steps that knows how many it has given out."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lightning_bnf.batch import MicroBatch, Step
@@ -32,6 +33,35 @@ def step_facts(rows: Sequence[TokenizedRow], labels: Sequence[int]) -> StepFacts
         preferred_tokens=sum(by_label[1]),
         smallest_length=min(by_label[1] + by_label[-1], default=1),
     )
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Prompts to complete together: all with the same limit of new tokens."""
+
+    rows: tuple[TokenizedRow, ...]
+
+    def to(self, *args: Any, **kwargs: Any) -> "PromptBatch":
+        """Itself: ids become tensors where they are generated from."""
+        return self
+
+
+class PromptLoader:
+    """Every prompt once, grouped by its own `max_new_tokens`, in batches; every `world_size`-th of them for a rank."""
+
+    def __init__(self, rows: Sequence[TokenizedRow], batch_size: int, rank: int = 0, world_size: int = 1):
+        unique = list({tuple(row.prompt_ids): row for row in rows}.values())
+        batches = []
+        for limit in sorted({row.max_new_tokens or 0 for row in unique}):
+            alike = [row for row in unique if (row.max_new_tokens or 0) == limit]
+            batches += [PromptBatch(tuple(alike[i : i + batch_size])) for i in range(0, len(alike), batch_size)]
+        self.batches = batches[rank::world_size]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[PromptBatch]:
+        return iter(self.batches)
 
 
 class StepLoader:

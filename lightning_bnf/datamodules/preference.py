@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning_bnf.datamodules.dataset import DataOptions, load_rows
 from lightning_bnf.datamodules.errors import DataError
 from lightning_bnf.datamodules.layout import padded
-from lightning_bnf.datamodules.loader import StepLoader, trained_lengths
+from lightning_bnf.datamodules.loader import PromptLoader, StepLoader, trained_lengths
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.template import TokenizedRow
 
@@ -64,8 +64,7 @@ class PreferenceData(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read, check and tokenize the stage's splits; print and save the report. Raises `DataError`."""
         for split in SPLITS[stage]:
-            if split not in self.rows:
-                self.rows[split] = self._load(split)
+            self.split(split)
         needed = SPLITS[stage][0]
         if not self.rows[needed]:
             raise DataError(f"data.{needed}: no file was named; accepted: .jsonl or .parquet files, or hub ids")
@@ -74,6 +73,12 @@ class PreferenceData(LightningDataModule):
                 self.rows["train"] = self.rows["train"][: self.train_rows]
             self._check_trainable(self.rows["train"])
         self._report()
+
+    def split(self, split: str) -> list[TokenizedRow]:
+        """The rows of `train`, `validation` or `test`, read on first use. Raises `DataError`."""
+        if split not in self.rows:
+            self.rows[split] = self._load(split)
+        return self.rows[split]
 
     def _load(self, split: str) -> list[TokenizedRow]:
         policy = self._module.policy
@@ -135,9 +140,11 @@ class PreferenceData(LightningDataModule):
         """The test rows in file order, all their completions."""
         return self._loader("test", (1, -1), None)
 
-    def prompts(self, split: str) -> list[TokenizedRow]:
-        """The split's rows that carry a verifier, one for each prompt."""
-        return list({tuple(row.prompt_ids): row for row in self.rows[split] if row.verifier is not None}.values())
+    def predict_dataloader(self) -> PromptLoader:
+        """The test split's prompts, once each, shared over the devices."""
+        assert self.trainer is not None
+        size = self._module.generation.batch_size
+        return PromptLoader(self.rows["test"], size, self.trainer.global_rank, self.trainer.world_size)
 
 
 def _listed(paths: str | list[str] | None) -> list[str]:
