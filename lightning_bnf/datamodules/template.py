@@ -10,42 +10,19 @@ standard format).
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from functools import cached_property
+from typing import Any, cast
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
+from lightning_bnf.datamodules.chat import ChatTemplate
 from lightning_bnf.datamodules.errors import DataError, Fault, shorten
 from lightning_bnf.datamodules.messages import Message, Messages
-from lightning_bnf.datamodules.records import Row, Text
+from lightning_bnf.datamodules.options import Rendering
+from lightning_bnf.datamodules.records import Completion, Row, Text
 
-
-@dataclass(frozen=True)
-class Rendering:
-    """How rows become token ids.
-
-    Args:
-        strings: What plain strings are: `text` (no template, the end-of-sequence token appended), or `chat` (one user
-            and one assistant message).
-        system: What happens to a system message that the model's template refuses: `error`, `merge` (put before the
-            first user message), or `drop`.
-        train_on: Which assistant turns of a multi-turn completion are trained: `last_turn`, or `all_turns` (of
-            `messages` rows: from the first assistant turn on).
-    """
-
-    strings: Literal["text", "chat"] = "text"
-    system: Literal["error", "merge", "drop"] = "error"
-    train_on: Literal["last_turn", "all_turns"] = "last_turn"
-
-    def __post_init__(self) -> None:
-        accepted = {
-            "strings": ("text", "chat"),
-            "system": ("error", "merge", "drop"),
-            "train_on": ("last_turn", "all_turns"),
-        }
-        for name, values in accepted.items():
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name} {getattr(self, name)!r}: accepted are {', '.join(map(repr, values))}")
+END_INSIDE = "end-of-turn token inside an answer"
+MERGED = "answer's first token merges with the prompt's last"
 
 
 @dataclass(frozen=True)
@@ -55,6 +32,7 @@ class TokenizedCompletion:
     ids: list[int]
     completion_mask: list[bool]
     label: int
+    reward: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +52,31 @@ class TokenizedRow:
     prompt: Text = ""
 
 
+class Unfit(Fault):
+    """A row that is well-formed but cannot be trained on: it is dropped, and counted under `rule`."""
+
+    def __init__(self, rule: str, sentence: str):
+        super().__init__(sentence)
+        self.rule = rule
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What is tokenized of one completion: the whole conversation, and start and end of each turn that is trained.
+
+    Of plain strings there are no turns, but the completion `alone`.
+    """
+
+    prompt: str
+    full: str
+    turns: tuple[tuple[str, str], ...] = ()
+    alone: str | None = None
+
+    def all(self) -> Iterable[str]:
+        """Every text that is needed as ids."""
+        return (self.prompt, self.full, *(text for turn in self.turns for text in turn), self.alone or "")
+
+
 class Renderer:
     """Renders rows with one tokenizer. `end_ids`: tokens that end a turn, besides the tokenizer's own EOS.
 
@@ -85,32 +88,84 @@ class Renderer:
     ):
         self.tokenizer = tokenizer
         self.rendering = rendering or Rendering()
-        eos = tokenizer.eos_token_id
-        self.end_ids = {*end_ids, *([] if eos is None else [eos])}
-        self._checked = False
-        self._refuses_system = False
+        self.end_ids = tuple(end_ids)
+
+    @cached_property
+    def chat(self) -> ChatTemplate:
+        """The tokenizer's chat template."""
+        return ChatTemplate(self.tokenizer, self.rendering.template_arguments or {}, self.end_ids)
 
     def prompt_ids(self, prompt: Text) -> list[int]:
         """The ids that generation starts from; training's prompt ids are the same."""
-        if isinstance(prompt, str) and self.rendering.strings == "text":
-            ids = list(self.tokenizer(prompt)["input_ids"])
-            return ids[:-1] if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id else ids
-        return self._render(self._accepted(_as_messages(prompt, "user")), generation=True)
+        text = self._prompt_text(prompt)
+        return self._prompt_ids(prompt, self._ids([text])[text])
 
     def row(self, row: Row) -> TokenizedRow:
         """Render a row. Raises `Fault` where prompt and conversation do not fit together."""
-        prompt = row.prompt
-        completions = [(answer.messages or answer.text or "", answer.label) for answer in row.completions]
-        if row.format == "demonstration" and self.rendering.train_on == "all_turns" and not isinstance(prompt, str):
-            first = next((i for i, message in enumerate(prompt) if message["role"] == "assistant"), len(prompt))
-            completions = [((*prompt[first:], *content), label) for content, label in completions]
-            prompt = prompt[:first]
+        (found,) = self.rows([row])
+        if isinstance(found, Fault):
+            raise found
+        return found
+
+    def rows(self, rows: Sequence[Row]) -> list[TokenizedRow | Fault]:
+        """Render many rows, their texts tokenized together: a few times faster than one by one."""
+        outlines = [self._outline(row) for row in rows]
+        ids = self._ids(
+            {text for outline in outlines if isinstance(outline, list) for t in outline for text in t.all()}
+        )
+        return [self._tokenized(row, outline, ids) for row, outline in zip(rows, outlines)]
+
+    def _ids(self, texts: Iterable[str]) -> dict[str, list[int]]:
+        texts = list(texts)
+        if not texts:
+            return {}
+        # The template writes BOS itself where it wants one: the tokenizer must not add a second.
+        found = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+        return dict(zip(texts, cast(list[list[int]], found["input_ids"])))
+
+    def _outline(self, row: Row) -> list[_Texts] | Fault:
+        """The texts of every completion of a row; of a prompt alone, one entry without a completion."""
+        prompt, history = _cut_history(row, self.rendering.train_on)
+        try:
+            if not row.completions:
+                text = self._prompt_text(prompt)
+                return [_Texts(text, text)]
+            return [self._texts(prompt, history, completion) for completion in row.completions]
+        except Fault as fault:
+            return fault
+
+    def _texts(self, prompt: Text, history: Messages, completion: Completion) -> _Texts:
+        start = self._prompt_text(prompt)
+        if self._is_text(prompt):
+            answer = completion.text or ""
+            return _Texts(start, start + answer, alone=answer)
+        before = self._conversation(prompt)
+        answers = completion.messages or (Message(role="assistant", content=completion.text or ""),)
+        messages = (*before, *history, *answers)
+        spoken = [i for i in range(len(before), len(messages)) if messages[i]["role"] == "assistant"]
+        trained = spoken if self.rendering.train_on == "all_turns" else spoken[-1:]
+        turns = [(self.chat.render(messages[:i], True), self.chat.render(messages[: i + 1])) for i in trained]
+        return _Texts(start, turns[-1][1], tuple(turns))
+
+    def _tokenized(self, row: Row, outline: list[_Texts] | Fault, ids: Mapping[str, list[int]]) -> TokenizedRow | Fault:
+        if isinstance(outline, Fault):
+            return outline
+        try:
+            prompt_ids = self._prompt_ids(row.prompt, ids[outline[0].prompt])
+            completions = tuple(
+                self._text_completion(texts, completion, ids)
+                if texts.alone is not None
+                else self._spoken_completion(texts, completion, ids)
+                for texts, completion in zip(outline, row.completions)
+            )
+        except Fault as fault:
+            return fault
         return TokenizedRow(
             id=row.id,
             source=row.source,
             format=row.format,
-            prompt_ids=self.prompt_ids(prompt),
-            completions=tuple(self._completion(prompt, content, label) for content, label in completions),
+            prompt_ids=prompt_ids,
+            completions=completions,
             verifier=row.verifier,
             family=row.family,
             prompt_id=row.prompt_id,
@@ -119,109 +174,111 @@ class Renderer:
             prompt=row.prompt,
         )
 
-    def _completion(self, prompt: Text, content: Text, label: int) -> TokenizedCompletion:
-        if isinstance(content, str) and isinstance(prompt, str) and self.rendering.strings == "text":
-            ids = list(self.tokenizer(content, add_special_tokens=False)["input_ids"])
-            if self.tokenizer.eos_token_id is not None:
-                ids.append(self.tokenizer.eos_token_id)
-            return TokenizedCompletion(ids, [True] * len(ids), label)
-        before = self._accepted(_as_messages(prompt, "user"))
-        messages = (*before, *_as_messages(content, "assistant"))
-        full = self._render(messages)
-        bos = self.tokenizer.bos_token_id
-        if bos is not None and full[:2] == [bos, bos]:
-            raise Fault(
-                "the conversation starts with two BOS tokens, the chat template's and one in its text; accepted: one"
-            )
-        start = len(self._prefix(before, full))
+    def _spoken_completion(
+        self, texts: _Texts, completion: Completion, ids: Mapping[str, list[int]]
+    ) -> TokenizedCompletion:
+        full = self.chat.up_to_end(ids[texts.full])
+        start = self._length_of_prefix(texts.prompt, ids[texts.prompt], texts.full, full)
         mask = [False] * len(full)
-        stop = len(full)
-        for i in range(len(before), len(messages)):
-            if messages[i]["role"] != "assistant":
-                continue
-            last = i == len(messages) - 1
-            first = len(self._prefix(messages[:i], full))
-            after = len(full) if last else len(self._prefix(messages[: i + 1], full, generation=False))
-            stop = self._end_of_turn(full, first, after, messages[i]["content"])
-            if last or self.rendering.train_on == "all_turns":
-                mask[first:stop] = [True] * (stop - first)
-        return TokenizedCompletion(full[start:stop], mask[start:stop], label)
+        for opened, ended in texts.turns:
+            first = self._length_of_prefix(opened, ids[opened], texts.full, full)
+            stop = self._length_of_prefix(ended, self.chat.up_to_end(ids[ended]), texts.full, full)
+            if stop <= first:
+                raise Fault(
+                    f"the chat template writes nothing of the answer behind {shorten(opened[-40:])};"
+                    " accepted: a template whose prompt is a strict prefix of the conversation"
+                )
+            self._refuse_ends(full[first : stop - 1], self.chat.ends)
+            mask[first:stop] = [True] * (stop - first)
+        return TokenizedCompletion(full[start:], mask[start:], completion.label, completion.reward)
 
-    def _end_of_turn(self, full: list[int], first: int, after: int, content: str) -> int:
-        """Where the turn that starts at `first` ends, its end-of-turn token included.
+    def _text_completion(
+        self, texts: _Texts, completion: Completion, ids: Mapping[str, list[int]]
+    ) -> TokenizedCompletion:
+        """The tokens of prompt and completion together, if the prompt's come first; else the completion's own.
 
-        What the template writes behind that token, such as a line break, belongs to the next turn. A template without
-        such a token ends the turn with its text.
+        Together, because a tokenizer may put a space before a text that stands alone (Llama-2's does).
         """
-        ends = [position for position in range(first, after) if full[position] in self.end_ids]
-        if len(ends) > 1:
-            raise Fault(
-                f"the answer {shorten(content)} holds {len(ends)} end-of-turn tokens "
-                f"({self.tokenizer.decode(full[ends[0]])!r}); accepted: exactly one, which the chat template writes"
+        prompt, joint, alone = ids[texts.prompt], ids[texts.full], ids[texts.alone or ""]
+        found = joint[len(prompt) :] if joint[: len(prompt)] == prompt and len(joint) > len(prompt) else alone
+        eos = self.tokenizer.eos_token_id
+        if eos is None:
+            raise DataError(
+                f"the tokenizer of {self.tokenizer.name_or_path!r} has no end-of-sequence token, so plain strings"
+                " cannot be ended; accepted: a tokenizer with eos_token"
             )
-        return ends[0] + 1 if ends else after
+        body = found[:-1] if found[-1:] == [eos] else found  # exactly one, also where the file has it already
+        self._refuse_ends(body, frozenset({eos, *self.end_ids}))
+        return TokenizedCompletion([*body, eos], [True] * (len(body) + 1), completion.label, completion.reward)
 
-    def _prefix(self, messages: Sequence[Message], full: list[int], generation: bool = True) -> list[int]:
-        """The render of the first messages, which must be a strict prefix of the whole conversation's."""
-        ids = self._render(messages, generation)
-        if ids == full[: len(ids)] and (len(ids) < len(full) or not generation):
-            return ids
+    def _refuse_ends(self, inside: list[int], ends: frozenset[int]) -> None:
+        found = next((token for token in inside if token in ends), None)
+        if found is not None:
+            raise Unfit(
+                END_INSIDE,
+                f"the answer's text holds the end-of-turn token {self.tokenizer.decode([found])!r};"
+                " accepted: exactly one end of turn, at the end, which is added here",
+            )
+
+    def _length_of_prefix(self, text: str, ids: list[int], full_text: str, full: list[int]) -> int:
+        """How many ids a part of the conversation has; they must be the first ones of the whole."""
+        if ids == full[: len(ids)]:
+            return len(ids)
         at = next((i for i, (one, other) in enumerate(zip(ids, full)) if one != other), min(len(ids), len(full)))
+        part, whole = (self.tokenizer.decode(found[at : at + 5]) for found in (ids, full))
+        sentence = f"at token {at} the prompt alone has {part!r} and the conversation {whole!r}"
+        if full_text.startswith(text):
+            raise Unfit(MERGED, f"{sentence}: the answer's beginning merges into the prompt's last token")
         raise Fault(
-            "the chat template renders the prompt otherwise when an answer follows: at token "
-            f"{at} the prompt alone has {self.tokenizer.decode(ids[at : at + 5])!r} and the conversation "
-            f"{self.tokenizer.decode(full[at : at + 5])!r}; accepted: a template whose prompt is a strict prefix"
+            f"the chat template renders the prompt otherwise when an answer follows: {sentence};"
+            " accepted: a template whose prompt is a strict prefix of the conversation"
         )
 
-    def _render(self, messages: Sequence[Message], generation: bool = False) -> list[int]:
-        self._check_template()
-        try:
-            ids = self.tokenizer.apply_chat_template(
-                cast(list[dict[str, str]], [dict(message) for message in messages]),
-                add_generation_prompt=generation,
-                return_dict=False,
-            )
-        except TemplateError as error:
-            raise Fault(f"the model's chat template refuses this conversation: {error}") from None
-        return list(cast(list[int], ids))
+    def _is_text(self, prompt: Text) -> bool:
+        return isinstance(prompt, str) and self.rendering.strings == "text"
 
-    def _check_template(self) -> None:
-        """A template must exist and have a generation prompt; whether it takes system messages is found out."""
-        if self._checked:
-            return
-        name = self.tokenizer.name_or_path
-        if not self.tokenizer.chat_template:
-            raise DataError(
-                f"the tokenizer of {name!r} has no chat template, so message lists cannot be rendered; accepted: an "
-                "instruct model's tokenizer, or plain strings as prompt and answers"
-            )
-        self._checked = True
-        hello: Message = {"role": "user", "content": "Hello"}
-        if self._render([hello], generation=True) == self._render([hello], generation=False):
-            raise DataError(
-                f"the chat template of {name!r} has no generation prompt (it renders the same with "
-                "add_generation_prompt and without), so where an answer starts is unknown; accepted: one that has it"
-            )
-        try:
-            self._render([{"role": "system", "content": "Be kind."}, hello])
-        except Fault:
-            self._refuses_system = True
+    def _prompt_text(self, prompt: Text) -> str:
+        if isinstance(prompt, str) and self._is_text(prompt):
+            return prompt
+        return self.chat.render(self._conversation(prompt), generation=True)
 
-    def _accepted(self, messages: Messages) -> Messages:
-        """The messages as the template takes them: the system message as `system` says."""
-        self._check_template()
-        if not self._refuses_system or messages[0]["role"] != "system":
+    def _prompt_ids(self, prompt: Text, ids: list[int]) -> list[int]:
+        """`ids` with the BOS that the tokenizer puts before plain strings; the template has written its own."""
+        bos = self.tokenizer.bos_token_id
+        if self._is_text(prompt):
+            return ids if ids[:1] == self._added_bos else [*self._added_bos, *ids]
+        if bos is not None and bos != self.tokenizer.eos_token_id and ids[:2] == [bos, bos]:
+            raise Fault("the prompt starts with two BOS tokens, the chat template's and one in its text; accepted: one")
+        return list(ids)
+
+    @cached_property
+    def _added_bos(self) -> list[int]:
+        first = cast(list[int], self.tokenizer("a")["input_ids"])[:1]
+        return first if first == [self.tokenizer.bos_token_id] else []
+
+    def _conversation(self, prompt: Text) -> Messages:
+        """The prompt's messages as the template takes them: the system message as `system` says."""
+        messages = (Message(role="user", content=prompt),) if isinstance(prompt, str) else prompt
+        if messages[0]["role"] != "system" or self.chat.takes_system:
             return messages
         if self.rendering.system == "error":
             raise Fault(
-                "the model's chat template refuses system messages; accepted: system: merge (put it before the first "
-                "user message) or system: drop"
+                "the model's chat template refuses or ignores system messages; accepted: system: merge (put it before"
+                " the first user message) or system: drop"
             )
         system, user, *rest = messages
         if self.rendering.system == "merge":
-            user = {"role": "user", "content": system["content"] + "\n\n" + user["content"]}
+            user = Message(role="user", content=system["content"] + "\n\n" + user["content"])
         return (user, *rest)
 
 
-def _as_messages(text: Text, role: str) -> Messages:
-    return ({"role": role, "content": text},) if isinstance(text, str) else text
+def _cut_history(row: Row, train_on: str) -> tuple[Text, Messages]:
+    """The prompt, and the messages of it that are trained on as well: with `all_turns`, from the first answer on.
+
+    Not for pairs: what chosen and rejected share says nothing of either.
+    """
+    prompt = row.prompt
+    if isinstance(prompt, str) or train_on != "all_turns" or row.format not in ("demonstration", "unpaired"):
+        return prompt, ()
+    first = next((i for i, message in enumerate(prompt) if message["role"] == "assistant"), len(prompt))
+    return prompt[:first], prompt[first:]
