@@ -324,9 +324,16 @@ def test_resuming_in_the_middle_of_an_epoch_equals_not_stopping(
     trainer = train(tmp_path, first, data(), max_steps=4, max_epochs=-1)
     trainer.save_checkpoint(tmp_path / "at4.ckpt")
     resumed = Trainer(
-        accelerator="cpu", default_root_dir=tmp_path, max_steps=10, max_epochs=-1, logger=False, enable_progress_bar=False,
-        enable_model_summary=False, enable_checkpointing=False, use_distributed_sampler=False,
-    )  # fmt: skip
+        accelerator="cpu",
+        default_root_dir=tmp_path,
+        max_steps=10,
+        max_epochs=-1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+    )
     resumed.fit(second, data(), ckpt_path=str(tmp_path / "at4.ckpt"), weights_only=True)
     assert resumed.global_step == 10
     for name, value in whole.policy.state_dict().items():

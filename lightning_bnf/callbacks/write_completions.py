@@ -1,40 +1,33 @@
 """Writes what `predict` generates."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 
-class WriteCompletions(BasePredictionWriter):
+class WriteCompletions(Callback):
     """Appends each batch of completions to `predictions_<rank>.jsonl` in the run folder as soon as it is there."""
 
-    def __init__(self) -> None:
-        super().__init__(write_interval="batch")
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         path = self._path(trainer)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
         rank_zero_info(f"Completions go to {path}")
 
-    def write_on_batch_end(
+    def on_predict_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        prediction: Any,
-        batch_indices: Sequence[int] | None,
+        outputs: Any,
         batch: Any,
         batch_idx: int,
-        dataloader_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        """One line for each completion."""
         with self._path(trainer).open("a") as file:
-            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in prediction)
+            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in outputs)
 
     @staticmethod
     def _path(trainer: Trainer) -> Path:

@@ -7,6 +7,7 @@ neither does the result; step n means the same everywhere, and resuming is: star
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,7 @@ class StepPlan:
 
     def rows(self, epoch: int, step: int) -> list[int]:
         """The rows of a step, over all micro-batches and ranks."""
-        order = list(range(len(self.tokens)))
-        if self.seed is not None:
-            random.Random(f"{self.seed}/{epoch}").shuffle(order)
+        order = _order(len(self.tokens), self.seed, epoch)
         return order[step * self.examples_per_step : (step + 1) * self.examples_per_step]
 
     def micro_batches(self, epoch: int, step: int) -> list[list[int]]:
@@ -68,3 +67,11 @@ class StepPlan:
                 lengths = [n for row in batch for n in self.tokens[row]]
                 real, padded = real + sum(lengths), padded + len(lengths) * max(lengths)
         return 1 - real / padded if padded else 0.0
+
+
+@lru_cache(maxsize=4)  # an epoch asks for the same order at every step
+def _order(rows: int, seed: int | None, epoch: int) -> list[int]:
+    order = list(range(rows))
+    if seed is not None:
+        random.Random(f"{seed}/{epoch}").shuffle(order)
+    return order

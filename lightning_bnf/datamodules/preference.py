@@ -32,7 +32,6 @@ class PreferenceData(LightningDataModule):
         examples_per_step: int = 128,
         max_tokens: int = 8192,
         seed: int = 1,
-        train_rows: int | None = None,
         options: DataOptions = DEFAULT_OPTIONS,
     ):
         """
@@ -43,20 +42,16 @@ class PreferenceData(LightningDataModule):
             examples_per_step: Data rows of one optimizer step, over all micro-batches and devices.
             max_tokens: Token budget of a micro-batch, padding included: sets memory, never the result.
             seed: Order of the rows.
-            train_rows: Use only the first so many training rows; null uses all.
             options: How the files are read: lengths, truncation, chat template.
         """
         super().__init__()
         for name, value in (("examples_per_step", examples_per_step), ("max_tokens", max_tokens)):
             if value < 1:
                 raise ValueError(f"{name} {value}: accepted are whole numbers from 1")
-        if train_rows is not None and train_rows < 1:
-            raise ValueError(f"train_rows {train_rows}: accepted are whole numbers from 1, or null")
         self.paths = {"train": _listed(train), "validation": _listed(validation), "test": _listed(test)}
         self.examples_per_step = examples_per_step
         self.max_tokens = max_tokens
         self.seed = seed
-        self.train_rows = train_rows
         self.options = options
         self.rows: dict[str, list[TokenizedRow]] = {}
         self.reports: list[str] = []
@@ -69,8 +64,6 @@ class PreferenceData(LightningDataModule):
         if not self.rows[needed]:
             raise DataError(f"data.{needed}: no file was named; accepted: .jsonl or .parquet files, or hub ids")
         if stage == "fit":
-            if self.train_rows is not None:
-                self.rows["train"] = self.rows["train"][: self.train_rows]
             self._check_trainable(self.rows["train"])
         self._report()
 

@@ -1,0 +1,54 @@
+"""The step plan: pure, complete, independent of budget and ranks."""
+
+import pytest
+
+from lightning_bnf.datamodules.plan import StepPlan
+
+TOKENS = [(5, 7), (9, 3), (4, 4), (20, 18), (6, 6), (8, 8), (2, 3)]
+
+
+def plan(**changes: object) -> StepPlan:
+    return StepPlan(**({"tokens": TOKENS, "examples_per_step": 3, "max_tokens": 40, "seed": 1} | changes))  # type: ignore[arg-type]
+
+
+def test_an_epoch_holds_every_row_once_and_the_last_step_is_short() -> None:
+    p = plan()
+    steps = [p.rows(0, step) for step in range(len(p))]
+    assert [len(rows) for rows in steps] == [3, 3, 1]
+    assert sorted(row for rows in steps for row in rows) == list(range(7))
+
+
+def test_it_is_a_function_of_seed_epoch_and_step() -> None:
+    assert plan().rows(2, 1) == plan().rows(2, 1)
+    orders = {tuple(row for step in range(3) for row in plan(seed=s).rows(e, step)) for s in (1, 2) for e in (0, 1)}
+    assert len(orders) == 4
+    assert plan(seed=None).rows(5, 0) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("max_tokens", [1, 20, 40, 1000])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_budget_and_ranks_change_nothing_of_a_steps_rows(max_tokens: int, world_size: int) -> None:
+    p = plan(max_tokens=max_tokens, world_size=world_size)
+    for step in range(len(p)):
+        shares = [p.for_rank(0, step, rank) for rank in range(world_size)]
+        assert len({len(share) for share in shares}) == 1, "every rank runs equally many micro-batches"
+        assert sorted(row for share in shares for batch in share for row in batch) == sorted(plan().rows(0, step))
+
+
+def test_micro_batches_keep_to_the_budget_with_padding_counted() -> None:
+    p = plan(examples_per_step=7)
+    for batch in p.micro_batches(0, 0):
+        lengths = [n for row in batch for n in TOKENS[row]]
+        assert len(lengths) * max(lengths) <= 40 or len(batch) == 1
+    assert p.micro_batches(0, 0)[0] == [3], "the longest row comes first, so memory peaks at once"
+
+
+def test_padding_by_hand() -> None:
+    """One micro-batch of rows (5, 7) and (9, 3): 24 real tokens in 4 x 9."""
+    assert StepPlan([(5, 7), (9, 3)], 2, 1000).padding() == pytest.approx(1 - 24 / 36)
+
+
+@pytest.mark.parametrize("name", ["examples_per_step", "max_tokens", "world_size"])
+def test_refuses_numbers_below_one(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} 0: accepted are whole numbers from 1"):
+        plan(**{name: 0})

@@ -1,0 +1,99 @@
+"""The contract: a loss is added by one file and one YAML, and no other line is touched."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lightning_bnf import losses
+from lightning_bnf.cli import main
+from lightning_bnf.losses import BNF, Completions, Examples, Loss, StepFacts, TokenLoss
+
+NEW_LOSS = '''
+"""A loss of a user's own."""
+
+from torch.nn.functional import softplus
+
+from lightning_bnf.losses import Loss, LossOutput
+
+
+class MeanMargin(Loss):
+    needs_reference = False
+    needs_pairs = True
+
+    def __init__(self, width: float = 1.0):
+        """
+        Args:
+            width: Scale of the margin (> 0).
+        """
+        self.width = width
+
+    def __call__(self, policy, reference, examples, step):
+        return LossOutput(softplus(-examples.chosen_minus_rejected(policy.mean()) / self.width))
+'''
+
+
+def test_a_new_loss_is_one_file_and_one_yaml(
+    tmp_path: Path, tiny_folder: str, write_pairs: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mean_margin_loss.py").write_text(NEW_LOSS)
+    loss = tmp_path / "mean_margin.yaml"
+    loss.write_text("class_path: mean_margin_loss.MeanMargin\ninit_args:\n  width: 0.5\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run = tmp_path / "run"
+    data = write_pairs()  # type: ignore[operator]
+    policy = {"class_path": "lightning_bnf.policies.LoRAPolicy", "init_args": {"source": tiny_folder}}
+    config = {
+        "model": {"policy": policy, "loss": str(loss)},
+        "data": {"train": data, "examples_per_step": 5},
+        "trainer": {"accelerator": "cpu", "max_epochs": 2, "default_root_dir": str(run), "log_every_n_steps": 1},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    main(["fit", "--config", str(tmp_path / "config.yaml")])
+    assert (run / "policy" / "adapter_model.safetensors").is_file()
+    assert "train/loss" in (run / "metrics.csv").read_text()
+    saved = yaml.safe_load((run / "config.yaml").read_text())
+    assert saved["model"]["loss"] == {"class_path": "mean_margin_loss.MeanMargin", "init_args": {"width": 0.5}}
+    sys.modules.pop("mean_margin_loss", None)
+
+
+def every_loss() -> list[type[Loss]]:
+    found = [value for value in vars(losses).values() if isinstance(value, type) and issubclass(value, Loss)]
+    return [loss for loss in found if loss not in (Loss, TokenLoss)]
+
+
+@pytest.mark.parametrize("loss", every_loss())
+def test_every_loss_has_a_yaml_that_states_every_argument(loss: type[Loss]) -> None:
+    """The command line carries arguments over a class swap: a YAML that states all of them inherits none."""
+    import inspect
+
+    paths = Path(__file__).parents[2].glob("configs/loss/*.yaml")
+    files = {path.name: yaml.safe_load(path.read_text()) for path in paths}
+    mine = [file for file in files.values() if file["class_path"] == f"lightning_bnf.losses.{loss.__name__}"]
+    assert len(mine) == 1
+    parameters = inspect.signature(loss).parameters
+    assert mine[0]["init_args"] == {name: parameter.default for name, parameter in parameters.items()}
+
+
+@pytest.mark.parametrize("loss", every_loss())
+def test_metrics_are_declared(loss: type[Loss]) -> None:
+    policy = Completions(torch.tensor([-1.0, -2.0]), torch.tensor([0, 1]), torch.tensor([1, 1]))
+    examples = Examples(torch.tensor([1, -1]), torch.tensor([[0, 1]]))
+    facts = StepFacts(pairs=1, preferred=1, dispreferred=1, preferred_tokens=1, smallest_length=1)
+    output = loss()(policy, policy, examples, facts)
+    assert set(output.metrics) == set(loss.metric_names)
+    assert len(output.value) == loss().example_count(facts)
+
+
+def test_the_weigher_sees_the_tile_it_is_asked_for() -> None:
+    reference = Completions(
+        torch.tensor([-1.0, -2.0, -3.0], dtype=torch.float64), torch.tensor([0, 1, 1]), torch.tensor([1, 2])
+    )
+    facts = StepFacts(pairs=0, preferred=1, dispreferred=1, preferred_tokens=1, smallest_length=1)
+    weigh = BNF().weigher(reference, Examples(torch.tensor([1, -1])), facts)
+    assert weigh is not None
+    whole = weigh(torch.tensor([-1.0, -2.0, -3.0], dtype=torch.float64), slice(0, 3))
+    assert whole.tolist() == [1.0, -0.5, -0.5]
+    assert weigh(torch.tensor([-3.0], dtype=torch.float64), slice(2, 3)).tolist() == [-0.5]

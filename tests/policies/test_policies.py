@@ -1,0 +1,140 @@
+"""Full and LoRA policies: what is trained, what is saved, what is refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.dataset import load_rows
+from lightning_bnf.datamodules.layout import padded
+from lightning_bnf.policies import FullPolicy, LoRAPolicy, Policy, PolicyError
+from lightning_bnf.policies.reference import AdapterOff, FrozenCopy, build_reference, check_reference
+
+
+def lora(folder: str, **arguments: object) -> LoRAPolicy:
+    policy = LoRAPolicy(folder, **arguments)  # type: ignore[arg-type]
+    policy.load()
+    return policy
+
+
+def moved(policy: Policy) -> Policy:
+    torch.manual_seed(4)
+    for parameter in policy.trainable().values():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return policy
+
+
+def test_lora_trains_adapters_alone_and_a_checkpoint_holds_nothing_else(tiny_folder: str) -> None:
+    policy = lora(tiny_folder, r=4)
+    assert policy.trainable()
+    assert all("lora_" in name for name in policy.trainable())
+    assert not any("lm_head" in name or "embed" in name for name in policy.trainable())
+    assert policy.state_dict().keys() == policy.trainable().keys()
+
+
+def test_full_trains_everything(tiny_folder: str) -> None:
+    policy = FullPolicy(tiny_folder)
+    policy.load()
+    assert all(parameter.requires_grad for parameter in policy.parameters())
+    assert len(policy.state_dict()) == len(policy.trainable())
+
+
+def test_before_loading_there_is_no_model(tiny_folder: str) -> None:
+    with pytest.raises(RuntimeError, match="not loaded yet"):
+        _ = FullPolicy(tiny_folder).causal_lm
+
+
+def test_a_target_that_matches_nothing_names_what_there_is(tiny_folder: str) -> None:
+    with pytest.raises(PolicyError, match=r"match no layer of .*linear layers are down_proj, gate_proj"):
+        lora(tiny_folder, target_modules=["query"])
+
+
+def test_an_adapter_on_the_head_is_refused(tiny_folder: str) -> None:
+    policy = lora(tiny_folder, target_modules=["lm_head", "q_proj"])
+    with pytest.raises(PolicyError, match="accepted is a plain linear layer"):
+        policy.head()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"r": 0}, "r 0: accepted"), ({"alpha": -1.0}, "alpha -1.0: accepted"), ({"dropout": 1.0}, "dropout 1.0: acc")],
+)
+def test_lora_refuses_settings_out_of_range(arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LoRAPolicy("x/y", **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{}, {"use_rslora": True}, {"use_dora": True}, {"target_modules": ["q_proj"]}])
+def test_a_saved_adapter_gives_the_trained_policys_logits(
+    tmp_path: Path, tiny_folder: str, options: dict[str, object]
+) -> None:
+    policy = moved(lora(tiny_folder, r=4, **options)).eval()
+    policy.save(str(tmp_path))
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder), tmp_path)
+    ids = torch.tensor([[1, 50, 60, 70]])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, policy.loaded(ids).logits, rtol=0, atol=1e-5)
+        assert not torch.allclose(loaded(ids).logits, loaded.get_base_model()(ids).logits * 0)
+    assert AutoTokenizer.from_pretrained(tmp_path).chat_template
+    assert f'"base_model_name_or_path": "{tiny_folder}"' in (tmp_path / "adapter_config.json").read_text()
+
+
+def test_a_saved_full_policy_gives_its_logits(tmp_path: Path, tiny_folder: str) -> None:
+    policy = FullPolicy(tiny_folder)
+    policy.load()
+    moved(policy).save(str(tmp_path))
+    ids = torch.tensor([[1, 50, 60, 70]])
+    with torch.no_grad():
+        again = AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits
+        torch.testing.assert_close(again, policy.loaded(ids).logits, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [FullPolicy, LoRAPolicy])
+def test_the_reference_stays_where_the_policy_started(
+    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: object, make: type[Policy]
+) -> None:
+    rows, _ = load_rows(write_pairs(), tokenizer)  # type: ignore[operator]
+    batch = padded(rows)
+    policy = make(tiny_folder)
+    policy.load()
+    reference = build_reference(check_reference("auto", policy, needed=True), policy)
+    assert isinstance(reference, AdapterOff if make is LoRAPolicy else FrozenCopy)
+    start = policy(batch).token_logps.detach()
+    assert torch.equal(reference(batch), start)
+    moved(policy)
+    assert not torch.allclose(policy(batch).token_logps, start, atol=1e-3)
+    assert torch.equal(reference(batch), start)
+    assert not reference(batch).requires_grad
+    assert policy.training, "the training mode is put back"
+    assert reference.state_dict() == {}
+
+
+def test_adapter_dropout_is_off_for_the_reference_and_the_base_has_none(
+    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: object
+) -> None:
+    rows, _ = load_rows(write_pairs(), tokenizer)  # type: ignore[operator]
+    policy = moved(lora(tiny_folder, dropout=0.5))
+    batch = padded(rows)
+    assert not torch.equal(policy(batch).token_logps, policy(batch).token_logps), "dropout is on in training"
+    reference = build_reference("adapter_off", policy)
+    assert reference is not None
+    assert torch.equal(reference(batch), reference(batch))
+
+
+def test_gradient_checkpointing_reaches_every_adapter(
+    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: object
+) -> None:
+    rows, _ = load_rows(write_pairs(), tokenizer)  # type: ignore[operator]
+    batch = padded(rows)
+    grads = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        policy = moved(lora(tiny_folder, gradient_checkpointing=checkpointing))
+        policy(batch).token_logps.sum().backward()
+        grads.append({name: p.grad for name, p in policy.trainable().items()})
+    for name, grad in grads[0].items():
+        assert grad is not None
+        assert grad.any()
+        torch.testing.assert_close(grad, grads[1][name])

