@@ -144,7 +144,7 @@ def _row(record: RawRecord, found: Format, reads: frozenset[str]) -> Row:
 
 
 def _paired(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
-    chosen, rejected = _text("chosen", values["chosen"]), _text("rejected", values["rejected"])
+    chosen, rejected = (_answer(column, values[column]) for column in ("chosen", "rejected"))
     if isinstance(chosen, str) != isinstance(rejected, str):
         raise Fault("columns 'chosen' and 'rejected': one is a string, the other a list; accepted: the same for both")
     if chosen == rejected:
@@ -161,8 +161,8 @@ def _paired(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
         prompt = _conversation_prompt(given, chosen, shared_prefix(chosen, rejected))
     scores = [_number(column, values.get(column)) for column in ("score_chosen", "score_rejected")]
     return prompt, (
-        _completion("chosen", prompt, chosen, +1, scores[0]),
-        _completion("rejected", prompt, rejected, -1, scores[1]),
+        _completion("chosen", prompt, chosen, +1, scores[0], "chosen" if given is None else "prompt"),
+        _completion("rejected", prompt, rejected, -1, scores[1], "rejected" if given is None else "prompt"),
     )
 
 
@@ -179,12 +179,15 @@ def _unpaired(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
 
 def _demonstration(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
     column = "completion" if "completion" in values else "messages"
-    answer = check_messages(column, values[column]) if column == "messages" else _text(column, values[column])
+    if column == "messages":
+        check_messages(column, values[column])  # here a string is no answer
+    answer = _answer(column, values[column])
     prompt = _text("prompt", values["prompt"]) if "prompt" in values and column == "completion" else None
     if isinstance(answer, tuple):
         prompt = _conversation_prompt(prompt, answer, answer[:-1])
     assert prompt is not None  # a format without `messages` has a prompt column
-    return prompt, (_completion(column, prompt, answer, +1, _number("score", values.get("score"))),)
+    prompt_column = "messages" if column == "messages" else "prompt"
+    return prompt, (_completion(column, prompt, answer, +1, _number("score", values.get("score")), prompt_column),)
 
 
 def _prompt_only(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
@@ -211,14 +214,16 @@ def _conversation_prompt(given: Text | None, answer: Messages, implicit: Message
     return implicit
 
 
-def _completion(column: str, prompt: Text, answer: Text, label: int, reward: float | None) -> Completion:
+def _completion(
+    column: str, prompt: Text, answer: Text, label: int, reward: float | None, prompt_column: str
+) -> Completion:
     if isinstance(prompt, str):
         if not isinstance(answer, str):
             raise Fault(
                 f"column {column!r}: a list of messages after a prompt that is a string; accepted: two of a kind"
             )
         return Completion(answer, None, label, reward)
-    check_prompt("prompt", prompt)
+    check_prompt(prompt_column, prompt)
     messages = (
         (Message(role="assistant", content=answer),) if isinstance(answer, str) else without_prefix(answer, prompt)
     )
@@ -228,6 +233,16 @@ def _completion(column: str, prompt: Text, answer: Text, label: int, reward: flo
 
 def _text(column: str, value: object) -> Text:
     return check_text(column, value) if not isinstance(value, list) else check_messages(column, value)
+
+
+def _answer(column: str, value: object) -> Text:
+    found = _text(column, value)
+    if not isinstance(found, str) and found[-1]["role"] != "assistant":
+        raise Fault(
+            f"column {column!r}: the last message has the role {found[-1]['role']!r};"
+            " accepted: messages that end with the assistant's, which is what is trained"
+        )
+    return found
 
 
 def _verifier(value: object) -> dict[str, Any] | None:
