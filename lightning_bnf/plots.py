@@ -64,3 +64,19 @@ def plot_weights(weights: Mapping[str, Any]) -> Figure:
     axes.set_yscale("log")
     axes.legend(frameon=False, loc="upper left")
     return figure
+
+
+def plot_feedback(curves: pd.DataFrame, reference: float, label: int = -1) -> Figure:
+    """Figure 1 of the BNF paper: |dL/dz_y| against the likelihood pi(y), one line a loss, for one label.
+
+    `curves` as `gradients.feedback_curves` gives them.
+    """
+    kind = "dispreferred" if label < 0 else "preferred"
+    figure, axes = _axes(f"Gradient on a {kind} token", "likelihood pi(y)", "|dL/dz_y|")
+    for (name, rows), color in zip(
+        curves[curves["label"] == label].groupby("loss", sort=False), (REJECTED, CHOSEN, NEUTRAL)
+    ):
+        axes.plot(rows["likelihood"], rows["gradient"], label=name, color=color)
+    axes.axvline(reference, color=NEUTRAL, linestyle=":", label="ref(y)")
+    axes.legend(frameon=False)
+    return figure
