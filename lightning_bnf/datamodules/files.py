@@ -53,9 +53,13 @@ def _refuse_missing(path: str, file: Path) -> NoReturn:
     folder = file.parent
     if not folder.is_dir():
         raise DataError(f"{path}: there is no such file, and no folder {str(folder)!r}")
-    near = nearest(file.name, (entry.name for entry in folder.iterdir()))
-    hint = f"; did you mean {str(folder / near)!r}?" if near else f"; accepted: {_ACCEPTED}"
-    raise DataError(f"{path}: there is no such file{hint}")
+    raise DataError(f"{path}: there is no such file; {_hint(file)}")
+
+
+def _hint(file: Path) -> str:
+    """The nearest name in the folder of a file that is not there, or what is accepted."""
+    near = nearest(file.name, (entry.name for entry in file.parent.iterdir())) if file.parent.is_dir() else None
+    return f"did you mean {str(file.parent / near)!r}?" if near else f"accepted: {_ACCEPTED}"
 
 
 def _read_json_lines(path: str, file: Path) -> list[RawRecord]:
@@ -124,7 +128,14 @@ def _read_parquet(path: str, file: Path) -> list[RawRecord]:
 
 
 def _numbered(path: str, rows: list[dict[str, Any]]) -> list[RawRecord]:
-    return [RawRecord(f"{path}:{number}", row) for number, row in enumerate(rows, start=1)]
+    return [RawRecord(f"{path}:{number}", _without_nulls(row)) for number, row in enumerate(rows, start=1)]
+
+
+def _without_nulls(value: Any) -> Any:
+    """A table's objects all have the same keys: those that a row does not have come back as null."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(held) for key, held in value.items() if held is not None}
+    return [_without_nulls(held) for held in value] if isinstance(value, list) else value
 
 
 def _read_hub(path: str, folder: Path, split: str | None, subset: str | None, revision: str | None) -> list[RawRecord]:
@@ -137,7 +148,8 @@ def _read_hub(path: str, folder: Path, split: str | None, subset: str | None, re
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         here = "as a dataset folder" if folder.is_dir() else "there is no such file or folder, and as a hub id"
         reason = str(error).strip().split("\n")[0]
-        raise DataError(f"{path}: {here} it cannot be loaded ({reason}); accepted: {_ACCEPTED}") from error
+        hint = f"accepted: {_ACCEPTED}" if folder.is_dir() else _hint(folder)
+        raise DataError(f"{path}: {here} it cannot be loaded ({reason}); {hint}") from error
     if isinstance(data, DatasetDict):
         if len(data) != 1:
             raise DataError(f"{path}: the dataset has the splits {', '.join(data)}; name one of them as `split`")

@@ -215,6 +215,14 @@ def test_parquet_equals_jsonl(write: Write, tmp_path: Path) -> None:
     assert [row.source for row in there] == [f"{path}:1", f"{path}:2"]
 
 
+def test_parquet_objects_have_the_keys_they_were_written_with(tmp_path: Path) -> None:
+    """In a table, every verifier has all verifiers' arguments, null where it has none."""
+    verifiers = [{"name": "number", "answer": 7}, {"name": "keywords", "words": ["a"]}]
+    path = tmp_path / "train.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([GOOD | {"verifier": v} for v in verifiers]), path)
+    assert [row.verifier for row in read_rows(str(path))] == verifiers
+
+
 def test_a_dataset_folder_is_read_as_hub_data_is(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     folder = tmp_path / "data"
@@ -231,6 +239,13 @@ def test_a_dataset_folder_is_read_as_hub_data_is(write: Write, tmp_path: Path, m
 def test_hub_ids_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     refused("nobody/has-this", "nobody/has-this", "as a hub id", "accepted: a .jsonl file")
+
+
+def test_a_misspelled_ending_is_no_hub_id(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    write(GOOD, name="train.jsonl")
+    refused("train.jsnl", "no such file or folder", "did you mean 'train.jsonl'?")
 
 
 # Bad input: files
