@@ -48,8 +48,8 @@ the worst one that fails (`rejected`); among equals the two closest in length. A
 `max_new_tokens` count as failed and are never rows; of identical answers one is kept. Lengths are tokens, the
 end-of-turn token included.
 
-The splits share no question, not even in other words (no sum, noun or topic of a family is in two splits), and
-families that are kept out of training have test prompts only. Unpaired rows also come from prompts whose answers
+The splits share no question, not even in other words (no sum, no set of numbers, no word or set of keywords, no
+topic of a family is in two splits), and families that are kept out of training have test prompts only. Unpaired rows also come from prompts whose answers
 all passed or all failed (one row each); a prompt with both gives its pair's two answers. In every file the families
 take turns, so any first part of it is balanced.
 
@@ -69,7 +69,8 @@ _YIELD = """`sampled` and `greedy` are the model's pass rates before any trainin
 """
 
 _LENGTHS = """Mean tokens of chosen and rejected. Of the training pairs the chosen answer is longer in {longer}, equally
-long in {equal} and shorter in {shorter} of them: where lengths differ much, part of what is learned is length.
+long in {equal} and shorter in {shorter} of them. Where a family's lengths differ much, part of what is learned is
+length; where the task itself asks for less (fewer words, no commas), that cannot be told from the skill.
 """
 
 _SETTINGS = """## Settings
