@@ -26,10 +26,15 @@ class Examples:
     label: Tensor
     pair: Tensor | None = None
 
+    def pairs(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Per-completion values (B,) -> those of the chosen and of the rejected completions, (P,) each."""
+        assert self.pair is not None, "this loss needs pairs; the data were to be refused earlier"
+        return values[self.pair[:, 0]], values[self.pair[:, 1]]
+
     def chosen_minus_rejected(self, values: Tensor) -> Tensor:
         """Per-completion values (B,) -> the difference within each pair (P,)."""
-        assert self.pair is not None, "this loss needs pairs; the data were to be refused earlier"
-        return values[self.pair[:, 0]] - values[self.pair[:, 1]]
+        chosen, rejected = self.pairs(values)
+        return chosen - rejected
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,54 @@ class Loss(ABC):
         if self.needs_pairs:
             return step.pairs
         return (step.preferred if 1 in self.labels else 0) + (step.dispreferred if -1 in self.labels else 0)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of P pairs, all (P,): summed and mean token log-probs of the policy in nats, tokens, and the log-ratio
+    of policy to reference (NaN without a reference)."""
+
+    logps: Tensor
+    mean_logps: Tensor
+    length: Tensor
+    logratios: Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """P pairs, as the pairwise losses' papers speak of them."""
+
+    chosen: Side
+    rejected: Side
+
+    @property
+    def margin(self) -> Tensor:
+        """Chosen minus rejected log-ratio, (P,)."""
+        return self.chosen.logratios - self.rejected.logratios
+
+    @property
+    def mean_margin(self) -> Tensor:
+        """Chosen minus rejected log-ratio a token, (P,)."""
+        return self.chosen.logratios / self.chosen.length - self.rejected.logratios / self.rejected.length
+
+
+class PairLoss(Loss):
+    """A loss of sequence log-probs of pairs: one value a pair."""
+
+    needs_pairs = True
+
+    @abstractmethod
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        """The value of each pair, (P,), differentiable."""
+
+    def __call__(
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+    ) -> LossOutput:
+        logps = policy.sum()
+        # Without a reference the log-ratios are not there to be used: NaN would show in every value that did.
+        logratios = torch.full_like(logps, torch.nan) if reference is None else logps - reference.sum()
+        by_side = zip(*(examples.pairs(x) for x in (logps, policy.mean(), policy.length, logratios)))
+        return LossOutput(self.pair_loss(Pairs(*(Side(*side) for side in by_side))))
 
 
 @dataclass(frozen=True)

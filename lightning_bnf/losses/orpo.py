@@ -1,0 +1,42 @@
+"""Odds Ratio Preference Optimization."""
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lightning_bnf.logps import log_odds
+from lightning_bnf.losses.arguments import not_negative
+from lightning_bnf.losses.base import PairLoss, Pairs
+
+
+class ORPO(PairLoss):
+    """Odds Ratio Preference Optimization (Hong et al. 2024, Eq. 6-7).
+
+        L = E[ -A_w - lambda log s(o_w - o_l) ]
+        A = mean token log-prob of the completion,    o = log odds(e^A) = A - log(1 - e^A)
+
+        symbol   argument      meaning
+        lambda   odds_weight   weight of the odds-ratio term, >= 0
+
+    A is clamped to <= -1e-6: at probability 1 the odds are infinite. The first term is the completion's own mean; the
+    authors' code, and libraries after it, take the mean over all tokens of the batch, prompt included. No reference.
+    Takes pairs (P), returns a value for each, (P,). Raises ValueError for a negative weight.
+    """
+
+    needs_reference = False
+
+    def __init__(self, odds_weight: float = 0.1):
+        """
+        Args:
+            odds_weight: Weight of the odds-ratio term, the paper's lambda (>= 0).
+        """
+        not_negative(odds_weight=odds_weight)
+        self.odds_weight = odds_weight
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        chosen, rejected = (mean_log_odds(side.mean_logps) for side in (pairs.chosen, pairs.rejected))
+        return -pairs.chosen.mean_logps - self.odds_weight * logsigmoid(chosen - rejected)
+
+
+def mean_log_odds(mean_logps: Tensor) -> Tensor:
+    """log odds of e^A, with A clamped to <= -1e-6 so that it and its gradient stay finite."""
+    return log_odds(mean_logps.clamp(max=-1e-6))

@@ -1,0 +1,37 @@
+"""Simple Preference Optimization."""
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lightning_bnf.losses.arguments import not_negative, positive
+from lightning_bnf.losses.base import PairLoss, Pairs
+
+
+class SimPO(PairLoss):
+    """Simple Preference Optimization (Meng et al. 2024, Eq. 6), in the parametrisation of the authors' code.
+
+        L = -E[ log s(beta (A_w - A_l - gamma / beta)) ],    A = mean token log-prob of the completion
+
+        symbol         argument           meaning
+        beta           beta               scale of the mean log-probs, > 0
+        gamma / beta   gamma_beta_ratio   target margin in nats a token, >= 0
+
+    No reference. Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of range.
+    """
+
+    needs_reference = False
+
+    def __init__(self, beta: float = 2.0, gamma_beta_ratio: float = 0.25):
+        """
+        Args:
+            beta: Scale of the mean log-probs (> 0, no unit).
+            gamma_beta_ratio: Target margin (>= 0, nats a token); the paper's gamma is beta times it.
+        """
+        positive(beta=beta)
+        not_negative(gamma_beta_ratio=gamma_beta_ratio)
+        self.beta = beta
+        self.gamma_beta_ratio = gamma_beta_ratio
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        margin = pairs.chosen.mean_logps - pairs.rejected.mean_logps
+        return -logsigmoid(self.beta * (margin - self.gamma_beta_ratio))
