@@ -49,9 +49,9 @@ the worst one that fails (`rejected`); among equals the two closest in length. A
 end-of-turn token included.
 
 The splits share no question, not even in other words (no sum, no set of numbers, no word or set of keywords, no
-topic of a family is in two splits), and families that are kept out of training have test prompts only. Unpaired rows also come from prompts whose answers
-all passed or all failed (one row each); a prompt with both gives its pair's two answers. In every file the families
-take turns, so any first part of it is balanced.
+topic of a family is in two splits), and families that are kept out of training have test prompts only. Unpaired rows
+also come from prompts whose answers all passed or all failed (one row each); a prompt with both gives its pair's two
+answers. In every file the families take turns, so any first part of it is balanced.
 
 Remake it (it goes on where it was interrupted; the raw samples stay in `runs/prepare/`):
 
