@@ -51,13 +51,16 @@ class MicroBatch:
         )
 
 
-@dataclass(frozen=True)
 class Step:
-    """One optimizer step of one rank: its micro-batches, and the facts of the whole step over all ranks."""
+    """One optimizer step of one rank: its micro-batches, and the facts of the whole step over all ranks.
 
-    micro_batches: tuple[MicroBatch, ...]
-    facts: StepFacts
+    No dataclass: Lightning would walk into one and cast what it finds there to the run's precision.
+    """
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+    def __init__(self, micro_batches: tuple[MicroBatch, ...], facts: StepFacts):
+        self.micro_batches = micro_batches
+        self.facts = facts
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Step":
         """All tensors on `device`."""
-        return replace(self, micro_batches=tuple(batch.to(device, non_blocking) for batch in self.micro_batches))
+        return Step(tuple(batch.to(device, non_blocking) for batch in self.micro_batches), self.facts)

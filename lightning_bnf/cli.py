@@ -32,7 +32,7 @@ from lightning_bnf.callbacks.checkpoint_io import AtomicCheckpointIO
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation.comparison import rates_table
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
-from lightning_bnf.module import NonFiniteError, PreferenceModule
+from lightning_bnf.module import REFUSED_PRECISIONS, NonFiniteError, PreferenceModule
 from lightning_bnf.preparation.prepare import prepare
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
@@ -123,6 +123,11 @@ class CLI(LightningCLI):
                 f"trainer.accumulate_grad_batches {trainer.accumulate_grad_batches}: accepted is 1; set "
                 "data.examples_per_step (rows of an optimizer step) and data.max_tokens (budget of a micro-batch)"
             )
+        if str(trainer.precision) in REFUSED_PRECISIONS:  # on a CPU Lightning would replace it with another in silence
+            self.parser.error(
+                f"trainer.precision {trainer.precision}: accepted are 32-true, bf16-mixed and bf16-true; gradients are "
+                "clipped before they are unscaled otherwise"
+            )
         if trainer.use_distributed_sampler:
             self.parser.error(
                 "trainer.use_distributed_sampler true: accepted is false; the step plan shares the rows over the ranks"
@@ -152,6 +157,13 @@ class CLI(LightningCLI):
         if config.strategy in ("auto", "single_device") and not config.plugins:
             kwargs["plugins"] = [AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
+
+    def before_fit(self) -> None:
+        """Refuse what would only be refused in each of the processes that Lightning starts."""
+        if self.trainer.world_size > 1:
+            self.parser.error(f"trainer.devices: {self.trainer.world_size} devices; accepted is one device, for now")
+
+    before_validate = before_test = before_predict = before_fit
 
     def after_test(self) -> None:
         """Pass rates where the test rows carry verifiers."""

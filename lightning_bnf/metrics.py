@@ -11,7 +11,11 @@ from lightning_bnf.losses.base import Examples
 
 PREFERENCE_METRICS = (
     "loss",
-    *(f"{what}/{side}" for what in ("logps", "logps_mean", "rewards") for side in ("chosen", "rejected")),
+    *(
+        f"{what}/{side}"
+        for what in ("logps", "logps_mean", "logratios_mean", "rewards")
+        for side in ("chosen", "rejected")
+    ),
     "rewards/margins",
     "rewards/accuracies",
 )
@@ -53,11 +57,13 @@ def preference_metrics(
 ) -> dict[str, Tensor]:
     """What is worth watching under any loss, by name; values per completion or per pair.
 
-    `rewards/*` are `reward_scale` times the log-ratio of policy to reference: absent without a reference.
+    `logratios_mean/*` are log-ratios of policy to reference a token (nats), `rewards/*` are `reward_scale` times their
+    sums: both are absent without a reference.
     """
     sums, means = policy.sum(), policy.mean()  # (B,)
     by_name = {"logps": sums, "logps_mean": means}
     if reference is not None:
+        by_name["logratios_mean"] = means - reference.mean()
         by_name["rewards"] = reward_scale * (sums - reference.sum())
     metrics = {}
     for name, values in by_name.items():

@@ -25,6 +25,7 @@ from lightning_bnf.policies.reference import Reference, ReferenceKind, build_ref
 
 GRADIENT_CHECK_STEPS = 2  # LoRA's A gets no gradient in the first step, while B is still zero
 
+REFUSED_PRECISIONS = ("16-mixed", "16-true", "16")
 DEFAULT_OPTIMIZATION = Optimization()
 DEFAULT_GENERATION = Sampling(temperature=0.0, max_new_tokens=256)
 
@@ -92,6 +93,10 @@ class PreferenceModule(LightningModule):
                 f"accumulate_grad_batches {trainer.accumulate_grad_batches}: set data.examples_per_step (rows of an "
                 "optimizer step) and data.max_tokens (budget of a micro-batch) instead"
             )
+        if str(trainer.precision) in REFUSED_PRECISIONS:
+            raise ValueError(f"precision {trainer.precision}: accepted are 32-true, bf16-mixed and bf16-true")
+        if trainer.world_size > 1:
+            raise ValueError(f"{trainer.world_size} devices: accepted is one device, for now")
         return []
 
     def configure_model(self) -> None:

@@ -7,17 +7,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 CHOSEN, REJECTED, NEUTRAL = "#1b7837", "#b2182b", "#4d4d4d"
+_SMOOTH = 5  # steps
 
 
 def _axes(title: str, x: str, y: str) -> tuple[Figure, Any]:
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    axes = figure.subplots()
+    return figure, _styled(figure.subplots(), title, x, y)
+
+
+def _styled(axes: Any, title: str, x: str, y: str) -> Any:
     axes.set_title(title, loc="left")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    return figure, axes
+    return axes
 
 
 def _series(metrics: pd.DataFrame, split: str, metric: str) -> tuple[Any, Any]:
@@ -25,31 +29,43 @@ def _series(metrics: pd.DataFrame, split: str, metric: str) -> tuple[Any, Any]:
     return rows["step"].to_numpy() + 1, rows["value"].to_numpy()
 
 
+def _draw(axes: Any, metrics: pd.DataFrame, metric: str, color: str, label: str) -> None:
+    """A metric at each training step, faint, with its running mean; and on the validation split as points."""
+    step, value = _series(metrics, "train", metric)
+    if len(step):
+        axes.plot(step, value, color=color, alpha=0.25, linewidth=0.8)
+        smooth = pd.Series(value).rolling(_SMOOTH, min_periods=1, center=True).mean()
+        axes.plot(step, smooth, color=color, label=f"{label}train (mean of {_SMOOTH} steps)")
+    step, value = _series(metrics, "val", metric)
+    if len(step):
+        axes.plot(step, value, "o--", color=color, label=f"{label}validation")
+
+
 def plot_loss(metrics: pd.DataFrame, loss: str = "loss") -> Figure:
     """What is minimised, at each step and on the validation split; `metrics` as `results.read_metrics` gives them."""
-    figure, axes = _axes(f"{loss}: training loss", "optimizer step", "loss (nats)")
-    axes.plot(*_series(metrics, "train", "loss"), color=NEUTRAL, label="train")
-    step, value = _series(metrics, "val", "loss")
-    if len(step):
-        axes.plot(step, value, "o--", color="#2166ac", label="validation")
+    figure, axes = _axes(f"{loss}: what is minimised", "optimizer step", "loss (nats)")
+    _draw(axes, metrics, "loss", NEUTRAL, "")
     axes.legend(frameon=False)
     return figure
 
 
 def plot_logps(metrics: pd.DataFrame) -> Figure:
-    """Mean token log-probability of chosen and rejected completions: both falling together is displacement."""
-    figure, axes = _axes("Log-probability of completions", "optimizer step", "mean log-probability (nats a token)")
-    for side, color in (("chosen", CHOSEN), ("rejected", REJECTED)):
-        step, value = _series(metrics, "train", f"logps_mean/{side}")
-        if not len(step):
-            continue
-        smooth = pd.Series(value).rolling(5, min_periods=1, center=True).mean()
-        axes.plot(step, value, color=color, alpha=0.25, linewidth=0.8)
-        axes.plot(step, smooth, color=color, label=f"{side} (train, mean of 5 steps)")
-        step, value = _series(metrics, "val", f"logps_mean/{side}")
-        if len(step):
-            axes.plot(step, value, "o--", color=color, label=f"{side} (validation)")
-    axes.legend(frameon=False)
+    """Log-probability a token of chosen and rejected completions, and where there is a reference, its shift from it.
+
+    Each step has other rows, so the left panel moves with the data; the right one, against the reference on the same
+    rows, shows what training did: both classes falling together is displacement.
+    """
+    panels = [("logps_mean", "Log-probability", "mean log-probability (nats a token)")]
+    if metrics["metric"].str.startswith("logratios_mean/").any():
+        panels.append(("logratios_mean", "Shift from the reference", "mean log-ratio (nats a token)"))
+    figure = Figure(figsize=(5.4 * len(panels), 4.0), layout="constrained")
+    for axes, (name, title, unit) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+        _styled(axes, title, "optimizer step", unit)
+        for side, color in (("chosen", CHOSEN), ("rejected", REJECTED)):
+            _draw(axes, metrics, f"{name}/{side}", color, f"{side}, ")
+        if name == "logratios_mean":
+            axes.axhline(0, color=NEUTRAL, linewidth=0.8)
+        axes.legend(frameon=False, fontsize="small")
     return figure
 
 

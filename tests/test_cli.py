@@ -158,6 +158,12 @@ def test_trainer_files_fit_the_trainer(tmp_path: Path, config: Callable[..., str
     assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["trainer"]["max_epochs"] == 1
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_bfloat16_runs(tmp_path: Path, config: Callable[..., str], precision: str) -> None:
+    main(["fit", "--config", config(), "--trainer.precision", precision])
+    assert (tmp_path / "run" / "policy").is_dir()
+
+
 def test_an_unpaired_run_logs_no_pair_metrics(tmp_path: Path, config: Callable[..., str]) -> None:
     path = tmp_path / "unpaired.jsonl"
     rows = [{"prompt": f"say {i}", "completion": str(i), "label": i % 2 == 0} for i in range(6)]
@@ -203,7 +209,7 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["--model.loss", "BFN"], ["model.loss", "BFN", "BNF, DPO, IPO, NLLPLL, ORPO, RDPO, SFT, SLiC, SimPO"]),
+        (["--model.loss", "BFN"], ["model.loss", "BFN", "BNF, CPO, CalDPO, DFT, DPO"]),
         (["--model.optimization.learning_rate", "-1"], ["learning_rate -1.0: accepted are numbers > 0"]),
         (["--model.policy.init_args.r", "0"], ["r 0: accepted are whole numbers from 1"]),
         (["--model.policy.init_args.target_modules", "[query]"], ["target_modules", "query", "q_proj"]),
@@ -212,6 +218,8 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(
         (["--trainer.gradient_clip_val", "1.0"], ["gradient_clip_val 1.0", "max_grad_norm"]),
         (["--trainer.accumulate_grad_batches", "2"], ["accumulate_grad_batches 2", "examples_per_step"]),
         (["--trainer.use_distributed_sampler", "true"], ["use_distributed_sampler true: accepted is false"]),
+        (["--trainer.devices", "2", "--trainer.strategy", "ddp"], ["2 devices; accepted is one device"]),
+        (["--trainer.precision", "16-mixed"], ["precision 16-mixed: accepted are 32-true"]),
         (["--data.train", "/no/such.jsonl"], ["/no/such.jsonl", "there is no such file"]),
         (["--data.max_tokens", "0"], ["max_tokens 0: accepted are whole numbers from 1"]),
         (["--data.options.max_length", "20"], ["train.jsonl", "rows would be dropped", "max_length"]),

@@ -35,6 +35,8 @@ def test_metrics_of_a_pair_by_hand() -> None:
         "logps/rejected": [-4.0],
         "logps_mean/chosen": [-1.5],
         "logps_mean/rejected": [-4.0],
+        "logratios_mean/chosen": [0.5],
+        "logratios_mean/rejected": [-1.0],
         "rewards/chosen": [0.5],
         "rewards/rejected": [-0.5],
         "rewards/margins": [1.0],
@@ -44,7 +46,7 @@ def test_metrics_of_a_pair_by_hand() -> None:
 
 def test_without_reference_or_pairs_there_are_no_such_metrics() -> None:
     metrics = preference_metrics(POLICY, None, Examples(torch.tensor([1, 1])), 1.0)
-    assert not any(name.startswith("rewards") for name in metrics)
+    assert not any(name.startswith(("rewards", "logratios")) for name in metrics)
     assert metrics["logps/rejected"].numel() == 0
     unpaired = preference_metrics(POLICY, REFERENCE, Examples(torch.tensor([1, -1])), 1.0)
     assert "rewards/margins" not in unpaired

@@ -34,17 +34,27 @@ def test_a_folder_without_metrics_is_no_run(tmp_path: Path) -> None:
         read_metrics(tmp_path)
 
 
-def lines(figure: Figure) -> dict[str, list[float]]:
-    return {str(line.get_label()): list(line.get_ydata()) for line in figure.axes[0].get_lines()}  # type: ignore[arg-type]
+def lines(figure: Figure, panel: int = 0) -> dict[str, list[float]]:
+    return {str(line.get_label()): list(line.get_ydata()) for line in figure.axes[panel].get_lines()}  # type: ignore[arg-type]
 
 
 def test_plots_show_the_numbers(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text(CSV)
     metrics = read_metrics(tmp_path)
-    assert lines(plot_loss(metrics)) == {"train": [2.5, 1.5], "validation": [2.0]}
+    shown = lines(plot_loss(metrics))
+    assert shown["train (mean of 5 steps)"] == [2.0, 2.0]
+    assert shown["validation"] == [2.0]
+    assert [2.5, 1.5] in shown.values(), "the steps themselves are there too"
     shown = lines(plot_logps(metrics))
-    assert shown["chosen (validation)"] == [-0.75]
-    assert "rejected (validation)" not in shown, "an absent class is absent"
+    assert shown["chosen, validation"] == [-0.75]
+    assert "rejected, validation" not in shown, "an absent class is absent"
+
+
+def test_the_shift_has_a_panel_where_there_is_a_reference(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(CSV)
+    assert len(plot_logps(read_metrics(tmp_path)).axes) == 1
+    (tmp_path / "metrics.csv").write_text(CSV.replace("logps_mean", "logratios_mean"))
+    assert lines(plot_logps(read_metrics(tmp_path)), panel=1)["chosen, train (mean of 5 steps)"] == [-0.75, -0.75]
 
 
 def test_the_weights_histogram_is_in_percent_of_tokens() -> None:

@@ -1,5 +1,6 @@
 """Evaluates the policy on test prompts and test pairs before and after training."""
 
+import resource
 import time
 from pathlib import Path
 
@@ -74,6 +75,8 @@ class BeforeAfter(Callback):
         minutes = (time.perf_counter() - self._started) / 60
         table = comparison.table(lines)
         rank_zero_info(f"\n{table}\n")
+        for sample in self._samples(after):
+            rank_zero_info(sample)
         falls = {
             line.measure: comparison.fall_at_most(lines, line.measure)
             for line in lines
@@ -81,19 +84,30 @@ class BeforeAfter(Callback):
         }
         for measure, fall in falls.items():
             rank_zero_info(f"{measure}: fell by at most {fall:.2f} (upper end of the fall's 95 % interval)")
-        rank_zero_info(f"Evaluation and training took {minutes:.1f} minutes.")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux gives KiB
+        rank_zero_info(f"Evaluation and training took {minutes:.1f} minutes and {peak:.1f} GiB of memory at most.")
         root = Path(trainer.default_root_dir)
         settings = {
             "temperature": self.temperature,
             "seed": self.seed,
             "steps": trainer.global_step,
             "minutes": round(minutes, 2),
+            "peak_memory_gib": round(peak, 2),
             "fell_at_most": falls,
         }
         (root / "before_after.md").write_text(table + "\n")
         (root / "before_after.json").write_text(comparison.as_json(lines, settings) + "\n")
         sides = comparison.side_by_side(self._prompts, self._texts, self._before, after)
         (root / "completions.jsonl").write_text(sides)
+
+    def _samples(self, after: Snapshot, count: int = 3) -> list[str]:
+        """The first prompts' sampled completions, before and after."""
+        assert self._before is not None
+        by_id = dict(zip((prompt.prompt_id for prompt in self._prompts), self._texts))
+        both = [(old, new) for old, new in zip(self._before.records, after.records) if old.decoding == "sampled"]
+        return [
+            f"{by_id[old.prompt_id]!r}\n  before: {old.text!r}\n  after:  {new.text!r}\n" for old, new in both[:count]
+        ]
 
     def _snapshot(self, trainer: Trainer, pl_module: LightningModule, name: str) -> Snapshot:
         module = self._module(pl_module)

@@ -1,7 +1,6 @@
 """The step loader: an iterable of whole optimizer steps that knows how many it has given out."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from lightning_bnf.batch import MicroBatch, Step
@@ -35,11 +34,11 @@ def step_facts(rows: Sequence[TokenizedRow], labels: Sequence[int]) -> StepFacts
     )
 
 
-@dataclass(frozen=True)
 class PromptBatch:
-    """Prompts to complete together: all with the same limit of new tokens."""
+    """Prompts to complete together: all with the same limit of new tokens. No dataclass, as `Step` is none."""
 
-    rows: tuple[TokenizedRow, ...]
+    def __init__(self, rows: tuple[TokenizedRow, ...]):
+        self.rows = rows
 
     def to(self, *args: Any, **kwargs: Any) -> "PromptBatch":
         """Itself: ids become tensors where they are generated from."""

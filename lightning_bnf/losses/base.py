@@ -36,6 +36,10 @@ class Examples:
         chosen, rejected = self.pairs(values)
         return chosen - rejected
 
+    def by_label(self, preferred: Tensor, dispreferred: Tensor) -> Tensor:
+        """Take the one tensor for preferred and the other for dispreferred completions, all (B,)."""
+        return torch.where(self.label > 0, preferred, dispreferred)
+
 
 @dataclass(frozen=True)
 class StepFacts:
@@ -102,6 +106,12 @@ class Loss(ABC):
         return (step.preferred if 1 in self.labels else 0) + (step.dispreferred if -1 in self.labels else 0)
 
 
+def logratios(policy: Completions, reference: Completions | None) -> Tensor:
+    """log pi(y) - log ref(y) of each completion, summed over its tokens: (B,) nats."""
+    assert reference is not None, "this loss needs a reference; settings without one were to be refused earlier"
+    return policy.sum() - reference.sum()
+
+
 @dataclass(frozen=True)
 class Side:
     """One side of P pairs, all (P,): summed and mean token log-probs of the policy in nats, tokens, and the log-ratio
@@ -145,8 +155,8 @@ class PairLoss(Loss):
     ) -> LossOutput:
         logps = policy.sum()
         # Without a reference the log-ratios are not there to be used: NaN would show in every value that did.
-        logratios = torch.full_like(logps, torch.nan) if reference is None else logps - reference.sum()
-        by_side = zip(*(examples.pairs(x) for x in (logps, policy.mean(), policy.length, logratios)))
+        ratios = torch.full_like(logps, torch.nan) if reference is None else logratios(policy, reference)
+        by_side = zip(*(examples.pairs(x) for x in (logps, policy.mean(), policy.length, ratios)))
         return LossOutput(self.pair_loss(Pairs(*(Side(*side) for side in by_side))))
 
 

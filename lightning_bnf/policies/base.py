@@ -126,9 +126,10 @@ class Policy(nn.Module, ABC):
         at = (batch.position < tokens).nonzero().squeeze(-1)
         if len(at) == 0:
             return
-        own = self.causal_lm(**few, use_cache=False).logits.flatten(0, 1)[batch.position[at]].float().log_softmax(-1)
-        own = own.gather(-1, batch.target[at][:, None]).squeeze(-1)
-        hidden = self.causal_lm.base_model(**few, use_cache=False).last_hidden_state.flatten(0, 1)
+        with torch.autocast(batch.target.device.type, enabled=False):  # the model's own logits would be rounded too
+            own = self.causal_lm(**few, use_cache=False).logits.flatten(0, 1)[batch.position[at]].float()
+            hidden = self.causal_lm.base_model(**few, use_cache=False).last_hidden_state.flatten(0, 1)
+        own = own.log_softmax(-1).gather(-1, batch.target[at][:, None]).squeeze(-1)
         ours = token_logps(hidden[batch.position[at]], batch.target[at], self.head())
         worst = (own - ours).abs().max().item()
         if not worst <= (1e-3 if self.dtype == torch.float32 else 0.25):

@@ -86,5 +86,5 @@ class LoRAPolicy(Policy):
     def save(self, folder: str) -> None:
         for config in self.adapted.peft_config.values():
             config.base_model_name_or_path = self.source  # what a reader can load, not where it was converted to
-        self.adapted.save_pretrained(folder)
+        self.adapted.save_pretrained(folder, save_embedding_layers=False)  # they are frozen
         self.tokenizer.save_pretrained(folder)

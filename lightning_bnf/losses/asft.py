@@ -1,0 +1,36 @@
+"""Aligned supervised fine-tuning."""
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lightning_bnf.losses.arguments import not_negative
+from lightning_bnf.losses.base import PairLoss, Pairs
+from lightning_bnf.losses.orpo import mean_log_odds
+
+
+class ASFT(PairLoss):
+    """Aligned Supervised Fine-Tuning by absolute likelihood (Wang et al. 2024).
+
+        L = E[ -A_w - lambda (log s(o_w) + log s(-o_l)) ]
+        A = mean token log-prob of the completion,    o = log odds(e^A)
+
+        symbol   argument      meaning
+        lambda   odds_weight   weight of the odds terms, >= 0
+
+    A is clamped to <= -1e-6, as in ORPO. No reference. Takes pairs (P), returns a value for each, (P,). Raises
+    ValueError for a negative weight.
+    """
+
+    needs_reference = False
+
+    def __init__(self, odds_weight: float = 0.1):
+        """
+        Args:
+            odds_weight: Weight of the odds terms, the paper's lambda (>= 0).
+        """
+        not_negative(odds_weight=odds_weight)
+        self.odds_weight = odds_weight
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        chosen, rejected = (mean_log_odds(side.mean_logps) for side in (pairs.chosen, pairs.rejected))
+        return -pairs.chosen.mean_logps - self.odds_weight * (logsigmoid(chosen) + logsigmoid(-rejected))

@@ -1,0 +1,24 @@
+"""Dynamic fine-tuning."""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from lightning_bnf.losses.base import StepFacts, TokenLoss, Tokens
+
+
+class DFT(TokenLoss):
+    """Dynamic Fine-Tuning (Wu et al. 2025): fine-tuning with each token weighed by its own probability.
+
+        L = mean over the step's tokens of -sg[pi(y_t)] log pi(y_t)
+
+    No arguments. Dispreferred completions are not used. Takes completions (B), returns a value for each, (B,), whose
+    mean over the examples is the mean over all the step's tokens.
+    """
+
+    needs_reference = False
+    labels: ClassVar[tuple[int, ...]] = (1,)
+
+    def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:
+        preferred = (tokens.label > 0).to(tokens.policy.dtype)
+        return preferred * tokens.policy.exp() * (step.preferred / max(step.preferred_tokens, 1))

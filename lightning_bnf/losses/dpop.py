@@ -1,0 +1,41 @@
+"""DPO-Positive."""
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lightning_bnf.losses.arguments import not_negative, positive
+from lightning_bnf.losses.base import PairLoss, Pairs
+
+
+class DPOP(PairLoss):
+    """DPO-Positive, the loss of Smaug (Pal et al. 2024): a penalty once the chosen falls below the reference.
+
+        L = -E[ log s(beta (D - lambda max(0, -R_w))) ],    D = R_w - R_l,    R = summed log-ratio
+
+        symbol   argument   meaning
+        beta     beta       strength of the tie to the reference, > 0
+        lambda   penalty    weight of the penalty, >= 0
+
+    Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of range.
+    """
+
+    needs_reference = True
+
+    def __init__(self, beta: float = 0.3, penalty: float = 50.0):
+        """
+        Args:
+            beta: Strength of the tie to the reference (> 0, no unit).
+            penalty: Weight of the chosen completion's fall below the reference (>= 0).
+        """
+        positive(beta=beta)
+        not_negative(penalty=penalty)
+        self.beta = beta
+        self.penalty = penalty
+
+    @property
+    def reward_scale(self) -> float:
+        return self.beta
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        fallen = (-pairs.chosen.logratios).clamp(min=0)
+        return -logsigmoid(self.beta * (pairs.margin - self.penalty * fallen))

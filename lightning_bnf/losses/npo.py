@@ -1,0 +1,51 @@
+"""Negative Preference Optimization."""
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lightning_bnf.logps import Completions
+from lightning_bnf.losses.arguments import not_negative, positive
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts, logratios
+
+
+class NPO(Loss):
+    """Negative Preference Optimization (Zhang et al. 2024, Eq. 3), for unlearning dispreferred completions.
+
+        L = E[ -(2 / beta) log s(-beta R) ]   dispreferred (forget),    R = log pi(y) - log ref(y), summed
+        L = E[ -retain_weight A ]             preferred (retain),       A = mean token log-prob
+
+        symbol          argument        meaning
+        beta            beta            strength of the tie to the reference, > 0; as beta -> 0 the gradient becomes
+                                        gradient ascent on the NLL
+        retain_weight   retain_weight   weight of the preferred completions (NPO + gradient descent), >= 0
+
+    Takes completions (B), returns a value for each, (B,). Raises ValueError for arguments out of range.
+    """
+
+    needs_reference = True
+
+    def __init__(self, beta: float = 0.1, retain_weight: float = 1.0):
+        """
+        Args:
+            beta: Strength of the tie to the reference (> 0, no unit).
+            retain_weight: Weight of preferred completions' mean negative log-likelihood (>= 0).
+        """
+        positive(beta=beta)
+        not_negative(retain_weight=retain_weight)
+        self.beta = beta
+        self.retain_weight = retain_weight
+
+    @property
+    def reward_scale(self) -> float:
+        return self.beta
+
+    def __call__(
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+    ) -> LossOutput:
+        forget = forgetting(-self.beta * logratios(policy, reference), self.beta)  # (B,)
+        return LossOutput(examples.by_label(-self.retain_weight * policy.mean(), forget))
+
+
+def forgetting(score: Tensor, beta: float) -> Tensor:
+    """-(2 / beta) log s(score): what NPO and SimNPO make of a completion that is to be forgotten. Shape of `score`."""
+    return -(2 / beta) * logsigmoid(score)

@@ -1,0 +1,43 @@
+"""Simple Negative Preference Optimization."""
+
+from lightning_bnf.logps import Completions
+from lightning_bnf.losses.arguments import not_negative, positive
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts
+from lightning_bnf.losses.npo import forgetting
+
+
+class SimNPO(Loss):
+    """Simple NPO (Fan et al. 2024): NPO without a reference, normalised by length.
+
+        L = E[ -(2 / beta) log s(beta (-A - gamma)) ]   dispreferred (forget),    A = mean token log-prob
+        L = E[ -retain_weight A ]                       preferred (retain)
+
+        symbol          argument        meaning
+        beta            beta            scale of the mean log-prob, > 0
+        gamma           gamma           margin in nats a token
+        retain_weight   retain_weight   weight of the preferred completions, >= 0
+
+    Takes completions (B), returns a value for each, (B,). Raises ValueError for arguments out of range.
+    """
+
+    needs_reference = False
+
+    def __init__(self, beta: float = 2.5, gamma: float = 0.0, retain_weight: float = 1.0):
+        """
+        Args:
+            beta: Scale of the mean log-prob (> 0, no unit).
+            gamma: Margin (nats a token).
+            retain_weight: Weight of preferred completions' mean negative log-likelihood (>= 0).
+        """
+        positive(beta=beta)
+        not_negative(retain_weight=retain_weight)
+        self.beta = beta
+        self.gamma = gamma
+        self.retain_weight = retain_weight
+
+    def __call__(
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+    ) -> LossOutput:
+        means = policy.mean()  # (B,)
+        forget = forgetting(self.beta * (-means - self.gamma), self.beta)
+        return LossOutput(examples.by_label(-self.retain_weight * means, forget))

@@ -1,0 +1,110 @@
+"""Every command and every piece of Python in the README runs, on a tiny model and few steps."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lightning_bnf.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    """Every `python -m lightning_bnf ...` of the README, in its order, comments off and continued lines joined."""
+    text = "\n".join(blocks("bash")).replace("\\\n", " ")
+    found = [line.split(" #")[0].strip() for line in text.splitlines() if line.startswith("python -m lightning_bnf")]
+    inline = re.findall(r"`(python -m lightning_bnf [^`]*--config[^`]*)`", README.replace("\n", " "))
+    return found + inline
+
+
+SHORT = {
+    "fit": {
+        "trainer.max_steps": "2",
+        "trainer.val_check_interval": "2",
+        "trainer.limit_val_batches": "1",
+        "data.examples_per_step": "2",
+        "trainer.callbacks.init_args.trained_prompts": "2",
+        "trainer.callbacks.init_args.kept_out_prompts": "2",
+        "trainer.callbacks.init_args.pairs": "2",
+    },
+    "test": {"trainer.limit_test_batches": "1", "data.test": "data/quickstart/validation_pairs.jsonl"},
+    "predict": {"trainer.limit_predict_batches": "1"},
+    "prepare": {
+        "train_prompts": "1",
+        "validation_prompts": "1",
+        "test_prompts": "1",
+        "kept_out_prompts": "1",
+        "families": "[plural]",
+        "kept_out": "[]",
+    },
+}
+
+
+def test_every_command_runs(
+    tmp_path: Path, tiny_folder: str, monkeypatch: pytest.MonkeyPatch, write_pairs: object
+) -> None:
+    """The commands build on each other (a run, then its test), so they run in order in one folder."""
+    for name in ("configs", "data"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    write_pairs("mine.jsonl")  # type: ignore[operator]
+    listed = [shlex.split(command)[3:] for command in commands()]
+    assert {words[0] for words in listed} == {"fit", "test", "predict", "prepare"}
+    quickstart = ["fit", "--config", "configs/quickstart.yaml"]  # what make quickstart runs
+    assert " ".join(quickstart) in (ROOT / "Makefile").read_text()
+    for words in [quickstart, *listed]:
+        command = words[0]
+        source = {"source": tiny_folder} if command == "prepare" else {"model.policy.init_args.source": tiny_folder}
+        changes = SHORT[command] | source | ({"output": "out", "work": "work"} if command == "prepare" else {})
+        last = sorted(Path("runs/quickstart/checkpoints").glob("*.ckpt"))
+        words = [str(last[-1]) if word.endswith(".ckpt") else word for word in words]
+        main([*words, *(part for name, value in changes.items() for part in (f"--{name}", value))])
+    assert Path("runs/mine/policy/adapter_model.safetensors").is_file()
+    # later runs into the same folder have moved the first one aside
+    assert Path("runs/quickstart.1/predictions_0.jsonl").stat().st_size
+    assert Path("out/train_pairs.jsonl").is_file()
+
+
+def test_the_rows_of_the_readme_are_read(tmp_path: Path) -> None:
+    from lightning_bnf.datamodules.records import read_rows
+
+    (lines,) = (block.strip().splitlines() for block in blocks("json"))
+    kinds = []
+    for i, line in enumerate(lines):
+        path = tmp_path / f"{i}.jsonl"
+        path.write_text(line + "\n")
+        kinds += [row.format for row in read_rows(str(path))]
+    assert kinds == ["paired", "unpaired", "demonstration"]
+
+
+def test_the_loss_of_the_readme_is_a_loss() -> None:
+    import torch
+    from torch.nn.functional import softplus
+
+    from lightning_bnf.losses import Completions, Examples, Loss, LossOutput, StepFacts
+
+    (source,) = (block for block in blocks("python") if "class MeanMargin" in block)
+    names = {"Loss": Loss, "LossOutput": LossOutput, "softplus": softplus}
+    exec(source, names)  # noqa: S102 - the README's own code
+    policy = Completions(torch.tensor([-1.0, -3.0]), torch.tensor([0, 1]), torch.tensor([1, 1]))
+    facts = StepFacts(pairs=1, preferred=1, dispreferred=1, preferred_tokens=1, smallest_length=1)
+    examples = Examples(torch.tensor([1, -1]), torch.tensor([[0, 1]]))
+    value = names["MeanMargin"]()(policy, None, examples, facts).value  # type: ignore[operator]
+    assert value.item() == pytest.approx(softplus(torch.tensor(-2.0)).item())
+
+
+def test_the_table_of_the_readme_is_the_stored_result() -> None:
+    stored = (ROOT / "notebooks/results/quickstart/before_after.md").read_text().strip()
+    assert stored in README
+    config = yaml.safe_load((ROOT / "configs/quickstart.yaml").read_text())
+    result = yaml.safe_load((ROOT / "notebooks/results/quickstart/before_after.json").read_text())
+    assert result["settings"]["steps"] == config["trainer"]["max_steps"]
+    assert (ROOT / re.findall(r"!\[.*?\]\((.*?)\)", README)[0]).is_file()
