@@ -135,7 +135,7 @@ class PreferenceModule(LightningModule):
 
     def facts(self, step: Step) -> StepFacts:
         """The step's facts, with how far equal models may differ in this run's precision."""
-        exact = self.policy.dtype == torch.float32 and str(self.trainer.precision).startswith(("32", "64"))
+        exact = self.policy.exact and str(self.trainer.precision).startswith(("32", "64"))
         return dataclasses.replace(step.facts, reference_tolerance=1e-4 if exact else 0.15)
 
     # Training -------------------------------------------------------------------------------------------------------
