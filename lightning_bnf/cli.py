@@ -179,7 +179,7 @@ class CLI(LightningCLI):
         root.mkdir(parents=True, exist_ok=True)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         (root / f"{split}_metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-        prompts = verified_prompts({tuple(row.prompt_ids): row for row in self.datamodule.split(split)}.values())
+        prompts = verified_prompts(self.datamodule.split(split))
         if not prompts or not trainer.is_global_zero:
             return
         model = policy.loaded.to(trainer.strategy.root_device)

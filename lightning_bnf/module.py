@@ -11,8 +11,8 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch, Step
-from lightning_bnf.datamodules.layout import padded
-from lightning_bnf.datamodules.loader import PromptBatch, trained_lengths
+from lightning_bnf.datamodules.layout import PADDED
+from lightning_bnf.datamodules.loader import PromptBatch
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.template import TokenizedRow
 from lightning_bnf.evaluation.generate import Sampling, generate_with_lengths
@@ -228,9 +228,9 @@ class PreferenceModule(LightningModule):
     def mean_logps(self, rows: Sequence[TokenizedRow], max_tokens: int) -> list[list[float]]:
         """Mean token log-prob (nats) of every completion of every row, under the policy, without dropout."""
         found: list[list[float]] = [[] for _ in rows]
-        plan = StepPlan([trained_lengths(row, (1, -1)) for row in rows], max(len(rows), 1), max_tokens)
+        plan = StepPlan([PADDED.lengths(row, (1, -1)) for row in rows], max(len(rows), 1), max_tokens)
         for batch in plan.micro_batches(0, 0):
-            inputs = padded([rows[i] for i in batch]).to(self.device)
+            inputs = PADDED.batch([rows[i] for i in batch], (1, -1)).to(self.device)
             with evaluating(self.policy):
                 means = inputs.completions(self.policy(inputs).token_logps).mean().tolist()
             for i in batch:

@@ -58,8 +58,7 @@ class BeforeAfter(Callback):
             return
         rows = data.split("test")
         tokenizer = self._module(pl_module).policy.tokenizer
-        every = verified_prompts({tuple(row.prompt_ids): row for row in rows}.values())
-        self._prompts = comparison.choose(every, self.trained_prompts, self.kept_out_prompts)
+        self._prompts = comparison.choose(verified_prompts(rows), self.trained_prompts, self.kept_out_prompts)
         self._texts = [str(tokenizer.decode(prompt.prompt_ids)) for prompt in self._prompts]
         paired = [row for row in rows if row.format == "paired"]
         stride = max(1, len(paired) // self.pairs) if self.pairs else 1

@@ -1,12 +1,43 @@
-"""Layouts: how completions are laid out as a model's inputs. Losses and metrics lie above and cannot tell."""
+"""Layouts: how completions are laid out as a model's inputs. Losses and metrics lie above and cannot tell.
 
-from collections.abc import Sequence
+padded          a model row for each completion, its prompt first
+shared_prompt   a model row for each data row: the prompt's tokens once, all its completions behind it, each of which
+                sees the prompt and itself
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
 from lightning_bnf.losses.base import Examples
+
+
+class Layout(NamedTuple):
+    """batch: (rows, labels) -> the micro-batch of their completions with one of the labels.
+    lengths: (row, labels) -> tokens of each model row that the data row takes."""
+
+    batch: Callable[[Sequence[TokenizedRow], Sequence[int]], MicroBatch]
+    lengths: Callable[[TokenizedRow, Sequence[int]], tuple[int, ...]]
+
+
+class _Placed(NamedTuple):
+    """A completion in a model row: the place of its first token, and of the token before it (the prompt's last)."""
+
+    row: TokenizedRow
+    completion: TokenizedCompletion
+    model_row: int
+    first: int
+    before: int
+
+
+def taken(row: TokenizedRow, labels: Sequence[int]) -> list[TokenizedCompletion]:
+    """The row's completions that have one of the labels."""
+    return [completion for completion in row.completions if completion.label in labels]
 
 
 def padded(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> MicroBatch:
@@ -15,39 +46,100 @@ def padded(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> Mic
     Padding has token id 0, which no mask relies on: where completion tokens are follows from lengths alone. Only
     completions with one of `labels` are taken; a row whose chosen and rejected completion are both there is a pair.
     """
-    taken: list[tuple[TokenizedRow, TokenizedCompletion]] = []
-    pairs: list[tuple[int, int]] = []
+    placed: list[_Placed] = []
     for row in rows:
-        kept = [completion for completion in row.completions if completion.label in labels]
-        if row.format == "paired" and len(kept) == 2:
-            pairs.append((len(taken), len(taken) + 1))
-        taken += [(row, completion) for completion in kept]
-    lengths = [len(row.prompt_ids) + len(completion.ids) for row, completion in taken]
-    width = max(lengths, default=1)
-    # A micro-batch without completions still gives the model one token: its ranks must not skip a collective.
-    input_ids = torch.zeros(max(len(taken), 1), width, dtype=torch.long)
+        start = len(row.prompt_ids)
+        placed += [_Placed(row, c, len(placed) + i, start, start - 1) for i, c in enumerate(taken(row, labels))]
+    ids = _stacked([p.row.prompt_ids + p.completion.ids for p in placed])
+    lengths = torch.tensor([len(p.row.prompt_ids) + len(p.completion.ids) for p in placed] or [1])
+    mask = torch.arange(ids.shape[1]) < lengths[:, None]
+    return _micro_batch({"input_ids": ids, "attention_mask": mask.long()}, placed)
+
+
+def shared_prompt(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> MicroBatch:
+    """One model row for each data row: the prompt once, then its completions, blind to each other.
+
+    Every completion's position ids go on from the prompt's. `attention_mask` is (rows, 1, T, T), True where a token
+    (dimension 2) sees another (dimension 3); padding sees itself, since a softmax over nothing is NaN.
+    """
+    placed: list[_Placed] = []
+    sequences: list[list[int]] = []
+    segments: list[list[int]] = []  # 0: prompt, k: the k-th completion
+    for row in rows:
+        ids, segment = list(row.prompt_ids), [0] * len(row.prompt_ids)
+        for k, completion in enumerate(taken(row, labels), start=1):
+            placed.append(_Placed(row, completion, len(sequences), len(ids), len(row.prompt_ids) - 1))
+            ids += completion.ids
+            segment += [k] * len(completion.ids)
+        if segment[-1:] > [0]:
+            sequences.append(ids)
+            segments.append(segment)
+    ids_ = _stacked(sequences)
+    segment_ = _stacked(segments, padding=-1)
+    place = torch.arange(ids_.shape[1])
+    earlier = place[None, :] <= place[:, None]
+    sees = earlier & ((segment_[:, None, :] == segment_[:, :, None]) | (segment_[:, None, :] == 0))
+    sees = (sees & (segment_ >= 0)[:, :, None]) | torch.eye(len(place), dtype=torch.bool)
+    # A completion's k-th token stands at the prompt's length + k, however many completions lie between.
+    start_of_segment = (segment_[:, :, None] == segment_[:, None, :]).long().argmax(-1)
+    prompt = (segment_ == 0).sum(-1, keepdim=True)
+    positions = torch.where(segment_ > 0, prompt + place - start_of_segment, place)
+    inputs = {"input_ids": ids_, "attention_mask": sees[:, None], "position_ids": positions}
+    return _micro_batch(inputs, placed)
+
+
+def _padded_lengths(row: TokenizedRow, labels: Sequence[int]) -> tuple[int, ...]:
+    return tuple(len(row.prompt_ids) + len(completion.ids) for completion in taken(row, labels))
+
+
+def _shared_lengths(row: TokenizedRow, labels: Sequence[int]) -> tuple[int, ...]:
+    lengths = [len(completion.ids) for completion in taken(row, labels)]
+    return (len(row.prompt_ids) + sum(lengths),) if lengths else ()
+
+
+PADDED = Layout(padded, _padded_lengths)
+SHARED_PROMPT = Layout(shared_prompt, _shared_lengths)
+
+
+def _stacked(sequences: Sequence[Sequence[int]], padding: int = 0) -> Tensor:
+    """(rows, longest), padded on the right.
+
+    Without any sequence a single token: a rank without completions must not skip the model, whose collectives the
+    others wait in.
+    """
+    width = max(map(len, sequences), default=1)
+    stacked = torch.full((max(len(sequences), 1), width), padding, dtype=torch.long)
+    for i, sequence in enumerate(sequences):
+        stacked[i, : len(sequence)] = torch.tensor(sequence)
+    return stacked
+
+
+def _micro_batch(inputs: dict[str, Tensor], placed: Sequence[_Placed]) -> MicroBatch:
+    """The inputs with the places of all trained tokens."""
+    width = inputs["input_ids"].shape[1]
     position: list[int] = []
     target: list[int] = []
     owner: list[int] = []
-    for i, (row, completion) in enumerate(taken):
-        input_ids[i, : lengths[i]] = torch.tensor(row.prompt_ids + completion.ids)
-        first = i * width + len(row.prompt_ids)
-        for t, (token, trained) in enumerate(zip(completion.ids, completion.completion_mask)):
-            if trained:
-                position.append(first + t - 1)  # the hidden state before a token predicts it
+    for i, p in enumerate(placed):
+        for t, (token, trained) in enumerate(zip(p.completion.ids, p.completion.completion_mask)):
+            if trained:  # the hidden state before a token predicts it
+                position.append(p.model_row * width + (p.before if t == 0 else p.first + t - 1))
                 target.append(token)
                 owner.append(i)
-    length = torch.tensor([sum(completion.completion_mask) for _, completion in taken], dtype=torch.long)
-    mask = torch.arange(width) < torch.tensor(lengths or [1], dtype=torch.long)[:, None]
+    pairs = [
+        (i, i + 1)
+        for i, (one, other) in enumerate(pairwise(placed))
+        if one.row is other.row and one.row.format == "paired" and one.completion.label > other.completion.label
+    ]
     return MicroBatch(
-        inputs={"input_ids": input_ids, "attention_mask": mask.long()},
+        inputs=inputs,
         position=torch.tensor(position, dtype=torch.long),
         target=torch.tensor(target, dtype=torch.long),
         row=torch.tensor(owner, dtype=torch.long),
-        length=length,
+        length=torch.tensor([sum(p.completion.completion_mask) for p in placed], dtype=torch.long),
         examples=Examples(
-            label=torch.tensor([completion.label for _, completion in taken], dtype=torch.long),
-            pair=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2) if pairs or not taken else None,
+            label=torch.tensor([p.completion.label for p in placed], dtype=torch.long),
+            pair=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2) if pairs or not placed else None,
         ),
-        row_ids=tuple(row.id for row, _ in taken),
+        row_ids=tuple(p.row.id for p in placed),
     )

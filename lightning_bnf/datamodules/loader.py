@@ -1,21 +1,13 @@
 """The step loader: an iterable of whole optimizer steps that knows how many it has given out."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lightning_bnf.batch import MicroBatch, Step
+from lightning_bnf.batch import Step
+from lightning_bnf.datamodules.layout import Layout
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.template import TokenizedRow
 from lightning_bnf.losses.base import StepFacts
-
-Layout = Callable[[Sequence[TokenizedRow], Sequence[int]], MicroBatch]
-
-
-def trained_lengths(row: TokenizedRow, labels: Sequence[int]) -> tuple[int, ...]:
-    """Tokens (prompt and completion) of each of the row's completions that has one of `labels`."""
-    return tuple(
-        len(row.prompt_ids) + len(completion.ids) for completion in row.completions if completion.label in labels
-    )
 
 
 def step_facts(rows: Sequence[TokenizedRow], labels: Sequence[int]) -> StepFacts:
@@ -98,7 +90,7 @@ class StepLoader:
         """This rank's part of one step."""
         batches = self.plan.for_rank(epoch, step, self.rank)
         return Step(
-            micro_batches=tuple(self.layout([self.rows[i] for i in batch], self.labels) for batch in batches),
+            micro_batches=tuple(self.layout.batch([self.rows[i] for i in batch], self.labels) for batch in batches),
             facts=step_facts([self.rows[i] for i in self.plan.rows(epoch, step)], self.labels),
         )
 

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from lightning_bnf.datamodules.dataset import DataOptions, load_rows
 from lightning_bnf.datamodules.errors import DataError
-from lightning_bnf.datamodules.layout import padded
-from lightning_bnf.datamodules.loader import PromptLoader, StepLoader, trained_lengths
+from lightning_bnf.datamodules.layout import PADDED, SHARED_PROMPT, Layout
+from lightning_bnf.datamodules.loader import PromptLoader, StepLoader
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.template import TokenizedRow
 
@@ -32,6 +32,7 @@ class PreferenceData(LightningDataModule):
         examples_per_step: int = 128,
         max_tokens: int = 8192,
         seed: int = 1,
+        layout: Literal["auto", "padded", "shared_prompt"] = "auto",
         options: DataOptions = DEFAULT_OPTIONS,
     ):
         """
@@ -42,6 +43,8 @@ class PreferenceData(LightningDataModule):
             examples_per_step: Data rows of one optimizer step, over all micro-batches and devices.
             max_tokens: Token budget of a micro-batch, padding included: sets memory, never the result.
             seed: Order of the rows.
+            layout: How completions become model rows: `padded` (one each), `shared_prompt` (a prompt's tokens once, its
+                completions behind it), or `auto` (shared where it saves tokens and the model gives the same numbers).
             options: How the files are read: lengths, truncation, chat template.
         """
         super().__init__()
@@ -52,6 +55,9 @@ class PreferenceData(LightningDataModule):
         self.examples_per_step = examples_per_step
         self.max_tokens = max_tokens
         self.seed = seed
+        if layout not in ("auto", "padded", "shared_prompt"):
+            raise ValueError(f"layout {layout!r}: accepted are 'auto', 'padded' and 'shared_prompt'")
+        self.layout = layout
         self.options = options
         self.rows: dict[str, list[TokenizedRow]] = {}
         self.reports: list[str] = []
@@ -112,14 +118,32 @@ class PreferenceData(LightningDataModule):
     def _loader(self, split: str, labels: Sequence[int], seed: int | None) -> StepLoader:
         assert self.trainer is not None
         rows = [row for row in self.rows[split] if row.completions]
+        layout = self._layout(rows, labels)
         plan = StepPlan(
-            tokens=[trained_lengths(row, labels) for row in rows],
+            tokens=[layout.lengths(row, labels) for row in rows],
             examples_per_step=self.examples_per_step,
             max_tokens=self.max_tokens,
             seed=seed,
             world_size=self.trainer.world_size,
         )
-        return StepLoader(rows, plan, padded, labels, rank=self.trainer.global_rank, fixed=seed is None)
+        return StepLoader(rows, plan, layout, labels, rank=self.trainer.global_rank, fixed=seed is None)
+
+    def _layout(self, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
+        """The layout asked for, if the loaded model gives the same log-probs with it as with single rows."""
+        shared = [row for row in rows if sum(c.label in labels for c in row.completions) > 1]
+        if self.layout == "padded" or not shared:
+            return PADDED
+        # The longest row shows whether some window is shorter than it; a short one beside it, whether padding is blind.
+        by_length = sorted(shared, key=lambda row: SHARED_PROMPT.lengths(row, labels))
+        tried = [by_length[-1], by_length[0]]
+        worst = self._module.policy.distance(PADDED.batch(tried, labels), SHARED_PROMPT.batch(tried, labels))
+        if worst <= self._module.policy.tolerance:
+            return SHARED_PROMPT
+        sentence = f"this model's log-probs differ by {worst:.2g} nats under it from those of single rows"
+        if self.layout == "shared_prompt":
+            raise DataError(f"layout 'shared_prompt': {sentence}; accepted for this model is 'padded'")
+        rank_zero_info(f"Layout padded, not shared_prompt: {sentence}.")
+        return PADDED
 
     def train_dataloader(self) -> StepLoader:
         """The training steps, in the plan's order."""

@@ -6,7 +6,7 @@ prompt's `max_new_tokens` fails.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
 
@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.template import TokenizedRow
 from lightning_bnf.evaluation.generate import Sampling, batches, generate_with_lengths
-from lightning_bnf.evaluation.verify import check_verifier, verify
+from lightning_bnf.evaluation.verify import VerifierError, check_verifier, verify
 
 _Z = 1.959964  # the normal distribution's 97.5 % quantile
 
@@ -79,19 +79,29 @@ class Change:
 
 
 def verified_prompts(rows: Iterable[TokenizedRow], max_new_tokens: int = 128) -> list[VerifiedPrompt]:
-    """The rows that carry a verifier; `max_new_tokens` is for those that do not state their own."""
-    return [
-        VerifiedPrompt(
-            row.prompt_id or row.id,
+    """The prompts of the rows that carry a verifier, once each; `max_new_tokens` is for rows that state none.
+
+    Raises `VerifierError` where two rows of one prompt disagree on how it is verified or whether it is kept out.
+    """
+    found: dict[tuple[int, ...], VerifiedPrompt] = {}
+    for row in rows:
+        if row.verifier is None:
+            continue
+        prompt = VerifiedPrompt(
+            row.prompt_id or "",
             row.family or "no family",
             row.prompt_ids,
             dict(row.verifier),
             row.max_new_tokens or max_new_tokens,
             row.kept_out,
         )
-        for row in rows
-        if row.verifier is not None
-    ]
+        first = found.setdefault(tuple(row.prompt_ids), replace(prompt, prompt_id=prompt.prompt_id or row.id))
+        if first != replace(prompt, prompt_id=first.prompt_id):
+            raise VerifierError(
+                f"{row.source}: its prompt is in another row too, with another verifier, family, max_new_tokens or "
+                "kept_out; accepted: the same in all rows of a prompt"
+            )
+    return list(found.values())
 
 
 def complete_and_verify(

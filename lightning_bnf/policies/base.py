@@ -111,12 +111,36 @@ class Policy(nn.Module, ABC):
 
     def forward(self, batch: MicroBatch, weigh: Weigher | None = None) -> PolicyOutput:
         """Differentiable token log-probs; or, with a token loss's weights, detached ones and the objective."""
-        hidden = self.causal_lm.base_model(**batch.inputs, use_cache=False).last_hidden_state
-        hidden = hidden.flatten(0, 1)[batch.position]  # (N, H)
+        hidden = self._hidden(batch.inputs)[batch.position]  # (N, H)
         if weigh is None:
             return PolicyOutput(token_logps(hidden, batch.target, self.head()), None)
         objective, logps = weighted_token_logps(hidden, batch.target, self.head(), weigh)
         return PolicyOutput(logps, objective)
+
+    def _hidden(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Last hidden states, flattened to (rows * T, H)."""
+        return self.causal_lm.base_model(**self._accepted(inputs), use_cache=False).last_hidden_state.flatten(0, 1)
+
+    def _accepted(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The inputs with a mask of who sees whom as this model's attention takes it: eager adds what it gets."""
+        mask = inputs.get("attention_mask")
+        if mask is None or mask.dtype != torch.bool or self.causal_lm.config._attn_implementation == "sdpa":
+            return inputs
+        dtype = self.causal_lm.dtype
+        added = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
+        return inputs | {"attention_mask": added}
+
+    def distance(self, one: MicroBatch, other: MicroBatch) -> float:
+        """The largest difference (nats) between the token log-probs of the same completions in two layouts."""
+        device = next(self.causal_lm.parameters()).device
+        with evaluating(self):
+            first, second = (self(batch.to(device)).token_logps for batch in (one, other))
+        return (first - second).abs().max().item()
+
+    @property
+    def tolerance(self) -> float:
+        """Nats by which log-probs of a token may differ between two ways to compute them."""
+        return 1e-3 if self.exact else 0.25
 
     @torch.no_grad()
     def check_head(self, batch: MicroBatch) -> None:
@@ -127,12 +151,14 @@ class Policy(nn.Module, ABC):
         if len(at) == 0:
             return
         with torch.autocast(batch.target.device.type, enabled=False):  # the model's own logits would be rounded too
-            own = self.causal_lm(**few, use_cache=False).logits.flatten(0, 1)[batch.position[at]].float()
-            hidden = self.causal_lm.base_model(**few, use_cache=False).last_hidden_state.flatten(0, 1)
+            own = (
+                self.causal_lm(**self._accepted(few), use_cache=False).logits.flatten(0, 1)[batch.position[at]].float()
+            )
+            hidden = self._hidden(few)
         own = own.log_softmax(-1).gather(-1, batch.target[at][:, None]).squeeze(-1)
         ours = token_logps(hidden[batch.position[at]], batch.target[at], self.head())
         worst = (own - ours).abs().max().item()
-        if not worst <= (1e-3 if self.exact else 0.25):
+        if not worst <= self.tolerance:
             raise PolicyError(
                 f"source {self.source!r}: token log-probabilities from hidden states and output layer differ by "
                 f"{worst:.3g} nats from the model's own logits, so this architecture does something to its logits "

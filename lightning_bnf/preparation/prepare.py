@@ -213,7 +213,6 @@ def prompt_row(item: Item) -> Row:
         "family": item.family,
         "prompt": item.question.messages,
         **_how_verified(item),
-        "kept_out": item.kept_out,
     }
 
 
@@ -222,7 +221,11 @@ def _completion(one: Scored) -> list[dict[str, str]]:
 
 
 def _how_verified(item: Item) -> Row:
-    return {"verifier": item.question.verifier, "max_new_tokens": FAMILIES[item.family].max_new_tokens}
+    return {
+        "verifier": item.question.verifier,
+        "max_new_tokens": FAMILIES[item.family].max_new_tokens,
+        "kept_out": item.kept_out,
+    }
 
 
 def write_jsonl(path: Path, rows: Iterable[Row]) -> None:

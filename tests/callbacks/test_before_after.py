@@ -37,7 +37,7 @@ def test_the_report_follows_the_policy(tmp_path: Path, tiny_folder: str, write_p
     pairs = write_pairs()
     prompts = tmp_path / "prompts.jsonl"
     row = {"prompt": [{"role": "user", "content": "Hi"}], "verifier": {"name": "question"}, "max_new_tokens": 4}
-    prompts.write_text(json.dumps(row | {"kept_out": True}) + "\n" + json.dumps(row | {"kept_out": False}) + "\n")
+    prompts.write_text(2 * (json.dumps(row) + "\n"))
     data = PreferenceData(train=pairs, test=[str(prompts), pairs], examples_per_step=5)
     fit(tmp_path, tiny_folder, data, BeforeAfter(pairs=4))
     result = json.loads((tmp_path / "before_after.json").read_text())

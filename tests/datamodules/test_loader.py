@@ -1,8 +1,8 @@
 """The step loader: what a step knows of itself, and where it goes on after a resume."""
 
 from lightning_bnf.batch import Step
-from lightning_bnf.datamodules.layout import padded
-from lightning_bnf.datamodules.loader import PromptLoader, StepLoader, step_facts, trained_lengths
+from lightning_bnf.datamodules.layout import PADDED
+from lightning_bnf.datamodules.loader import PromptLoader, StepLoader, step_facts
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
 
@@ -19,8 +19,8 @@ ROWS = [row(str(i), i + 1, 7 - i) for i in range(7)]
 
 
 def loader(fixed: bool = False, world_size: int = 1, rank: int = 0) -> StepLoader:
-    plan = StepPlan([trained_lengths(r, (1, -1)) for r in ROWS], 2, 20, None if fixed else 1, world_size)
-    return StepLoader(ROWS, plan, padded, rank=rank, fixed=fixed)
+    plan = StepPlan([PADDED.lengths(r, (1, -1)) for r in ROWS], 2, 20, None if fixed else 1, world_size)
+    return StepLoader(ROWS, plan, PADDED, rank=rank, fixed=fixed)
 
 
 def ids(step: Step) -> list[str]:
