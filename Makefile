@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 
 help:
 	@echo "make setup       install everything into .venv"
-	@echo "make quickstart  align a small model with BNF and show what changed (about 10 minutes on 2 cores)"
+	@echo "make quickstart  align a small model with BNF and show what changed (6 minutes on 2 cores)"
 	@echo "make test        lint, types and tests"
 
 setup: $(INSTALLED)

@@ -1,11 +1,19 @@
-"""The padded layout against one sequence at a time, and where its tokens lie."""
+"""The layouts against one sequence at a time, and where their tokens lie."""
+
+from types import SimpleNamespace
+from typing import Any
 
 import oracles
+import pytest
 import torch
+import transformers
 from transformers import LlamaForCausalLM
 
-from lightning_bnf.datamodules.layout import padded
+from lightning_bnf.datamodules.errors import DataError
+from lightning_bnf.datamodules.layout import PADDED, SHARED_PROMPT, Layout, padded, shared_prompt
+from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
+from lightning_bnf.policies import FullPolicy
 
 
 def row(name: str, prompt: list[int], *completions: tuple[list[int], int], paired: bool = True) -> TokenizedRow:
@@ -47,6 +55,33 @@ def test_labels_that_are_not_learned_from_are_left_out() -> None:
     assert batch.examples.pair is None
 
 
+def test_a_shared_prompt_stands_once_by_hand() -> None:
+    """Row a: prompt 5 6 7, then 8 2, then 9 10 11 2. Both first tokens are predicted by the prompt's last one."""
+    batch = shared_prompt(ROWS)
+    assert batch.inputs["input_ids"].tolist() == [[5, 6, 7, 8, 2, 9, 10, 11, 2], [4, 3, 2, 12, 2, 0, 0, 0, 0]]
+    assert batch.inputs["position_ids"][0].tolist() == [0, 1, 2, 3, 4, 3, 4, 5, 6]
+    assert batch.inputs["position_ids"][1, :5].tolist() == [0, 1, 2, 2, 3]
+    assert batch.position.tolist() == [2, 3, 2, 5, 6, 7, 10, 10, 12]
+    assert batch.target.tolist() == padded(ROWS).target.tolist()
+    assert batch.row.tolist() == padded(ROWS).row.tolist()
+    assert batch.examples.pair is not None
+    assert batch.examples.pair.tolist() == [[0, 1], [2, 3]]
+    sees = batch.inputs["attention_mask"][:, 0]
+    assert sees[0, 4].nonzero().flatten().tolist() == [0, 1, 2, 3, 4], "the first completion sees prompt and itself"
+    assert sees[0, 6].nonzero().flatten().tolist() == [0, 1, 2, 5, 6], "the second does not see the first"
+    assert sees[0, 1].nonzero().flatten().tolist() == [0, 1], "the prompt sees no completion"
+    assert sees[1, 7].nonzero().flatten().tolist() == [7], "padding sees itself alone"
+
+
+@pytest.mark.parametrize("layout", [PADDED, SHARED_PROMPT])
+@pytest.mark.parametrize("labels", [(1, -1), (1,), (-1,)])
+def test_lengths_are_those_of_the_model_rows(layout: Layout, labels: tuple[int, ...]) -> None:
+    wanted = [n for r in ROWS for n in layout.lengths(r, labels)]
+    inputs = layout.batch(ROWS, labels).inputs
+    assert len(inputs["input_ids"]) == len(wanted)
+    assert inputs["input_ids"].shape[1] == max(wanted)
+
+
 def test_log_probs_equal_those_of_each_sequence_alone(tiny_llama: LlamaForCausalLM) -> None:
     batch = padded(ROWS)
     with torch.no_grad():
@@ -60,10 +95,88 @@ def test_log_probs_equal_those_of_each_sequence_alone(tiny_llama: LlamaForCausal
     torch.testing.assert_close(ours, torch.cat(alone), rtol=0, atol=1e-5)
 
 
-def test_an_empty_micro_batch_still_feeds_the_model_one_token() -> None:
-    batch = padded([])
+SIZES = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "Llama": {},
+    "Mistral": {"sliding_window": None},
+    "Qwen2": {},
+    "Qwen3": {"head_dim": 8},
+    "Gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8},
+    "Phi3": {},
+    "Olmo2": {},
+    "Cohere": {},
+    "Granite": {"logits_scaling": 4.0},
+    "GPTNeoX": {},
+    "GPT2": {"n_embd": 32, "n_layer": 2, "n_head": 4},
+}
+
+
+def policy_of(architecture: str, **changes: Any) -> FullPolicy:
+    """A policy around a tiny random model of an architecture."""
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{architecture}Config")
+    model = getattr(transformers, f"{architecture}ForCausalLM")
+    policy = FullPolicy("tiny")
+    policy.model = model(config(**(SIZES | HEADS | {"initializer_range": 0.3} | ARCHITECTURES[architecture] | changes)))
+    return policy
+
+
+def long_rows() -> list[TokenizedRow]:
+    ids = torch.randint(3, 60, (2, 60), generator=torch.Generator().manual_seed(1)).tolist()
+    return [
+        row("a", ids[0][:20], (ids[0][20:30], 1), (ids[0][30:55], -1)),
+        row("b", ids[1][:5], (ids[1][5:7], 1), (ids[1][7:20], -1)),
+    ]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_both_layouts_give_the_same_log_probs_and_gradients(architecture: str) -> None:
+    """For an architecture where they did not, `auto` would have to fall back: here none of them has to."""
+    policy, rows = policy_of(architecture), long_rows()
+    policy.check_head(padded(rows))
+    policy.check_head(shared_prompt(rows))
+    results = []
+    for batch in (padded(rows), shared_prompt(rows)):
+        policy.zero_grad()
+        logps = policy(batch).token_logps
+        logps.sum().backward()
+        results.append((logps.detach(), {name: p.grad for name, p in policy.trainable().items()}))
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-5)
+    scale = max(float(grad.abs().max()) for grad in results[0][1].values() if grad is not None)
+    for name, grad in results[0][1].items():
+        other = results[1][1][name]
+        assert (grad is None) == (other is None)
+        if grad is not None:
+            torch.testing.assert_close(grad, other, rtol=0, atol=1e-4 * scale)
+
+
+def test_a_window_shorter_than_a_row_is_found_out() -> None:
+    """A mask of who sees whom replaces the model's own sliding window: wrong in silence, were it not measured."""
+    policy = policy_of("Mistral", sliding_window=8)
+    assert policy.distance(padded(long_rows()), shared_prompt(long_rows())) > 10 * policy.tolerance
+
+
+@pytest.mark.parametrize("layout", ["auto", "shared_prompt"])
+def test_a_layout_that_changes_the_numbers_falls_back_or_is_refused(layout: Any) -> None:
+    data = PreferenceData(train="x", layout=layout)
+    policy = policy_of("Mistral", sliding_window=8)
+    data.trainer = SimpleNamespace(lightning_module=SimpleNamespace(policy=policy))  # type: ignore[assignment]
+    if layout == "auto":
+        assert data._layout(long_rows(), (1, -1)) is PADDED
+    else:
+        with pytest.raises(DataError, match=r"layout 'shared_prompt': this model's log-probs differ by"):
+            data._layout(long_rows(), (1, -1))
+    policy.model = policy_of("Llama").model
+    assert data._layout(long_rows(), (1, -1)) is SHARED_PROMPT
+    assert data._layout(long_rows(), (1,)) is PADDED, "one completion a row has nothing to share"
+
+
+@pytest.mark.parametrize("layout", [padded, shared_prompt])
+def test_an_empty_micro_batch_still_feeds_the_model_one_token(layout: Any) -> None:
+    batch = layout([])
     assert batch.inputs["input_ids"].shape == (1, 1)
-    assert batch.inputs["attention_mask"].tolist() == [[1]]
+    assert batch.inputs["attention_mask"].flatten().tolist() == [1]
     assert len(batch.position) == len(batch.length) == 0
     assert batch.examples.pair is not None
     assert batch.examples.pair.shape == (0, 2)
