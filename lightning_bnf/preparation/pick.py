@@ -25,6 +25,7 @@ class Scored:
 
 
 def scored(completion: Generated, score: float) -> Scored:
+    """A completion with its score; it passes at 1.0, if it ended by itself."""
     return Scored(completion.text, completion.length, completion.finished, score)
 
 

@@ -102,6 +102,7 @@ def draw_splits(
 
 
 def check_families(names: Sequence[str]) -> None:
+    """Refuse (ValueError) families that do not exist or are named twice."""
     for name in names:
         if name not in FAMILIES:
             raise ValueError(f"family {name!r} does not exist; there are: {', '.join(FAMILIES)}")
@@ -173,6 +174,7 @@ def interleaved(items: Sequence[Item]) -> list[Item]:
 
 
 def pair_row(item: Item) -> Row | None:
+    """A pair as a row of a file, or None where the samples give none."""
     pair = pick_pair(item.samples)
     if pair is None:
         return None
@@ -192,6 +194,7 @@ def pair_row(item: Item) -> Row | None:
 
 
 def unpaired_rows(item: Item) -> list[Row]:
+    """Labelled answers as rows of a file: those of the pair, else one."""
     return [
         {
             "prompt_id": item.question.prompt_id,
@@ -208,6 +211,7 @@ def unpaired_rows(item: Item) -> list[Row]:
 
 
 def prompt_row(item: Item) -> Row:
+    """The question alone as a row of a file."""
     return {
         "prompt_id": item.question.prompt_id,
         "family": item.family,
@@ -229,10 +233,12 @@ def _how_verified(item: Item) -> Row:
 
 
 def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as JSONL; the file appears whole or not at all."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all."""
     unfinished = path.with_name(path.name + ".unfinished")
     try:
         unfinished.write_text(text, encoding="utf-8")
