@@ -226,7 +226,7 @@ def _silence() -> None:
     ):
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "litlogger" not in record.getMessage() and "TPU available" not in record.getMessage()
+        lambda record: not any(word in record.getMessage() for word in ("litlogger", "litmodels", "TPU available"))
     )
 
 
