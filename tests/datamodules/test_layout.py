@@ -115,10 +115,10 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 def policy_of(architecture: str, **changes: Any) -> FullPolicy:
     """A policy around a tiny random model of an architecture."""
     torch.manual_seed(0)
-    config = getattr(transformers, f"{architecture}Config")
-    model = getattr(transformers, f"{architecture}ForCausalLM")
+    sizes = SIZES | HEADS | {"initializer_range": 0.3} | ARCHITECTURES[architecture] | changes
+    config = getattr(transformers, f"{architecture}Config")(**sizes)
     policy = FullPolicy("tiny")
-    policy.model = model(config(**(SIZES | HEADS | {"initializer_range": 0.3} | ARCHITECTURES[architecture] | changes)))
+    policy.model = transformers.AutoModelForCausalLM.from_config(config).eval()
     return policy
 
 
