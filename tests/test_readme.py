@@ -106,5 +106,5 @@ def test_the_table_of_the_readme_is_the_stored_result() -> None:
     assert stored in README
     config = yaml.safe_load((ROOT / "configs/quickstart.yaml").read_text())
     result = yaml.safe_load((ROOT / "notebooks/results/quickstart/before_after.json").read_text())
-    assert result["settings"]["steps"] == config["trainer"]["max_steps"]
+    assert result["settings"]["steps"] == config["trainer"]["limit_train_batches"]
     assert (ROOT / re.findall(r"!\[.*?\]\((.*?)\)", README)[0]).is_file()
