@@ -77,6 +77,7 @@ class PreferenceModule(LightningModule):
         self.reference: Reference | None = None
         self.means = Means([*PREFERENCE_METRICS, *loss.metric_names])
         self._without_gradient: set[str] = set()
+        self._steps_checked = 0
 
     # Building -------------------------------------------------------------------------------------------------------
 
@@ -141,7 +142,7 @@ class PreferenceModule(LightningModule):
     # Training -------------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        self._without_gradient = set(self.policy.trainable())
+        self._without_gradient, self._steps_checked = set(self.policy.trainable()), 0
 
     def training_step(self, step: Step, index: int) -> dict[str, Tensor]:
         if self.global_step == 0:
@@ -160,7 +161,8 @@ class PreferenceModule(LightningModule):
         norm = self._clip()
         means = self.means.compute()
         self._stop_if_not_finite(means.get("loss", 0.0), norm, evaluated)
-        self._check_gradients()
+        if count:
+            self._check_gradients()
         optimizer.step()  # type: ignore[union-attr]
         optimizer.zero_grad()  # type: ignore[union-attr]
         schedule: Any = self.lr_schedulers()
@@ -198,7 +200,8 @@ class PreferenceModule(LightningModule):
         for name, parameter in self.policy.trainable().items():
             if parameter.grad is not None and parameter.grad.any():
                 self._without_gradient.discard(name)
-        if self.global_step + 1 >= GRADIENT_CHECK_STEPS and self._without_gradient:
+        self._steps_checked += 1
+        if self._steps_checked >= GRADIENT_CHECK_STEPS and self._without_gradient:
             names = sorted(self._without_gradient)
             raise PolicyError(
                 f"{len(names)} trainable tensors got no gradient in {GRADIENT_CHECK_STEPS} steps and would never "

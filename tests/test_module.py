@@ -230,6 +230,16 @@ def test_a_tensor_that_never_gets_a_gradient_is_an_error(
         train(tmp_path, module, PreferenceData(train=write_pairs(), examples_per_step=2))
 
 
+def test_steps_without_an_example_for_the_loss_change_nothing(tmp_path: Path, tiny_folder: str) -> None:
+    """SFT, a row a step, one of four preferred: steps without any must neither fail nor count as checked."""
+    path = tmp_path / "unpaired.jsonl"
+    rows = [f'{{"prompt": "a {i}", "completion": "b", "label": {"true" if i == 3 else "false"}}}' for i in range(4)]
+    path.write_text("\n".join(rows) + "\n")
+    module = PreferenceModule(LoRAPolicy(tiny_folder), SFT(), optimization=FAST)
+    trainer = train(tmp_path, module, PreferenceData(str(path), examples_per_step=1), max_epochs=3)
+    assert trainer.global_step == 12
+
+
 def test_a_head_that_is_not_understood_is_refused(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> None:
     module = PreferenceModule(FullPolicy(tiny_folder), SFT())
     module.configure_model()

@@ -42,10 +42,14 @@ class StepPlan:
         return order[step * self.examples_per_step : (step + 1) * self.examples_per_step]
 
     def micro_batches(self, epoch: int, step: int) -> list[list[int]]:
-        """All micro-batches of a step: rows of like length together, the longest first (so memory peaks at once)."""
+        """All micro-batches of a step: rows of like length together, the longest first (so memory peaks at once).
+
+        Rows without tokens, of which the loss learns nothing, are in none.
+        """
         batches: list[list[int]] = []
         completions = longest = 0
-        for row in sorted(self.rows(epoch, step), key=lambda row: (-max(self.tokens[row]), row)):
+        rows = [row for row in self.rows(epoch, step) if self.tokens[row]]
+        for row in sorted(rows, key=lambda row: (-max(self.tokens[row]), row)):
             completions += len(self.tokens[row])
             if not batches or completions * longest > self.max_tokens:
                 batches.append([])

@@ -43,6 +43,12 @@ def test_micro_batches_keep_to_the_budget_with_padding_counted() -> None:
     assert p.micro_batches(0, 0)[0] == [3], "the longest row comes first, so memory peaks at once"
 
 
+def test_rows_that_the_loss_does_not_learn_from_are_in_no_micro_batch() -> None:
+    p = plan(tokens=[(5,), (), (4,), ()], examples_per_step=2, seed=None)
+    assert [p.micro_batches(0, step) for step in range(2)] == [[[0]], [[2]]]
+    assert plan(tokens=[(), ()], seed=None).micro_batches(0, 0) == []
+
+
 def test_padding_by_hand() -> None:
     """One micro-batch of rows (5, 7) and (9, 3): 24 real tokens in 4 x 9."""
     assert StepPlan([(5, 7), (9, 3)], 2, 1000).padding() == pytest.approx(1 - 24 / 36)
