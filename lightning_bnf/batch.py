@@ -19,7 +19,7 @@ class MicroBatch:
     target: (N,) the token ids
     row: (N,) index in 0..B-1 of the completion that each token belongs to
     length: (B,) tokens of each completion
-    examples: labels (B,) and pairs (P, 2)
+    examples: labels (B,), pairs (P, 2), and what else the data say of the completions
     row_ids: for each completion the id of its data row, for messages
     """
 
@@ -31,9 +31,9 @@ class MicroBatch:
     examples: Examples
     row_ids: tuple[str, ...]
 
-    def completions(self, token: Tensor) -> Completions:
+    def completions(self, token: Tensor, entropy: Tensor | None = None) -> Completions:
         """Token log-probs (N,) of any model, with these completions' structure."""
-        return Completions(token, self.row, self.length)
+        return Completions(token, self.row, self.length, entropy)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """All tensors on `device`."""
@@ -41,12 +41,11 @@ class MicroBatch:
         def move(value: Tensor) -> Tensor:
             return value.to(device, non_blocking=non_blocking)
 
-        pair = self.examples.pair
         moved: dict[str, Any] = {name: move(getattr(self, name)) for name in ("position", "target", "row", "length")}
         return replace(
             self,
             inputs={name: move(value) for name, value in self.inputs.items()},
-            examples=Examples(move(self.examples.label), None if pair is None else move(pair)),
+            examples=self.examples.map(move),
             **moved,
         )
 
@@ -54,13 +53,21 @@ class MicroBatch:
 class Step:
     """One optimizer step of one rank: its micro-batches, and the facts of the whole step over all ranks.
 
-    No dataclass: Lightning would walk into one and cast what it finds there to the run's precision.
+    `mismatched`: micro-batches of mismatched completions, for losses with a pass over them. No dataclass: Lightning
+    would walk into one and cast what it finds there to the run's precision.
     """
 
-    def __init__(self, micro_batches: tuple[MicroBatch, ...], facts: StepFacts):
+    def __init__(
+        self, micro_batches: tuple[MicroBatch, ...], facts: StepFacts, mismatched: tuple[MicroBatch, ...] = ()
+    ):
         self.micro_batches = micro_batches
         self.facts = facts
+        self.mismatched = mismatched
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Step":
         """All tensors on `device`."""
-        return Step(tuple(batch.to(device, non_blocking) for batch in self.micro_batches), self.facts)
+        own, others = (
+            tuple(batch.to(device, non_blocking) for batch in batches)
+            for batches in (self.micro_batches, self.mismatched)
+        )
+        return Step(own, self.facts, others)

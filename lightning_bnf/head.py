@@ -48,27 +48,55 @@ class Head:
         return replace(self, weight=self.weight.to(dtype), bias=None if self.bias is None else self.bias.to(dtype))
 
 
-def token_logps(hidden: Tensor, target: Tensor, head: Head, tile_bytes: int = TILE_BYTES) -> Tensor:
+class TokenLogps(NamedTuple):
+    """logps (N,) of the target tokens; entropy (N,) of the distributions they were scored by, detached, if asked for.
+    Both in nats."""
+
+    logps: Tensor
+    entropy: Tensor | None
+
+
+class WeightedLogps(NamedTuple):
+    """The objective -sum_t sg[weight_t] log pi(target_t), a scalar, and the detached log-probs and entropies (N,)."""
+
+    objective: Tensor
+    logps: Tensor
+    entropy: Tensor | None
+
+
+def token_logps(
+    hidden: Tensor, target: Tensor, head: Head, entropy: bool = False, tile_bytes: int = TILE_BYTES
+) -> TokenLogps:
     """Log-probability of each target token, differentiable in hidden states, weight and bias.
 
     hidden (N, H); target (N,) token ids. Returns (N,) nats in float32 (float64 where `hidden` is).
     """
     with torch.autocast(hidden.device.type, enabled=False):
-        return _TokenLogps.apply(hidden, head.weight, head.bias, target, head, tile_bytes)
+        return TokenLogps(*_TokenLogps.apply(hidden, head.weight, head.bias, target, head, _Asked(entropy, tile_bytes)))
 
 
 def weighted_token_logps(
-    hidden: Tensor, target: Tensor, head: Head, weigh: Weigher, tile_bytes: int = TILE_BYTES
-) -> tuple[Tensor, Tensor]:
+    hidden: Tensor, target: Tensor, head: Head, weigh: Weigher, entropy: bool = False, tile_bytes: int = TILE_BYTES
+) -> WeightedLogps:
     """The objective -sum_t sg[weight_t] log pi(target_t), and the log-probs that it was made of.
 
-    hidden (N, H); target (N,); `weigh` gives the weights of a tile's tokens. Returns the objective, a scalar
-    differentiable in hidden states, weight and bias, and the token log-probs (N,), detached.
+    hidden (N, H); target (N,); `weigh` gives the weights of a tile's tokens. Returns the objective, differentiable in
+    hidden states, weight and bias, and the token log-probs (N,), detached.
     """
     inputs = (hidden, head.weight, head.bias)
     wanted = _Wanted(*(torch.is_grad_enabled() and x is not None and x.requires_grad for x in inputs))
     with torch.autocast(hidden.device.type, enabled=False):
-        return _WeightedTokenLogps.apply(hidden, head.weight, head.bias, target, head, weigh, wanted, tile_bytes)
+        asked = _Asked(entropy, tile_bytes)
+        return WeightedLogps(
+            *_WeightedTokenLogps.apply(hidden, head.weight, head.bias, target, head, weigh, wanted, asked)
+        )
+
+
+class _Asked(NamedTuple):
+    """Whether entropies are wanted, and how large a tile may be."""
+
+    entropy: bool
+    tile_bytes: int
 
 
 class _Wanted(NamedTuple):
@@ -117,6 +145,11 @@ class _Tile(NamedTuple):
     lse: Tensor
     logps: Tensor
 
+    def entropy(self) -> Tensor:
+        """Of each token's distribution, (n,), in nats; a few rows at a time, so that no second tile is there."""
+        log_p = (logits - lse[:, None] for logits, lse in zip(self.logits.split(32), self.lse.split(32)))
+        return torch.cat([-(some.exp() * some).sum(-1) for some in log_p])
+
 
 def _tiles(hidden: Tensor, target: Tensor, head: Head, tile_bytes: int) -> Iterator[_Tile]:
     """The tokens, a tile after the other; `head` is in wide precision already."""
@@ -139,19 +172,24 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 class _TokenLogps(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, head: Head, tile_bytes: int
-    ) -> Tensor:
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, head: Head, asked: _Asked
+    ) -> tuple[Tensor, Tensor | None]:
         wide = head.to(_wide(hidden.dtype))
         logps = hidden.new_empty(len(target), dtype=wide.weight.dtype)
-        for tile in _tiles(hidden, target, wide, tile_bytes):
+        entropy = torch.empty_like(logps) if asked.entropy else None
+        for tile in _tiles(hidden, target, wide, asked.tile_bytes):
             logps[tile.where] = tile.logps
+            if entropy is not None:
+                entropy[tile.where] = tile.entropy()
         ctx.save_for_backward(hidden, weight, bias, target)
-        ctx.head, ctx.tile_bytes = (head.scale, head.softcap), tile_bytes
-        return logps
+        ctx.head, ctx.tile_bytes = (head.scale, head.softcap), asked.tile_bytes
+        if entropy is not None:
+            ctx.mark_non_differentiable(entropy)
+        return logps, entropy
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, out: Tensor) -> tuple:
+    def backward(ctx: Any, out: Tensor, _: Tensor | None) -> tuple:
         hidden, weight, bias, target = ctx.saved_tensors
         head = Head(weight, bias, *ctx.head)
         wide = head.to(_wide(hidden.dtype))
@@ -173,24 +211,27 @@ class _WeightedTokenLogps(torch.autograd.Function):
         head: Head,
         weigh: Weigher,
         wanted: _Wanted,
-        tile_bytes: int,
-    ) -> tuple[Tensor, Tensor]:
+        asked: _Asked,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         wide = head.to(_wide(hidden.dtype))
         grads = _Gradients(hidden, head, wanted)
         logps = hidden.new_empty(len(target), dtype=wide.weight.dtype)
+        entropy = torch.empty_like(logps) if asked.entropy else None
         objective = logps.new_zeros(())
-        for tile in _tiles(hidden, target, wide, tile_bytes):
+        for tile in _tiles(hidden, target, wide, asked.tile_bytes):
             weights = weigh(tile.logps, tile.where)
             logps[tile.where] = tile.logps
+            if entropy is not None:
+                entropy[tile.where] = tile.entropy()
             objective -= weights @ tile.logps
             grads.add(wide, tile, -weights)
         ctx.grads = _as_given(grads, weight, bias)
-        ctx.mark_non_differentiable(logps)
-        return objective, logps
+        ctx.mark_non_differentiable(*(x for x in (logps, entropy) if x is not None))
+        return objective, logps, entropy
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, out: Tensor, _: Tensor) -> tuple:
+    def backward(ctx: Any, out: Tensor, *_: Tensor | None) -> tuple:
         if ctx.grads is None:
             raise RuntimeError("the head makes a token loss's gradient in its forward pass: one backward pass only")
         grads, ctx.grads = ctx.grads, None  # scaled in place, so good for one use

@@ -4,7 +4,7 @@ A batch holds B completions with N completion tokens in all. Their log-probabili
 padding; `row` says which completion each token belongs to.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,11 +17,21 @@ class Completions:
     token: (N,) natural log-probability of each completion token, float32 or wider, prompt and padding excluded
     row: (N,) index in 0..B-1 of the completion that each token belongs to
     length: (B,) number of tokens of each completion, at least 1
+    entropy: (N,) nats, of the distribution that each token was scored by; None where it was not asked for
+
+    Tokens stand in order, completion after completion.
     """
 
     token: Tensor
     row: Tensor
     length: Tensor
+    entropy: Tensor | None = None
+
+    @property
+    def position(self) -> Tensor:
+        """Which token of its completion each token is: (N,), from 0."""
+        first = self.length.cumsum(0) - self.length  # (B,)
+        return torch.arange(len(self.token), device=self.row.device) - first[self.row]
 
     def sum(self) -> Tensor:
         """Log-probability of each whole completion: (B,) nats."""
@@ -41,7 +51,7 @@ class Completions:
 
     def replaced(self, token: Tensor) -> "Completions":
         """The same completions with other token log-probabilities (N,), such as the reference's."""
-        return Completions(token, self.row, self.length)
+        return replace(self, token=token)
 
     def detached(self) -> "Completions":
         """The same numbers, cut from the graph."""

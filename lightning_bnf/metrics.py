@@ -18,6 +18,7 @@ PREFERENCE_METRICS = (
     ),
     "rewards/margins",
     "rewards/accuracies",
+    "entropy",
 )
 
 
@@ -42,8 +43,12 @@ class Means(Metric):
         for name, value in values.items():
             if name not in self.names:
                 raise ValueError(f"metric {name!r} was not declared; declared are {', '.join(self.names)}")
-            self.sums[self.names[name]] += value.detach().double().sum()
-            self.counts[self.names[name]] += value.numel()
+            self.add(name, value.detach().double().sum(), value.numel())
+
+    def add(self, name: str, total: Tensor | float, count: float) -> None:
+        """Add `count` values that sum to `total`; either may be given apart from the other."""
+        self.sums[self.names[name]] += total
+        self.counts[self.names[name]] += count
 
     def compute(self) -> dict[str, float]:
         """The means so far, by name."""
@@ -53,19 +58,19 @@ class Means(Metric):
 
 @torch.no_grad()
 def preference_metrics(
-    policy: Completions, reference: Completions | None, examples: Examples, reward_scale: float
+    policy: Completions, reference: Completions | None, examples: Examples, implicit_reward_scale: float
 ) -> dict[str, Tensor]:
     """What is worth watching under any loss, by name; values per completion or per pair.
 
-    `logratios_mean/*` are log-ratios of policy to reference a token (nats), `rewards/*` are `reward_scale` times their
-    sums: both are absent without a reference.
+    `logratios_mean/*` are log-ratios of policy to reference a token (nats), `rewards/*` are
+    `implicit_reward_scale` times their sums: both are absent without a reference. `entropy` is per token.
     """
     sums, means = policy.sum(), policy.mean()  # (B,)
     by_name = {"logps": sums, "logps_mean": means}
     if reference is not None:
         by_name["logratios_mean"] = means - reference.mean()
-        by_name["rewards"] = reward_scale * (sums - reference.sum())
-    metrics = {}
+        by_name["rewards"] = implicit_reward_scale * (sums - reference.sum())
+    metrics = {} if policy.entropy is None else {"entropy": policy.entropy}
     for name, values in by_name.items():
         metrics[f"{name}/chosen"] = values[examples.label > 0]
         metrics[f"{name}/rejected"] = values[examples.label < 0]

@@ -15,9 +15,10 @@ from lightning_bnf.datamodules.layout import PADDED
 from lightning_bnf.datamodules.loader import PromptBatch
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.distributed import gather
 from lightning_bnf.evaluation.generate import Sampling, generate_with_lengths
 from lightning_bnf.evaluation.verify import verify
-from lightning_bnf.losses.base import Loss, StepFacts
+from lightning_bnf.losses.base import Examples, Loss, StepFacts, StepLogps
 from lightning_bnf.metrics import PREFERENCE_METRICS, Means, preference_metrics
 from lightning_bnf.optimization import Optimization
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
@@ -42,6 +43,13 @@ class Evaluated(NamedTuple):
     metrics: dict[str, Tensor]
 
 
+class PassOutput(NamedTuple):
+    """The log-probs of a pass over a step, and where among them those of this rank begin."""
+
+    logps: StepLogps
+    first: int
+
+
 class PreferenceModule(LightningModule):
     """Trains a policy on completions with a loss, one dataloader item per optimizer step.
 
@@ -56,6 +64,7 @@ class PreferenceModule(LightningModule):
         reference: ReferenceKind = "auto",
         optimization: Optimization = DEFAULT_OPTIMIZATION,
         generation: Sampling = DEFAULT_GENERATION,
+        entropy: bool = False,
     ):
         """
         Args:
@@ -65,6 +74,8 @@ class PreferenceModule(LightningModule):
                 `copy` (a frozen copy of the starting model), `none`, or `auto` (adapters off where there are any).
             optimization: AdamW's settings and schedule.
             generation: How `predict` draws completions; rows with their own `max_new_tokens` keep to it.
+            entropy: Whether to log the policy's entropy (nats a token), and with BNF the value of the paper's Eq. 4;
+                costs one more pass over each tile of logits.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -74,6 +85,8 @@ class PreferenceModule(LightningModule):
         self.reference_kind = check_reference(reference, policy, loss.needs_reference)
         self.optimization = optimization
         self.generation = generation
+        self.entropy = entropy
+        self.running = dict(loss.running)
         self.reference: Reference | None = None
         self.means = Means([*PREFERENCE_METRICS, *loss.metric_names])
         self._without_gradient: set[str] = set()
@@ -111,6 +124,9 @@ class PreferenceModule(LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimization.factor(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["loss_running"] = dict(self.running)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         held, wanted = set(checkpoint["state_dict"]), set(self.state_dict())
         if held != wanted:
@@ -118,6 +134,13 @@ class PreferenceModule(LightningModule):
                 f"the checkpoint does not fit this policy: it lacks {sorted(wanted - held)[:3] or 'nothing'} and has "
                 f"{sorted(held - wanted)[:3] or 'nothing'} too many; use the config that was saved with the run"
             )
+        carried = checkpoint.get("loss_running", {})
+        if set(carried) != set(self.running):
+            raise PolicyError(
+                f"the checkpoint's loss carries {sorted(carried) or 'nothing'} from step to step and "
+                f"{type(self.loss).__name__} {sorted(self.running) or 'nothing'}; use the loss that it was saved with"
+            )
+        self.running = dict(carried)
 
     # Evaluating a micro-batch ---------------------------------------------------------------------------------------
 
@@ -126,18 +149,55 @@ class PreferenceModule(LightningModule):
         reference = None if self.reference is None else batch.completions(self.reference(batch))
         structure = reference or batch.completions(torch.zeros(len(batch.target), device=batch.target.device))
         weigh = self.loss.weigher(structure, batch.examples, facts)
-        output = self.policy(batch, weigh)
-        policy = batch.completions(output.token_logps)
+        output = self.policy(batch, weigh, self.entropy)
+        policy = batch.completions(output.token_logps, output.entropy)
         values = self.loss(policy, reference, batch.examples, facts)
         objective = values.value.sum() if output.objective is None else output.objective
-        metrics = preference_metrics(policy, reference, batch.examples, self.loss.reward_scale)
-        metrics |= values.metrics | {"loss": values.value.detach()}
+        metrics = preference_metrics(policy, reference, batch.examples, self.loss.implicit_reward_scale)
+        metrics |= values.metrics
         return Evaluated(objective, values.value.detach(), metrics)
 
-    def facts(self, step: Step) -> StepFacts:
-        """The step's facts, with how far equal models may differ in this run's precision."""
+    @property
+    def reference_tolerance(self) -> float:
+        """Nats a token by which equal models may differ in this run's precision."""
         exact = self.policy.exact and str(self.trainer.precision).startswith(("32", "64"))
-        return dataclasses.replace(step.facts, reference_tolerance=1e-4 if exact else 0.15)
+        return 1e-4 if exact else 0.15
+
+    def facts(self, step: Step) -> list[StepFacts]:
+        """The step's facts for each of its micro-batches, with the passes over the step that the loss asks for."""
+        facts = dataclasses.replace(
+            step.facts, reference_tolerance=self.reference_tolerance, running=dict(self.running)
+        )
+        if not self.loss.step_passes:
+            return [facts] * len(step.micro_batches)
+        batches = {"own": step.micro_batches, "mismatched": step.mismatched}
+        passes = {name: self._logps_of_step(batches[name]) for name in self.loss.step_passes}
+        statistics = self.loss.statistics({name: found.logps for name, found in passes.items()}, facts)
+        first, each = passes["own"].first if "own" in passes else 0, []
+        for batch in step.micro_batches:
+            mine = slice(first, first := first + len(batch.length))
+            sliced = {name: value if value.ndim == 0 else value[mine] for name, value in statistics.items()}
+            each.append(dataclasses.replace(facts, statistics=sliced))
+        return each
+
+    def _logps_of_step(self, batches: Sequence[MicroBatch]) -> PassOutput:
+        """Summed log-probs of the micro-batches' completions on all ranks, without gradients and dropout."""
+        policy, reference = [torch.zeros(0, device=self.device)], [torch.zeros(0, device=self.device)]
+        label = [torch.zeros(0, dtype=torch.long, device=self.device)]
+        pairs, seen = [torch.zeros(0, 2, dtype=torch.long, device=self.device)], 0
+        for batch in batches:
+            with evaluating(self.policy):
+                policy.append(batch.completions(self.policy(batch).token_logps).sum())
+            if self.reference is not None:
+                reference.append(batch.completions(self.reference(batch)).sum())
+            if batch.examples.pair is not None:
+                pairs.append(batch.examples.pair + seen)
+            label.append(batch.examples.label)
+            seen += len(batch.length)
+        gathered = gather(torch.cat(policy))
+        examples = Examples(gather(torch.cat(label)).values, gather(torch.cat(pairs) + gathered.first).values)
+        of_reference = None if self.reference is None else gather(torch.cat(reference)).values
+        return PassOutput(StepLogps(gathered.values, of_reference, examples), gathered.first)
 
     # Training -------------------------------------------------------------------------------------------------------
 
@@ -147,22 +207,24 @@ class PreferenceModule(LightningModule):
     def training_step(self, step: Step, index: int) -> dict[str, Tensor]:
         if self.global_step == 0:
             self._check_start(step)
-        facts, count = self.facts(step), self.loss.example_count(step.facts)
+        count = self.loss.example_count(step.facts)
         optimizer = self.optimizers(use_pl_optimizer=True)
         evaluated: list[tuple[MicroBatch, Evaluated]] = []
         self.means.reset()
-        for batch in step.micro_batches:
+        for batch, facts in zip(step.micro_batches, self.facts(step)):
             result = self.evaluate(batch, facts)
             if count:  # a step may hold no example that the loss learns from, such as SFT on dispreferred rows
                 # DDP and FSDP average gradients over the ranks; the world size makes the average a sum.
                 self.manual_backward(result.objective * (self.trainer.world_size / count))
             evaluated.append((batch, result))
-            self.means.update(result.metrics)
+            self._add(result)
+        self._count(count)
         norm = self._clip()
         means = self.means.compute()
         self._stop_if_not_finite(means.get("loss", 0.0), norm, evaluated)
         if count:
             self._check_gradients()
+            self.running = self.loss.next_running(means, dataclasses.replace(step.facts, running=self.running))
         optimizer.step()  # type: ignore[union-attr]
         optimizer.zero_grad()  # type: ignore[union-attr]
         schedule: Any = self.lr_schedulers()
@@ -171,7 +233,16 @@ class PreferenceModule(LightningModule):
         self.log_dict({f"train/{name}": value for name, value in means.items() if name != "loss"})
         self.log("train/loss", means.get("loss", 0.0), prog_bar=True)
         names = self.loss.metric_names
-        return {name: torch.cat([result.metrics[name] for _, result in evaluated]) for name in names if evaluated}
+        found = {name: [result.metrics[name] for _, result in evaluated if name in result.metrics] for name in names}
+        return {name: torch.cat(values) for name, values in found.items() if values}
+
+    def _add(self, result: Evaluated) -> None:
+        """Add a micro-batch to the means; `_count` adds how many examples the loss's sum is over, once a step."""
+        self.means.update(result.metrics)
+        self.means.add("loss", result.value.double().sum(), 0)
+
+    def _count(self, examples: int) -> None:
+        self.means.add("loss", 0.0, examples / self.trainer.world_size)  # every rank knows the count of all
 
     def _clip(self) -> float:
         """Clip the gradient of the whole step; returns its norm before."""
@@ -218,7 +289,7 @@ class PreferenceModule(LightningModule):
         if self.reference is None:
             return
         distance = (self.policy(batch).token_logps - self.reference(batch)).abs().quantile(0.99).item()
-        tolerance = self.facts(step).reference_tolerance
+        tolerance = self.reference_tolerance
         rank_zero_info(f"Before step 1, policy and reference differ by {distance:.2g} nats a token (99th percentile).")
         if distance > tolerance:
             rank_zero_warn(
@@ -243,9 +314,9 @@ class PreferenceModule(LightningModule):
     # Validation and test --------------------------------------------------------------------------------------------
 
     def validation_step(self, step: Step, index: int, dataloader_idx: int = 0) -> None:
-        facts = self.facts(step)
-        for batch in step.micro_batches:
-            self.means.update(self.evaluate(batch, facts).metrics)
+        for batch, facts in zip(step.micro_batches, self.facts(step)):
+            self._add(self.evaluate(batch, facts))
+        self._count(self.loss.example_count(step.facts))
 
     test_step = validation_step
 

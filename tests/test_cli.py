@@ -209,7 +209,7 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["--model.loss", "BFN"], ["model.loss", "BFN", "BNF, CPO, CalDPO, DFT, DPO"]),
+        (["--model.loss", "BFN"], ["model.loss", "BFN", "BCO, BNF, CPO, CalDPO, D2O"]),
         (["--model.optimization.learning_rate", "-1"], ["learning_rate -1.0: accepted are numbers > 0"]),
         (["--model.policy.init_args.r", "0"], ["r 0: accepted are whole numbers from 1"]),
         (["--model.policy.init_args.target_modules", "[query]"], ["target_modules", "query", "q_proj"]),

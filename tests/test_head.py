@@ -39,12 +39,14 @@ def test_equals_the_whole_vocabulary(bias: bool, scale: float, cap: float | None
     right = plain(hidden, target, weight, b, scale, cap)
     grads = torch.autograd.grad(-(weights * right).sum(), inputs)
 
-    logps = token_logps(hidden, target, head, TILE)
+    logps = token_logps(hidden, target, head, tile_bytes=TILE).logps
     torch.testing.assert_close(logps, right, rtol=1e-12, atol=1e-12)
     for ours, oracle in zip(torch.autograd.grad(-(weights * logps).sum(), inputs), grads):
         torch.testing.assert_close(ours, oracle, rtol=1e-10, atol=1e-12)
 
-    objective, detached = weighted_token_logps(hidden, target, head, lambda _, where: weights[where], TILE)
+    objective, detached, _ = weighted_token_logps(
+        hidden, target, head, lambda _, where: weights[where], tile_bytes=TILE
+    )
     torch.testing.assert_close(detached, right, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(objective, -(weights * right).sum(), rtol=1e-12, atol=1e-12)
     for ours, oracle in zip(torch.autograd.grad(objective * 3.0, inputs), grads):
@@ -53,7 +55,7 @@ def test_equals_the_whole_vocabulary(bias: bool, scale: float, cap: float | None
 
 def test_weights_may_depend_on_the_log_probs() -> None:
     hidden, weight, _, target, _ = case(False)
-    objective, _ = weighted_token_logps(hidden, target, Head(weight), lambda logp, _: logp.exp(), TILE)
+    objective, _, _ = weighted_token_logps(hidden, target, Head(weight), lambda logp, _: logp.exp(), tile_bytes=TILE)
     right = plain(hidden, target, weight, None, 1.0, None)
     oracle = -(right.detach().exp() * right).sum()
     torch.testing.assert_close(objective, oracle)
@@ -63,14 +65,14 @@ def test_weights_may_depend_on_the_log_probs() -> None:
 def test_a_frozen_head_gets_no_gradient() -> None:
     hidden, weight, _, target, weights = case(False)
     frozen = Head(weight.detach())
-    objective, _ = weighted_token_logps(hidden, target, frozen, lambda _, where: weights[where], TILE)
+    objective, _, _ = weighted_token_logps(hidden, target, frozen, lambda _, where: weights[where], tile_bytes=TILE)
     right = -(weights * plain(hidden, target, weight, None, 1.0, None)).sum()
     torch.testing.assert_close(torch.autograd.grad(objective, hidden), torch.autograd.grad(right, hidden))
 
 
 def test_bfloat16_weights_are_computed_in_float32() -> None:
     hidden, weight, _, target, _ = case(False, torch.bfloat16)
-    logps = token_logps(hidden, target, Head(weight))
+    logps = token_logps(hidden, target, Head(weight)).logps
     assert logps.dtype == torch.float32
     torch.testing.assert_close(logps, plain(hidden.float(), target, weight.float(), None, 1.0, None))
     logps.sum().backward()
@@ -80,10 +82,10 @@ def test_bfloat16_weights_are_computed_in_float32() -> None:
 
 def test_autocast_does_not_reach_inside() -> None:
     hidden, weight, _, target, weights = case(False, torch.float32)
-    right = token_logps(hidden, target, Head(weight))
+    right = token_logps(hidden, target, Head(weight)).logps
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = token_logps(hidden, target, Head(weight))
-        objective, _ = weighted_token_logps(hidden, target, Head(weight), lambda _, where: weights[where])
+        inside = token_logps(hidden, target, Head(weight)).logps
+        objective, _, _ = weighted_token_logps(hidden, target, Head(weight), lambda _, where: weights[where])
         grads = torch.autograd.grad(-(weights * inside).sum(), (hidden, weight))
         fused = torch.autograd.grad(objective, (hidden, weight))
     torch.testing.assert_close(inside, right, rtol=0, atol=0)
@@ -94,7 +96,7 @@ def test_autocast_does_not_reach_inside() -> None:
 
 def test_no_tokens_give_an_objective_of_zero() -> None:
     hidden, weight, _, target, _ = case(False)
-    objective, logps = weighted_token_logps(hidden[:0], target[:0], Head(weight), lambda logp, _: logp)
+    objective, logps, _ = weighted_token_logps(hidden[:0], target[:0], Head(weight), lambda logp, _: logp)
     assert objective.item() == 0
     assert logps.shape == (0,)
     assert torch.autograd.grad(objective, weight)[0].abs().sum() == 0
@@ -102,7 +104,7 @@ def test_no_tokens_give_an_objective_of_zero() -> None:
 
 def test_a_second_backward_pass_is_refused() -> None:
     hidden, weight, _, target, weights = case(False)
-    objective, _ = weighted_token_logps(hidden, target, Head(weight), lambda _, where: weights[where])
+    objective, _, _ = weighted_token_logps(hidden, target, Head(weight), lambda _, where: weights[where])
     objective.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="one backward pass only"):
         objective.backward()
@@ -110,8 +112,24 @@ def test_a_second_backward_pass_is_refused() -> None:
 
 def test_without_gradients_the_numbers_are_the_same() -> None:
     hidden, weight, _, target, weights = case(False)
-    objective, _ = weighted_token_logps(hidden, target, Head(weight), lambda _, where: weights[where])
+    objective, _, _ = weighted_token_logps(hidden, target, Head(weight), lambda _, where: weights[where])
     with torch.no_grad():
-        silent, _ = weighted_token_logps(hidden, target, Head(weight), lambda _, where: weights[where])
+        silent, _, _ = weighted_token_logps(hidden, target, Head(weight), lambda _, where: weights[where])
     assert not silent.requires_grad
     assert silent.item() == objective.item()
+
+
+@pytest.mark.parametrize(("bias", "scale", "cap"), KINDS)
+def test_entropy_is_that_of_the_whole_vocabulary(bias: bool, scale: float, cap: float | None) -> None:
+    hidden, weight, b, target, weights = case(bias)
+    logits = scale * (hidden @ weight.T + (0 if b is None else b))
+    right = torch.distributions.Categorical(logits=logits if cap is None else cap * torch.tanh(logits / cap)).entropy()
+    head = Head(weight, b, scale, cap)
+    both = token_logps(hidden, target, head, entropy=True, tile_bytes=TILE)
+    fused = weighted_token_logps(hidden, target, head, lambda _, where: weights[where], entropy=True, tile_bytes=TILE)
+    for found in (both.entropy, fused.entropy):
+        assert found is not None
+        assert not found.requires_grad
+        torch.testing.assert_close(found, right.detach())
+    (plain_grad,) = torch.autograd.grad(-(weights * both.logps).sum(), hidden)
+    torch.testing.assert_close(torch.autograd.grad(fused.objective, hidden)[0], plain_grad)

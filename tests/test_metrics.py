@@ -29,7 +29,7 @@ REFERENCE = POLICY.replaced(torch.tensor([-2.0, -2.0, -3.0]))
 def test_metrics_of_a_pair_by_hand() -> None:
     """Chosen: sum -3, mean -1.5, R = 1; rejected: sum -4, R = -1; margin 2; all rewards times beta = .5."""
     examples = Examples(torch.tensor([1, -1]), torch.tensor([[0, 1]]))
-    metrics = preference_metrics(POLICY, REFERENCE, examples, reward_scale=0.5)
+    metrics = preference_metrics(POLICY, REFERENCE, examples, implicit_reward_scale=0.5)
     assert {name: value.tolist() for name, value in metrics.items()} == {
         "logps/chosen": [-3.0],
         "logps/rejected": [-4.0],

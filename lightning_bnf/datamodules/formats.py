@@ -1,8 +1,9 @@
-"""Which format a file has, told from its columns: TRL's paired and unpaired, demonstrations, or prompts only."""
+"""Which format a file has, told from its columns: TRL's paired and unpaired, groups, demonstrations, or prompts."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from lightning_bnf.datamodules.columns import PAIRED_COLUMNS, SAMPLE_COLUMNS, SINGLE_COLUMNS
 from lightning_bnf.datamodules.errors import DataError, nearest
 
 
@@ -31,17 +32,18 @@ FORMATS = (
     Format(
         "paired",
         (frozenset({"chosen", "rejected"}),),
-        _EVERYWHERE | {"prompt", "score_chosen", "score_rejected"},
+        _EVERYWHERE | {"prompt"} | PAIRED_COLUMNS | SAMPLE_COLUMNS,
     ),
+    Format("grouped", (frozenset({"prompt", "samples", "rejected"}),), _EVERYWHERE),
     Format(
         "unpaired",
         (frozenset({"prompt", "completion", "label"}), frozenset({"messages", "label"})),
-        _EVERYWHERE | {"score"},
+        _EVERYWHERE | SINGLE_COLUMNS,
     ),
     Format(
         "demonstration",
         (frozenset({"prompt", "completion"}), frozenset({"messages"})),
-        _EVERYWHERE | {"score"},
+        _EVERYWHERE | SINGLE_COLUMNS,
     ),
     Format("prompt", (frozenset({"prompt"}),), _EVERYWHERE),
 )
@@ -49,8 +51,9 @@ FORMAT_NAMES = tuple(known.name for known in FORMATS)
 KNOWN_COLUMNS = frozenset().union(*(need for known in FORMATS for need in (*known.needs, known.may_have)))
 
 _ACCEPTED = (
-    "chosen and rejected with or without prompt (pairs), prompt, completion and label (unpaired), messages or prompt"
-    " and completion (demonstrations), prompt alone (prompts); other names through column_map"
+    "chosen and rejected with or without prompt (pairs), prompt, samples and rejected (groups), prompt, completion and"
+    " label (unpaired), messages or prompt and completion (demonstrations), prompt alone (prompts); other names through"
+    " column_map"
 )
 _ALIKE = 0.85  # of 1: `choosen`, `promt`, `labels` are above it
 

@@ -5,6 +5,7 @@ shared_prompt   a model row for each data row: the prompt's tokens once, all its
                 sees the prompt and itself
 """
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -131,6 +132,7 @@ def _micro_batch(inputs: dict[str, Tensor], placed: Sequence[_Placed]) -> MicroB
         for i, (one, other) in enumerate(pairwise(placed))
         if one.row is other.row and one.row.format == "paired" and one.completion.label > other.completion.label
     ]
+    order = {row: i for i, row in enumerate(dict.fromkeys(id(p.row) for p in placed))}
     return MicroBatch(
         inputs=inputs,
         position=torch.tensor(position, dtype=torch.long),
@@ -140,6 +142,11 @@ def _micro_batch(inputs: dict[str, Tensor], placed: Sequence[_Placed]) -> MicroB
         examples=Examples(
             label=torch.tensor([p.completion.label for p in placed], dtype=torch.long),
             pair=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2) if pairs or not placed else None,
+            group=torch.tensor([order[id(p.row)] for p in placed], dtype=torch.long),
+            columns={
+                name: torch.tensor([p.completion.numbers.get(name, math.nan) for p in placed], dtype=torch.float64)
+                for name in sorted({name for p in placed for name in p.completion.numbers})
+            },
         ),
         row_ids=tuple(p.row.id for p in placed),
     )

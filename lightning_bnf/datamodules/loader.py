@@ -1,9 +1,9 @@
 """The step loader: an iterable of whole optimizer steps that knows how many it has given out."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from lightning_bnf.batch import Step
+from lightning_bnf.batch import MicroBatch, Step
 from lightning_bnf.datamodules.layout import Layout
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.template import TokenizedRow
@@ -18,6 +18,7 @@ def step_facts(rows: Sequence[TokenizedRow], labels: Sequence[int]) -> StepFacts
             if completion.label in labels:
                 by_label[completion.label].append(sum(completion.completion_mask))
     return StepFacts(
+        groups=sum(any(completion.label in labels for completion in row.completions) for row in rows),
         pairs=sum(row.format == "paired" for row in rows) if set(labels) == {1, -1} else 0,
         preferred=len(by_label[1]),
         dispreferred=len(by_label[-1]),
@@ -55,11 +56,19 @@ class PromptLoader:
         return iter(self.batches)
 
 
+class Part(NamedTuple):
+    """Rows with the plan of the steps over them."""
+
+    rows: Sequence[TokenizedRow]
+    plan: StepPlan
+
+
 class StepLoader:
     """Gives out one `Step` at a time; `consumed` steps were given out since the run began.
 
     Iterating goes on where the last iteration stopped, so after a resume in the middle of an epoch no row is seen
-    twice. With `fixed`, every iteration starts at the first step: for validation and test.
+    twice. With `fixed`, every iteration starts at the first step: for validation and test. `mismatched` are as many
+    rows again, for losses with a pass over mismatched completions.
     """
 
     def __init__(
@@ -70,9 +79,10 @@ class StepLoader:
         labels: Sequence[int] = (1, -1),
         rank: int = 0,
         fixed: bool = False,
+        mismatched: Part | None = None,
     ):
         self.rows, self.plan, self.layout, self.labels = rows, plan, layout, tuple(labels)
-        self.rank, self.fixed = rank, fixed
+        self.rank, self.fixed, self.mismatched = rank, fixed, mismatched
         self.consumed = 0
 
     def __len__(self) -> int:
@@ -88,11 +98,15 @@ class StepLoader:
 
     def step(self, epoch: int, step: int) -> Step:
         """This rank's part of one step."""
-        batches = self.plan.for_rank(epoch, step, self.rank)
         return Step(
-            micro_batches=tuple(self.layout.batch([self.rows[i] for i in batch], self.labels) for batch in batches),
+            micro_batches=self._micro_batches(Part(self.rows, self.plan), epoch, step),
+            mismatched=self._micro_batches(self.mismatched, epoch, step) if self.mismatched else (),
             facts=step_facts([self.rows[i] for i in self.plan.rows(epoch, step)], self.labels),
         )
+
+    def _micro_batches(self, part: Part, epoch: int, step: int) -> tuple[MicroBatch, ...]:
+        batches = part.plan.for_rank(epoch, step, self.rank)
+        return tuple(self.layout.batch([part.rows[i] for i in batch], self.labels) for batch in batches)
 
     def state_dict(self) -> dict[str, Any]:
         """The position, in steps."""

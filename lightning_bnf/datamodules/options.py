@@ -42,7 +42,7 @@ class DataOptions:
         truncation: What happens to longer rows: `drop`, or `trim` (the prompt from the left, down to half of
             max_length, its BOS kept; then the completion from the right; an end-of-turn token is never added).
         allow_drop: Share of a file's rows that may be dropped (0 to 1); more is an error.
-        format: `auto` (from the columns), or one of them: `paired`, `unpaired`, `demonstration`, `prompt`.
+        format: `auto` (from the columns), or one of them: `paired`, `grouped`, `unpaired`, `demonstration`, `prompt`.
         column_map: Our column names to the file's, such as `{chosen: better}`.
         ignore_columns: Columns never to read, though their names are or resemble ours.
         subset: Configuration of hub data that has several.
@@ -54,7 +54,7 @@ class DataOptions:
     max_prompt_length: int | None = None
     truncation: Literal["drop", "trim"] = "drop"
     allow_drop: float = 0.01
-    format: Literal["auto", "paired", "unpaired", "demonstration", "prompt"] = "auto"
+    format: Literal["auto", "paired", "grouped", "unpaired", "demonstration", "prompt"] = "auto"
     column_map: dict[str, str] | None = None
     ignore_columns: list[str] | None = None
     subset: str | None = None

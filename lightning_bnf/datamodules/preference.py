@@ -1,6 +1,7 @@
 """PreferenceData: files or hub ids in, optimizer steps out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,9 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning_bnf.datamodules.dataset import DataOptions, load_rows
 from lightning_bnf.datamodules.errors import DataError
 from lightning_bnf.datamodules.layout import PADDED, SHARED_PROMPT, Layout
-from lightning_bnf.datamodules.loader import PromptLoader, StepLoader
+from lightning_bnf.datamodules.loader import Part, PromptLoader, StepLoader
+from lightning_bnf.datamodules.mismatched import mismatched
+from lightning_bnf.datamodules.needs import check_labels, check_rows, usable_rows
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.template import TokenizedRow
 
@@ -69,8 +72,12 @@ class PreferenceData(LightningDataModule):
         needed = SPLITS[stage][0]
         if not self.rows[needed]:
             raise DataError(f"data.{needed}: no file was named; accepted: .jsonl or .parquet files, or hub ids")
+        if stage != "predict":
+            for split in SPLITS[stage]:  # the test split may hold prompts beside what is scored
+                rows = [row for row in self.rows[split] if row.completions or split != "test"]
+                check_rows(rows, self._module.loss)
         if stage == "fit":
-            self._check_trainable(self.rows["train"])
+            check_labels(self.rows["train"], self._module.loss)
         self._report()
 
     def split(self, split: str) -> list[TokenizedRow]:
@@ -86,21 +93,9 @@ class PreferenceData(LightningDataModule):
             loaded, report = load_rows(path, policy.tokenizer, self.options, policy.end_ids)
             rows += loaded
             self.reports.append(f"[{split}] {report.text(policy.tokenizer)}")
+        rows, sentence = usable_rows(rows, self._module.loss, self.options.allow_drop)
+        self.reports += [f"[{split}] {sentence}"] if sentence else []
         return rows
-
-    def _check_trainable(self, rows: Sequence[TokenizedRow]) -> None:
-        loss = self._module.loss
-        name = type(loss).__name__
-        for row in rows:
-            if not row.completions:
-                raise DataError(f"{row.source}: a prompt alone; accepted for training: rows with completions")
-            if loss.needs_pairs and row.format != "paired":
-                raise DataError(
-                    f"{row.source}: {name} needs pairs (columns chosen and rejected) and the row is {row.format}; "
-                    "accepted: paired rows, or a loss for unpaired data such as BNF"
-                )
-        if not any(completion.label in loss.labels for row in rows for completion in row.completions):
-            raise DataError(f"data.train: no completion has a label that {name} learns from; accepted: {loss.labels}")
 
     @rank_zero_only
     def _report(self) -> None:
@@ -126,7 +121,11 @@ class PreferenceData(LightningDataModule):
             seed=seed,
             world_size=self.trainer.world_size,
         )
-        return StepLoader(rows, plan, layout, labels, rank=self.trainer.global_rank, fixed=seed is None)
+        partners = None
+        if "mismatched" in self._module.loss.step_passes:
+            others = mismatched(rows, self.options.max_length)
+            partners = Part(others, replace(plan, tokens=[layout.lengths(row, labels) for row in others]))
+        return StepLoader(rows, plan, layout, labels, self.trainer.global_rank, seed is None, partners)
 
     def _layout(self, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
         """The layout asked for, if the loaded model gives the same log-probs with it as with single rows."""

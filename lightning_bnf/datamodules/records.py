@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from lightning_bnf.datamodules.columns import numbers_of, scores_of_samples, token_count, typed
 from lightning_bnf.datamodules.errors import DataError, Fault, Faults, shorten
 from lightning_bnf.datamodules.files import RawRecord, read_raw
 from lightning_bnf.datamodules.formats import Format, detect_format, map_columns
@@ -29,12 +29,13 @@ Text = Messages | str  # a conversation, or plain text as it stands in the file
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer: `text` or `messages` (the other is None), `label` +1 or -1, and its score if the file has one."""
+    """One answer: `text` or `messages` (the other is None), `label` +1 or -1, and what the file says of it in numbers
+    (`columns.NUMBERS`)."""
 
     text: str | None
     messages: Messages | None
     label: int
-    reward: float | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,10 @@ class Row:
 
     id: 16 hex digits, the hash of the prompt and of the completions with their labels; the same in every file.
     source: where the row stands, e.g. `train.jsonl:17`.
-    format: paired | unpaired | demonstration | prompt.
+    format: paired | grouped | unpaired | demonstration | prompt.
     prompt: messages, or plain text as the file has it.
-    completions: (chosen +1, rejected -1) | one | one, +1 | none, in the order of the formats above.
+    completions: (chosen +1, rejected -1) | (samples +1, ..., rejected -1) | one | one, +1 | none, in the order of the
+        formats above.
     verifier: `{"name": ..., arguments}` as given. family: the task family, for grouped metrics.
     prompt_id, max_new_tokens (for generation), kept_out (of training): as given.
     """
@@ -124,8 +126,7 @@ def _row(record: RawRecord, found: Format, reads: frozenset[str]) -> Row:
     for column in sorted(needed):
         if column not in values:
             raise Fault(f"column {column!r} is missing or null; accepted: a value in every row of this file")
-    reader = {"paired": _paired, "unpaired": _unpaired, "demonstration": _demonstration, "prompt": _prompt_only}
-    prompt, completions = reader[found.name]({column: values[column] for column in reads if column in values})
+    prompt, completions = _READERS[found.name]({column: values[column] for column in reads if column in values})
     family, prompt_id = values.get("family"), values.get("prompt_id")
     return Row(
         id=_content_hash(prompt, completions),
@@ -134,12 +135,10 @@ def _row(record: RawRecord, found: Format, reads: frozenset[str]) -> Row:
         prompt=prompt,
         completions=completions,
         verifier=_verifier(values.get("verifier")),
-        family=None if family is None else _typed("family", family, (str,), "a string"),
-        prompt_id=None
-        if prompt_id is None
-        else str(_typed("prompt_id", prompt_id, (str, int), "a string or a number")),
-        max_new_tokens=_positive("max_new_tokens", values.get("max_new_tokens")),
-        kept_out=_typed("kept_out", values.get("kept_out", False), (bool,), "true or false"),
+        family=None if family is None else typed("family", family, (str,), "a string"),
+        prompt_id=None if prompt_id is None else str(typed("prompt_id", prompt_id, (str, int), "a string or a number")),
+        max_new_tokens=token_count("max_new_tokens", values.get("max_new_tokens")),
+        kept_out=typed("kept_out", values.get("kept_out", False), (bool,), "true or false"),
     )
 
 
@@ -159,11 +158,28 @@ def _paired(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
         prompt: Text = given
     else:
         prompt = _conversation_prompt(given, chosen, shared_prefix(chosen, rejected))
-    scores = [_number(column, values.get(column)) for column in ("score_chosen", "score_rejected")]
+    scored = scores_of_samples(values, _spoken(chosen), _spoken(rejected))
+    numbers = [found | numbers_of(values, suffix) for found, suffix in zip(scored, ("_chosen", "_rejected"))]
     return prompt, (
-        _completion("chosen", prompt, chosen, +1, scores[0], "chosen" if given is None else "prompt"),
-        _completion("rejected", prompt, rejected, -1, scores[1], "rejected" if given is None else "prompt"),
+        _completion("chosen", prompt, chosen, +1, numbers[0], "chosen" if given is None else "prompt"),
+        _completion("rejected", prompt, rejected, -1, numbers[1], "rejected" if given is None else "prompt"),
     )
+
+
+def _grouped(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
+    prompt = _text("prompt", values["prompt"])
+    samples = typed("samples", values["samples"], (list,), "a list of answers, each a string or messages")
+    if not samples:
+        raise Fault("column 'samples': the list is empty; accepted: one answer or more")
+    answers = [("samples", sample, +1) for sample in samples] + [("rejected", values["rejected"], -1)]
+    return prompt, tuple(
+        _completion(column, prompt, _answer(column, answer), label, {}, "prompt") for column, answer, label in answers
+    )
+
+
+def _spoken(answer: Text) -> str:
+    """The text of an answer: of messages the last one's."""
+    return answer if isinstance(answer, str) else answer[-1]["content"]
 
 
 def _unpaired(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
@@ -174,7 +190,7 @@ def _unpaired(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
             " without quotes; convert with Python's `label == 1` or `label == 'true'`, whichever fits"
         )
     prompt, (completion,) = _demonstration(values)
-    return prompt, (Completion(completion.text, completion.messages, +1 if label else -1, completion.reward),)
+    return prompt, (Completion(completion.text, completion.messages, +1 if label else -1, completion.numbers),)
 
 
 def _demonstration(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
@@ -187,7 +203,7 @@ def _demonstration(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]
         prompt = _conversation_prompt(prompt, answer, answer[:-1])
     assert prompt is not None  # a format without `messages` has a prompt column
     prompt_column = "messages" if column == "messages" else "prompt"
-    return prompt, (_completion(column, prompt, answer, +1, _number("score", values.get("score")), prompt_column),)
+    return prompt, (_completion(column, prompt, answer, +1, numbers_of(values), prompt_column),)
 
 
 def _prompt_only(values: dict[str, Any]) -> tuple[Text, tuple[Completion, ...]]:
@@ -215,20 +231,20 @@ def _conversation_prompt(given: Text | None, answer: Messages, implicit: Message
 
 
 def _completion(
-    column: str, prompt: Text, answer: Text, label: int, reward: float | None, prompt_column: str
+    column: str, prompt: Text, answer: Text, label: int, numbers: Mapping[str, float], prompt_column: str
 ) -> Completion:
     if isinstance(prompt, str):
         if not isinstance(answer, str):
             raise Fault(
                 f"column {column!r}: a list of messages after a prompt that is a string; accepted: two of a kind"
             )
-        return Completion(answer, None, label, reward)
+        return Completion(answer, None, label, numbers)
     check_prompt(prompt_column, prompt)
     messages = (
         (Message(role="assistant", content=answer),) if isinstance(answer, str) else without_prefix(answer, prompt)
     )
     check_completion(column, prompt, messages)
-    return Completion(None, messages, label, reward)
+    return Completion(None, messages, label, numbers)
 
 
 def _text(column: str, value: object) -> Text:
@@ -262,29 +278,15 @@ def _verifier(value: object) -> dict[str, Any] | None:
     return found
 
 
-def _number(column: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    number = float(_typed(column, value, (int, float), "a finite number"))
-    if not math.isfinite(number):
-        raise Fault(f"column {column!r}: the value is {value}; accepted: a finite number")
-    return number
-
-
-def _positive(column: str, value: Any) -> int | None:
-    if value is None:
-        return None
-    if _typed(column, value, (int,), "a whole number of tokens, 1 or more") < 1:
-        raise Fault(f"column {column!r}: the value is {value}; accepted: a whole number of tokens, 1 or more")
-    return value
-
-
-def _typed(column: str, value: Any, types: tuple[type, ...], accepted: str) -> Any:
-    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        raise Fault(f"column {column!r}: the value is {shorten(value)}; accepted: {accepted}")
-    return value
-
-
 def _content_hash(prompt: Text, completions: Sequence[Completion]) -> str:
     content = [prompt, [[answer.label, answer.text or answer.messages] for answer in completions]]
     return hashlib.sha256(json.dumps(content, ensure_ascii=True, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_READERS = {
+    "paired": _paired,
+    "grouped": _grouped,
+    "unpaired": _unpaired,
+    "demonstration": _demonstration,
+    "prompt": _prompt_only,
+}

@@ -9,7 +9,7 @@ standard format).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, cast
 
@@ -27,12 +27,13 @@ MERGED = "answer's first token merges with the prompt's last"
 
 @dataclass(frozen=True)
 class TokenizedCompletion:
-    """Token ids of a completion, the end of turn included; `completion_mask` is True where they are trained."""
+    """Token ids of a completion, the end of turn included; `completion_mask` is True where they are trained, `numbers`
+    are those of the data."""
 
     ids: list[int]
     completion_mask: list[bool]
     label: int
-    reward: float | None = None
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class Renderer:
                 )
             self._refuse_ends(full[first : stop - 1], self.chat.ends)
             mask[first:stop] = [True] * (stop - first)
-        return TokenizedCompletion(full[start:], mask[start:], completion.label, completion.reward)
+        return TokenizedCompletion(full[start:], mask[start:], completion.label, completion.numbers)
 
     def _text_completion(
         self, texts: _Texts, completion: Completion, ids: Mapping[str, list[int]]
@@ -209,7 +210,7 @@ class Renderer:
             )
         body = found[:-1] if found[-1:] == [eos] else found  # exactly one, also where the file has it already
         self._refuse_ends(body, frozenset({eos, *self.end_ids}))
-        return TokenizedCompletion([*body, eos], [True] * (len(body) + 1), completion.label, completion.reward)
+        return TokenizedCompletion([*body, eos], [True] * (len(body) + 1), completion.label, completion.numbers)
 
     def _refuse_ends(self, inside: list[int], ends: frozenset[int]) -> None:
         found = next((token for token in inside if token in ends), None)

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lightning_bnf.losses.arguments import positive
-from lightning_bnf.losses.base import PairLoss, Pairs
+from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class APOZero(PairLoss):
@@ -27,10 +27,6 @@ class APOZero(PairLoss):
         """
         positive(beta=beta)
         self.beta = beta
-
-    @property
-    def reward_scale(self) -> float:
-        return self.beta
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         return 1 - (self.beta * pairs.chosen.logratios).sigmoid() + (self.beta * pairs.rejected.logratios).sigmoid()

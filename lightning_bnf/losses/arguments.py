@@ -1,5 +1,7 @@
 """Checks of losses' arguments: one sentence each, with argument, value and what is accepted."""
 
+from collections.abc import Sequence
+
 
 def positive(**arguments: float) -> None:
     """Refuse (ValueError) arguments that are not > 0."""
@@ -20,3 +22,10 @@ def label_share(**arguments: float) -> None:
     for name, value in arguments.items():
         if not 0 <= value < 0.5:
             raise ValueError(f"{name} {value}: accepted are numbers from 0 to below 0.5")
+
+
+def one_of(name: str, value: str, accepted: Sequence[str]) -> None:
+    """Refuse (ValueError) a word that is none of the accepted ones."""
+    if value not in accepted:
+        *others, last = map(repr, accepted)
+        raise ValueError(f"{name} {value!r}: accepted are {', '.join(others)} and {last}")

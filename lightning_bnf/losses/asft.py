@@ -4,8 +4,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lightning_bnf.losses.arguments import not_negative
-from lightning_bnf.losses.base import PairLoss, Pairs
-from lightning_bnf.losses.orpo import mean_log_odds
+from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class ASFT(PairLoss):
@@ -32,5 +31,5 @@ class ASFT(PairLoss):
         self.odds_weight = odds_weight
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        chosen, rejected = (mean_log_odds(side.mean_logps) for side in (pairs.chosen, pairs.rejected))
-        return -pairs.chosen.mean_logps - self.odds_weight * (logsigmoid(chosen) + logsigmoid(-rejected))
+        odds = logsigmoid(pairs.chosen.mean_log_odds) + logsigmoid(-pairs.rejected.mean_log_odds)
+        return -pairs.chosen.mean_logps - self.odds_weight * odds

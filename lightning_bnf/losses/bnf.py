@@ -1,12 +1,14 @@
 """Bidirectional Negative Feedback."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lightning_bnf.logps import log_odds
-from lightning_bnf.losses.base import StepFacts, TokenLoss, Tokens
+from lightning_bnf.losses.arguments import one_of
+from lightning_bnf.losses.base import StepFacts
+from lightning_bnf.losses.tokens import TokenLoss, Tokens
 
 
 class BNF(TokenLoss):
@@ -22,7 +24,8 @@ class BNF(TokenLoss):
 
     Since pi_k - f_k = w_t * (pi_k - [k = y_t]) for every k, with w_t = (f(y_t) - pi_t) / (1 - pi_t) which is the
     clipped odds ratio above, both have the same gradient, and no tensor of tokens x vocabulary is needed. The values
-    differ: Eq. 4 also holds the entropy of the other tokens. The loss listed in the paper's appendix has its sign
+    differ, by label/|y| sum_t (1 - w_t) H_t with the policy's entropy H_t: the metric `bnf/eq4` adds it where the head
+    gives the entropy. The loss listed in the paper's appendix has its sign
     flipped, no shift and no mask; this follows Eq. 4.
 
         symbol   argument     meaning
@@ -35,27 +38,35 @@ class BNF(TokenLoss):
     """
 
     needs_reference = True
-    metric_names: ClassVar[tuple[str, ...]] = ("bnf/weight", "bnf/clipped")
+    metric_names = ("bnf/weight", "bnf/clipped", "bnf/eq4")
 
     def __init__(self, normalizer: Literal["response", "step_min"] = "response"):
         """
         Args:
             normalizer: What the sum over a completion's tokens is divided by: its own length, or the step's smallest.
         """
-        if normalizer not in ("response", "step_min"):
-            raise ValueError(f"normalizer {normalizer!r}: accepted are 'response' and 'step_min'")
+        one_of("normalizer", normalizer, ("response", "step_min"))
         self.normalizer = normalizer
 
     def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:
         w = clipped_odds_ratio(tokens.policy, tokens.reference)
-        length = tokens.length if self.normalizer == "response" else step.smallest_length
-        return tokens.label * w / length
+        return tokens.label * w / self._length(tokens, step)
+
+    def _length(self, tokens: Tokens, step: StepFacts) -> Tensor | int:
+        return tokens.length if self.normalizer == "response" else step.smallest_length
 
     def token_metrics(self, tokens: Tokens, step: StepFacts) -> dict[str, Tensor]:
         assert tokens.reference is not None
         w = clipped_odds_ratio(tokens.policy, tokens.reference)
         below = tokens.policy < tokens.reference - step.reference_tolerance
         return {"bnf/weight": w, "bnf/clipped": below.to(w.dtype)}
+
+    def token_sums(self, tokens: Tokens, step: StepFacts) -> dict[str, Tensor]:
+        if tokens.entropy is None:
+            return {}
+        w = clipped_odds_ratio(tokens.policy, tokens.reference)
+        # sum_k f_k log pi_k = w log pi(y_t) - (1 - w) H, since f_k = (1 - w) pi_k + w [k = y_t]
+        return {"bnf/eq4": tokens.label * ((1 - w) * tokens.entropy - w * tokens.policy) / self._length(tokens, step)}
 
 
 def clipped_odds_ratio(policy: Tensor, reference: Tensor | None) -> Tensor:

@@ -1,10 +1,9 @@
 """Dynamic fine-tuning."""
 
-from typing import ClassVar
-
 from torch import Tensor
 
-from lightning_bnf.losses.base import StepFacts, TokenLoss, Tokens
+from lightning_bnf.losses.base import StepFacts
+from lightning_bnf.losses.tokens import TokenLoss, Tokens
 
 
 class DFT(TokenLoss):
@@ -17,8 +16,8 @@ class DFT(TokenLoss):
     """
 
     needs_reference = False
-    labels: ClassVar[tuple[int, ...]] = (1,)
+    labels = (1,)
 
     def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:
         preferred = (tokens.label > 0).to(tokens.policy.dtype)
-        return preferred * tokens.policy.exp() * (step.preferred / max(step.preferred_tokens, 1))
+        return preferred * tokens.policy.exp() * step.token_mean

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lightning_bnf.losses.arguments import positive
-from lightning_bnf.losses.base import PairLoss, Pairs
+from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class DiscoPOP(PairLoss):
@@ -32,10 +32,6 @@ class DiscoPOP(PairLoss):
         positive(beta=beta, tau=tau)
         self.beta = beta
         self.tau = tau
-
-    @property
-    def reward_scale(self) -> float:
-        return self.beta
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         margin = self.beta * pairs.margin

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lightning_bnf.losses.arguments import label_share, positive
-from lightning_bnf.losses.base import PairLoss, Pairs
+from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class DPO(PairLoss):
@@ -32,10 +32,6 @@ class DPO(PairLoss):
         label_share(label_smoothing=label_smoothing)
         self.beta = beta
         self.label_smoothing = label_smoothing
-
-    @property
-    def reward_scale(self) -> float:
-        return self.beta
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         margin, e = self.beta * pairs.margin, self.label_smoothing

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lightning_bnf.losses.arguments import not_negative, positive
-from lightning_bnf.losses.base import PairLoss, Pairs
+from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class DPOP(PairLoss):
@@ -31,10 +31,6 @@ class DPOP(PairLoss):
         not_negative(penalty=penalty)
         self.beta = beta
         self.penalty = penalty
-
-    @property
-    def reward_scale(self) -> float:
-        return self.beta
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         fallen = (-pairs.chosen.logratios).clamp(min=0)

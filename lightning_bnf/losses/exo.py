@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lightning_bnf.losses.arguments import positive
-from lightning_bnf.losses.base import PairLoss, Pairs
+from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class EXO(PairLoss):
@@ -34,10 +34,6 @@ class EXO(PairLoss):
             raise ValueError(f"label_smoothing {label_smoothing}: accepted are numbers above 0 and below 0.5")
         self.beta = beta
         self.label_smoothing = label_smoothing
-
-    @property
-    def reward_scale(self) -> float:
-        return self.beta
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         margin, e = self.beta * pairs.margin, self.label_smoothing

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lightning_bnf.losses.arguments import positive
-from lightning_bnf.losses.base import PairLoss, Pairs
+from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class IPO(PairLoss):

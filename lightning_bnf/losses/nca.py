@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lightning_bnf.losses.arguments import positive
-from lightning_bnf.losses.base import PairLoss, Pairs
+from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class NCA(PairLoss):
@@ -27,10 +27,6 @@ class NCA(PairLoss):
         """
         positive(beta=beta)
         self.beta = beta
-
-    @property
-    def reward_scale(self) -> float:
-        return self.beta
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         chosen, rejected = (self.beta * side.logratios for side in (pairs.chosen, pairs.rejected))

@@ -4,7 +4,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from lightning_bnf.losses.base import StepFacts, TokenLoss, Tokens
+from lightning_bnf.losses.arguments import one_of
+from lightning_bnf.losses.base import StepFacts
+from lightning_bnf.losses.tokens import TokenLoss, Tokens
 
 
 class NLLPLL(TokenLoss):
@@ -28,8 +30,7 @@ class NLLPLL(TokenLoss):
         Args:
             reduction: How a completion's token losses are reduced: their mean or their sum.
         """
-        if reduction not in ("mean", "sum"):
-            raise ValueError(f"reduction {reduction!r}: accepted are 'mean' and 'sum'")
+        one_of("reduction", reduction, ("mean", "sum"))
         self.reduction = reduction
 
     def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:

@@ -35,10 +35,6 @@ class NPO(Loss):
         self.beta = beta
         self.retain_weight = retain_weight
 
-    @property
-    def reward_scale(self) -> float:
-        return self.beta
-
     def __call__(
         self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
     ) -> LossOutput:

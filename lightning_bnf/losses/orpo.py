@@ -3,9 +3,8 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.logps import log_odds
 from lightning_bnf.losses.arguments import not_negative
-from lightning_bnf.losses.base import PairLoss, Pairs
+from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class ORPO(PairLoss):
@@ -33,10 +32,5 @@ class ORPO(PairLoss):
         self.odds_weight = odds_weight
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        chosen, rejected = (mean_log_odds(side.mean_logps) for side in (pairs.chosen, pairs.rejected))
-        return -pairs.chosen.mean_logps - self.odds_weight * logsigmoid(chosen - rejected)
-
-
-def mean_log_odds(mean_logps: Tensor) -> Tensor:
-    """log odds of e^A, with A clamped to <= -1e-6 so that it and its gradient stay finite."""
-    return log_odds(mean_logps.clamp(max=-1e-6))
+        log_odds_ratio = pairs.chosen.mean_log_odds - pairs.rejected.mean_log_odds
+        return -pairs.chosen.mean_logps - self.odds_weight * logsigmoid(log_odds_ratio)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lightning_bnf.losses.arguments import not_negative, positive
-from lightning_bnf.losses.base import PairLoss, Pairs
+from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class RDPO(PairLoss):
@@ -40,10 +40,6 @@ class RDPO(PairLoss):
         self.beta = beta
         self.alpha = alpha
         self.sign = sign
-
-    @property
-    def reward_scale(self) -> float:
-        return self.beta
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         longer = pairs.chosen.length - pairs.rejected.length

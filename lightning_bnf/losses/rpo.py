@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lightning_bnf.losses.arguments import not_negative, positive
-from lightning_bnf.losses.base import PairLoss, Pairs
+from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class RPO(PairLoss):
@@ -31,10 +31,6 @@ class RPO(PairLoss):
         not_negative(eta=eta)
         self.beta = beta
         self.eta = eta
-
-    @property
-    def reward_scale(self) -> float:
-        return self.beta
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         return -logsigmoid(self.beta * pairs.margin) - self.eta * self.beta * pairs.chosen.logps

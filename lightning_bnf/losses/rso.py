@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from lightning_bnf.losses.arguments import positive
-from lightning_bnf.losses.base import PairLoss, Pairs
+from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class RSOHinge(PairLoss):
@@ -28,7 +28,7 @@ class RSOHinge(PairLoss):
         self.gamma = gamma
 
     @property
-    def reward_scale(self) -> float:
+    def implicit_reward_scale(self) -> float:
         return self.gamma
 
     def pair_loss(self, pairs: Pairs) -> Tensor:

@@ -1,10 +1,12 @@
 """Supervised fine-tuning."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
-from lightning_bnf.losses.base import StepFacts, TokenLoss, Tokens
+from lightning_bnf.losses.arguments import one_of
+from lightning_bnf.losses.base import StepFacts
+from lightning_bnf.losses.tokens import TokenLoss, Tokens
 
 
 class SFT(TokenLoss):
@@ -21,15 +23,14 @@ class SFT(TokenLoss):
     """
 
     needs_reference = False
-    labels: ClassVar[tuple[int, ...]] = (1,)
+    labels = (1,)
 
     def __init__(self, reduction: Literal["mean", "sum", "token_mean"] = "mean"):
         """
         Args:
             reduction: How a completion's token losses are reduced: their mean, their sum, or the step's token mean.
         """
-        if reduction not in ("mean", "sum", "token_mean"):
-            raise ValueError(f"reduction {reduction!r}: accepted are 'mean', 'sum' and 'token_mean'")
+        one_of("reduction", reduction, ("mean", "sum", "token_mean"))
         self.reduction = reduction
 
     def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:
@@ -38,4 +39,4 @@ class SFT(TokenLoss):
             return preferred / tokens.length
         if self.reduction == "sum":
             return preferred
-        return preferred * (step.preferred / max(step.preferred_tokens, 1))
+        return preferred * step.token_mean

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from lightning_bnf.losses.arguments import positive
-from lightning_bnf.losses.base import PairLoss, Pairs
+from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class SigmoidNorm(PairLoss):
@@ -27,10 +27,6 @@ class SigmoidNorm(PairLoss):
         """
         positive(beta=beta)
         self.beta = beta
-
-    @property
-    def reward_scale(self) -> float:
-        return self.beta
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         return -logsigmoid(self.beta * pairs.mean_margin)

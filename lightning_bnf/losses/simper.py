@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lightning_bnf.losses.base import PairLoss, Pairs
+from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class SimPER(PairLoss):

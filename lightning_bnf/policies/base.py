@@ -22,10 +22,12 @@ class PolicyError(ValueError):
 
 
 class PolicyOutput(NamedTuple):
-    """token_logps (N,) in nats; `objective`, a scalar, where a token loss's weights were given."""
+    """token_logps (N,) in nats; `objective`, a scalar, where a token loss's weights were given; `entropy` (N,) of the
+    distributions that the tokens were scored by, in nats, where it was asked for."""
 
     token_logps: Tensor
-    objective: Tensor | None
+    objective: Tensor | None = None
+    entropy: Tensor | None = None
 
 
 class Policy(nn.Module, ABC):
@@ -109,13 +111,14 @@ class Policy(nn.Module, ABC):
         scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
         return Head(layer.weight, layer.bias, float(scale), getattr(config, "final_logit_softcapping", None))
 
-    def forward(self, batch: MicroBatch, weigh: Weigher | None = None) -> PolicyOutput:
+    def forward(self, batch: MicroBatch, weigh: Weigher | None = None, entropy: bool = False) -> PolicyOutput:
         """Differentiable token log-probs; or, with a token loss's weights, detached ones and the objective."""
         hidden = self._hidden(batch.inputs)[batch.position]  # (N, H)
         if weigh is None:
-            return PolicyOutput(token_logps(hidden, batch.target, self.head()), None)
-        objective, logps = weighted_token_logps(hidden, batch.target, self.head(), weigh)
-        return PolicyOutput(logps, objective)
+            plain = token_logps(hidden, batch.target, self.head(), entropy)
+            return PolicyOutput(plain.logps, entropy=plain.entropy)
+        weighted = weighted_token_logps(hidden, batch.target, self.head(), weigh, entropy)
+        return PolicyOutput(weighted.logps, weighted.objective, weighted.entropy)
 
     def _hidden(self, inputs: dict[str, Tensor]) -> Tensor:
         """Last hidden states, flattened to (rows * T, H)."""
@@ -156,7 +159,7 @@ class Policy(nn.Module, ABC):
             )
             hidden = self._hidden(few)
         own = own.log_softmax(-1).gather(-1, batch.target[at][:, None]).squeeze(-1)
-        ours = token_logps(hidden[batch.position[at]], batch.target[at], self.head())
+        ours = token_logps(hidden[batch.position[at]], batch.target[at], self.head()).logps
         worst = (own - ours).abs().max().item()
         if not worst <= self.tolerance:
             raise PolicyError(

@@ -19,7 +19,10 @@ from lightning_bnf.datamodules.options import DataOptions
         ({"truncation": "cut"}, "truncation 'cut': accepted are 'drop', 'trim'"),
         ({"allow_drop": 5}, r"allow_drop 5: accepted are shares from 0 to 1"),
         ({"allow_drop": float("nan")}, r"allow_drop nan: accepted are shares from 0 to 1"),
-        ({"format": "pairs"}, "format 'pairs': accepted are 'auto', 'paired', 'unpaired', 'demonstration', 'prompt'"),
+        (
+            {"format": "pairs"},
+            "format 'pairs': accepted are 'auto', 'paired', 'grouped', 'unpaired', 'demonstration', ",
+        ),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:

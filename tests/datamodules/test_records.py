@@ -103,7 +103,8 @@ def test_ultrafeedback_shape_has_a_string_prompt_that_the_lists_repeat(write: Wr
     (row,) = found.rows
     assert (row.prompt, row.prompt_id) == ((user("Q"),), "x1")
     assert answers(row) == [([assistant("A")], 1), ([assistant("B")], -1)]
-    assert found.ignored == ("all_generated_responses", "all_rm_scores")
+    assert found.ignored == ()
+    assert [completion.numbers for completion in row.completions] == [{"reward": 0.2}, {"reward": 0.1}]
 
 
 def test_a_string_prompt_before_message_lists_is_the_users_turn(write: Write) -> None:
@@ -146,11 +147,11 @@ def test_optional_columns(write: Write) -> None:
     check = {"name": "number", "answer": 7, "unit": None}
     row = only(write(GOOD | {"verifier": check, "score_chosen": 1, "score_rejected": -0.5, "prompt_id": 3}))
     assert row.verifier == check  # as given, nulls and all
-    assert [completion.reward for completion in row.completions] == [1.0, -0.5]
+    assert [completion.numbers["reward"] for completion in row.completions] == [1.0, -0.5]
     assert row.prompt_id == "3"
     assert only(write(GOOD | {"verifier": json.dumps(check)})).verifier == check
     scored = {"prompt": "Q", "completion": "A", "label": True, "score": 0.25}
-    assert only(write(scored)).completions[0].reward == 0.25
+    assert only(write(scored)).completions[0].numbers == {"reward": 0.25}
 
 
 def test_null_is_absent(write: Write) -> None:

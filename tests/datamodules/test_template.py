@@ -181,7 +181,7 @@ def test_rewards_and_columns_are_carried(tokenizer: Any, rows: Any) -> None:
     extra = {"verifier": {"name": "number"}, "family": "sums", "prompt_id": "p", "max_new_tokens": 9, "kept_out": True}
     (row,) = rows(PAIR | extra | {"score_chosen": 1.0, "score_rejected": 0.5})
     found = Renderer(tokenizer).row(row)
-    assert [completion.reward for completion in found.completions] == [1.0, 0.5]
+    assert [completion.numbers["reward"] for completion in found.completions] == [1.0, 0.5]
     assert {name: getattr(found, name) for name in extra} == extra
     assert (found.id, found.source, found.format, found.prompt) == (row.id, row.source, row.format, row.prompt)
 

@@ -17,7 +17,9 @@ def row(prompt: int, *answers: int, untrained: int = 0) -> TokenizedRow:
         format="paired",
         prompt_ids=list(range(100, 100 + prompt)),
         completions=tuple(
-            TokenizedCompletion(list(range(200, 200 + n)), [i >= untrained for i in range(n)], label=1, reward=0.5)
+            TokenizedCompletion(
+                list(range(200, 200 + n)), [i >= untrained for i in range(n)], label=1, numbers={"reward": 0.5}
+            )
             for n in answers
         ),
     )
@@ -68,7 +70,7 @@ def test_trim(
     # Cut at the right, and no end of turn is forged: the ids are the first ones of the answer as it was.
     assert [completion.ids for completion in found.completions] == [list(range(200, 200 + n)) for n in kept_answers]
     assert [len(completion.completion_mask) for completion in found.completions] == list(kept_answers)
-    assert [completion.reward for completion in found.completions] == [0.5] * len(answers)
+    assert [completion.numbers["reward"] for completion in found.completions] == [0.5] * len(answers)
 
 
 def test_trim_keeps_a_bos_at_the_front() -> None:

@@ -109,6 +109,17 @@ def test_gradient_of_eq9_rises_up_to_the_reference_and_falls_after_it() -> None:
         assert grad[0, 0].item() == pytest.approx(pi * (1 - ref) / ref if pi < ref else 1 - pi, rel=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_with_the_entropy_the_value_of_eq4_is_a_metric(seed: int) -> None:
+    case = random_case(seed)
+    logits, ref_logits, y, row, length, label = case
+    log_p = logits.detach().log_softmax(-1)
+    policy = Completions(log_p.gather(-1, y[:, None]).squeeze(-1), row, length, -(log_p.exp() * log_p).sum(-1))
+    reference = policy.replaced(ref_logits.log_softmax(-1).gather(-1, y[:, None]).squeeze(-1))
+    metrics = BNF()(policy, reference, Examples(label), FACTS).metrics
+    torch.testing.assert_close(metrics["bnf/eq4"], oracles.bnf_eq4(*case).detach(), rtol=1e-12, atol=1e-14)
+
+
 def test_equals_nll_plus_pll_where_policy_is_at_the_reference() -> None:
     logits, _, *rest = random_case(3)
     y, row, length, label = rest

@@ -44,15 +44,6 @@ def test_nll_pll_by_hand(reduction: str, values: list[float]) -> None:
     assert NLLPLL().example_count(FACTS) == 3
 
 
-def test_gradcheck_with_frozen_weights() -> None:
-    """Token weights of these losses do not depend on the policy, so the plain gradient is checked."""
-    for loss in (SFT(), NLLPLL()):
-        token = completions().token
-        assert torch.autograd.gradcheck(
-            lambda t, f=loss: f(Completions(t, ROW, LENGTH), None, EXAMPLES, FACTS).value, token
-        )
-
-
 def test_refuses_another_reduction() -> None:
     with pytest.raises(ValueError, match="reduction 'max': accepted are"):
         SFT("max")  # type: ignore[arg-type]

@@ -1,0 +1,29 @@
+"""What the ranks of a run tell each other."""
+
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Gathered(NamedTuple):
+    """values: of all ranks in their order, (M, ...); first: where this rank's own begin."""
+
+    values: Tensor
+    first: int
+
+
+def gather(values: Tensor) -> Gathered:
+    """Join the (n, ...) tensors of all ranks, of which each may have another n. Alone: the tensor itself."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return Gathered(values, 0)
+    lengths = [torch.zeros(1, dtype=torch.long, device=values.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(lengths, torch.tensor([len(values)], device=values.device))
+    counts = [int(length) for length in lengths]
+    padded = values.new_zeros((max(counts), *values.shape[1:]))
+    padded[: len(values)] = values
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    rank = dist.get_rank()
+    return Gathered(torch.cat([part[:count] for part, count in zip(parts, counts)]), sum(counts[:rank]))

@@ -1,0 +1,52 @@
+"""Binary Classifier Optimization."""
+
+from collections.abc import Mapping
+
+from torch.nn.functional import logsigmoid
+
+from lightning_bnf.logps import Completions
+from lightning_bnf.losses.arguments import positive
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts, logratios
+
+
+class BCO(Loss):
+    """Binary Classifier Optimization (Jung et al. 2024, arXiv 2404.04656): preferred or not, told by the reward.
+
+        L = -E[ log s(label (beta R - d)) ],    R = log pi(y) - log ref(y), summed
+        d = mean of beta R over all completions of the steps before this one, 0 in the first
+
+        symbol   argument    meaning
+        beta     beta        strength of the tie to the reference, > 0
+        d        (running)   the reward shift; kept in checkpoints
+
+    The steps before: so that d needs no pass of its own over the step. Takes completions (B), returns a value for each,
+    (B,). Raises ValueError for a beta that is not > 0.
+    """
+
+    needs_reference = True
+    metric_names = ("bco/reward", "bco/shift")
+    running: Mapping[str, float] = {"bco/shift": 0.0, "bco/seen": 0.0}
+
+    def __init__(self, beta: float = 0.01):
+        """
+        Args:
+            beta: Strength of the tie to the reference (> 0, no unit).
+        """
+        positive(beta=beta)
+        self.beta = beta
+
+    def next_running(self, means: Mapping[str, float], step: StepFacts) -> dict[str, float]:
+        before, now = step.running["bco/seen"], self.example_count(step)
+        if not now:
+            return dict(step.running)
+        shift = (before * step.running["bco/shift"] + now * means["bco/reward"]) / (before + now)
+        return {"bco/shift": shift, "bco/seen": before + now}
+
+    def __call__(
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+    ) -> LossOutput:
+        rewards = self.beta * logratios(policy, reference)  # (B,)
+        shift = step.running["bco/shift"]
+        value = -logsigmoid(examples.label * (rewards - shift))
+        metrics = {"bco/reward": rewards.detach(), "bco/shift": rewards.new_full(rewards.shape, shift)}
+        return LossOutput(value, metrics)

@@ -1,0 +1,52 @@
+"""Distributional Dispreference Optimization."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from lightning_bnf.logps import Completions
+from lightning_bnf.losses.arguments import positive
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts, logratios
+
+
+class D2O(Loss):
+    """Distributional Dispreference Optimization (Duan et al. 2024, arXiv 2403.03419).
+
+        L = -E[ log s((beta / K) sum_k R(y_k) - alpha R(y_l)) ],    R = log pi(y) - log ref(y), summed
+        y_1, ..., y_K = the model's own samples, stored with the row;  y_l = the row's rejected completion
+
+        symbol   argument   meaning
+        beta     beta       weight of the samples' mean log-ratio, > 0
+        alpha    alpha      weight of the rejected completion's log-ratio, > 0
+
+    Takes rows of samples and a rejected completion (G), returns a value for each, (G,). Raises ValueError for arguments
+    out of range.
+    """
+
+    needs_reference = True
+    needs_groups = True
+
+    def __init__(self, beta: float = 0.1, alpha: float = 0.1):
+        """
+        Args:
+            beta: Weight of the samples' mean log-ratio (> 0, no unit).
+            alpha: Weight of the rejected completion's log-ratio (> 0, no unit).
+        """
+        positive(beta=beta, alpha=alpha)
+        self.beta = beta
+        self.alpha = alpha
+
+    def __call__(
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+    ) -> LossOutput:
+        assert examples.group is not None, "this loss needs groups; the data were to be refused earlier"
+        ratios, own, group = logratios(policy, reference), examples.label > 0, examples.group
+        rejected = _by_group(ratios[~own], group[~own], group)  # (G,)
+        samples = _by_group(ratios[own], group[own], group) / _by_group(torch.ones_like(ratios[own]), group[own], group)
+        return LossOutput(-logsigmoid(self.beta * samples - self.alpha * rejected))
+
+
+def _by_group(values: Tensor, owner: Tensor, groups: Tensor) -> Tensor:
+    """Sum `values` (n,) by their `owner` (n,), for all of `groups`: (G,)."""
+    count = int(groups.max()) + 1 if len(groups) else 0
+    return values.new_zeros(count).index_add(0, owner, values)

@@ -1,0 +1,75 @@
+"""Label-confidence preference optimization."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from lightning_bnf.logps import Completions
+from lightning_bnf.losses.base import Examples, LossOutput, StepFacts
+from lightning_bnf.losses.pairs import PairLoss, Pairs, as_pairs
+
+
+class LCPO(PairLoss):
+    """LCPO, also called RE-PO: a pairwise loss under labels of which some are wrong, weighed as in EM.
+
+        L = E[ q l(w > l) + (1 - q) l(l > w) ]
+        q = sg[ eta e^(-l(w > l)) / (eta e^(-l(w > l)) + (1 - eta) e^(-l(l > w))) ]
+
+        symbol     argument     meaning
+        l          base         a pairwise loss; l(l > w) is the same with chosen and rejected exchanged
+        q          (computed)   probability that the pair's label is right
+        eta        eta          share of right labels at the start, in (0, 1); then what q was in the steps before
+        (update)   rate         eta <- (1 - rate) eta + rate (mean q of the step), in (0, 1]; the 0.1 is ours
+
+    eta is kept in checkpoints. Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of
+    range and for a base that needs a pass over the step or state of its own.
+    """
+
+    metric_names = ("lcpo/confidence", "lcpo/eta")
+
+    def __init__(self, base: PairLoss, eta: float = 0.9, rate: float = 0.1):
+        """
+        Args:
+            base: The pairwise loss, such as DPO.
+            eta: Share of right labels assumed at the start (above 0, below 1).
+            rate: How fast it follows the labels' confidence (above 0, at most 1).
+        """
+        if not isinstance(base, PairLoss) or base.step_passes or base.running:
+            raise ValueError(f"base {type(base).__name__}: accepted are pairwise losses without state, such as DPO")
+        if not 0 < eta < 1:
+            raise ValueError(f"eta {eta}: accepted are numbers above 0 and below 1")
+        if not 0 < rate <= 1:
+            raise ValueError(f"rate {rate}: accepted are numbers above 0, up to 1")
+        self.base = base
+        self.rate = rate
+        self.eta = eta
+        self.running: Mapping[str, float] = {"lcpo/eta": eta}
+        self.needs_reference = base.needs_reference
+        self.needs_columns = base.needs_columns
+        self.needs_ordered_rewards = base.needs_ordered_rewards
+
+    @property
+    def implicit_reward_scale(self) -> float:
+        return self.base.implicit_reward_scale
+
+    def next_running(self, means: Mapping[str, float], step: StepFacts) -> dict[str, float]:
+        eta = step.running["lcpo/eta"]
+        return {"lcpo/eta": (1 - self.rate) * eta + self.rate * means.get("lcpo/confidence", eta)}
+
+    def __call__(
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+    ) -> LossOutput:
+        eta = step.running["lcpo/eta"]
+        value, confidence = self.values(as_pairs(policy, reference, examples), eta)
+        metrics = {"lcpo/confidence": confidence, "lcpo/eta": confidence.new_full(confidence.shape, eta)}
+        return LossOutput(value, metrics)
+
+    def pair_loss(self, pairs: Pairs) -> Tensor:
+        return self.values(pairs, self.eta)[0]
+
+    def values(self, pairs: Pairs, eta: float) -> tuple[Tensor, Tensor]:
+        """The value and q of each pair, (P,) each."""
+        as_labelled, swapped = self.base.pair_loss(pairs), self.base.pair_loss(pairs.swapped())
+        log_odds = (swapped - as_labelled).detach() + pairs.margin.new_tensor(eta).logit()
+        q = log_odds.sigmoid()
+        return q * as_labelled + (1 - q) * swapped, q

@@ -1,0 +1,73 @@
+"""Losses that weigh each token by a number that is known once its own log-probability is."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightning_bnf.logps import Completions
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts, Weigher
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Some of a batch's completion tokens, all (n,): log-probs of policy and reference, label and length of their
+    completions, and the policy's entropy in nats where the head gives it."""
+
+    policy: Tensor
+    reference: Tensor | None
+    label: Tensor
+    length: Tensor
+    entropy: Tensor | None = None
+
+
+class TokenLoss(Loss):
+    """A loss -sum_t sg[weight_t] log pi(y_t): each token's weight is known once its own log-probability is.
+
+    So the head can make the gradient while it still holds the token's logits (three matrix products instead of four).
+    """
+
+    @abstractmethod
+    def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:
+        """The weight of each token, (n,), elementwise; the sign is the label's. No gradient flows through it."""
+
+    def token_metrics(self, tokens: Tokens, step: StepFacts) -> dict[str, Tensor]:
+        """Detached per-token metrics, by name."""
+        return {}
+
+    def token_sums(self, tokens: Tokens, step: StepFacts) -> dict[str, Tensor]:
+        """Detached per-token values, by name, whose sums over the completions are metrics."""
+        return {}
+
+    def __call__(
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+    ) -> LossOutput:
+        tokens = _by_token(policy.detached(), reference, examples)
+        with torch.no_grad():
+            weight = self.token_weight(tokens, step)
+            metrics = self.token_metrics(tokens, step)
+            metrics |= {name: policy.sum_of(values) for name, values in self.token_sums(tokens, step).items()}
+        value = -policy.sum_of(weight * policy.token)  # (B,)
+        return LossOutput(value[torch.isin(examples.label, examples.label.new_tensor(self.labels))], metrics)
+
+    def weigher(self, completions: Completions, examples: Examples, step: StepFacts) -> Weigher | None:
+        every = _by_token(completions, completions, examples)
+
+        def weigh(token: Tensor, where: slice) -> Tensor:
+            assert every.reference is not None
+            others = (every.reference[where], every.label[where], every.length[where])
+            return self.token_weight(Tokens(token, *(other.to(token.dtype) for other in others)), step)
+
+        return weigh
+
+
+def _by_token(policy: Completions, reference: Completions | None, examples: Examples) -> Tokens:
+    """Lay everything that a token loss reads out by token."""
+    return Tokens(
+        policy=policy.token,
+        reference=None if reference is None else reference.token,
+        label=policy.per_token(examples.label).to(policy.token.dtype),
+        length=policy.per_token(policy.length).to(policy.token.dtype),
+        entropy=policy.entropy,
+    )

@@ -1,0 +1,163 @@
+"""What every loss promises, each as its YAML builds it."""
+
+import math
+from dataclasses import replace
+
+import catalog
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_bnf.logps import Completions
+from lightning_bnf.losses import Examples, Loss
+
+LOSSES = {name: catalog.build(name) for name in catalog.FILES}
+each = pytest.mark.parametrize("name", LOSSES)
+
+POLICY, REFERENCE = catalog.tokens(1), catalog.tokens(2)
+CHOSEN = (catalog.EXAMPLES.label > 0)[catalog.ROW]
+
+
+@each
+def test_gradcheck_with_detached_factors_frozen(name: str) -> None:
+    loss = LOSSES[name]
+    step = catalog.facts(loss, POLICY, REFERENCE)
+    frozen = catalog.FrozenDetaches(lambda token: catalog.value(loss, token, REFERENCE, step))
+    frozen(POLICY)  # records the factors at this point
+    assert torch.autograd.gradcheck(frozen, POLICY.clone().requires_grad_())
+
+
+NOT_RAISED = {"apo_down": "lowers both", "discopop": "turns around near the reference: test_pairs"}
+
+
+@each
+def test_at_the_reference_chosen_is_raised_and_rejected_lowered(name: str) -> None:
+    loss = LOSSES[name]
+    grad = catalog.gradient(loss, POLICY, POLICY)
+    if name not in NOT_RAISED:
+        assert (grad[CHOSEN] < 0).all()
+    if -1 not in loss.labels:
+        assert (grad[~CHOSEN] == 0).all()
+    elif name != "discopop":
+        assert (grad[~CHOSEN] >= 0).all()  # 0 where a hinge is met, or a target is 0
+        assert (grad[~CHOSEN] > 0).sum() >= 3
+
+
+@each
+@pytest.mark.parametrize("extreme", [0.0, -1e-7, -1e-3, -120.0, -300.0])
+def test_finite_in_float32_at_extreme_log_probs(name: str, extreme: float) -> None:
+    loss = LOSSES[name]
+    for of_chosen, of_rejected in ((extreme, -1.0), (-1.0, extreme), (extreme, extreme)):
+        policy = torch.where(CHOSEN, of_chosen, of_rejected).float()
+        mixed = torch.where(torch.arange(len(policy)) % 2 == 0, -1.0, extreme).float()
+        for reference in (policy, mixed, torch.zeros_like(policy), torch.full_like(policy, -300.0)):
+            assert catalog.value(loss, policy, reference).isfinite().all(), reference
+            assert catalog.gradient(loss, policy, reference).isfinite().all(), reference
+
+
+@each
+def test_the_reference_counts_exactly_where_it_is_needed(name: str) -> None:
+    """Another reference changes a loss that declares one, in value or gradient; without one, nothing becomes NaN."""
+    loss = LOSSES[name]
+    if loss.needs_reference:
+        assert (catalog.value(loss, POLICY, REFERENCE) != catalog.value(loss, POLICY, catalog.tokens(3))).any()
+    else:
+        assert catalog.value(loss, POLICY, REFERENCE).isfinite().all()  # catalog.value gave it none
+
+
+def part(policy: Tensor, reference: Tensor, rows: list[int], loss: Loss) -> tuple[Tensor, Tensor]:
+    """Value and gradient of some of the step's rows (pairs), in this order, with the facts of the whole step."""
+    which = torch.tensor([completion for row in rows for completion in (2 * row, 2 * row + 1)])
+    at = torch.cat([(completion == catalog.ROW).nonzero().squeeze(-1) for completion in which])
+    token = policy[at].requires_grad_()
+    length = catalog.LENGTH[which]
+    mine = Completions(token, torch.repeat_interleave(torch.arange(len(which)), length), length)
+    examples = Examples(
+        catalog.EXAMPLES.label[which],
+        torch.arange(len(which)).reshape(-1, 2),
+        torch.arange(len(rows)).repeat_interleave(2),
+        {column: values[which] for column, values in catalog.EXAMPLES.columns.items()},
+    )
+    step = catalog.facts(loss, policy, reference)
+    sliced = {key: found if found.ndim == 0 else found[which] for key, found in step.statistics.items()}
+    ref = mine.replaced(reference[at]) if loss.needs_reference else None
+    total = loss(mine, ref, examples, replace(step, statistics=sliced)).value.sum()
+    (grad,) = torch.autograd.grad(total, token)
+    return total.detach(), torch.zeros_like(policy).index_copy(0, at, grad)
+
+
+@each
+def test_cutting_and_reordering_a_step_changes_nothing(name: str) -> None:
+    loss = LOSSES[name]
+    whole = catalog.value(loss, POLICY, REFERENCE).sum()
+    grad = catalog.gradient(loss, POLICY, REFERENCE)
+    for parts in ([[0, 1, 2]], [[2, 0, 1]], [[0], [1], [2]], [[1, 2], [0]]):
+        found = [part(POLICY, REFERENCE, rows, loss) for rows in parts]
+        torch.testing.assert_close(torch.stack([total for total, _ in found]).sum(), whole, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(torch.stack([some for _, some in found]).sum(0), grad, rtol=1e-12, atol=1e-12)
+
+
+@each
+def test_metrics_are_declared_detached_and_one_value_goes_with_each_example(name: str) -> None:
+    loss = LOSSES[name]
+    policy = catalog.completions(POLICY.clone().requires_grad_())
+    policy = replace(policy, entropy=torch.ones_like(POLICY))
+    reference = policy.replaced(REFERENCE) if loss.needs_reference else None
+    step = catalog.facts(loss, POLICY, REFERENCE)
+    output = loss(policy, reference, catalog.EXAMPLES, step)
+    assert set(output.metrics) == set(loss.metric_names)
+    assert not any(values.requires_grad for values in output.metrics.values())
+    if "loss/DPO" not in loss.metric_names:  # a sum has the values of all its terms
+        assert len(output.value) == loss.example_count(step)
+
+
+@each
+def test_token_losses_give_the_head_the_weights_of_their_gradient(name: str) -> None:
+    loss = LOSSES[name]
+    step = catalog.facts(loss, POLICY, REFERENCE)
+    weigh = loss.weigher(catalog.completions(REFERENCE), catalog.EXAMPLES, step)
+    if weigh is None:
+        return
+    weights = torch.cat([weigh(POLICY[where], where) for where in (slice(0, 5), slice(5, 6), slice(6, 13))])
+    torch.testing.assert_close(-weights, catalog.gradient(loss, POLICY, REFERENCE), rtol=1e-12, atol=0)
+
+
+@each
+def test_unpaired_losses_take_any_mixture_of_labels(name: str) -> None:
+    loss = LOSSES[name]
+    if loss.needs_pairs or loss.needs_groups:
+        return
+    for keep in (1, -1):
+        which = catalog.EXAMPLES.label == keep
+        at = which[catalog.ROW]
+        length = catalog.LENGTH[which]
+        policy = Completions(POLICY[at], torch.repeat_interleave(torch.arange(3), length), length)
+        columns = {column: values[which] for column, values in catalog.EXAMPLES.columns.items()}
+        step = replace(
+            catalog.facts(loss, POLICY, REFERENCE),
+            preferred=3 if keep > 0 else 0,
+            dispreferred=3 if keep < 0 else 0,
+        )
+        sliced = {key: found if found.ndim == 0 else found[which] for key, found in step.statistics.items()}
+        reference = policy.replaced(REFERENCE[at]) if loss.needs_reference else None
+        examples = Examples(catalog.EXAMPLES.label[which], columns=columns)
+        found = loss(policy, reference, examples, replace(step, statistics=sliced)).value
+        expected = 3 if keep in loss.labels and not loss.needs_both_labels else 0
+        assert loss.example_count(step) == expected
+        assert len(found) == (3 if keep in loss.labels else 0)
+        assert found.isfinite().all()
+
+
+@each
+def test_a_constant_added_to_policy_and_reference_changes_nothing(name: str) -> None:
+    """Losses of log-ratios alone know nothing else."""
+    loss = LOSSES[name]
+    by_ratio = {"dpo", "ipo", "exo", "nca", "robust_dpo", "apo_zero", "discopop", "rso_hinge", "sigmoid_norm", "kto"}
+    if name in by_ratio | {"bco", "spo", "sppo", "madpo", "ld_dpo", "aot_unpaired", "dpop", "cal_dpo", "lcpo", "rdpo"}:
+        shifted = catalog.value(loss, POLICY - 0.25, REFERENCE - 0.25)
+        torch.testing.assert_close(shifted, catalog.value(loss, POLICY, REFERENCE))
+
+
+def test_the_catalog_has_everything() -> None:
+    assert len(LOSSES) >= 40
+    assert math.isclose(catalog.FACTS.preferred_tokens, catalog.LENGTH[catalog.EXAMPLES.label > 0].sum())

@@ -1,0 +1,141 @@
+"""Losses that look at more than one pair's sums: LD-DPO, D2O, LCPO, and sums of losses."""
+
+import math
+from dataclasses import replace
+
+import catalog
+import pytest
+import torch
+
+from lightning_bnf.logps import Completions
+from lightning_bnf.losses import BCO, BNF, D2O, DPO, KTO, LCPO, LDDPO, NLLPLL, SFT, Examples, StepFacts, Sum, Term
+
+FACTS = StepFacts(pairs=1, groups=1, preferred=1, dispreferred=1, preferred_tokens=2, smallest_length=1)
+PAIR = Examples(torch.tensor([1, -1]), torch.tensor([[0, 1]]))
+
+
+def ln_s(x: float) -> float:
+    return -math.log1p(math.exp(-x))
+
+
+def test_ld_dpo_by_hand() -> None:
+    """Chosen log-ratios (1, 2, 4) with the rejected one's (3): beyond its one token they count half. Turned around, the
+    rejected completion's do. R_w = 1 + .5 * 6 = 4, R_l = 3."""
+    reference = torch.full((4,), -9.0, dtype=torch.float64)
+    token = reference + torch.tensor([1.0, 2.0, 4.0, 3.0])
+    policy = Completions(token, torch.tensor([0, 0, 0, 1]), torch.tensor([3, 1]))
+    ref = policy.replaced(reference)
+    assert LDDPO(beta=0.5)(policy, ref, PAIR, FACTS).value.item() == pytest.approx(-ln_s(0.5 * (4 - 3)))
+    turned = Examples(torch.tensor([-1, 1]), torch.tensor([[1, 0]]))
+    assert LDDPO(beta=0.5)(policy, ref, turned, FACTS).value.item() == pytest.approx(-ln_s(0.5 * (3 - 4)))
+    dpo = DPO(beta=0.5)(policy, ref, PAIR, FACTS).value
+    torch.testing.assert_close(LDDPO(beta=0.5, alpha=1.0)(policy, ref, PAIR, FACTS).value, dpo)
+
+
+def test_d2o_by_hand() -> None:
+    """Samples of log-ratios 1 and 3, the rejected one of 2: (.5 / 2)(1 + 3) - .25 * 2 = .5."""
+    ratios = torch.tensor([1.0, 3.0, 2.0], dtype=torch.float64)
+    policy = Completions((ratios - 9).requires_grad_(), torch.arange(3), torch.ones(3, dtype=torch.long))
+    examples = Examples(torch.tensor([1, 1, -1]), group=torch.zeros(3, dtype=torch.long))
+    value = D2O(beta=0.5, alpha=0.25)(policy, policy.replaced(torch.full_like(ratios, -9.0)), examples, FACTS).value
+    assert value.tolist() == pytest.approx([-ln_s(0.5)])
+    (grad,) = torch.autograd.grad(value.sum(), policy.token)
+    slope = 1 - 1 / (1 + math.exp(-0.5))
+    assert grad.tolist() == pytest.approx([-slope * 0.25, -slope * 0.25, slope * 0.25])
+
+
+@pytest.mark.parametrize("eta", [0.2, 0.9])
+def test_lcpo_by_hand(eta: float) -> None:
+    """DPO with beta D = x: e^-l(w > l) = s(x), e^-l(l > w) = s(-x), so q = eta s(x) / (eta s(x) + (1 - eta) s(-x))."""
+    x = 0.5 * (2.0 - 1.0)
+    policy = Completions(
+        torch.tensor([-7.0, -8.0], dtype=torch.float64, requires_grad=True), torch.arange(2), torch.ones(2)
+    )
+    reference = policy.replaced(torch.full((2,), -9.0, dtype=torch.float64))
+    step = replace(FACTS, running={"lcpo/eta": eta})
+    output = LCPO(DPO(beta=0.5))(policy, reference, PAIR, step)
+    right, wrong = eta * math.exp(ln_s(x)), (1 - eta) * math.exp(ln_s(-x))
+    q = right / (right + wrong)
+    assert output.value.item() == pytest.approx(-q * ln_s(x) - (1 - q) * ln_s(-x))
+    assert output.metrics["lcpo/confidence"].item() == pytest.approx(q)
+    (grad,) = torch.autograd.grad(output.value.sum(), policy.token)
+    s = math.exp(ln_s(x))
+    assert grad[0].item() == pytest.approx(0.5 * (-q * (1 - s) + (1 - q) * s))  # none through q
+
+
+def test_lcpo_follows_the_confidence() -> None:
+    loss = LCPO(DPO(), eta=0.8, rate=0.25)
+    assert loss.running == {"lcpo/eta": 0.8}
+    step = replace(FACTS, running=loss.running)
+    assert loss.next_running({"lcpo/confidence": 0.4}, step) == {"lcpo/eta": pytest.approx(0.7)}
+    assert loss.next_running({}, step) == loss.running
+
+
+def both() -> tuple[Completions, Completions]:
+    policy = catalog.completions(catalog.tokens(1).requires_grad_())
+    return policy, policy.replaced(catalog.tokens(2))
+
+
+def test_a_sum_adds_weighted_means_over_each_losss_own_examples() -> None:
+    """DPO's mean over 3 pairs + .5 x SFT's mean over 3 preferred + 2 x BNF's over 6 completions."""
+    terms = [Term(DPO()), Term(SFT(), 0.5), Term(BNF(), 2.0)]
+    policy, reference = both()
+    loss = Sum(terms)
+    output = loss(policy, reference, catalog.EXAMPLES, catalog.FACTS)
+    ours = output.value.sum() / loss.example_count(catalog.FACTS)
+    right = torch.zeros((), dtype=torch.float64)
+    for term in terms:
+        alone = term.loss(policy, reference, catalog.EXAMPLES, catalog.FACTS).value
+        right = right + term.weight * alone.mean()
+        assert output.metrics[f"loss/{type(term.loss).__name__}"].mean() == alone.mean()
+    torch.testing.assert_close(ours, right, rtol=1e-12, atol=0)
+    for a, b in zip(torch.autograd.grad(ours, policy.token), torch.autograd.grad(right, policy.token)):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-15)
+
+
+def test_a_sum_needs_what_its_losses_need() -> None:
+    loss = Sum([Term(SFT()), Term(KTO()), Term(BCO()), Term(LCPO(DPO()))])
+    assert loss.needs_reference
+    assert loss.needs_pairs
+    assert loss.labels == (1, -1)
+    assert loss.step_passes == ("mismatched",)
+    assert set(loss.running) == {"bco/shift", "bco/seen", "lcpo/eta"}
+    step = replace(catalog.FACTS, running=loss.running)
+    means = {"bco/reward": 2.0, "lcpo/confidence": 0.5}
+    assert loss.next_running(means, step) == {"bco/shift": 2.0, "bco/seen": 6.0, "lcpo/eta": pytest.approx(0.86)}
+    assert not Sum([Term(SFT()), Term(NLLPLL())]).needs_reference
+
+
+def test_a_sum_takes_the_way_of_token_losses_only_if_all_are() -> None:
+    policy, reference = both()
+    fused = Sum([Term(BNF()), Term(SFT(), 0.5)])
+    weigh = fused.weigher(reference, catalog.EXAMPLES, catalog.FACTS)
+    assert weigh is not None
+    value = fused(policy, reference, catalog.EXAMPLES, catalog.FACTS).value.sum()
+    (grad,) = torch.autograd.grad(value, policy.token)
+    torch.testing.assert_close(-weigh(policy.token.detach(), slice(0, 13)), grad, rtol=1e-12, atol=0)
+    assert Sum([Term(BNF()), Term(DPO())]).weigher(reference, catalog.EXAMPLES, catalog.FACTS) is None
+
+
+def test_a_term_without_examples_in_a_step_is_left_out() -> None:
+    loss = Sum([Term(SFT()), Term(NLLPLL())])
+    step = StepFacts(pairs=0, preferred=0, dispreferred=2, preferred_tokens=0, smallest_length=1)
+    policy = Completions(torch.tensor([-1.0, -2.0]), torch.arange(2), torch.ones(2, dtype=torch.long))
+    output = loss(policy, None, Examples(torch.tensor([-1, -1])), step)
+    assert output.value.sum().item() / loss.example_count(step) == pytest.approx(-1.5)
+    assert "loss/SFT" not in output.metrics
+
+
+def test_bad_arguments_are_refused() -> None:
+    for make, message in (
+        (lambda: Sum([]), "accepted are one or more losses, every class once"),
+        (lambda: Sum([Term(DPO()), Term(DPO(0.5))]), "every class once"),
+        (lambda: Term(DPO(), 0.0), "weight 0.0: accepted are numbers > 0"),
+        (lambda: LCPO(LCPO(DPO())), "base LCPO: accepted are pairwise losses without state"),
+        (lambda: LCPO(DPO(), eta=1.0), "eta 1.0: accepted are numbers above 0 and below 1"),
+        (lambda: LCPO(DPO(), rate=0.0), "rate 0.0: accepted are numbers above 0, up to 1"),
+        (lambda: LDDPO(alpha=1.5), "alpha 1.5: accepted are numbers from 0 to 1"),
+        (lambda: D2O(alpha=0.0), "alpha 0.0: accepted are numbers > 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make()
