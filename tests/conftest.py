@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: the bundled model's tokenizer and tiny random models."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
+from lightning_bnf.losses import Loss
 from lightning_bnf.policies.sources import BUNDLED, load_tokenizer
 
 torch.set_num_threads(1)  # tiny models are slower with more, and pytest-xdist uses the cores already
@@ -60,10 +62,12 @@ PAIRS = [
 
 @pytest.fixture
 def write_pairs(tmp_path: Path) -> Callable[..., str]:
-    """Writes a JSONL file of conversational pairs (5 rows, repeated as asked for) and returns its path."""
-    import json
+    """Writes a JSONL file of conversational pairs (5 rows, repeated as asked for) and returns its path.
 
-    def write(name: str = "train.jsonl", rows: int = 5) -> str:
+    With `numbers`, every completion has all the numbers that a loss may ask for.
+    """
+
+    def write(name: str = "train.jsonl", rows: int = 5, numbers: bool = False) -> str:
         path = tmp_path / name
         with path.open("w") as file:
             for i in range(rows):
@@ -74,7 +78,38 @@ def write_pairs(tmp_path: Path) -> Callable[..., str]:
                     "chosen": [{"role": "assistant", "content": chosen}],
                     "rejected": [{"role": "assistant", "content": rejected}],
                 }
+                if numbers:
+                    row |= {"score_chosen": 1.0 + i, "score_rejected": -0.5 * i}
+                    row |= {"win_probability_chosen": 0.9, "win_probability_rejected": 0.3}
+                    row |= {"baseline_mean_logps_chosen": -1.0 - i / 10, "baseline_mean_logps_rejected": -2.0}
                 file.write(json.dumps(row) + "\n")
         return str(path)
+
+    return write
+
+
+@pytest.fixture
+def write_groups(tmp_path: Path) -> Callable[..., str]:
+    """Writes a JSONL file of prompts with one to three samples and a rejected completion; returns its path."""
+
+    def write(name: str = "groups.jsonl", rows: int = 5) -> str:
+        path = tmp_path / name
+        with path.open("w") as file:
+            for i in range(rows):
+                prompt, chosen, rejected = PAIRS[i % len(PAIRS)]
+                samples = [f"{chosen} {k}" for k in range(1 + i % 3)]
+                row = {"prompt": f"{prompt} ({i})", "samples": samples, "rejected": rejected}
+                file.write(json.dumps(row) + "\n")
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def write_for(write_pairs: Callable[..., str], write_groups: Callable[..., str]) -> Callable[..., str]:
+    """Writes rows that a loss can learn from, of the kind that it needs; returns their path."""
+
+    def write(loss: Loss, name: str = "train.jsonl", rows: int = 5) -> str:
+        return write_groups(name, rows) if loss.needs_groups else write_pairs(name, rows, numbers=True)
 
     return write

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import catalog
 import pytest
 import torch
 import yaml
@@ -136,11 +137,15 @@ def test_prompts_alone_can_be_tested(tmp_path: Path, config: Callable[..., str],
 
 
 @pytest.mark.parametrize("loss", [path.stem for path in sorted((ROOT / "configs/loss").glob("*.yaml"))])
-def test_the_loss_is_swapped_by_a_file(tmp_path: Path, config: Callable[..., str], loss: str) -> None:
-    main(["fit", "--config", config(), "--model.loss", str(ROOT / f"configs/loss/{loss}.yaml")])
+def test_the_loss_is_swapped_by_a_file(
+    tmp_path: Path, config: Callable[..., str], write_for: WritePairs, loss: str
+) -> None:
+    data = write_for(catalog.build(loss), "rows.jsonl", 10)
+    words = ["--model.loss", str(ROOT / f"configs/loss/{loss}.yaml"), "--data.validation", data]
+    main(["fit", "--config", config(data__train=data), *words])
     saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert saved["model"]["loss"] == yaml.safe_load((ROOT / f"configs/loss/{loss}.yaml").read_text())
-    assert (tmp_path / "run" / "plots" / "bnf_weight.png").exists() == (loss == "bnf")
+    assert (tmp_path / "run" / "plots" / "bnf_weight.png").exists() == (loss in ("bnf", "bnf_dpo"))
 
 
 @pytest.mark.parametrize("policy", ["full", "lora"])

@@ -1,0 +1,245 @@
+"""Every loss through module, loader and a tiny model: micro-batches, layouts, passes over the step, state, refusals."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import catalog
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from test_module import FAST, full_module, train
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.dataset import load_rows
+from lightning_bnf.datamodules.errors import DataError
+from lightning_bnf.datamodules.layout import PADDED, SHARED_PROMPT, Layout
+from lightning_bnf.datamodules.loader import Part, StepLoader
+from lightning_bnf.datamodules.mismatched import mismatched
+from lightning_bnf.datamodules.options import DataOptions
+from lightning_bnf.datamodules.plan import StepPlan
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.losses import BCO, DPO, KTO, MADPO, SFT, SPO, AOTUnpaired, PoFT
+from lightning_bnf.module import PreferenceModule
+from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
+
+Write = Callable[..., str]
+
+
+def step_gradient(
+    module: PreferenceModule, rows: list[TokenizedRow], layout: Layout, max_tokens: int
+) -> tuple[float, dict[str, Tensor]]:
+    """Loss and gradient of one step over all rows, as the module takes it."""
+    labels = module.loss.labels
+    plan = StepPlan([layout.lengths(row, labels) for row in rows], len(rows), max_tokens, seed=3)
+    others = mismatched(rows, 200)
+    partners = Part(others, StepPlan([layout.lengths(row, labels) for row in others], len(rows), max_tokens, seed=3))
+    step = StepLoader(rows, plan, layout, labels, mismatched=partners).step(0, 0)
+    if max_tokens < 200:
+        assert len(step.micro_batches) > 1
+    count, total = module.loss.example_count(step.facts), 0.0
+    module.zero_grad()
+    for batch, facts in zip(step.micro_batches, module.facts(step)):
+        result = module.evaluate(batch, facts)
+        (result.objective / count).backward()
+        total += result.value.sum().item() / count
+    return total, {name: p.grad.clone() for name, p in module.policy.trainable().items() if p.grad is not None}
+
+
+@pytest.mark.parametrize("name", catalog.FILES)
+def test_micro_batches_and_layouts_change_nothing(
+    name: str, tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_for: Write
+) -> None:
+    """In float64, whole passes over the step included: one micro-batch, many, and prompts shared.
+
+    To 1e-6: the model's own RMSNorm and rotary embedding compute in float32 whatever the weights' dtype.
+    """
+    loss = catalog.build(name)
+    rows, _ = load_rows(write_for(loss, rows=6), tokenizer)
+    module = full_module(tiny_folder, loss)
+    module.trainer = Trainer(accelerator="cpu", logger=False)
+    value, whole = step_gradient(module, rows, PADDED, 10_000)
+    norm = torch.cat([grad.flatten() for grad in whole.values()]).norm()
+    assert norm > 0
+    for layout, budget in ((PADDED, 150), (SHARED_PROMPT, 10_000), (SHARED_PROMPT, 100)):
+        again, parts = step_gradient(module, rows, layout, budget)
+        assert again == pytest.approx(value, rel=1e-6)
+        assert torch.cat([(parts[name] - grad).flatten() for name, grad in whole.items()]).norm() < 1e-6 * norm
+
+
+def test_the_partner_of_a_row_does_not_depend_on_the_order(
+    tokenizer: PreTrainedTokenizerBase, write_pairs: Write
+) -> None:
+    rows, _ = load_rows(write_pairs(), tokenizer)
+    first = {row.id: row for row in mismatched(rows, 200)}
+    again = {row.id: row for row in mismatched(rows[::-1], 200)}
+    assert first == again
+    own = {row.id + " (mismatched)": row for row in rows}
+    assert all(first[id].prompt_ids == row.prompt_ids for id, row in own.items())
+    assert all(first[id].completions != row.completions for id, row in own.items())
+
+
+def test_mismatched_completions_are_cut_to_the_length_limit(
+    tokenizer: PreTrainedTokenizerBase, write_pairs: Write
+) -> None:
+    rows, _ = load_rows(write_pairs(rows=5), tokenizer)
+    limit = max(len(row.prompt_ids) for row in rows) + 1
+    for row in mismatched(rows, limit):
+        assert all(0 < len(row.prompt_ids) + len(completion.ids) <= limit for completion in row.completions)
+    assert not mismatched(rows[:1], 200)[0].completions, "one prompt alone has no partner"
+
+
+def test_ktos_kl_is_that_of_single_mismatched_rows(
+    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: Write
+) -> None:
+    """Over the whole step, whatever its micro-batches: the mean of R(x_i, y_j), one sequence at a time."""
+    rows, _ = load_rows(write_pairs(rows=5), tokenizer)
+    module = full_module(tiny_folder, KTO())
+    policy, ref = module.policy, module.reference.policy  # type: ignore[union-attr]
+    policy.model, ref.model = ref.model, policy.model  # so that the mean is positive, and the clamp does nothing
+    module.trainer = Trainer(accelerator="cpu", logger=False)
+    ratios = []
+    for row in mismatched(rows, 200):
+        for i in range(2):
+            one = PADDED.batch([row], (1, -1))
+            ratio = module.policy(one).token_logps - module.reference(one)  # type: ignore[misc]
+            ratios.append(one.completions(ratio).sum()[i].item())
+    kl = sum(ratios) / len(ratios)
+    plan = StepPlan([PADDED.lengths(row, (1, -1)) for row in rows], 5, 150)
+    others = mismatched(rows, 200)
+    partners = Part(others, StepPlan([PADDED.lengths(row, (1, -1)) for row in others], 5, 150))
+    step = StepLoader(rows, plan, PADDED, mismatched=partners).step(0, 0)
+    for facts in module.facts(step):
+        assert facts.statistics["kto/kl"].item() == pytest.approx(kl, rel=1e-6)
+    assert kl > 0.1
+
+
+@pytest.mark.parametrize("labels", ["mixed", "true", "false"])
+@pytest.mark.parametrize("name", [n for n in catalog.FILES if not catalog.build(n).needs_pairs])
+def test_unpaired_losses_train_on_unpaired_data(tmp_path: Path, tiny_folder: str, name: str, labels: str) -> None:
+    loss = catalog.build(name)
+    if loss.needs_groups:
+        return
+    path = tmp_path / "unpaired.jsonl"
+    marked = {"mixed": ["true", "false", "true", "true", "false"], "true": ["true"] * 5, "false": ["false"] * 5}[labels]
+    path.write_text(
+        "".join(
+            f'{{"prompt": "say {i}", "completion": "{i} {i}", "label": {label}, "baseline_mean_logps": -1.0}}\n'
+            for i, label in enumerate(marked)
+        )
+    )
+    module = PreferenceModule(LoRAPolicy(tiny_folder), loss, optimization=FAST)
+    data = PreferenceData(str(path), examples_per_step=5)
+    if (labels == "false" and -1 not in loss.labels) or (labels != "mixed" and loss.needs_both_labels):
+        with pytest.raises(DataError, match=r"data\.train: .* accepted: "):
+            train(tmp_path, module, data)
+        return
+    trainer = train(tmp_path, module, data)
+    assert trainer.callback_metrics["train/loss"].isfinite()
+    assert trainer.callback_metrics["train/grad_norm"] > 0
+
+
+def test_what_a_loss_carries_survives_a_checkpoint(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> None:
+    path = write_pairs(rows=8)
+
+    def module() -> PreferenceModule:
+        return PreferenceModule(LoRAPolicy(tiny_folder), BCO(beta=1.0), optimization=FAST)
+
+    torch.manual_seed(1)
+    whole = module()
+    train(tmp_path, whole, PreferenceData(path, examples_per_step=2), max_steps=6, max_epochs=-1)
+    torch.manual_seed(1)
+    first = train(tmp_path, module(), PreferenceData(path, examples_per_step=2), max_steps=3, max_epochs=-1)
+    first.save_checkpoint(tmp_path / "at3.ckpt")
+    held = torch.load(tmp_path / "at3.ckpt", weights_only=True)["loss_running"]
+    assert held["bco/seen"] == 12.0  # 3 steps of 2 pairs
+    second = module()
+    resumed = Trainer(accelerator="cpu", max_steps=6, max_epochs=-1, logger=False, enable_checkpointing=False)
+    resumed.fit(second, PreferenceData(path, examples_per_step=2), ckpt_path=str(tmp_path / "at3.ckpt"))
+    assert second.running["bco/seen"] == whole.running["bco/seen"] == 24.0
+    assert second.running["bco/shift"] != 0.0
+    other = PreferenceModule(LoRAPolicy(tiny_folder), KTO())
+    with pytest.raises(PolicyError, match=r"carries \['bco/seen', 'bco/shift'\] from step to step and KTO nothing"):
+        Trainer(accelerator="cpu", max_steps=6, logger=False, enable_checkpointing=False).fit(
+            other, PreferenceData(path, examples_per_step=2), ckpt_path=str(tmp_path / "at3.ckpt")
+        )
+
+
+def test_entropy_is_logged_where_it_is_asked_for(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> None:
+    from lightning_bnf.losses import BNF
+
+    logged: dict[bool, dict[str, Any]] = {}
+    for asked in (True, False):
+        module = PreferenceModule(LoRAPolicy(tiny_folder), BNF(), entropy=asked)
+        data = PreferenceData(write_pairs(), validation=write_pairs("val.jsonl"))
+        logged[asked] = dict(train(tmp_path, module, data, max_epochs=1).callback_metrics)
+    assert 0 < logged[True]["train/entropy"] < 11  # log 49,152 = 10.8
+    assert {"val/entropy", "train/bnf/eq4", "val/bnf/eq4"} <= set(logged[True])
+    assert not any("entropy" in name or "eq4" in name for name in logged[False])
+    assert logged[True]["train/loss"] == logged[False]["train/loss"]
+
+
+class Unloadable(FullPolicy):
+    """Fails the test when its weights are loaded."""
+
+    def load(self) -> None:
+        raise AssertionError("the model was loaded before the data were refused")
+
+
+@pytest.mark.parametrize(
+    ("loss", "row", "sentence"),
+    [
+        (DPO(), '{"prompt": "a", "completion": "b", "label": true}', "DPO needs pairs"),
+        (catalog.build("d2o"), '{"prompt": "a", "chosen": "b", "rejected": "c"}', "D2O needs several samples a row"),
+        (MADPO(), '{"prompt": "a", "chosen": "b", "rejected": "c"}', "score_chosen and score_rejected"),
+        (PoFT(), '{"prompt": "a", "completion": "b"}', "accepted: rows with baseline_mean_logps"),
+        (
+            SPO(),
+            '{"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 1, "score_rejected": 1}',
+            "1 of 1 rows would be dropped, since SPO needs chosen completions scored above the rejected ones",
+        ),
+        (SFT(), '{"prompt": "a", "completion": "b", "label": false}', "no completion has a label that SFT learns from"),
+        (AOTUnpaired(), '{"prompt": "a", "completion": "b", "label": false}', "compares preferred with dispreferred"),
+    ],
+)
+def test_data_without_what_the_loss_needs_are_refused_before_the_model_is_loaded(
+    tmp_path: Path, tiny_folder: str, loss: Any, row: str, sentence: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(row + "\n")
+    with pytest.raises(DataError, match=sentence):
+        train(tmp_path, PreferenceModule(Unloadable(tiny_folder), loss), PreferenceData(str(path)))
+
+
+def test_spo_drops_and_counts_rows_without_an_order(tmp_path: Path, tiny_folder: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    scores = [(2, 1), (1, 1), (0, 3), (1, 0)]
+    path.write_text(
+        "".join(
+            f'{{"prompt": "p{i}", "chosen": "b", "rejected": "c", "score_chosen": {w}, "score_rejected": {lower}}}\n'
+            for i, (w, lower) in enumerate(scores)
+        )
+    )
+    data = PreferenceData(str(path), options=DataOptions(allow_drop=0.5))
+    train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), SPO()), data, max_epochs=1)
+    assert len(data.rows["train"]) == 2
+    sentence = "2 of 4 rows dropped: SPO needs chosen completions scored above the rejected ones"
+    assert sentence in (tmp_path / "data_report.txt").read_text()
+
+
+@pytest.mark.parametrize("name", [n for n in catalog.FILES if not catalog.build(n).needs_reference])
+def test_a_loss_without_need_of_a_reference_never_causes_one(
+    name: str, tiny_folder: str, write_for: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a reference was built")
+
+    monkeypatch.setattr("lightning_bnf.policies.reference.FrozenCopy.__init__", refuse)
+    monkeypatch.setattr("lightning_bnf.policies.reference.AdapterOff.__init__", refuse)
+    loss = catalog.build(name)
+    for policy in (FullPolicy(tiny_folder), LoRAPolicy(tiny_folder)):
+        module = PreferenceModule(policy, loss)
+        train(tmp_path, module, PreferenceData(write_for(loss)), max_epochs=1)
+        assert module.reference is None
