@@ -33,10 +33,16 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation.comparison import rates_table
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
 from lightning_bnf.module import REFUSED_PRECISIONS, NonFiniteError, PreferenceModule
+from lightning_bnf.preparation.near_duplicates import near_duplicates
 from lightning_bnf.preparation.prepare import prepare
+from lightning_bnf.reproduction import reproduce
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-VERBS: dict[str, Callable[..., None]] = {"prepare": prepare}
+VERBS: dict[str, Callable[..., None]] = {
+    "near_duplicates": near_duplicates,
+    "prepare": prepare,
+    "reproduce": reproduce,
+}
 
 
 class Parser(LightningArgumentParser):

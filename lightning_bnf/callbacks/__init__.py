@@ -1,8 +1,9 @@
 """What happens beside the training steps: exports, plots, reports."""
 
 from lightning_bnf.callbacks.before_after import BeforeAfter
+from lightning_bnf.callbacks.displacement import DisplacementAlarm
 from lightning_bnf.callbacks.export import ExportPolicy
 from lightning_bnf.callbacks.run_plots import RunPlots
 from lightning_bnf.callbacks.write_completions import WriteCompletions
 
-__all__ = ["BeforeAfter", "ExportPolicy", "RunPlots", "WriteCompletions"]
+__all__ = ["BeforeAfter", "DisplacementAlarm", "ExportPolicy", "RunPlots", "WriteCompletions"]
