@@ -32,6 +32,7 @@ from lightning_bnf.callbacks.checkpoint_io import AtomicCheckpointIO
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation.comparison import rates_table
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
+from lightning_bnf.losses.table import print_losses
 from lightning_bnf.module import REFUSED_PRECISIONS, NonFiniteError, PreferenceModule
 from lightning_bnf.preparation.near_duplicates import near_duplicates
 from lightning_bnf.preparation.prepare import prepare
@@ -39,6 +40,7 @@ from lightning_bnf.reproduction import reproduce
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 VERBS: dict[str, Callable[..., None]] = {
+    "losses": print_losses,
     "near_duplicates": near_duplicates,
     "prepare": prepare,
     "reproduce": reproduce,

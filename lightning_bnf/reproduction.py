@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -66,11 +66,9 @@ def reproduce(
         path = output / f"{run.name}.json"
         path.with_suffix(".tmp").write_text(json.dumps(record, indent=1) + "\n")
         path.with_suffix(".tmp").rename(path)
-        to_go = statistics.median(taken) * (len(left) - i - 1)
-        print(
-            f"{run.name}: {taken[-1]:.1f} minutes; {len(left) - i - 1} runs, about {to_go:.0f} minutes to go",
-            flush=True,
-        )
+        more = len(left) - i - 1
+        to_go = f"{more} runs, about {statistics.median(taken) * more:.0f} minutes to go"
+        print(f"{run.name}: {taken[-1]:.1f} minutes; {to_go}", flush=True)
 
 
 def train(base: Path, run: Run, folder: Path) -> None:
@@ -104,7 +102,5 @@ def result(run: Run, folder: Path, minutes: float) -> dict[str, Any]:
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
     """All results of a folder, by method and seed."""
-    found: Sequence[dict[str, Any]] = [
-        json.loads(path.read_text()) for path in sorted(Path(folder).glob("*_seed*.json"))
-    ]
+    found = [json.loads(path.read_text()) for path in Path(folder).glob("*_seed*.json")]
     return sorted(found, key=lambda record: (record["method"], record["seed"]))

@@ -58,6 +58,8 @@ def test_every_config_has_a_test() -> None:
         "policy": "test_cli.py",
         "trainer": "test_cli.py, here",
         "prepare": "preparation",
+        "experiment": "callbacks/test_displacement.py",
+        "reproduce": "test_reproduction.py",
     }
     folders = {path.name for path in (ROOT / "configs").iterdir() if path.is_dir()}
     assert folders == set(run_by)

@@ -31,9 +31,6 @@ SHORT = {
         "trainer.val_check_interval": "2",
         "trainer.limit_val_batches": "1",
         "data.examples_per_step": "2",
-        "trainer.callbacks.init_args.trained_prompts": "2",
-        "trainer.callbacks.init_args.kept_out_prompts": "2",
-        "trainer.callbacks.init_args.pairs": "2",
     },
     "test": {"trainer.limit_test_batches": "1", "data.test": "data/quickstart/validation_pairs.jsonl"},
     "predict": {"trainer.limit_predict_batches": "1"},
@@ -45,6 +42,11 @@ SHORT = {
         "families": "[plural]",
         "kept_out": "[]",
     },
+}
+
+CALLBACK = {
+    "quickstart": {"trained_prompts": "2", "kept_out_prompts": "2", "pairs": "2"},
+    "experiment/collapse": {"rows": "2"},
 }
 
 
@@ -64,6 +66,9 @@ def test_every_command_runs(
         command = words[0]
         source = {"source": tiny_folder} if command == "prepare" else {"model.policy.init_args.source": tiny_folder}
         changes = SHORT[command] | source | ({"output": "out", "work": "work"} if command == "prepare" else {})
+        if command == "fit":
+            (config,) = (name for name in CALLBACK if f"configs/{name}.yaml" in words)
+            changes |= {f"trainer.callbacks.init_args.{key}": value for key, value in CALLBACK[config].items()}
         last = sorted(Path("runs/quickstart/checkpoints").glob("*.ckpt"))
         words = [str(last[-1]) if word.endswith(".ckpt") else word for word in words]
         main([*words, *(part for name, value in changes.items() for part in (f"--{name}", value))])

@@ -124,8 +124,8 @@ def alarms(since: dict[str, float], fall: float, held_out_fall: float) -> dict[s
         )
     if since.get("held_out", 0.0) <= -held_out_fall:
         found["held_out"] = (
-            f"held-out text has lost {-since['held_out']:.2f} nats a token since the start (bound {held_out_fall:.2f}): "
-            "the model is being damaged beyond the training data"
+            f"held-out text has lost {-since['held_out']:.2f} nats a token since the start (bound {held_out_fall:.2f}):"
+            " the model is being damaged beyond the training data"
         )
     return found
 

@@ -7,7 +7,8 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class APOZero(PairLoss):
-    """APO-zero (D'Oosterlinck et al. 2024): raises the chosen and lowers the rejected, each against the reference.
+    """APO-zero (D'Oosterlinck et al. 2024, arXiv 2408.06266): raises the chosen and lowers the rejected, each against
+    the reference.
 
         L = E[ 1 - s(beta R_w) + s(beta R_l) ],    R = summed log-ratio
 
@@ -33,7 +34,7 @@ class APOZero(PairLoss):
 
 
 class APODown(APOZero):
-    """APO-down (D'Oosterlinck et al. 2024): lowers both, the rejected more.
+    """APO-down (D'Oosterlinck et al. 2024, arXiv 2408.06266): lowers both, the rejected more.
 
         L = E[ s(beta R_w) + 1 - s(beta D) ],    D = R_w - R_l,    R = summed log-ratio
 

@@ -8,7 +8,7 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class ASFT(PairLoss):
-    """Aligned Supervised Fine-Tuning by absolute likelihood (Wang et al. 2024).
+    """Aligned Supervised Fine-Tuning by absolute likelihood (Wang et al. 2024, arXiv 2409.10571).
 
         L = E[ -A_w - lambda (log s(o_w) + log s(-o_l)) ]
         A = mean token log-prob of the completion,    o = log odds(e^A)

@@ -8,7 +8,7 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class CalDPO(PairLoss):
-    """Calibrated DPO (Xiao et al. 2024): implicit rewards are tied to +1/2 and -1/2 as well.
+    """Calibrated DPO (Xiao et al. 2024, arXiv 2412.14516): implicit rewards are tied to +1/2 and -1/2 as well.
 
         L = E[ -log s(D) + c ((R_w - 1/(2 beta))^2 + (R_l + 1/(2 beta))^2) ],    D = R_w - R_l,  R = summed log-ratio
 

@@ -8,7 +8,7 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class CPO(PairLoss):
-    """Contrastive Preference Optimization (Xu et al. 2024).
+    """Contrastive Preference Optimization (Xu et al. 2024, arXiv 2401.08417).
 
         L = E[ -log s(beta (S_w - S_l)) - alpha A_w ],    S = summed, A = mean token log-prob of the completion
 

@@ -7,7 +7,8 @@ from lightning_bnf.losses.tokens import TokenLoss, Tokens
 
 
 class DFT(TokenLoss):
-    """Dynamic Fine-Tuning (Wu et al. 2025): fine-tuning with each token weighed by its own probability.
+    """Dynamic Fine-Tuning (Wu et al. 2025, arXiv 2508.05629): fine-tuning with each token weighed by its own
+    probability.
 
         L = mean over the step's tokens of -sg[pi(y_t)] log pi(y_t)
 

@@ -8,7 +8,7 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class DiscoPOP(PairLoss):
-    """Log-ratio modulated loss, discovered by a language model (Lu et al. 2024).
+    """Log-ratio modulated loss, discovered by a language model (Lu et al. 2024, arXiv 2406.08414).
 
         L = E[ (1 - m) (-log s(beta D)) + m e^(-beta D) ],    m = s(beta D / tau),    D = R_w - R_l (summed)
 

@@ -8,7 +8,8 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class DPO(PairLoss):
-    """Direct Preference Optimization (Rafailov et al. 2023, Eq. 7), with the label smoothing of conservative DPO.
+    """Direct Preference Optimization (Rafailov et al. 2023, arXiv 2305.18290, Eq. 7), with the label smoothing of
+    conservative DPO.
 
         L = -E[ (1 - e) log s(beta D) + e log s(-beta D) ]
         D = R_w - R_l,    R = log pi(y) - log ref(y)   (summed over the completion's tokens)

@@ -8,7 +8,7 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class DPONLL(PairLoss):
-    """DPO + NLL of Iterative Reasoning Preference Optimization (Pang et al. 2024).
+    """DPO + NLL of Iterative Reasoning Preference Optimization (Pang et al. 2024, arXiv 2404.19733).
 
         L = E[ -log s(beta D) - alpha A_w ],    D = R_w - R_l (summed),    A_w = mean token log-prob of the chosen
 

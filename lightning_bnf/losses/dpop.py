@@ -8,7 +8,8 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class DPOP(PairLoss):
-    """DPO-Positive, the loss of Smaug (Pal et al. 2024): a penalty once the chosen falls below the reference.
+    """DPO-Positive, the loss of Smaug (Pal et al. 2024, arXiv 2402.13228): a penalty once the chosen falls below the
+    reference.
 
         L = -E[ log s(beta (D - lambda max(0, -R_w))) ],    D = R_w - R_l,    R = summed log-ratio
 

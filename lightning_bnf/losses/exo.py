@@ -10,7 +10,8 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class EXO(PairLoss):
-    """EXO for pairs (Ji et al. 2024): the reverse KL from the policy's preference to the smoothed label.
+    """EXO for pairs (Ji et al. 2024, arXiv 2402.00856): the reverse KL from the policy's preference to the smoothed
+    label.
 
         L = E[ q (log q - log(1 - e)) + (1 - q) (log(1 - q) - log e) ],    q = s(beta D),  D = R_w - R_l (summed)
 

@@ -7,7 +7,7 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class IPO(PairLoss):
-    """Identity Preference Optimization (Azar et al. 2023, Eq. 17).
+    """Identity Preference Optimization (Azar et al. 2023, arXiv 2310.12036, Eq. 17).
 
         L = E[ (D - 1 / (2 tau))^2 ]
         D = R_w - R_l,    R = log pi(y) - log ref(y), over the tokens: summed, or their mean

@@ -31,6 +31,7 @@ class KTO(Loss):
 
     needs_reference = True
     metric_names = ("kto/kl",)
+    step_passes: tuple[StepPass, ...] = ("mismatched",)
 
     def __init__(
         self,
@@ -52,7 +53,8 @@ class KTO(Loss):
         self.desirable_weight = desirable_weight
         self.undesirable_weight = undesirable_weight
         self.kl_estimate = kl_estimate
-        self.step_passes: tuple[StepPass, ...] = ("mismatched",) if kl_estimate == "mismatched" else ()
+        if kl_estimate == "none":
+            self.step_passes = ()
 
     def statistics(self, passes: Mapping[StepPass, StepLogps], step: StepFacts) -> dict[str, Tensor]:
         if "mismatched" not in passes or not len(passes["mismatched"].policy):

@@ -10,7 +10,8 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs, as_pairs
 
 
 class LCPO(PairLoss):
-    """LCPO, also called RE-PO: a pairwise loss under labels of which some are wrong, weighed as in EM.
+    """LCPO, also called RE-PO (Cao et al. 2025, arXiv 2509.24159): a pairwise loss under labels of which some are
+    wrong, weighed as in EM.
 
         L = E[ q l(w > l) + (1 - q) l(l > w) ]
         q = sg[ eta e^(-l(w > l)) / (eta e^(-l(w > l)) + (1 - eta) e^(-l(l > w))) ]

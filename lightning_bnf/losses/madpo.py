@@ -9,7 +9,8 @@ from lightning_bnf.losses.pairs import Pairs
 
 
 class MADPO(DPO):
-    """Margin-adaptive DPO: DPO with each pair weighed by the rewards that the data give it.
+    """Margin-Adaptive DPO (Rho 2025, arXiv 2510.05342): DPO with each pair weighed by the rewards that the data give
+    it.
 
         L = -E[ w(h) log s(beta D) ],    h = r_w - r_l,    D = R_w - R_l (summed log-ratios)
         w(h) = s(c h) / s(h)  where h > -tau, else 1

@@ -8,7 +8,8 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class NCA(PairLoss):
-    """Noise Contrastive Alignment for pairs (Chen et al. 2024): absolute rewards, not only their difference.
+    """Noise Contrastive Alignment for pairs (Chen et al. 2024, arXiv 2402.05369): absolute rewards, not only their
+    difference.
 
         L = E[ -log s(beta R_w) - log s(-beta R_w) / 2 - log s(-beta R_l) / 2 ],    R = summed log-ratio
 

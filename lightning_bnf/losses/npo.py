@@ -9,7 +9,8 @@ from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts, log
 
 
 class NPO(Loss):
-    """Negative Preference Optimization (Zhang et al. 2024, Eq. 3), for unlearning dispreferred completions.
+    """Negative Preference Optimization (Zhang et al. 2024, arXiv 2404.05868, Eq. 3), for unlearning dispreferred
+    completions.
 
         L = E[ -(2 / beta) log s(-beta R) ]   dispreferred (forget),    R = log pi(y) - log ref(y), summed
         L = E[ -retain_weight A ]             preferred (retain),       A = mean token log-prob

@@ -8,7 +8,7 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class ORPO(PairLoss):
-    """Odds Ratio Preference Optimization (Hong et al. 2024, Eq. 6-7).
+    """Odds Ratio Preference Optimization (Hong et al. 2024, arXiv 2403.07691, Eq. 6-7).
 
         L = E[ -A_w - lambda log s(o_w - o_l) ]
         A = mean token log-prob of the completion,    o = log odds(e^A) = A - log(1 - e^A)

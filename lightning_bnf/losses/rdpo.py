@@ -10,7 +10,7 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class RDPO(PairLoss):
-    """Length-regularised DPO (Park et al. 2024, "Disentangling length from quality").
+    """Length-regularised DPO (Park et al. 2024, arXiv 2403.19159, "Disentangling length from quality").
 
         L = -E[ log s(beta D + sign alpha (n_w - n_l)) ],    D = R_w - R_l (summed log-ratios), n = tokens
 

@@ -8,7 +8,7 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class RobustDPO(PairLoss):
-    """rDPO (Chowdhury et al. 2024): DPO, unbiased under a known share of swapped labels.
+    """rDPO (Chowdhury et al. 2024, arXiv 2403.00409): DPO, unbiased under a known share of swapped labels.
 
         L = E[ (-(1 - e) log s(beta D) + e log s(-beta D)) / (1 - 2 e) ],    D = R_w - R_l (summed log-ratios)
 

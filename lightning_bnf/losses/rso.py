@@ -7,7 +7,8 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class RSOHinge(PairLoss):
-    """The hinge loss on normalised likelihoods of RSO (Liu et al. 2023, "hinge-norm"); some libraries call it SLiC.
+    """The hinge loss on normalised likelihoods of RSO (Liu et al. 2023, arXiv 2309.06657, "hinge-norm"); some libraries
+    call it SLiC.
 
         L = E[ max(0, 1 - gamma D) ],    D = R_w - R_l (summed log-ratios)
 

@@ -8,7 +8,7 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class SigmoidNorm(PairLoss):
-    """DPO with log-ratios averaged over tokens, as Tulu 3 uses it (Lambert et al. 2024).
+    """DPO with log-ratios averaged over tokens, as Tulu 3 uses it (Lambert et al. 2024, arXiv 2411.15124).
 
         L = -E[ log s(beta (Rbar_w - Rbar_l)) ],    Rbar = mean log-ratio over the completion's tokens
 

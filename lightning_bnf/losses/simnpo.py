@@ -7,7 +7,7 @@ from lightning_bnf.losses.npo import forgetting
 
 
 class SimNPO(Loss):
-    """Simple NPO (Fan et al. 2024): NPO without a reference, normalised by length.
+    """Simple NPO (Fan et al. 2024, arXiv 2410.07163): NPO without a reference, normalised by length.
 
         L = E[ -(2 / beta) log s(beta (-A - gamma)) ]   dispreferred (forget),    A = mean token log-prob
         L = E[ -retain_weight A ]                       preferred (retain)

@@ -6,7 +6,7 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class SimPER(PairLoss):
-    """Simple alignment by inverse perplexity (Xiao et al. 2025); no hyper-parameters, no reference.
+    """Simple alignment by inverse perplexity (Xiao et al. 2025, arXiv 2502.00883); no hyper-parameters, no reference.
 
         L = E[ -exp(A_w) + exp(A_l) ],    A = mean token log-prob of the completion
 

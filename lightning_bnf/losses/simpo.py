@@ -8,7 +8,8 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class SimPO(PairLoss):
-    """Simple Preference Optimization (Meng et al. 2024, Eq. 6), in the parametrisation of the authors' code.
+    """Simple Preference Optimization (Meng et al. 2024, arXiv 2405.14734, Eq. 6), in the parametrisation of the
+    authors' code.
 
         L = -E[ log s(beta (A_w - A_l - gamma / beta)) ],    A = mean token log-prob of the completion
 

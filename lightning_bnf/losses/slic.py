@@ -7,7 +7,8 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs
 
 
 class SLiC(PairLoss):
-    """Sequence Likelihood Calibration with Human Feedback (Zhao et al. 2023), rank loss and regularisation.
+    """Sequence Likelihood Calibration with Human Feedback (Zhao et al. 2023, arXiv 2305.10425), rank loss and
+    regularisation.
 
         L = E[ max(0, delta - S_w + S_l) - lambda S_w ],    S = log pi(y), summed over the completion's tokens
 

@@ -12,6 +12,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 
 import pytest
 import torch
+import trl
 from conftest import PAIRS, tiny_llama_model
 from datasets import Dataset
 from lightning.pytorch import Trainer as LightningTrainer
@@ -51,7 +52,6 @@ from lightning_bnf.losses import (
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy
 
-trl = pytest.importorskip("trl", reason="a test dependency", exc_type=ImportError)
 assert trl.__version__.startswith("1.16."), "the differences below are those of TRL 1.16"
 
 ROWS = [{"prompt": prompt, "chosen": f" {chosen}", "rejected": f" {rejected}"} for prompt, chosen, rejected in PAIRS]

@@ -1,0 +1,81 @@
+"""The matrix of runs: order, results, skipping what is done, failures with the run's own last words."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lightning_bnf import reproduction
+from lightning_bnf.cli import main
+from lightning_bnf.reproduction import Run, read_results, reproduce
+
+ROOT = Path(__file__).parents[1]
+
+
+def fake_train(base: Path, run: Run, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"seed_everything": run.seed}))
+    (folder / "data_report.txt").write_text("[train] 5 rows\n")
+    (folder / "displacement.json").write_text(json.dumps({"measured": [{"step": 0, "chosen": -1.0}]}))
+
+
+def test_every_method_gets_one_seed_first_and_done_runs_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order: list[str] = []
+
+    def train(base: Path, run: Run, folder: Path) -> None:
+        order.append(run.name)
+        fake_train(base, run, folder)
+
+    monkeypatch.setattr(reproduction, "train", train)
+    arguments: dict[str, Any] = {
+        "base": Path("c.yaml"),
+        "methods": {"a": {}, "b": {"x": 1}},
+        "output": tmp_path / "out",
+    }
+    reproduce(**arguments, seeds=[1, 2], work=tmp_path / "work")
+    assert order == ["a_seed1", "b_seed1", "a_seed2", "b_seed2"]
+    assert "4 runs, 0 done" in capsys.readouterr().out
+    (tmp_path / "out/b_seed1.json").unlink()
+    reproduce(**arguments, seeds=[1, 2], work=tmp_path / "work2")
+    assert order[4:] == ["b_seed1"]
+    assert "4 runs, 3 done" in capsys.readouterr().out
+    results = read_results(tmp_path / "out")
+    assert [(found["method"], found["seed"]) for found in results] == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+    assert results[0]["results"]["displacement"]["measured"] == [{"step": 0, "chosen": -1.0}]
+    assert results[3]["config"] == {"seed_everything": 2}
+    assert set(results[0]["versions"]) == {"lightning_bnf", "torch", "transformers", "lightning", "peft"}
+
+
+def test_a_failing_run_is_named_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"(?s)a_seed1: the run ended with status 2; see .*log.txt:.*nowhere.yaml"):
+        reproduce(tmp_path / "nowhere.yaml", {"a": {}}, tmp_path / "out", [1], tmp_path / "work")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_nothing_to_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one of them is empty"):
+        reproduce(Path("c.yaml"), {}, tmp_path, [1])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/reproduce").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_matrices_run(tmp_path: Path, tiny_folder: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One run of each matrix for real, on a tiny model; every method's settings are parsed by the others' dry runs."""
+    monkeypatch.chdir(ROOT)
+    matrix = yaml.safe_load(path.read_text())
+    small = {"model.policy.init_args.source": tiny_folder, "trainer.limit_train_batches": 2}
+    methods = {name: settings | small for name, settings in matrix["methods"].items()}
+    config = tmp_path / "matrix.yaml"
+    first = next(iter(methods))
+    changed = {"methods": {first: methods[first]}, "seeds": [1], "output": str(tmp_path / "out"), "work": str(tmp_path)}
+    config.write_text(yaml.safe_dump(matrix | changed))
+    main(["reproduce", "--config", str(config)])
+    (result,) = read_results(tmp_path / "out")
+    assert len(result["results"]["displacement"]["measured"]) == 3
+    for name, settings in methods.items():
+        words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+        root = ["--trainer.default_root_dir", str(tmp_path / name)]
+        main(["fit", "--config", str(matrix["base"]), *words, *root, "--trainer.limit_train_batches", "1"])
