@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from lightning_bnf.losses.base import Weigher
 
 TILE_BYTES = 2**27  # of one tile of float32 logits; larger tiles are hardly faster
+BLOCK_ROWS = 8  # of a tile that are softened together on a CPU: they stay in its cache from the first pass to the last
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,6 @@ class Head:
     bias: Tensor | None = None
     scale: float = 1.0
     softcap: float | None = None
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(n, H) -> (n, V); `hidden`, weight and bias of one dtype."""
-        logits = hidden @ self.weight.T
-        if self.bias is not None:
-            logits += self.bias
-        if self.scale != 1.0:
-            logits *= self.scale
-        if self.softcap is not None:
-            logits.div_(self.softcap).tanh_().mul_(self.softcap)
-        return logits
 
     def to(self, dtype: torch.dtype) -> "Head":
         """The same head with weight and bias in `dtype`."""
@@ -107,61 +97,97 @@ class _Wanted(NamedTuple):
     bias: bool
 
 
+class _Tile:
+    """Some tokens and their logits, which `soften` turns into exponentials e^(z - max z) where they lie.
+
+    The softmax is never normalised in the tile: what divides a row multiplies the row of a product instead, which is a
+    hundred times smaller.
+    """
+
+    def __init__(self, head: Head, hidden: Tensor, target: Tensor, where: slice, buffer: Tensor):
+        self.head, self.where = head, where
+        self.hidden, self.target = hidden[where].to(head.weight.dtype), target[where]
+        self.scores = torch.mm(self.hidden, head.weight.T, out=buffer[: len(self.target)])  # (n, V)
+        self.total = self.hidden.new_empty(len(self.target))  # sum of the exponentials, (n,)
+        self.slope: Tensor | None = None  # of the soft-cap at the target, (n,)
+
+    def soften(self, gradient: bool, entropy: Tensor | None) -> Tensor:
+        """The targets' log-probs, (n,). Where a gradient is to follow, a soft-cap's slope is multiplied in.
+
+        `entropy` (n,), if given, is filled with the rows' entropies.
+        """
+        logps, cap = torch.empty_like(self.total), self.head.softcap
+        slopes = torch.empty_like(self.total) if gradient and cap is not None else None
+        rows = BLOCK_ROWS if self.scores.device.type == "cpu" else len(self.target)
+        for at in (slice(start, start + rows) for start in range(0, len(self.target), rows)):
+            z, y = self.scores[at], self.target[at, None]
+            if self.head.bias is not None:
+                z += self.head.bias
+            if self.head.scale != 1.0:
+                z *= self.head.scale
+            slope = None
+            if cap is not None:
+                z.div_(cap).tanh_()
+                slope = 1 - z.square() if gradient else None
+                z *= cap
+            z -= z.amax(-1, keepdim=True)
+            at_target = z.gather(-1, y).squeeze(-1)
+            if entropy is None:
+                total = z.exp_().sum(-1)
+            else:
+                e = z.exp()
+                total = e.sum(-1)
+                entropy[at] = total.log() - (e * z).sum(-1) / total
+                z.copy_(e)
+            logps[at] = at_target - total.log()
+            self.total[at] = total
+            if slope is not None and slopes is not None:
+                slopes[at] = slope.gather(-1, y).squeeze(-1)
+                z *= slope
+        self.slope = slopes
+        return logps
+
+
 class _Gradients:
     """Gradients of hidden states, weight and bias, added up tile by tile in the tiles' precision."""
 
     def __init__(self, hidden: Tensor, head: Head, wanted: _Wanted):
-        wide = _wide(hidden.dtype)
         self.hidden = torch.empty_like(hidden) if wanted.hidden else None
-        self.weight = torch.zeros_like(head.weight, dtype=wide) if wanted.weight else None
-        self.bias = torch.zeros_like(head.bias, dtype=wide) if head.bias is not None and wanted.bias else None
+        self.weight = torch.zeros_like(head.weight) if wanted.weight else None
+        self.bias = torch.zeros_like(head.bias) if head.bias is not None and wanted.bias else None
 
-    def add(self, head: Head, tile: "_Tile", out: Tensor) -> None:
-        """Pull `out` (n,), the gradient with respect to the tile's log-probs, back. Uses the tile's logits up."""
-        if all(grad is None for grad in (self.hidden, self.weight, self.bias)):
-            return
-        slope = None if head.softcap is None else 1 - (tile.logits / head.softcap).square_()
-        grad = tile.logits.sub_(tile.lse[:, None]).exp_().mul_(-out[:, None])  # d log pi(y) / dz_k = [k = y] - pi_k
-        grad[torch.arange(len(out), device=out.device), tile.target] += out
-        if slope is not None:
-            grad *= slope
-        if head.scale != 1.0:
-            grad *= head.scale
+    @property
+    def wanted(self) -> bool:
+        """Whether any is."""
+        return any(grad is not None for grad in (self.hidden, self.weight, self.bias))
+
+    def add(self, tile: _Tile, out: Tensor) -> None:
+        """Pull `out` (n,), the gradient with respect to a softened tile's log-probs, back to what made it."""
+        head = tile.head
+        out = out * head.scale
+        rows = (-out / tile.total)[:, None]  # d log pi(y) / dz_k = [k = y] - e_k / total
+        at_target = out if tile.slope is None else out * tile.slope
         if self.hidden is not None:
-            self.hidden[tile.where] = (grad @ head.weight).to(self.hidden.dtype)
+            grad = torch.mm(tile.scores, head.weight).mul_(rows)
+            grad.addcmul_(head.weight[tile.target], at_target[:, None])
+            self.hidden[tile.where] = grad.to(self.hidden.dtype)
         if self.weight is not None:
-            self.weight.addmm_(grad.T, tile.hidden)
+            self.weight.addmm_(tile.scores.T, tile.hidden * rows)
+            self.weight.index_add_(0, tile.target, tile.hidden * at_target[:, None])
         if self.bias is not None:
-            self.bias += grad.sum(0)
-
-
-class _Tile(NamedTuple):
-    """Some tokens with their logits (n, V), in wide precision."""
-
-    where: slice
-    hidden: Tensor
-    target: Tensor
-    logits: Tensor
-    lse: Tensor
-    logps: Tensor
-
-    def entropy(self) -> Tensor:
-        """Of each token's distribution, (n,), in nats; a few rows at a time, so that no second tile is there."""
-        log_p = (logits - lse[:, None] for logits, lse in zip(self.logits.split(32), self.lse.split(32)))
-        return torch.cat([-(some.exp() * some).sum(-1) for some in log_p])
+            self.bias.addmv_(tile.scores.T, rows.squeeze(-1)).index_add_(0, tile.target, at_target)
 
 
 def _tiles(hidden: Tensor, target: Tensor, head: Head, tile_bytes: int) -> Iterator[_Tile]:
-    """The tokens, a tile after the other; `head` is in wide precision already."""
-    wide = head.weight.dtype
-    tokens = max(1, tile_bytes // (len(head.weight) * wide.itemsize))
-    for start in range(0, len(target), tokens):
-        where = slice(start, start + tokens)
-        tile_hidden, tile_target = hidden[where].to(wide), target[where]
-        logits = head.logits(tile_hidden)
-        lse = logits.logsumexp(-1)
-        logps = logits.gather(-1, tile_target[:, None]).squeeze(-1) - lse
-        yield _Tile(where, tile_hidden, tile_target, logits, lse, logps)
+    """The tokens, a tile after the other in one buffer; `head` is in wide precision already."""
+    if not len(target):
+        return
+    vocabulary, dtype = len(head.weight), head.weight.dtype
+    most = max(1, tile_bytes // (vocabulary * dtype.itemsize))
+    rows = -(-len(target) // -(-len(target) // most))  # tiles of like size
+    buffer = hidden.new_empty(rows, vocabulary, dtype=dtype)
+    for start in range(0, len(target), rows):
+        yield _Tile(head, hidden, target, slice(start, start + rows), buffer)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -178,9 +204,7 @@ class _TokenLogps(torch.autograd.Function):
         logps = hidden.new_empty(len(target), dtype=wide.weight.dtype)
         entropy = torch.empty_like(logps) if asked.entropy else None
         for tile in _tiles(hidden, target, wide, asked.tile_bytes):
-            logps[tile.where] = tile.logps
-            if entropy is not None:
-                entropy[tile.where] = tile.entropy()
+            logps[tile.where] = tile.soften(False, None if entropy is None else entropy[tile.where])
         ctx.save_for_backward(hidden, weight, bias, target)
         ctx.head, ctx.tile_bytes = (head.scale, head.softcap), asked.tile_bytes
         if entropy is not None:
@@ -194,9 +218,10 @@ class _TokenLogps(torch.autograd.Function):
         head = Head(weight, bias, *ctx.head)
         wide = head.to(_wide(hidden.dtype))
         with torch.autocast(hidden.device.type, enabled=False):
-            grads = _Gradients(hidden, head, _Wanted(*ctx.needs_input_grad[:3]))
+            grads = _Gradients(hidden, wide, _Wanted(*ctx.needs_input_grad[:3]))
             for tile in _tiles(hidden, target, wide, ctx.tile_bytes):
-                grads.add(wide, tile, out[tile.where])
+                tile.soften(True, None)
+                grads.add(tile, out[tile.where])
         return (*_as_given(grads, weight, bias), None, None, None)
 
 
@@ -214,17 +239,17 @@ class _WeightedTokenLogps(torch.autograd.Function):
         asked: _Asked,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         wide = head.to(_wide(hidden.dtype))
-        grads = _Gradients(hidden, head, wanted)
+        grads = _Gradients(hidden, wide, wanted)
         logps = hidden.new_empty(len(target), dtype=wide.weight.dtype)
         entropy = torch.empty_like(logps) if asked.entropy else None
         objective = logps.new_zeros(())
         for tile in _tiles(hidden, target, wide, asked.tile_bytes):
-            weights = weigh(tile.logps, tile.where)
-            logps[tile.where] = tile.logps
-            if entropy is not None:
-                entropy[tile.where] = tile.entropy()
-            objective -= weights @ tile.logps
-            grads.add(wide, tile, -weights)
+            found = tile.soften(grads.wanted, None if entropy is None else entropy[tile.where])
+            weights = weigh(found, tile.where)
+            logps[tile.where] = found
+            objective -= weights @ found
+            if grads.wanted:
+                grads.add(tile, -weights)
         ctx.grads = _as_given(grads, weight, bias)
         ctx.mark_non_differentiable(*(x for x in (logps, entropy) if x is not None))
         return objective, logps, entropy
