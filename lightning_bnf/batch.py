@@ -21,6 +21,7 @@ class MicroBatch:
     length: (B,) tokens of each completion
     examples: labels (B,), pairs (P, 2), and what else the data say of the completions
     row_ids: for each completion the id of its data row, for messages
+    keys: for each completion its key in the reference cache
     """
 
     inputs: dict[str, Tensor]
@@ -30,6 +31,7 @@ class MicroBatch:
     length: Tensor
     examples: Examples
     row_ids: tuple[str, ...]
+    keys: tuple[bytes, ...]
 
     def completions(self, token: Tensor, entropy: Tensor | None = None) -> Completions:
         """Token log-probs (N,) of any model, with these completions' structure."""

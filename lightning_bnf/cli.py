@@ -34,6 +34,7 @@ from lightning_bnf.evaluation.comparison import rates_table
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
 from lightning_bnf.losses.table import print_losses
 from lightning_bnf.module import REFUSED_PRECISIONS, NonFiniteError, PreferenceModule
+from lightning_bnf.policies.reference import CachedReference
 from lightning_bnf.preparation.near_duplicates import near_duplicates
 from lightning_bnf.preparation.prepare import prepare
 from lightning_bnf.reproduction import reproduce
@@ -213,6 +214,28 @@ class CLI(LightningCLI):
         ]
 
 
+class CacheCLI(CLI):
+    """Everything of a fit that comes before its first step: the data are read and the reference cache is filled."""
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config["fit"]
+        config["model"]["reference"] = "cache"
+        for name, value in (("max_steps", 0), ("logger", False), ("callbacks", None), ("enable_checkpointing", False)):
+            config["trainer"][name] = value
+        self.save_config_callback = None
+        super().before_instantiate_classes()
+
+    def _run_callbacks(self, root: Path, given: set[type]) -> list[Callback]:
+        return []
+
+    def after_fit(self) -> None:
+        """Say where the cache is."""
+        if not isinstance(self.model.reference, CachedReference):
+            self.parser.error(f"model.loss {type(self.model.loss).__name__}: it needs no reference, so none is cached")
+        cache = self.model.reference.cache
+        print(f"{len(cache)} completions in {cache.folder}; train with --model.reference cache")
+
+
 def _move_aside(root: Path) -> None:
     """A new run does not mix with one that is there already, nor replace it: the old folder gets a number."""
     if not (root / "config.yaml").exists():
@@ -262,20 +285,20 @@ def _run(words: list[str] | None) -> None:
     command = given[0] if given else "--help"
     if command in VERBS:
         _run_verb(VERBS[command], command, given[1:])
-    elif command in TRAINER_COMMANDS:
-        CLI(
+    elif command in TRAINER_COMMANDS or command == "cache":
+        (CacheCLI if command == "cache" else CLI)(
             PreferenceModule,
             PreferenceData,
             parser_class=Parser,
             seed_everything_default=1,
             auto_configure_optimizers=False,
             parser_kwargs={"prog": "python -m lightning_bnf", "default_env": False},
-            args=words,
+            args=["fit", *given[1:]] if command == "cache" else words,
         )
     elif command in ("-h", "--help"):
         print(_overview())
     else:
-        near = difflib.get_close_matches(command, [*TRAINER_COMMANDS, *VERBS], n=1)
+        near = difflib.get_close_matches(command, [*TRAINER_COMMANDS, "cache", *VERBS], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         print(f"error: there is no command {command!r}{hint}\n\n{_overview()}", file=sys.stderr)
         raise SystemExit(2)
@@ -296,6 +319,7 @@ def _overview() -> str:
         "validate": "metrics of a policy, or of the plain base, on the validation split",
         "test": "the same on the test split, with verifier pass rates",
         "predict": "write completions for the test prompts as JSONL",
+        "cache": "compute the reference's log-probs of a fit config's data once, for reference: cache",
     } | {name: (verb.__doc__ or "").split("\n")[0] for name, verb in VERBS.items()}
     table = "\n".join(f"  {name:10s} {text}" for name, text in lines.items())
     return (

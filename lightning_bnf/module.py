@@ -22,7 +22,16 @@ from lightning_bnf.losses.base import Examples, Loss, StepFacts, StepLogps
 from lightning_bnf.metrics import PREFERENCE_METRICS, Means, preference_metrics
 from lightning_bnf.optimization import Optimization
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
-from lightning_bnf.policies.reference import Reference, ReferenceKind, build_reference, check_reference
+from lightning_bnf.policies.lora import LoRAPolicy
+from lightning_bnf.policies.reference import (
+    AdapterOff,
+    AsItIs,
+    CachedReference,
+    Reference,
+    ReferenceKind,
+    build_reference,
+    check_reference,
+)
 
 GRADIENT_CHECK_STEPS = 2  # LoRA's A gets no gradient in the first step, while B is still zero
 
@@ -65,17 +74,20 @@ class PreferenceModule(LightningModule):
         optimization: Optimization = DEFAULT_OPTIMIZATION,
         generation: Sampling = DEFAULT_GENERATION,
         entropy: bool = False,
+        reference_cache: str | None = None,
     ):
         """
         Args:
             policy: The model to align, and how: all weights or adapters.
             loss: The loss, as a YAML file of `configs/loss/` or a class.
             reference: Where reference log-probabilities come from: `adapter_off` (the policy without its adapters),
-                `copy` (a frozen copy of the starting model), `none`, or `auto` (adapters off where there are any).
+                `copy` (a frozen copy of the starting model), `cache` (stored in a folder, made once and reused by every
+                run and loss), `none`, or `auto` (adapters off where there are any, else a copy).
             optimization: AdamW's settings and schedule.
             generation: How `predict` draws completions; rows with their own `max_new_tokens` keep to it.
             entropy: Whether to log the policy's entropy (nats a token), and with BNF the value of the paper's Eq. 4;
                 costs one more pass over each tile of logits.
+            reference_cache: Folder for `reference: cache`; null takes one below the user's cache folder, by the model.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -86,6 +98,7 @@ class PreferenceModule(LightningModule):
         self.optimization = optimization
         self.generation = generation
         self.entropy = entropy
+        self.reference_cache = reference_cache
         self.running = dict(loss.running)
         self.reference: Reference | None = None
         self.means = Means([*PREFERENCE_METRICS, *loss.metric_names])
@@ -116,7 +129,9 @@ class PreferenceModule(LightningModule):
     def configure_model(self) -> None:
         if self.policy.model is None:
             self.policy.load()
-            self.reference = build_reference(self.reference_kind, self.policy)
+            self.reference = build_reference(
+                self.reference_kind, self.policy, self.reference_cache, self.trainer.global_rank if self._trainer else 0
+            )
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimization.optimizer(list(self.policy.trainable().values()))
@@ -203,6 +218,26 @@ class PreferenceModule(LightningModule):
 
     def on_fit_start(self) -> None:
         self._without_gradient, self._steps_checked = set(self.policy.trainable()), 0
+        self._fill_cache(("train", "validation"))
+
+    def on_validation_start(self) -> None:
+        if not self.trainer.sanity_checking and self.trainer.state.fn != "fit":
+            self._fill_cache(("validation",))
+
+    def on_test_start(self) -> None:
+        self._fill_cache(("test",))
+
+    def _fill_cache(self, splits: Sequence[str]) -> None:
+        """Compute what the reference cache lacks, while the reference is still at hand."""
+        if not isinstance(self.reference, CachedReference):
+            return
+        live: Any = None
+        if isinstance(self.policy, LoRAPolicy):
+            live = AdapterOff(self.policy)
+        elif self.trainer.global_step == 0 and not self.trainer.ckpt_path:
+            live = AsItIs(self.policy)
+        batches = self.trainer.datamodule.batches_to_score(splits)  # type: ignore[attr-defined]
+        self.reference.fill(live, batches, self.device)
 
     def training_step(self, step: Step, index: int) -> dict[str, Tensor]:
         if self.global_step == 0:

@@ -37,13 +37,12 @@ def finished_folder(folder: Path) -> Iterator[Path]:
 def model_card(module: PreferenceModule, trainer: Trainer) -> str:
     """The README.md of the exported folder: how it was made, and how to load it."""
     loss, policy = module.loss, module.policy
-    settings = ", ".join(f"{name} = {value}" for name, value in vars(loss).items() if not name.startswith("_"))
     adapter = hasattr(policy, "adapted")
     load = "PeftModel.from_pretrained(base, folder)" if adapter else "AutoModelForCausalLM.from_pretrained(folder)"
     front = f"base_model: {policy.source}\nlibrary_name: {'peft' if adapter else 'transformers'}\ntags: [lightning_bnf]"
     return (
         f"---\n{front}\n---\n\n# {policy.source}, aligned with {type(loss).__name__}\n\n"
-        f"- loss: {type(loss).__name__}{f' ({settings})' if settings else ''}\n"
+        f"- loss: `{loss}`\n"
         f"- optimizer steps: {trainer.global_step}\n"
         f"- peak learning rate: {module.optimization.learning_rate}\n"
         f"- load with: `{load}`\n\n"

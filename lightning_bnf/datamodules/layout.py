@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch
+from lightning_bnf.datamodules.cache import content_key
 from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
 from lightning_bnf.losses.base import Examples
 
@@ -24,6 +25,25 @@ class Layout(NamedTuple):
 
     batch: Callable[[Sequence[TokenizedRow], Sequence[int]], MicroBatch]
     lengths: Callable[[TokenizedRow, Sequence[int]], tuple[int, ...]]
+
+
+class PlannedBatch(NamedTuple):
+    """All completions of some rows, to be laid out when they are needed."""
+
+    rows: Sequence[TokenizedRow]
+    layout: Layout
+
+    def content_keys(self) -> list[bytes]:
+        """The completions' keys in the reference cache."""
+        return [_key(row, completion) for row in self.rows for completion in row.completions]
+
+    def batch(self) -> MicroBatch:
+        """The completions as a model's inputs."""
+        return self.layout.batch(self.rows, (1, -1))
+
+
+def _key(row: TokenizedRow, completion: TokenizedCompletion) -> bytes:
+    return content_key(row.prompt_ids, completion.ids, completion.completion_mask)
 
 
 class _Placed(NamedTuple):
@@ -149,4 +169,5 @@ def _micro_batch(inputs: dict[str, Tensor], placed: Sequence[_Placed]) -> MicroB
             },
         ),
         row_ids=tuple(p.row.id for p in placed),
+        keys=tuple(_key(p.row, p.completion) for p in placed),
     )

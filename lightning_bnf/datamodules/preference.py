@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from lightning_bnf.datamodules.dataset import DataOptions, load_rows
 from lightning_bnf.datamodules.errors import DataError
-from lightning_bnf.datamodules.layout import PADDED, SHARED_PROMPT, Layout
+from lightning_bnf.datamodules.layout import PADDED, SHARED_PROMPT, Layout, PlannedBatch
 from lightning_bnf.datamodules.loader import Part, PromptLoader, StepLoader
 from lightning_bnf.datamodules.mismatched import mismatched
 from lightning_bnf.datamodules.needs import check_labels, check_rows, usable_rows
@@ -143,6 +143,20 @@ class PreferenceData(LightningDataModule):
             raise DataError(f"layout 'shared_prompt': {sentence}; accepted for this model is 'padded'")
         rank_zero_info(f"Layout padded, not shared_prompt: {sentence}.")
         return PADDED
+
+    def batches_to_score(self, splits: Sequence[str]) -> list[PlannedBatch]:
+        """This rank's part of all completions that a reference is asked for, mismatched ones included."""
+        assert self.trainer is not None
+        found: list[PlannedBatch] = []
+        for split in splits:
+            rows = [row for row in self.rows.get(split, []) if row.completions]
+            if "mismatched" in self._module.loss.step_passes:
+                rows += mismatched(rows, self.options.max_length)
+            layout = self._layout(rows, (1, -1))
+            plan = StepPlan([layout.lengths(row, (1, -1)) for row in rows], max(len(rows), 1), self.max_tokens)
+            batches = plan.micro_batches(0, 0)[self.trainer.global_rank :: self.trainer.world_size]
+            found += [PlannedBatch([rows[i] for i in batch], layout) for batch in batches]
+        return found
 
     def train_dataloader(self) -> StepLoader:
         """The training steps, in the plan's order."""

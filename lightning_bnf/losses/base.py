@@ -4,6 +4,7 @@ A loss is a pure function of per-token log-probabilities, labels and pairs. It n
 or the trainer. To add one, write a file with a subclass of `Loss` (`PairLoss`, `TokenLoss`) and a YAML that names it.
 """
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -140,6 +141,10 @@ class Loss(ABC):
     """Passes without gradients that `statistics` is made of; each costs a forward pass of policy and reference."""
     running: Mapping[str, float] = {}
     """What it carries from step to step, with the values at the start; checkpoints hold it."""
+
+    def __repr__(self) -> str:
+        names = inspect.signature(type(self)).parameters
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     @property
     def implicit_reward_scale(self) -> float:

@@ -2,15 +2,23 @@
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from lightning_bnf.batch import MicroBatch
+from lightning_bnf.datamodules.cache import LogpsCache
+from lightning_bnf.datamodules.layout import PlannedBatch
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
+from lightning_bnf.policies.fingerprint import content_hash, tokenizer_fingerprints, weights_fingerprint
 from lightning_bnf.policies.lora import LoRAPolicy
+from lightning_bnf.policies.sources import cache_folder
 
-ReferenceKind = Literal["auto", "adapter_off", "copy", "none"]
+ReferenceKind = Literal["auto", "adapter_off", "copy", "cache", "none"]
 
 
 class Reference(nn.Module, ABC):
@@ -37,6 +45,18 @@ class AdapterOff(Reference):
             return policy(batch).token_logps
 
 
+class AsItIs(Reference):
+    """The policy itself, which is its own reference as long as it has not been trained."""
+
+    def __init__(self, policy: Policy):
+        super().__init__()
+        self._policy = (policy,)
+
+    def forward(self, batch: MicroBatch) -> Tensor:
+        with evaluating(self._policy[0]):
+            return self._policy[0](batch).token_logps
+
+
 class FrozenCopy(Reference):
     """A frozen copy of the policy as it was loaded."""
 
@@ -49,21 +69,69 @@ class FrozenCopy(Reference):
             return self.policy(batch).token_logps
 
 
+class CachedReference(Reference):
+    """Log-probs that were stored before: no second model, and no second forward pass."""
+
+    def __init__(self, cache: LogpsCache):
+        super().__init__()
+        self.cache = cache
+
+    def forward(self, batch: MicroBatch) -> Tensor:
+        return self.cache.get(batch.keys, batch.row_ids).to(batch.target.device, non_blocking=True)
+
+    def fill(
+        self, reference: Callable[[MicroBatch], Tensor] | None, batches: Sequence[PlannedBatch], device: torch.device
+    ) -> None:
+        """Add what the cache lacks of some micro-batches, with a progress bar; killed, the next run goes on.
+
+        Raises `PolicyError` where something is lacking and there is no `reference` to compute it.
+        """
+        lacking = [batch for batch in batches if any(key not in self.cache for key in batch.content_keys())]
+        if lacking and reference is None:
+            count = sum(len(batch.content_keys()) for batch in lacking)
+            raise PolicyError(
+                f"reference cache {self.cache.folder}: {count} completions are lacking, and"
+                " the policy is no longer its reference; accepted: a cache filled before training "
+                "(python -m lightning_bnf cache --config FILE)"
+            )
+        for planned in tqdm(lacking, desc=f"Reference log-probs into {self.cache.folder}", delay=3, unit=" batches"):
+            assert reference is not None
+            batch = planned.batch()
+            self.cache.add(batch.keys, reference(batch.to(device)).split(batch.length.tolist()))
+        self.cache.reload()
+
+
+def open_cache(policy: Policy, folder: str | None, rank: int) -> LogpsCache:
+    """The cache of the loaded policy's reference: its own folder below the user's cache, or `folder`."""
+    reference = policy.causal_lm
+    manifest = {
+        "weights": weights_fingerprint(reference, frozen_only=isinstance(policy, LoRAPolicy)),
+        "dtype": str(reference.dtype).removeprefix("torch."),
+        **tokenizer_fingerprints(policy.tokenizer),
+    }
+    chosen = Path(folder) if folder else cache_folder() / "reference" / content_hash(manifest)
+    return LogpsCache(chosen, manifest, rank)
+
+
 def check_reference(kind: ReferenceKind, policy: Policy, needed: bool) -> str:
     """What `kind` comes to for this policy; raises `PolicyError` for what contradicts, before anything is loaded."""
     if kind == "none" and needed:
-        raise PolicyError("reference 'none': the loss needs a reference; accepted are auto, adapter_off and copy")
+        raise PolicyError(
+            "reference 'none': the loss needs a reference; accepted are auto, adapter_off, copy and cache"
+        )
     if kind == "adapter_off" and not isinstance(policy, LoRAPolicy):
         raise PolicyError(
-            f"reference 'adapter_off': {type(policy).__name__} has no adapters; accepted are auto and copy"
+            f"reference 'adapter_off': {type(policy).__name__} has no adapters; accepted are auto, copy and cache"
         )
     if not needed:
         return "none"
     return policy.default_reference if kind == "auto" else kind
 
 
-def build_reference(kind: str, policy: Policy) -> Reference | None:
-    """The provider that `check_reference` named, for a loaded policy."""
+def build_reference(kind: str, policy: Policy, folder: str | None = None, rank: int = 0) -> Reference | None:
+    """The provider that `check_reference` named, for a loaded policy; `folder` and `rank` are of the cache."""
     if kind == "none":
         return None
+    if kind == "cache":
+        return CachedReference(open_cache(policy, folder, rank))
     return AdapterOff(policy) if isinstance(policy, LoRAPolicy) and kind == "adapter_off" else FrozenCopy(policy)

@@ -5,14 +5,13 @@ A family asks one kind of question in a few phrasings and says how an answer is 
 is a training question in other words.
 """
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
 from lightning_bnf.datamodules.messages import Message
+from lightning_bnf.policies.fingerprint import content_hash
 
 
 @dataclass(frozen=True)
@@ -39,12 +38,6 @@ class Family:
     name: str
     ask: Callable[[Random], Question]
     max_new_tokens: int
-
-
-def content_hash(content: Any) -> str:
-    """16 hex digits of the content's SHA-256; equal content, equal id, in any file and order."""
-    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def draw_questions(family: Family, count: int, seed: int) -> list[Question]:

@@ -9,11 +9,12 @@ from typing import Any
 from lightning_bnf.datamodules.template import Renderer
 from lightning_bnf.evaluation.generate import Generated, Sampling, generate_with_lengths
 from lightning_bnf.evaluation.verify import verify
+from lightning_bnf.policies.fingerprint import weights_fingerprint
 from lightning_bnf.policies.sources import BUNDLED, load_model, load_tokenizer
 from lightning_bnf.preparation.card import Outcome, write_card
 from lightning_bnf.preparation.families import Question, draw_questions
 from lightning_bnf.preparation.pick import Scored, pick_pair, pick_unpaired, scored
-from lightning_bnf.preparation.sample import Complete, Job, sample_jobs, weights_fingerprint
+from lightning_bnf.preparation.sample import Complete, Job, sample_jobs
 from lightning_bnf.preparation.tasks import FAMILIES
 
 Row = dict[str, Any]

@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm.auto import tqdm
 
 from lightning_bnf.evaluation.generate import Generated, Sampling, batches
-from lightning_bnf.preparation.families import content_hash
+from lightning_bnf.policies.fingerprint import content_hash
 
 Complete = Callable[[list[list[int]], Sampling], list[list[Generated]]]
 
@@ -67,15 +66,6 @@ def sample_jobs(jobs: Sequence[Job], complete: Complete, identity: str, work_fil
                 rows[index] = row
         results.append(rows)
     return results
-
-
-def weights_fingerprint(model: torch.nn.Module) -> str:
-    """16 hex digits over every parameter's name, shape and first 64 values: tells models apart, proves nothing."""
-    parts = [
-        [name, list(parameter.shape), parameter.detach().flatten()[:64].float().tolist()]
-        for name, parameter in model.named_parameters()
-    ]
-    return content_hash(parts)
 
 
 def _key(identity: str, job: Job, batch: list[int]) -> str:

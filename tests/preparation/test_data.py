@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lightning_bnf.evaluation.verify import check_verifier, verify
-from lightning_bnf.preparation.families import content_hash
+from lightning_bnf.policies.fingerprint import content_hash
 from lightning_bnf.preparation.prepare import draw_splits
 from lightning_bnf.preparation.tasks import FAMILIES
 

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from lightning_bnf.evaluation.verify import check_verifier, verify
-from lightning_bnf.preparation.families import Family, Question, content_hash, draw_questions
+from lightning_bnf.policies.fingerprint import content_hash
+from lightning_bnf.preparation.families import Family, Question, draw_questions
 from lightning_bnf.preparation.tasks import FAMILIES
 from lightning_bnf.preparation.words import NOUNS, TOPICS
 

@@ -1,0 +1,33 @@
+"""What tells models and tokenizers apart, in a few hex digits."""
+
+import hashlib
+import json
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+
+def content_hash(content: Any) -> str:
+    """16 hex digits of the content's SHA-256; equal content, equal id, in any file and order."""
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def weights_fingerprint(model: torch.nn.Module, frozen_only: bool = False) -> str:
+    """16 hex digits over every parameter's name, shape and 64 of its values: tells models apart, proves nothing.
+
+    The names are those of the model without adapters around it; `frozen_only` leaves trainable parameters out.
+    """
+    parts = []
+    for name, parameter in model.named_parameters():
+        if not (frozen_only and parameter.requires_grad):
+            plain = name.replace("base_model.model.", "").replace(".base_layer", "")
+            values = parameter.detach().flatten()
+            parts.append([plain, list(parameter.shape), values[:: max(1, len(values) // 64)].float().tolist()])
+    return content_hash(parts)
+
+
+def tokenizer_fingerprints(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """Of the vocabulary, and of the chat template."""
+    return {"tokenizer": content_hash(tokenizer.get_vocab()), "template": content_hash(tokenizer.chat_template)}
