@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.dataset import load_rows
 from lightning_bnf.datamodules.errors import DataError
-from lightning_bnf.datamodules.layout import PADDED, SHARED_PROMPT, Layout
+from lightning_bnf.datamodules.layout import PACKED, PADDED, SHARED_PROMPT, Layout
 from lightning_bnf.datamodules.loader import Part, StepLoader
 from lightning_bnf.datamodules.mismatched import mismatched
 from lightning_bnf.datamodules.options import DataOptions
@@ -33,9 +33,12 @@ def step_gradient(
 ) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradient of one step over all rows, as the module takes it."""
     labels = module.loss.labels
-    plan = StepPlan([layout.lengths(row, labels) for row in rows], len(rows), max_tokens, seed=3)
     others = mismatched(rows, 200)
-    partners = Part(others, StepPlan([layout.lengths(row, labels) for row in others], len(rows), max_tokens, seed=3))
+    plan, partners_plan = (
+        StepPlan([layout.lengths(row, labels) for row in some], len(rows), max_tokens, seed=3, packed=layout.packed)
+        for some in (rows, others)
+    )
+    partners = Part(others, partners_plan)
     step = StepLoader(rows, plan, layout, labels, mismatched=partners).step(0, 0)
     if max_tokens < 200:
         assert len(step.micro_batches) > 1
@@ -52,7 +55,7 @@ def step_gradient(
 def test_micro_batches_and_layouts_change_nothing(
     name: str, tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_for: Write
 ) -> None:
-    """In float64, whole passes over the step included: one micro-batch, many, and prompts shared.
+    """In float64, whole passes over the step included: one micro-batch, many, prompts shared, packed.
 
     To 1e-6: the model's own RMSNorm and rotary embedding compute in float32 whatever the weights' dtype.
     """
@@ -63,7 +66,7 @@ def test_micro_batches_and_layouts_change_nothing(
     value, whole = step_gradient(module, rows, PADDED, 10_000)
     norm = torch.cat([grad.flatten() for grad in whole.values()]).norm()
     assert norm > 0
-    for layout, budget in ((PADDED, 150), (SHARED_PROMPT, 10_000), (SHARED_PROMPT, 100)):
+    for layout, budget in ((PADDED, 150), (SHARED_PROMPT, 100), (PACKED, 150)):
         again, parts = step_gradient(module, rows, layout, budget)
         assert again == pytest.approx(value, rel=1e-6)
         assert torch.cat([(parts[name] - grad).flatten() for name, grad in whole.items()]).norm() < 1e-6 * norm

@@ -1,6 +1,7 @@
 """Layouts: how completions are laid out as a model's inputs. Losses and metrics lie above and cannot tell.
 
 padded          a model row for each completion, its prompt first
+packed          one model row for all completions, each with its prompt, one behind the other, without padding
 shared_prompt   a model row for each data row: the prompt's tokens once, all its completions behind it, each of which
                 sees the prompt and itself
 """
@@ -21,10 +22,12 @@ from lightning_bnf.losses.base import Examples
 
 class Layout(NamedTuple):
     """batch: (rows, labels) -> the micro-batch of their completions with one of the labels.
-    lengths: (row, labels) -> tokens of each model row that the data row takes."""
+    lengths: (row, labels) -> tokens of each model row that the data row takes, or of each sequence where `packed`, that
+    is where all sequences lie in one model row and nothing is padded."""
 
     batch: Callable[[Sequence[TokenizedRow], Sequence[int]], MicroBatch]
     lengths: Callable[[TokenizedRow, Sequence[int]], tuple[int, ...]]
+    packed: bool = False
 
 
 class PlannedBatch(NamedTuple):
@@ -77,6 +80,25 @@ def padded(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> Mic
     return _micro_batch({"input_ids": ids, "attention_mask": mask.long()}, placed)
 
 
+def packed(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> MicroBatch:
+    """One model row of all completions, each behind its own prompt.
+
+    Position ids begin anew with each, which is how transformers tells them apart: its masks, sliding windows and
+    variable-length attention kernels follow from them.
+    """
+    placed: list[_Placed] = []
+    ids: list[int] = []
+    positions: list[int] = []
+    for row in rows:
+        for completion in taken(row, labels):
+            start = len(ids) + len(row.prompt_ids)
+            placed.append(_Placed(row, completion, 0, start, start - 1))
+            sequence = row.prompt_ids + completion.ids
+            ids += sequence
+            positions += range(len(sequence))
+    return _micro_batch({"input_ids": _stacked([ids or [0]]), "position_ids": _stacked([positions or [0]])}, placed)
+
+
 def shared_prompt(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> MicroBatch:
     """One model row for each data row: the prompt once, then its completions, blind to each other.
 
@@ -119,6 +141,7 @@ def _shared_lengths(row: TokenizedRow, labels: Sequence[int]) -> tuple[int, ...]
 
 
 PADDED = Layout(padded, _padded_lengths)
+PACKED = Layout(packed, _padded_lengths, packed=True)
 SHARED_PROMPT = Layout(shared_prompt, _shared_lengths)
 
 

@@ -19,6 +19,7 @@ class StepPlan:
     max_tokens: token budget of a micro-batch, padding included; a single row may exceed it
     seed: of the order of rows, another one every epoch; None keeps the rows' own order
     world_size: number of ranks that share a step
+    packed: whether a micro-batch's sequences lie one behind the other, so that nothing is padded
     """
 
     tokens: Sequence[Sequence[int]]
@@ -26,6 +27,7 @@ class StepPlan:
     max_tokens: int
     seed: int | None = None
     world_size: int = 1
+    packed: bool = False
 
     def __post_init__(self) -> None:
         for name in ("examples_per_step", "max_tokens", "world_size"):
@@ -47,15 +49,19 @@ class StepPlan:
         Rows without tokens, of which the loss learns nothing, are in none.
         """
         batches: list[list[int]] = []
-        completions = longest = 0
+        lengths: list[int] = []
         rows = [row for row in self.rows(epoch, step) if self.tokens[row]]
         for row in sorted(rows, key=lambda row: (-max(self.tokens[row]), row)):
-            completions += len(self.tokens[row])
-            if not batches or completions * longest > self.max_tokens:
+            lengths += self.tokens[row]
+            if not batches or self._size(lengths) > self.max_tokens:
                 batches.append([])
-                completions, longest = len(self.tokens[row]), max(self.tokens[row])
+                lengths = list(self.tokens[row])
             batches[-1].append(row)
         return batches
+
+    def _size(self, lengths: Sequence[int]) -> int:
+        """Tokens of a micro-batch of such sequences, padding included."""
+        return sum(lengths) if self.packed else len(lengths) * max(lengths)
 
     def for_rank(self, epoch: int, step: int, rank: int) -> list[list[int]]:
         """One rank's micro-batches: every rank has equally many, so some may be empty."""
@@ -69,7 +75,7 @@ class StepPlan:
         for step in range(len(self)):
             for batch in self.micro_batches(epoch, step):
                 lengths = [n for row in batch for n in self.tokens[row]]
-                real, padded = real + sum(lengths), padded + len(lengths) * max(lengths)
+                real, padded = real + sum(lengths), padded + self._size(lengths)
         return 1 - real / padded if padded else 0.0
 
 

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from lightning_bnf.datamodules.dataset import DataOptions, load_rows
 from lightning_bnf.datamodules.errors import DataError
-from lightning_bnf.datamodules.layout import PADDED, SHARED_PROMPT, Layout, PlannedBatch
+from lightning_bnf.datamodules.layout import PACKED, PADDED, SHARED_PROMPT, Layout, PlannedBatch
 from lightning_bnf.datamodules.loader import Part, PromptLoader, StepLoader
 from lightning_bnf.datamodules.mismatched import mismatched
 from lightning_bnf.datamodules.needs import check_labels, check_rows, usable_rows
@@ -19,6 +19,8 @@ from lightning_bnf.datamodules.template import TokenizedRow
 
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
 DEFAULT_OPTIONS = DataOptions()
+LayoutName = Literal["auto", "padded", "packed", "shared_prompt"]
+LAYOUTS = {"padded": PADDED, "packed": PACKED, "shared_prompt": SHARED_PROMPT}
 
 
 class PreferenceData(LightningDataModule):
@@ -35,7 +37,7 @@ class PreferenceData(LightningDataModule):
         examples_per_step: int = 128,
         max_tokens: int = 8192,
         seed: int = 1,
-        layout: Literal["auto", "padded", "shared_prompt"] = "auto",
+        layout: LayoutName = "auto",
         options: DataOptions = DEFAULT_OPTIONS,
     ):
         """
@@ -46,8 +48,9 @@ class PreferenceData(LightningDataModule):
             examples_per_step: Data rows of one optimizer step, over all micro-batches and devices.
             max_tokens: Token budget of a micro-batch, padding included: sets memory, never the result.
             seed: Order of the rows.
-            layout: How completions become model rows: `padded` (one each), `shared_prompt` (a prompt's tokens once, its
-                completions behind it), or `auto` (shared where it saves tokens and the model gives the same numbers).
+            layout: How completions become model rows: `padded` (one each), `packed` (all in one, without padding),
+                `shared_prompt` (a prompt's tokens once, its completions behind it), or `auto`: packed where attention has
+                variable-length kernels, else shared where that saves tokens, if the model gives the same numbers.
             options: How the files are read: lengths, truncation, chat template.
         """
         super().__init__()
@@ -58,8 +61,8 @@ class PreferenceData(LightningDataModule):
         self.examples_per_step = examples_per_step
         self.max_tokens = max_tokens
         self.seed = seed
-        if layout not in ("auto", "padded", "shared_prompt"):
-            raise ValueError(f"layout {layout!r}: accepted are 'auto', 'padded' and 'shared_prompt'")
+        if layout not in ("auto", *LAYOUTS):
+            raise ValueError(f"layout {layout!r}: accepted are 'auto', 'padded', 'packed' and 'shared_prompt'")
         self.layout = layout
         self.options = options
         self.rows: dict[str, list[TokenizedRow]] = {}
@@ -120,6 +123,7 @@ class PreferenceData(LightningDataModule):
             max_tokens=self.max_tokens,
             seed=seed,
             world_size=self.trainer.world_size,
+            packed=layout.packed,
         )
         partners = None
         if "mismatched" in self._module.loss.step_passes:
@@ -129,19 +133,26 @@ class PreferenceData(LightningDataModule):
 
     def _layout(self, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
         """The layout asked for, if the loaded model gives the same log-probs with it as with single rows."""
-        shared = [row for row in rows if sum(c.label in labels for c in row.completions) > 1]
-        if self.layout == "padded" or not shared:
+        policy = self._module.policy
+        several = [row for row in rows if sum(c.label in labels for c in row.completions) > 1]
+        name = self.layout
+        if name == "auto":
+            variable_length = str(policy.causal_lm.config._attn_implementation).startswith("flash")
+            name = "packed" if variable_length else "shared_prompt" if several else "padded"
+        layout = LAYOUTS[name]
+        probed = [row for row in several or rows if layout.lengths(row, labels)]
+        if layout is PADDED or not probed or (layout is SHARED_PROMPT and not several):
             return PADDED
         # The longest row shows whether some window is shorter than it; a short one beside it, whether padding is blind.
-        by_length = sorted(shared, key=lambda row: SHARED_PROMPT.lengths(row, labels))
+        by_length = sorted(probed, key=lambda row: sum(layout.lengths(row, labels)))
         tried = [by_length[-1], by_length[0]]
-        worst = self._module.policy.distance(PADDED.batch(tried, labels), SHARED_PROMPT.batch(tried, labels))
-        if worst <= self._module.policy.tolerance:
-            return SHARED_PROMPT
+        worst = policy.distance(PADDED.batch(tried, labels), layout.batch(tried, labels))
+        if worst <= policy.tolerance:
+            return layout
         sentence = f"this model's log-probs differ by {worst:.2g} nats under it from those of single rows"
-        if self.layout == "shared_prompt":
-            raise DataError(f"layout 'shared_prompt': {sentence}; accepted for this model is 'padded'")
-        rank_zero_info(f"Layout padded, not shared_prompt: {sentence}.")
+        if self.layout == name:
+            raise DataError(f"layout {name!r}: {sentence}; accepted for this model is 'padded'")
+        rank_zero_info(f"Layout padded, not {name}: {sentence}.")
         return PADDED
 
     def batches_to_score(self, splits: Sequence[str]) -> list[PlannedBatch]:
@@ -153,7 +164,8 @@ class PreferenceData(LightningDataModule):
             if "mismatched" in self._module.loss.step_passes:
                 rows += mismatched(rows, self.options.max_length)
             layout = self._layout(rows, (1, -1))
-            plan = StepPlan([layout.lengths(row, (1, -1)) for row in rows], max(len(rows), 1), self.max_tokens)
+            lengths = [layout.lengths(row, (1, -1)) for row in rows]
+            plan = StepPlan(lengths, max(len(rows), 1), self.max_tokens, packed=layout.packed)
             batches = plan.micro_batches(0, 0)[self.trainer.global_rank :: self.trainer.world_size]
             found += [PlannedBatch([rows[i] for i in batch], layout) for batch in batches]
         return found

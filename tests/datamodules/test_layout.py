@@ -10,7 +10,7 @@ import transformers
 from transformers import LlamaForCausalLM
 
 from lightning_bnf.datamodules.errors import DataError
-from lightning_bnf.datamodules.layout import PADDED, SHARED_PROMPT, Layout, padded, shared_prompt
+from lightning_bnf.datamodules.layout import PACKED, PADDED, SHARED_PROMPT, Layout, packed, padded, shared_prompt
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
 from lightning_bnf.policies import FullPolicy
@@ -73,6 +73,19 @@ def test_a_shared_prompt_stands_once_by_hand() -> None:
     assert sees[1, 7].nonzero().flatten().tolist() == [7], "padding sees itself alone"
 
 
+def test_packed_sequences_stand_one_behind_the_other_by_hand() -> None:
+    """5 6 7 8 2 | 5 6 7 9 10 11 2 | 4 3 2 | 4 3 12 2: 19 tokens in one row, positions from 0 in each."""
+    batch = packed(ROWS)
+    assert batch.inputs["input_ids"].tolist() == [[5, 6, 7, 8, 2, 5, 6, 7, 9, 10, 11, 2, 4, 3, 2, 4, 3, 12, 2]]
+    assert batch.inputs["position_ids"].tolist() == [[*range(5), *range(7), *range(3), *range(4)]]
+    assert set(batch.inputs) == {"input_ids", "position_ids"}, "a mask would hide the sequences' ends from the model"
+    assert batch.position.tolist() == [2, 3, 7, 8, 9, 10, 13, 16, 17]
+    assert batch.target.tolist() == padded(ROWS).target.tolist()
+    assert batch.examples.pair is not None
+    assert batch.examples.pair.tolist() == [[0, 1], [2, 3]]
+    assert packed(ROWS[:0]).inputs["input_ids"].shape == (1, 1)
+
+
 @pytest.mark.parametrize("layout", [PADDED, SHARED_PROMPT])
 @pytest.mark.parametrize("labels", [(1, -1), (1,), (-1,)])
 def test_lengths_are_those_of_the_model_rows(layout: Layout, labels: tuple[int, ...]) -> None:
@@ -103,6 +116,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "Qwen2": {},
     "Qwen3": {"head_dim": 8},
     "Gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8},
+    "Gemma3Text": {"head_dim": 8, "query_pre_attn_scalar": 8},
     "Phi3": {},
     "Olmo2": {},
     "Cohere": {},
@@ -130,14 +144,15 @@ def long_rows() -> list[TokenizedRow]:
     ]
 
 
+@pytest.mark.parametrize("layout", [PACKED, SHARED_PROMPT], ids=["packed", "shared_prompt"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_both_layouts_give_the_same_log_probs_and_gradients(architecture: str) -> None:
+def test_all_layouts_give_the_same_log_probs_and_gradients(architecture: str, layout: Layout) -> None:
     """For an architecture where they did not, `auto` would have to fall back: here none of them has to."""
     policy, rows = policy_of(architecture), long_rows()
     policy.check_head(padded(rows))
     policy.check_head(shared_prompt(rows))
     results = []
-    for batch in (padded(rows), shared_prompt(rows)):
+    for batch in (padded(rows), layout.batch(rows, (1, -1))):
         policy.zero_grad()
         logps = policy(batch).token_logps
         logps.sum().backward()

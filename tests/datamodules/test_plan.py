@@ -58,3 +58,11 @@ def test_padding_by_hand() -> None:
 def test_refuses_numbers_below_one(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} 0: accepted are whole numbers from 1"):
         plan(**{name: 0})
+
+
+def test_packed_micro_batches_are_filled_to_the_budget_without_padding() -> None:
+    """Sums count, not widths: 9 + 3, then 5 + 7; with padding the pair (9, 3) alone would take 18."""
+    plan = StepPlan([(5, 7), (9, 3), (2,)], 3, 24, packed=True)
+    assert plan.micro_batches(0, 0) == [[1, 0], [2]]
+    assert plan.padding() == 0.0
+    assert StepPlan([(5, 7), (9, 3), (2,)], 3, 24).micro_batches(0, 0) == [[1], [0, 2]]
