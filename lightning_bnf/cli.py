@@ -27,6 +27,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_bnf import losses
+from lightning_bnf.bench.run import bench
 from lightning_bnf.callbacks import ExportPolicy, RunPlots, WriteCompletions
 from lightning_bnf.callbacks.checkpoint_io import AtomicCheckpointIO
 from lightning_bnf.datamodules.preference import PreferenceData
@@ -41,6 +42,7 @@ from lightning_bnf.reproduction import reproduce
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 VERBS: dict[str, Callable[..., None]] = {
+    "bench": bench,
     "losses": print_losses,
     "near_duplicates": near_duplicates,
     "prepare": prepare,

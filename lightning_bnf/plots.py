@@ -96,3 +96,24 @@ def plot_feedback(curves: pd.DataFrame, reference: float, label: int = -1) -> Fi
     axes.axvline(reference, color=NEUTRAL, linestyle=":", label="ref(y)")
     axes.legend(frameon=False)
     return figure
+
+
+def plot_bench(rows: list[dict[str, Any]]) -> Figure:
+    """Median time and peak memory of every contestant, a panel for each case; `rows` as the bench writes them."""
+    table = pd.DataFrame(rows)
+    table["median"] = [pd.Series(seconds).median() for seconds in table["seconds"]]
+    cases = list(table.groupby(["suite", "case"], sort=False))
+    heights = [len(group) for _, group in cases]
+    figure = Figure(figsize=(10.0, 1.2 + 0.4 * sum(heights) + 0.7 * len(cases)), layout="constrained")
+    panels = figure.subplots(len(cases), 2, squeeze=False, gridspec_kw={"height_ratios": heights})
+    for ((suite, case), group), (left, right) in zip(cases, panels):
+        for axes, values, unit in ((left, group["median"], "seconds"), (right, group["peak_bytes"] / 1e9, "peak GB")):
+            bars = axes.barh(group["contestant"], values, color=NEUTRAL, height=0.6)
+            axes.bar_label(bars, fmt="%.2f", padding=3, fontsize="small")
+            axes.invert_yaxis()
+            axes.set_xlabel(unit)
+            axes.margins(x=0.15)
+            axes.spines[["top", "right"]].set_visible(False)
+        left.set_title(f"{suite}: {case}", loc="left", fontsize="medium")
+        right.set_yticks([])
+    return figure

@@ -49,8 +49,8 @@ class PreferenceData(LightningDataModule):
             max_tokens: Token budget of a micro-batch, padding included: sets memory, never the result.
             seed: Order of the rows.
             layout: How completions become model rows: `padded` (one each), `packed` (all in one, without padding),
-                `shared_prompt` (a prompt's tokens once, its completions behind it), or `auto`: packed where attention has
-                variable-length kernels, else shared where that saves tokens, if the model gives the same numbers.
+                `shared_prompt` (a prompt's tokens once, its completions behind it), or `auto`: packed where attention
+                has variable-length kernels, else shared where that saves tokens, if the model gives the same numbers.
             options: How the files are read: lengths, truncation, chat template.
         """
         super().__init__()

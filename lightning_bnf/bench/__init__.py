@@ -1,0 +1,1 @@
+"""Speed and memory, measured: contestants take turns in one run, each in a process of its own."""

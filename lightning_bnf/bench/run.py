@@ -1,0 +1,117 @@
+"""The verb `bench`."""
+
+import json
+import platform
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightning_bnf.bench import heads, peers, steps
+from lightning_bnf.bench.workers import Contestant, compete
+from lightning_bnf.plots import plot_bench
+from lightning_bnf.policies.sources import BUNDLED
+
+PACKAGES = ("lightning_bnf", "torch", "transformers", "lightning", "trl")
+SUITES: dict[str, Callable[[str, str, str], list[list[Contestant]]]] = {
+    "head": lambda source, cache, device: heads.contestants(device),
+    "step": lambda source, cache, device: steps.contestants(source, cache),
+    "layouts": lambda source, cache, device: steps.layout_contestants(source, cache),
+    "scaling": lambda source, cache, device: steps.scaling_contestants(source, cache),
+    "peers": lambda source, cache, device: peers.contestants(source, cache),
+}
+
+
+def bench(
+    suites: list[str],
+    source: str = BUNDLED,
+    repeats: int = 5,
+    warmups: int = 1,
+    threads: int | None = None,
+    json_file: Path | None = None,
+    plot_file: Path | None = None,
+) -> None:
+    """Measure speed and memory: contestants take turns in one run, each in a process of its own.
+
+    Args:
+        suites: head (against bare matrix products and the paper's listing), step (against fine-tuning), layouts,
+            scaling (time and memory against tokens a step), peers (against TRL, which must be installed).
+        source: model of all suites but head: hub id, folder or bundled model.
+        repeats: measured turns of every contestant; the table gives medians.
+        warmups: turns before them that do not count.
+        threads: threads of every contestant; null takes torch's own number.
+        json_file: where all measurements are written.
+        plot_file: where a figure of the medians is written.
+    """
+    for name in suites:
+        if name not in SUITES:
+            raise ValueError(f"suites {name!r}: accepted are {', '.join(SUITES)}")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    done: list[Contestant] = []
+    with tempfile.TemporaryDirectory() as cache:
+        for name in suites:
+            for group in SUITES[name](source, cache, device):
+                compete(group, repeats, warmups, threads)
+                print(table(group), flush=True)
+                done += group
+                if json_file is not None:  # after every group: a long run may end early
+                    json_file.parent.mkdir(parents=True, exist_ok=True)
+                    json_file.write_text(json.dumps(record(done, source, device), indent=1) + "\n")
+    if plot_file is not None:
+        plot_file.parent.mkdir(parents=True, exist_ok=True)
+        plot_bench([contestant.row() for contestant in done]).savefig(plot_file, dpi=120)
+
+
+def table(group: list[Contestant]) -> str:
+    """Medians in seconds and in units of the group's first, and the peak of memory."""
+    first = statistics.median(group[0].seconds)
+    width = max(len(contestant.name) for contestant in group)
+    lines = [f"\n{group[0].suite}: {group[0].case}", f"  {'':{width}s}  median s   ratio   peak GB"]
+    for contestant in group:
+        median = statistics.median(contestant.seconds)
+        peak = contestant.peak_bytes / 1e9
+        lines.append(f"  {contestant.name:{width}s}  {median:8.3f}  {median / first:6.2f}  {peak:8.2f}")
+    return "\n".join(lines)
+
+
+def record(done: list[Contestant], source: str, device: str) -> dict[str, Any]:
+    """All measurements, with machine, versions and commit."""
+    return {
+        "date": date.today().isoformat(),
+        "machine": _machine(device),
+        "threads": torch.get_num_threads(),
+        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "commit": _commit(),
+        "source": source,
+        "rows": [contestant.row() for contestant in done],
+    }
+
+
+def _machine(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    names = [line.split(":")[1].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {len(names)} cores"
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None

@@ -1,0 +1,150 @@
+"""Contestants in processes of their own: one takes its turn while the others wait, and memory is each one's own."""
+
+import contextlib
+import multiprocessing as mp
+import os
+import resource
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class Turns:
+    """A contestant's side of the pipe: it waits for its turn, and tells how long it took.
+
+    `wait` returns when a turn begins; `done` ends it. Where there are no more turns, `wait` raises `Over`.
+    """
+
+    def __init__(self, pipe: Connection):
+        self.pipe = pipe
+        self.started = 0.0
+
+    def wait(self) -> None:
+        """Block until the next turn."""
+        self.pipe.send({"resting_bytes": resting_bytes()})
+        if self.pipe.recv() == "stop":
+            raise Over
+        self.started = time.perf_counter()
+
+    def done(self, **more: float) -> None:
+        """End the turn; `more` are further numbers of it, in seconds or nats."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - self.started
+        self.pipe.send({"seconds": seconds, "peak_bytes": peak_bytes(), **more})
+
+
+class Over(Exception):
+    """No more turns."""
+
+
+Contest = Callable[..., None]
+"""A function (turns, **arguments) that waits for turns and ends them until `Over` is raised."""
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held: on the accelerator where there is one, else of all."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux gives KiB
+
+
+def resting_bytes() -> int:
+    """The memory that this process holds now."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_allocated()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def repeat(turns: Turns, run: Callable[[], Any]) -> None:
+    """Run the same at every turn."""
+    while True:
+        turns.wait()
+        run()
+        turns.done()
+
+
+@dataclass
+class Contestant:
+    """Who takes part: `contest` must be a module's function, `arguments` what it is called with."""
+
+    suite: str
+    case: str
+    name: str
+    contest: Contest
+    arguments: dict[str, Any] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    peak_bytes: int = 0
+    resting_bytes: int = 0
+    """Before the first turn: what the model, the data and the interpreter take."""
+    more: dict[str, list[float]] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """Its measurements, for the JSON file."""
+        own = {"suite": self.suite, "case": self.case, "contestant": self.name, "seconds": self.seconds}
+        return own | {"peak_bytes": self.peak_bytes, "resting_bytes": self.resting_bytes} | self.more
+
+
+def _main(pipe: Connection, contest: Contest, arguments: dict[str, Any], threads: int) -> None:
+    torch.set_num_threads(threads)
+    with open(os.devnull, "w") as quiet:  # progress bars and notices; errors go through the pipe
+        os.dup2(quiet.fileno(), 1)
+        os.dup2(quiet.fileno(), 2)
+    try:
+        contest(Turns(pipe), **arguments)
+    except Over:
+        pass
+    except Exception:
+        pipe.send({"error": traceback.format_exc()})
+
+
+def compete(contestants: list[Contestant], repeats: int, warmups: int = 1, threads: int | None = None) -> None:
+    """Let them take turns, `warmups` + `repeats` each; the measurements are added to them.
+
+    Raises RuntimeError with a contestant's own traceback where one fails.
+    """
+    context = mp.get_context("spawn")
+    pipes, processes = [], []
+    for contestant in contestants:
+        here, there = context.Pipe()
+        arguments = (there, contestant.contest, contestant.arguments, threads or torch.get_num_threads())
+        process = context.Process(target=_main, args=arguments)
+        process.start()
+        pipes.append(here)
+        processes.append(process)
+        # One after the other: loading is not to disturb a measurement.
+        contestant.resting_bytes = _received(here, contestant)["resting_bytes"]
+    try:
+        for turn in range(warmups + repeats):
+            for contestant, pipe in zip(contestants, pipes):
+                pipe.send("go")
+                found = _received(pipe, contestant)
+                if turn >= warmups:
+                    contestant.seconds.append(found.pop("seconds"))
+                    contestant.peak_bytes = int(found.pop("peak_bytes"))
+                    for name, value in found.items():
+                        contestant.more.setdefault(name, []).append(value)
+                _received(pipe, contestant)  # ready again
+    finally:
+        for pipe, process in zip(pipes, processes):
+            with contextlib.suppress(OSError):  # it may have ended
+                pipe.send("stop")
+            process.join(20)
+            process.kill()
+
+
+def _received(pipe: Connection, contestant: Contestant) -> dict[str, Any]:
+    try:
+        found = pipe.recv()
+    except EOFError:
+        found = {"error": "its process ended, perhaps for want of memory"}
+    if "error" in found:
+        raise RuntimeError(f"{contestant.suite}, {contestant.case}, {contestant.name}: {found['error']}")
+    return found
