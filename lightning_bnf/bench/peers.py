@@ -64,30 +64,19 @@ def trl(turns: Turns, workload: Workload, trainer: str, precomputed: bool = Fals
 def contestants(source: str, cache: str) -> list[list[Contestant]]:
     """Ours against TRL, a few at a time, so that all fit into memory."""
     workload = Workload(source)
-    case = f"{workload.pairs} pairs a step"
+    size = f"{workload.pairs} pairs a step"
 
-    def theirs(name: str, trainer: str, precomputed: bool = False) -> Contestant:
+    def theirs(case: str, trainer: str, precomputed: bool = False) -> Contestant:
         arguments = {"workload": workload, "trainer": trainer, "precomputed": precomputed}
-        return Contestant("peers", case, name, trl, arguments)
+        return Contestant("peers", case, f"TRL {trainer}Trainer", trl, arguments)
 
+    def ours(case: str, loss: str, reference: str = "cache") -> Contestant:
+        return preference(workload, "peers", case, f"ours, {loss}", cache, loss=loss, reference=reference)
+
+    default, precomputed, kto, tuning = size, f"{size}, precomputed reference", f"{size}, KTO", f"{size}, fine-tuning"
     return [
-        [
-            preference(workload, "peers", case, "ours, BNF", cache, loss="BNF"),
-            preference(workload, "peers", case, "ours, DPO", cache, loss="DPO"),
-            theirs("TRL DPOTrainer", "DPO"),
-        ],
-        [
-            preference(workload, "peers", f"{case}, precomputed", "ours, DPO", cache, loss="DPO"),
-            theirs("TRL DPOTrainer, precomputed reference", "DPO", precomputed=True),
-        ],
-        [
-            preference(workload, "peers", f"{case}, KTO", "ours, KTO", cache, loss="KTO"),
-            theirs("TRL KTOTrainer", "KTO"),
-        ],
-        [
-            preference(
-                workload, "peers", f"{case}, SFT", "ours, fine-tuning", cache, loss="FineTuning", reference="auto"
-            ),
-            theirs("TRL SFTTrainer", "SFT"),
-        ],
+        [ours(default, "BNF"), ours(default, "DPO"), theirs(default, "DPO")],
+        [ours(precomputed, "DPO"), theirs(precomputed, "DPO", precomputed=True)],
+        [ours(kto, "KTO"), theirs(kto, "KTO")],
+        [ours(tuning, "FineTuning", "auto"), theirs(tuning, "SFT")],
     ]

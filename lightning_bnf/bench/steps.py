@@ -179,6 +179,7 @@ def scaling_contestants(source: str, cache: str) -> list[list[Contestant]]:
         workload = Workload(source, rows=128, pairs=pairs)
         counts = token_counts(workload, 4)
         mean = sum(tokens for step in counts for tokens, _ in step) // len(counts)
-        case = f"{pairs} pairs, {mean} tokens a step"
-        groups.append([preference(workload, "scaling", case, "BNF", cache, loss="BNF")])
+        case = f"BNF, micro-batches of at most {workload.max_tokens} tokens"
+        name = f"{mean} tokens a step ({pairs} pairs)"
+        groups.append([preference(workload, "scaling", case, name, cache, loss="BNF")])
     return groups

@@ -316,3 +316,65 @@ def test_orpo_differs_by_its_nll_over_prompt_and_completion(
     grads = {name: odds_grads[name] - mean_grads[name] + every_grads[name] for name in odds_grads}
     assert_equal((odds - mean + every, grads), taken)
     assert abs(odds - taken.loss.item()) > 1e-3 * odds
+
+
+def test_twenty_steps_of_dpo_have_trls_losses(
+    tmp_path: Any, tiny_folder: str, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """The same rows in the same order, AdamW, constant learning rate, clipping at 1: step by step to 1e-4."""
+    import json
+
+    from lightning.pytorch import Callback
+    from transformers import TrainerCallback
+    from trl import DPOConfig, DPOTrainer
+
+    from lightning_bnf.datamodules.plan import StepPlan
+    from lightning_bnf.datamodules.preference import PreferenceData
+    from lightning_bnf.optimization import Optimization
+
+    rows = [row | {"prompt": f"{row['prompt']} ({i})"} for i, row in enumerate(ROWS * 12)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    mine: list[float] = []
+    theirs: list[float] = []
+
+    class Losses(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            mine.append(float(trainer.callback_metrics["train/loss"]))
+
+    optimization = Optimization(learning_rate=1e-3, schedule="constant", warmup_ratio=0.0)
+    trainer = LightningTrainer(
+        accelerator="cpu",
+        max_steps=20,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        use_distributed_sampler=False,
+        default_root_dir=tmp_path,
+        callbacks=[Losses()],
+    )
+    data = PreferenceData(str(path), examples_per_step=3, max_tokens=200, layout="shared_prompt")
+    trainer.fit(PreferenceModule(FullPolicy(tiny_folder), DPO(beta=0.3), optimization=optimization), data)
+
+    plan = StepPlan([(1,)] * len(rows), 3, 1, seed=1)
+    order = [i for step in range(20) for i in plan.rows(0, step)]
+
+    class TheirLosses(TrainerCallback):
+        def on_log(self, *_: Any, logs: dict[str, float] | None = None, **__: Any) -> None:
+            if logs and "loss" in logs:
+                theirs.append(logs["loss"])
+
+    run = settings(tmp_path / "trl", beta=0.3, loss_type=["sigmoid"], learning_rate=1e-3, max_steps=20)
+    run |= {"per_device_train_batch_size": 3, "logging_strategy": "steps", "logging_steps": 1}
+    run |= {"lr_scheduler_type": "constant", "train_sampling_strategy": "sequential", "save_strategy": "no"}
+    DPOTrainer(
+        model=tiny_llama_model(len(tokenizer)),
+        ref_model=tiny_llama_model(len(tokenizer)),
+        args=DPOConfig(**run),
+        train_dataset=Dataset.from_list([rows[i] for i in order]),
+        processing_class=tokenizer,
+        callbacks=[TheirLosses()],
+    ).train()
+    assert len(mine) == len(theirs) == 20
+    assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-4)
+    assert min(mine) < 0.6 < mine[0], "it is to have learned something"

@@ -1,0 +1,148 @@
+"""The bench: turns, failures, what the contestants compute, and the file it writes."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import two_processes
+
+from lightning_bnf.bench import data, heads, peers, steps
+from lightning_bnf.bench.run import SUITES, bench, table
+from lightning_bnf.bench.workers import Contestant, Over, Turns, compete
+from lightning_bnf.cli import main
+from lightning_bnf.plots import plot_bench
+
+
+class Few(Turns):
+    """So many turns in this process, and what was told at their ends."""
+
+    def __init__(self, turns: int):
+        self.left = turns
+        self.told: list[dict[str, float]] = []
+
+    def wait(self) -> None:
+        if not self.left:
+            raise Over
+        self.left -= 1
+        self.started = time.perf_counter()
+
+    def done(self, **more: float) -> None:
+        self.told.append({"seconds": time.perf_counter() - self.started, **more})
+
+
+def test_a_contest_takes_turns_in_processes_of_their_own(tmp_path: Path) -> None:
+    log = str(tmp_path / "log")
+    group = [
+        Contestant("s", "c", name, two_processes.sleeper, {"seconds": seconds, "log": log})
+        for name, seconds in (("quick", 0.01), ("slow", 0.1))
+    ]
+    compete(group, repeats=2, warmups=1, threads=1)
+    assert (tmp_path / "log").read_text().split() == ["0.01", "0.1"] * 3
+    assert [len(contestant.seconds) for contestant in group] == [2, 2]
+    assert min(group[1].seconds) > max(group[0].seconds)
+    assert all(contestant.peak_bytes >= contestant.resting_bytes > 10**7 for contestant in group)
+    assert "slow" in table(group)
+
+
+def test_a_contestant_that_fails_is_named_with_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)s, c, broken: .*no luck"):
+        compete([Contestant("s", "c", "broken", two_processes.fails)], repeats=1, threads=1)
+
+
+@pytest.mark.parametrize("kind", ["ours", "recomputed", "listing", "products:8"])
+def test_every_way_through_the_head_runs(kind: str) -> None:
+    turns = Few(2)
+    with pytest.raises(Over):
+        heads.contest(turns, kind, 20, 6, 30, True, "cpu", "float32")
+    assert len(turns.told) == 2
+
+
+def test_the_papers_listing_and_ours_have_the_same_gradient() -> None:
+    """With Eq. 4's sign: what is compared in speed is the same computation."""
+    grads = []
+    for run in (heads.ours, heads.listing):
+        problem = heads.Problem(30, 8, 40, True, "cpu", torch.float64)
+        run(problem)()
+        grads.append((problem.hidden.grad, problem.weight.grad))
+    for a, b in zip(*grads):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-8)  # the listing computes in float32
+
+
+def test_the_bare_products_are_those_of_the_head() -> None:
+    """With logits as the gradient of logits: hidden states get z W, the weight z^T h."""
+    problem = heads.Problem(20, 6, 30, True, "cpu", torch.float64)
+    run = heads.products(problem, 8)
+    run()
+    cells = {name: cell.cell_contents for name, cell in zip(run.__code__.co_freevars, run.__closure__ or ())}
+    hidden, weight = problem.hidden.detach(), problem.weight.detach()
+    logits = hidden @ weight.T
+    torch.testing.assert_close(cells["grad_hidden"], logits @ weight)
+    torch.testing.assert_close(cells["grad_weight"], logits.T @ hidden)
+
+
+def test_our_steps_run_under_lightnings_trainer(tmp_path: Path, tiny_folder: str) -> None:
+    workload = steps.Workload(tiny_folder, rows=8, pairs=2, max_tokens=700)
+    told = {}
+    for loss in ("BNF", "FineTuning"):
+        turns = Few(3)
+        with pytest.raises(Over):
+            steps.ours(turns, workload, loss, {}, "cache" if loss == "BNF" else "auto", str(tmp_path))
+        told[loss] = turns.told
+    assert [set(turn) for turn in told["BNF"]] == [{"seconds", "before_optimizer", "loss"}] * 3
+    assert all(0 < turn["before_optimizer"] <= turn["seconds"] for turn in told["BNF"])
+    assert told["FineTuning"][0]["loss"] > told["BNF"][0]["loss"], "fine-tuning adds what BNF subtracts"
+
+
+def test_token_counts_are_those_of_the_steps_micro_batches(tiny_folder: str) -> None:
+    workload = steps.Workload(tiny_folder, rows=6, pairs=3, max_tokens=10_000)
+    counts = steps.token_counts(workload, 2)
+    assert len(counts) == 2
+    assert all(len(step) == 1 and 0 < scored < tokens for step in counts for tokens, scored in step)
+    turns = Few(1)
+    with pytest.raises(Over):
+        steps.linear_products(turns, workload)
+
+
+@pytest.mark.parametrize(("trainer", "precomputed"), [("DPO", False), ("DPO", True), ("KTO", False), ("SFT", False)])
+def test_trls_steps_run(tiny_folder: str, trainer: str, precomputed: bool) -> None:
+    turns = Few(2)
+    with pytest.raises(Over):
+        peers.trl(turns, steps.Workload(tiny_folder, rows=4, pairs=2), trainer, precomputed)
+    assert len(turns.told) == 2
+
+
+def test_rows_have_the_lengths_that_are_said() -> None:
+    rows = data.pairs(64)
+    assert rows == data.pairs(64)
+    assert all(40 <= len(row["prompt"].split()) <= 160 for row in rows)
+    assert all(20 <= len(row[side].split()) <= 120 for row in rows for side in ("chosen", "rejected"))
+    assert [row["label"] for row in data.unpaired(rows)[:4]] == [True, False, True, False]
+
+
+def test_every_suite_names_its_contestants(tiny_folder: str) -> None:
+    for name, make in SUITES.items():
+        groups = make(tiny_folder, "cache", "cpu")
+        assert groups
+        assert {contestant.suite for group in groups for contestant in group} == {name}
+
+
+def test_the_command_writes_json_and_a_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def small(source: str, cache: str, device: str) -> list[list[Contestant]]:
+        sizes = {"tokens": 20, "hidden": 6, "vocabulary": 30, "train_head": True, "device": "cpu", "dtype": "float32"}
+        return [[Contestant("head", "small", "BNF, fused", heads.contest, {"kind": "ours"} | sizes)]]
+
+    monkeypatch.setitem(SUITES, "head", small)
+    bench(["head"], repeats=2, threads=1, json_file=tmp_path / "x/head.json", plot_file=tmp_path / "head.png")
+    assert "BNF, fused" in capsys.readouterr().out
+    record = json.loads((tmp_path / "x/head.json").read_text())
+    assert {"machine", "versions", "commit", "date", "threads", "rows"} <= set(record)
+    (row,) = record["rows"]
+    assert (row["suite"], row["case"], row["contestant"], len(row["seconds"])) == ("head", "small", "BNF, fused", 2)
+    assert (tmp_path / "head.png").stat().st_size > 1000
+    assert len(plot_bench([row, row | {"case": "other"}]).axes) == 4
+    with pytest.raises(SystemExit):
+        main(["bench", "--suites", "[feet]"])
+    assert "suites 'feet': accepted are head, step, layouts, scaling, peers" in capsys.readouterr().err
