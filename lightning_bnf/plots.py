@@ -117,3 +117,28 @@ def plot_bench(rows: list[dict[str, Any]]) -> Figure:
         left.set_title(f"{suite}: {case}", loc="left", fontsize="medium")
         right.set_yticks([])
     return figure
+
+
+def plot_displacement(changes: pd.DataFrame, bounds: Mapping[str, float]) -> Figure:
+    """How log-probs of chosen, rejected and held-out text move under each method: thin a seed, thick their mean.
+
+    `changes` as `results.displacement` gives them; `bounds`: kind -> the change at which the alarm fires.
+    """
+    kinds = {"chosen": "Chosen", "rejected": "Rejected", "held_out": "Held-out text"}
+    figure = Figure(figsize=(12.0, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(kinds), sharey=True)
+    colors = ("#1b7837", "#92c5de", "#4393c3", "#2166ac", "#b2182b", NEUTRAL)
+    for axes, (kind, title) in zip(panels, kinds.items()):
+        _styled(axes, title, "optimizer step", "change of mean log-prob (nats a token)" if kind == "chosen" else "")
+        for (method, rows), color in zip(changes[changes["kind"] == kind].groupby("method"), colors):
+            for _, one in rows.groupby("seed"):
+                axes.plot(one["step"], one["change"], color=color, alpha=0.3, linewidth=0.8)
+            mean = rows.groupby("step")["change"].mean()
+            axes.plot(mean.index, mean, color=color, linewidth=2, label=method)
+        axes.set_yscale("symlog", linthresh=1)  # collapses reach tens of nats, what matters first is below one
+        axes.set_yticks([-30, -10, -3, -1, 0, 1], ["-30", "-10", "-3", "-1", "0", "+1"])
+        axes.axhline(0, color=NEUTRAL, linewidth=0.8)
+        if kind in bounds:
+            axes.axhline(bounds[kind], color=NEUTRAL, linewidth=0.8, linestyle=":", label="bound of the alarm")
+    panels[0].legend(frameon=False, fontsize="small")
+    return figure

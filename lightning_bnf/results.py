@@ -1,6 +1,8 @@
 """Run folders as tables."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,3 +20,36 @@ def read_metrics(run: str | Path) -> pd.DataFrame:
     tidy = wide.melt(id_vars="step", value_vars=names, var_name="name", value_name="value").dropna()
     tidy[["split", "metric"]] = tidy["name"].str.split("/", n=1, expand=True)
     return tidy[["step", "split", "metric", "value"]].sort_values(["metric", "split", "step"], ignore_index=True)
+
+
+def displacement(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """What the displacement alarm measured in a matrix of runs, tidy: columns method, seed, step, kind, change.
+
+    `records` as `reproduction.read_results` gives them; `change` is that of the mean token log-prob since the start, in
+    nats a token, and `kind` one of chosen, rejected and held_out.
+    """
+    rows = []
+    for record in records:
+        own = {"method": record["method"], "seed": record["seed"]}
+        first, *_ = measured = record["results"]["displacement"]["measured"]
+        for now in measured:
+            changes = {kind: now[kind] - first[kind] for kind in set(first) - {"step"}}
+            rows += [own | {"step": now["step"], "kind": kind, "change": change} for kind, change in changes.items()]
+    return pd.DataFrame(rows).sort_values(["method", "seed", "kind", "step"], ignore_index=True)
+
+
+def displacement_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Of each method the changes at the end (nats a token), their mean and every seed's, and the steps of alarms."""
+    changes = displacement(records)
+    last = changes[changes["step"] == changes.groupby(["method", "seed"])["step"].transform("max")]
+    table = last.pivot_table(index="method", columns="kind", values="change", aggfunc="mean").round(2)
+    for kind in list(table.columns):
+        by_seed = last[last["kind"] == kind].groupby("method")["change"]
+        table[f"{kind}, each seed"] = by_seed.apply(lambda values: ", ".join(f"{value:+.2f}" for value in values))
+    for kind, title in (("both_classes", "alarm: both fall"), ("held_out", "alarm: held-out")):
+        steps: dict[str, list[str]] = {}
+        for record in sorted(records, key=lambda record: record["seed"]):
+            sentence = record["results"]["displacement"]["alarms"].get(kind, "step -:")
+            steps.setdefault(record["method"], []).append(sentence.split(":")[0].removeprefix("step "))
+        table[f"{title} (steps)"] = pd.Series({method: ", ".join(found) for method, found in steps.items()})
+    return table

@@ -1,12 +1,13 @@
 """Run folders as tables, and the figures drawn of them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
 
-from lightning_bnf.plots import plot_logps, plot_loss, plot_weights
-from lightning_bnf.results import read_metrics
+from lightning_bnf.plots import plot_displacement, plot_logps, plot_loss, plot_weights
+from lightning_bnf.results import displacement, displacement_table, read_metrics
 
 CSV = """epoch,step,train/loss,train/logps_mean/chosen,val/loss,val/logps_mean/chosen
 0,0,2.5,-1.0,,
@@ -61,3 +62,37 @@ def test_the_weights_histogram_is_in_percent_of_tokens() -> None:
     figure = plot_weights({"first 5 steps": [1.0, 1.0, 1.0, 0.0]})
     (patch,) = figure.axes[0].patches
     assert max(y for _, y in patch.get_path().vertices) == pytest.approx(75.0)  # type: ignore[attr-defined]
+
+
+def collapse_records() -> list[dict[str, Any]]:
+    """Two methods, two seeds: chosen 0 -> -1 and 0 -> -3 under one, no change under the other."""
+
+    def record(method: str, seed: int, fall: float, alarms: dict[str, str]) -> dict[str, Any]:
+        measured = [{"step": 0, "chosen": -1.0, "held_out": -4.0}, {"step": 2, "chosen": -1.0 - fall, "held_out": -4.5}]
+        return {"method": method, "seed": seed, "results": {"displacement": {"measured": measured, "alarms": alarms}}}
+
+    alarm = {"held_out": "step 2: held-out text has lost 0.50 nats"}
+    return [record("a", 1, 1.0, alarm), record("a", 2, 3.0, {}), record("b", 1, 0.0, {}), record("b", 2, 0.0, {})]
+
+
+def test_displacement_is_the_change_since_the_start() -> None:
+    changes = displacement(collapse_records())
+    assert set(changes.columns) == {"method", "seed", "step", "kind", "change"}
+    last = changes[(changes["step"] == 2) & (changes["kind"] == "chosen")].set_index(["method", "seed"])["change"]
+    assert last.to_dict() == {("a", 1): -1.0, ("a", 2): -3.0, ("b", 1): 0.0, ("b", 2): 0.0}
+    assert (changes[changes["step"] == 0]["change"] == 0).all()
+
+
+def test_the_table_of_displacement_gives_means_seeds_and_alarms() -> None:
+    table = displacement_table(collapse_records())
+    assert table.loc["a", "chosen"] == -2.0
+    assert table.loc["a", "chosen, each seed"] == "-1.00, -3.00"
+    assert table.loc["a", "alarm: held-out (steps)"] == "2, -"
+    assert table.loc["b", "alarm: both fall (steps)"] == "-, -"
+
+
+def test_the_figure_of_displacement_has_a_panel_a_kind_and_a_line_a_run() -> None:
+    figure = plot_displacement(displacement(collapse_records()), {"held_out": -0.1})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Chosen", "Rejected", "Held-out text"]
+    assert len(figure.axes[0].lines) == 2 * 3 + 1  # two seeds and a mean each, and zero
+    assert len(figure.axes[2].lines) == 2 * 3 + 2

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from lightning_bnf.datamodules.columns import NUMBERS
 from lightning_bnf.datamodules.errors import DataError
+from lightning_bnf.datamodules.store import RowView
 from lightning_bnf.datamodules.template import TokenizedRow
 from lightning_bnf.losses.base import Loss
 
@@ -51,14 +52,14 @@ def _check_columns(row: TokenizedRow, loss: Loss) -> None:
             )
 
 
-def usable_rows(rows: list[TokenizedRow], loss: Loss, allow_drop: float) -> tuple[list[TokenizedRow], str | None]:
+def usable_rows(rows: RowView, loss: Loss, allow_drop: float) -> tuple[RowView, str | None]:
     """The rows without those that the loss leaves out by its own rule, and a sentence that counts them.
 
     Raises `DataError` where that is more than the share `allow_drop`.
     """
     if not loss.needs_ordered_rewards:
         return rows, None
-    kept = [row for row in rows if _ordered(row)]
+    kept = rows.where(_ordered)
     dropped = len(rows) - len(kept)
     if not dropped:
         return rows, None

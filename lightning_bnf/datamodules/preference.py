@@ -8,13 +8,14 @@ from typing import Any, Literal
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from lightning_bnf.datamodules.dataset import DataOptions, load_rows
 from lightning_bnf.datamodules.errors import DataError
 from lightning_bnf.datamodules.layout import PACKED, PADDED, SHARED_PROMPT, Layout, PlannedBatch
 from lightning_bnf.datamodules.loader import Part, PromptLoader, StepLoader
 from lightning_bnf.datamodules.mismatched import mismatched
 from lightning_bnf.datamodules.needs import check_labels, check_rows, usable_rows
+from lightning_bnf.datamodules.options import DataOptions
 from lightning_bnf.datamodules.plan import StepPlan
+from lightning_bnf.datamodules.store import RowView, load_stored
 from lightning_bnf.datamodules.template import TokenizedRow
 
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
@@ -65,7 +66,7 @@ class PreferenceData(LightningDataModule):
             raise ValueError(f"layout {layout!r}: accepted are 'auto', 'padded', 'packed' and 'shared_prompt'")
         self.layout = layout
         self.options = options
-        self.rows: dict[str, list[TokenizedRow]] = {}
+        self.rows: dict[str, RowView] = {}
         self.reports: list[str] = []
 
     def setup(self, stage: str) -> None:
@@ -77,26 +78,26 @@ class PreferenceData(LightningDataModule):
             raise DataError(f"data.{needed}: no file was named; accepted: .jsonl or .parquet files, or hub ids")
         if stage != "predict":
             for split in SPLITS[stage]:  # the test split may hold prompts beside what is scored
-                rows = [row for row in self.rows[split] if row.completions or split != "test"]
+                rows = self.rows[split] if split != "test" else self.rows[split].where(_has_completions)
                 check_rows(rows, self._module.loss)
         if stage == "fit":
             check_labels(self.rows["train"], self._module.loss)
         self._report()
 
-    def split(self, split: str) -> list[TokenizedRow]:
+    def split(self, split: str) -> RowView:
         """The rows of `train`, `validation` or `test`, read on first use. Raises `DataError`."""
         if split not in self.rows:
             self.rows[split] = self._load(split)
         return self.rows[split]
 
-    def _load(self, split: str) -> list[TokenizedRow]:
+    def _load(self, split: str) -> RowView:
         policy = self._module.policy
-        rows: list[TokenizedRow] = []
+        parts = []
         for path in self.paths[split]:
-            loaded, report = load_rows(path, policy.tokenizer, self.options, policy.end_ids)
-            rows += loaded
-            self.reports.append(f"[{split}] {report.text(policy.tokenizer)}")
-        rows, sentence = usable_rows(rows, self._module.loss, self.options.allow_drop)
+            loaded, report = load_stored(path, policy.tokenizer, self.options, policy.end_ids)
+            parts.append(loaded)
+            self.reports.append(f"[{split}] {report}")
+        rows, sentence = usable_rows(RowView(parts), self._module.loss, self.options.allow_drop)
         self.reports += [f"[{split}] {sentence}"] if sentence else []
         return rows
 
@@ -115,7 +116,7 @@ class PreferenceData(LightningDataModule):
 
     def _loader(self, split: str, labels: Sequence[int], seed: int | None) -> StepLoader:
         assert self.trainer is not None
-        rows = [row for row in self.rows[split] if row.completions]
+        rows = self.rows[split].where(_has_completions)
         layout = self._layout(rows, labels)
         plan = StepPlan(
             tokens=[layout.lengths(row, labels) for row in rows],
@@ -160,9 +161,9 @@ class PreferenceData(LightningDataModule):
         assert self.trainer is not None
         found: list[PlannedBatch] = []
         for split in splits:
-            rows = [row for row in self.rows.get(split, []) if row.completions]
+            rows: Sequence[TokenizedRow] = self.rows[split].where(_has_completions) if split in self.rows else []
             if "mismatched" in self._module.loss.step_passes:
-                rows += mismatched(rows, self.options.max_length)
+                rows = RowView([rows, mismatched(rows, self.options.max_length)])
             layout = self._layout(rows, (1, -1))
             lengths = [layout.lengths(row, (1, -1)) for row in rows]
             plan = StepPlan(lengths, max(len(rows), 1), self.max_tokens, packed=layout.packed)
@@ -187,6 +188,10 @@ class PreferenceData(LightningDataModule):
         assert self.trainer is not None
         size = self._module.generation.batch_size
         return PromptLoader(self.rows["test"], size, self.trainer.global_rank, self.trainer.world_size)
+
+
+def _has_completions(row: TokenizedRow) -> bool:
+    return bool(row.completions)
 
 
 def _listed(paths: str | list[str] | None) -> list[str]:

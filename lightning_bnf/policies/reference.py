@@ -16,7 +16,7 @@ from lightning_bnf.datamodules.layout import PlannedBatch
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.fingerprint import content_hash, tokenizer_fingerprints, weights_fingerprint
 from lightning_bnf.policies.lora import LoRAPolicy
-from lightning_bnf.policies.sources import cache_folder
+from lightning_bnf.user_cache import cache_folder
 
 ReferenceKind = Literal["auto", "adapter_off", "copy", "cache", "none"]
 

