@@ -15,8 +15,9 @@ from lightning_bnf import losses
 from lightning_bnf.bench import data
 from lightning_bnf.bench.workers import Contestant, Turns, repeat
 from lightning_bnf.datamodules.dataset import load_rows
+from lightning_bnf.datamodules.fitting import LAYOUTS, LayoutName
 from lightning_bnf.datamodules.plan import StepPlan
-from lightning_bnf.datamodules.preference import LAYOUTS, LayoutName, PreferenceData
+from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import Loss, StepFacts, TokenLoss, Tokens
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.optimization import Optimization

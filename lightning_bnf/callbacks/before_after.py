@@ -119,7 +119,7 @@ class BeforeAfter(Callback):
             self.batch_size,
             progress=f"Completions {name}",
         )
-        means = module.mean_logps(self._rows, trainer.datamodule.max_tokens)  # type: ignore[attr-defined]
+        means = module.mean_logps(self._rows, trainer.datamodule.token_budget)  # type: ignore[attr-defined]
         chosen, rejected = zip(*means) if means else ((), ())
         return Snapshot(records, list(chosen), list(rejected))
 

@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from lightning_bnf.datamodules.errors import DataError
-from lightning_bnf.datamodules.layout import PACKED, PADDED, SHARED_PROMPT, Layout, PlannedBatch
+from lightning_bnf.datamodules.fitting import LAYOUTS, LayoutName, choose_budget, choose_layout
+from lightning_bnf.datamodules.layout import Layout, PlannedBatch
 from lightning_bnf.datamodules.loader import Part, PromptLoader, StepLoader
 from lightning_bnf.datamodules.mismatched import mismatched
 from lightning_bnf.datamodules.needs import check_labels, check_rows, usable_rows
@@ -17,11 +19,11 @@ from lightning_bnf.datamodules.options import DataOptions
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.store import RowView, load_stored
 from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.losses.tokens import TokenLoss
 
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
 DEFAULT_OPTIONS = DataOptions()
-LayoutName = Literal["auto", "padded", "packed", "shared_prompt"]
-LAYOUTS = {"padded": PADDED, "packed": PACKED, "shared_prompt": SHARED_PROMPT}
+EVALUATION_TOKENS = 8192  # of a micro-batch without gradients, where max_tokens is auto
 
 
 class PreferenceData(LightningDataModule):
@@ -36,7 +38,7 @@ class PreferenceData(LightningDataModule):
         validation: str | list[str] | None = None,
         test: str | list[str] | None = None,
         examples_per_step: int = 128,
-        max_tokens: int = 8192,
+        max_tokens: int | Literal["auto"] = 8192,
         seed: int = 1,
         layout: LayoutName = "auto",
         options: DataOptions = DEFAULT_OPTIONS,
@@ -47,7 +49,8 @@ class PreferenceData(LightningDataModule):
             validation: The same for `val/` metrics.
             test: The same for `test` and `predict`; may hold prompts alone.
             examples_per_step: Data rows of one optimizer step, over all micro-batches and devices.
-            max_tokens: Token budget of a micro-batch, padding included: sets memory, never the result.
+            max_tokens: Token budget of a micro-batch, padding included: sets memory, never the result. `auto` finds the
+                largest that fits, by dry steps on the longest rows.
             seed: Order of the rows.
             layout: How completions become model rows: `padded` (one each), `packed` (all in one, without padding),
                 `shared_prompt` (a prompt's tokens once, its completions behind it), or `auto`: packed where attention
@@ -55,12 +58,14 @@ class PreferenceData(LightningDataModule):
             options: How the files are read: lengths, truncation, chat template.
         """
         super().__init__()
-        for name, value in (("examples_per_step", examples_per_step), ("max_tokens", max_tokens)):
-            if value < 1:
-                raise ValueError(f"{name} {value}: accepted are whole numbers from 1")
+        if examples_per_step < 1:
+            raise ValueError(f"examples_per_step {examples_per_step}: accepted are whole numbers from 1")
+        if max_tokens != "auto" and max_tokens < 1:
+            raise ValueError(f"max_tokens {max_tokens}: accepted are whole numbers from 1, and 'auto'")
         self.paths = {"train": _listed(train), "validation": _listed(validation), "test": _listed(test)}
         self.examples_per_step = examples_per_step
         self.max_tokens = max_tokens
+        self._budget: int | None = None
         self.seed = seed
         if layout not in ("auto", *LAYOUTS):
             raise ValueError(f"layout {layout!r}: accepted are 'auto', 'padded', 'packed' and 'shared_prompt'")
@@ -121,7 +126,7 @@ class PreferenceData(LightningDataModule):
         plan = StepPlan(
             tokens=[layout.lengths(row, labels) for row in rows],
             examples_per_step=self.examples_per_step,
-            max_tokens=self.max_tokens,
+            max_tokens=self.token_budget,
             seed=seed,
             world_size=self.trainer.world_size,
             packed=layout.packed,
@@ -133,28 +138,22 @@ class PreferenceData(LightningDataModule):
         return StepLoader(rows, plan, layout, labels, self.trainer.global_rank, seed is None, partners)
 
     def _layout(self, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
-        """The layout asked for, if the loaded model gives the same log-probs with it as with single rows."""
-        policy = self._module.policy
-        several = [row for row in rows if sum(c.label in labels for c in row.completions) > 1]
-        name = self.layout
-        if name == "auto":
-            variable_length = str(policy.causal_lm.config._attn_implementation).startswith("flash")
-            name = "packed" if variable_length else "shared_prompt" if several else "padded"
-        layout = LAYOUTS[name]
-        probed = [row for row in several or rows if layout.lengths(row, labels)]
-        if layout is PADDED or not probed or (layout is SHARED_PROMPT and not several):
-            return PADDED
-        # The longest row shows whether some window is shorter than it; a short one beside it, whether padding is blind.
-        by_length = sorted(probed, key=lambda row: sum(layout.lengths(row, labels)))
-        tried = [by_length[-1], by_length[0]]
-        worst = policy.distance(PADDED.batch(tried, labels), layout.batch(tried, labels))
-        if worst <= policy.tolerance:
-            return layout
-        sentence = f"this model's log-probs differ by {worst:.2g} nats under it from those of single rows"
-        if self.layout == name:
-            raise DataError(f"layout {name!r}: {sentence}; accepted for this model is 'padded'")
-        rank_zero_info(f"Layout padded, not {name}: {sentence}.")
-        return PADDED
+        return choose_layout(self.layout, self._module.policy, rows, labels)
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens of a micro-batch: `max_tokens`, or what was found to fit when training began."""
+        if self.max_tokens != "auto":
+            return self.max_tokens
+        if self._budget is None:
+            if self.trainer is None or self.trainer.state.fn != "fit":
+                return EVALUATION_TOKENS
+            loss = self._module.loss
+            rows = self.rows["train"].where(_has_completions)
+            layout = self._layout(rows, loss.labels)
+            found = choose_budget(self._module.policy, rows, layout, loss.labels, isinstance(loss, TokenLoss))
+            self._budget = int(self.trainer.strategy.reduce(torch.tensor(float(found)), reduce_op="min"))
+        return self._budget
 
     def batches_to_score(self, splits: Sequence[str]) -> list[PlannedBatch]:
         """This rank's part of all completions that a reference is asked for, mismatched ones included."""
@@ -166,7 +165,7 @@ class PreferenceData(LightningDataModule):
                 rows = RowView([rows, mismatched(rows, self.options.max_length)])
             layout = self._layout(rows, (1, -1))
             lengths = [layout.lengths(row, (1, -1)) for row in rows]
-            plan = StepPlan(lengths, max(len(rows), 1), self.max_tokens, packed=layout.packed)
+            plan = StepPlan(lengths, max(len(rows), 1), self.token_budget, packed=layout.packed)
             batches = plan.micro_batches(0, 0)[self.trainer.global_rank :: self.trainer.world_size]
             found += [PlannedBatch([rows[i] for i in batch], layout) for batch in batches]
         return found

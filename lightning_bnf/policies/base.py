@@ -140,6 +140,14 @@ class Policy(nn.Module, ABC):
             first, second = (self(batch.to(device)).token_logps for batch in (one, other))
         return (first - second).abs().max().item()
 
+    def dry_step(self, batch: MicroBatch, token_loss: bool) -> None:
+        """A forward and backward pass that changes nothing: for what it takes of memory. The gradients are dropped."""
+        weigh: Weigher | None = (lambda logps, _: torch.ones_like(logps)) if token_loss else None
+        output = self(batch, weigh)
+        (-output.token_logps.sum() if output.objective is None else output.objective).backward()
+        for parameter in self.trainable().values():
+            parameter.grad = None
+
     @property
     def tolerance(self) -> float:
         """Nats by which log-probs of a token may differ between two ways to compute them."""

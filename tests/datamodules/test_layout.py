@@ -1,6 +1,5 @@
 """The layouts against one sequence at a time, and where their tokens lie."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import oracles
@@ -10,8 +9,8 @@ import transformers
 from transformers import LlamaForCausalLM
 
 from lightning_bnf.datamodules.errors import DataError
+from lightning_bnf.datamodules.fitting import choose_layout
 from lightning_bnf.datamodules.layout import PACKED, PADDED, SHARED_PROMPT, Layout, packed, padded, shared_prompt
-from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
 from lightning_bnf.policies import FullPolicy
 
@@ -174,17 +173,15 @@ def test_a_window_shorter_than_a_row_is_found_out() -> None:
 
 @pytest.mark.parametrize("layout", ["auto", "shared_prompt"])
 def test_a_layout_that_changes_the_numbers_falls_back_or_is_refused(layout: Any) -> None:
-    data = PreferenceData(train="x", layout=layout)
     policy = policy_of("Mistral", sliding_window=8)
-    data.trainer = SimpleNamespace(lightning_module=SimpleNamespace(policy=policy))  # type: ignore[assignment]
     if layout == "auto":
-        assert data._layout(long_rows(), (1, -1)) is PADDED
+        assert choose_layout(layout, policy, long_rows(), (1, -1)) is PADDED
     else:
         with pytest.raises(DataError, match=r"layout 'shared_prompt': this model's log-probs differ by"):
-            data._layout(long_rows(), (1, -1))
+            choose_layout(layout, policy, long_rows(), (1, -1))
     policy.model = policy_of("Llama").model
-    assert data._layout(long_rows(), (1, -1)) is SHARED_PROMPT
-    assert data._layout(long_rows(), (1,)) is PADDED, "one completion a row has nothing to share"
+    assert choose_layout(layout, policy, long_rows(), (1, -1)) is SHARED_PROMPT
+    assert choose_layout(layout, policy, long_rows(), (1,)) is PADDED, "one completion a row has nothing to share"
 
 
 @pytest.mark.parametrize("layout", [padded, shared_prompt])

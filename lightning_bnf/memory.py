@@ -1,0 +1,58 @@
+"""Memory of a device: what is free, and the most that something takes."""
+
+import contextlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+class Unmeasurable(RuntimeError):
+    """This machine does not tell how much memory is taken."""
+
+
+def available_bytes(device: torch.device) -> int:
+    """What could be taken in addition: of an accelerator, or of the machine and its control group.
+
+    Raises `Unmeasurable` on machines other than Linux without an accelerator.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    limits = []
+    with contextlib.suppress(OSError):
+        found = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+        limits += [1024 * int(found[1])] if found else []
+    with contextlib.suppress(OSError, ValueError):  # "max" where the group has no limit
+        group = Path("/sys/fs/cgroup")
+        limits.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    if not limits:
+        raise Unmeasurable("the memory that is free cannot be found out here; accepted: Linux, or a CUDA device")
+    return min(limits)
+
+
+def taken_bytes(device: torch.device) -> int:
+    """What this process holds now. Raises `Unmeasurable` as `available_bytes` does."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _status("VmRSS")
+
+
+def peak_bytes(run: Callable[[], None], device: torch.device) -> int:
+    """The most that this process holds while `run` runs. Raises `Unmeasurable` as `available_bytes` does."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        return torch.cuda.max_memory_allocated(device)
+    with contextlib.suppress(OSError):
+        _CLEAR.write_text("5")  # the high-water mark begins anew; where that is forbidden it is that of the whole run
+    run()
+    return _status("VmHWM")
+
+
+def _status(name: str) -> int:
+    found = re.search(rf"{name}:\s+(\d+) kB", _STATUS.read_text()) if _STATUS.exists() else None
+    if found is None:
+        raise Unmeasurable("the memory that is taken cannot be found out here; accepted: Linux, or a CUDA device")
+    return 1024 * int(found[1])

@@ -1,0 +1,36 @@
+"""Memory that is measured, and the budget of a micro-batch that follows from it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_bnf import memory
+
+CPU = torch.device("cpu")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux and on CUDA devices")
+
+
+@linux
+def test_a_peak_counts_what_a_function_took_and_gave_back() -> None:
+    """64 MiB of ones are taken and dropped: the peak is 64 MiB above what is held before and after."""
+    before = memory.taken_bytes(CPU)
+
+    def take() -> None:
+        torch.ones(16 * 2**20).sum()
+
+    peak = memory.peak_bytes(take, CPU) - before
+    assert 60 * 2**20 < peak < 90 * 2**20
+    assert memory.taken_bytes(CPU) - before < 30 * 2**20
+
+
+@linux
+def test_free_memory_is_some_of_the_machine() -> None:
+    assert 2**20 < memory.available_bytes(CPU) < 2**50
+
+
+def test_where_nothing_is_told_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
+    with pytest.raises(memory.Unmeasurable, match="accepted: Linux, or a CUDA device"):
+        memory.taken_bytes(CPU)
