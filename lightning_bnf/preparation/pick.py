@@ -12,7 +12,7 @@ from lightning_bnf.evaluation.generate import Generated
 
 @dataclass(frozen=True)
 class Scored:
-    """A completion and its verifier's score in [0, 1]; it passes at 1.0, if it ended within its token limit."""
+    """A completion and its score. A verifier's is in [0, 1]; at 1.0 a completion that ended by itself passes."""
 
     text: str
     length: int
@@ -51,9 +51,25 @@ def pick_pair(completions: Sequence[Scored]) -> tuple[Scored, Scored] | None:
         return None
     lowest = min(one.score for one in failed)
     worst = [one for one in failed if one.score == lowest]
-    pairs = [(chosen, rejected) for chosen in best for rejected in worst]
+    return closest(best, worst)
+
+
+def pick_extremes(completions: Sequence[Scored]) -> tuple[Scored, Scored] | None:
+    """The completion with the highest and the one with the lowest score (BNF paper, Section 4); None if all are equal.
+
+    Among equals as in `pick_pair`.
+    """
+    rows = usable(completions)
+    scores = [one.score for one in rows]
+    if not rows or min(scores) == max(scores):
+        return None
+    return closest([one for one in rows if one.score == max(scores)], [one for one in rows if one.score == min(scores)])
+
+
+def closest(best: Sequence[Scored], worst: Sequence[Scored]) -> tuple[Scored, Scored]:
+    """One of each, the two closest in length (tokens); then the shortest, then the first in alphabetical order."""
     return min(
-        pairs,
+        ((chosen, rejected) for chosen in best for rejected in worst),
         key=lambda pair: (abs(pair[0].length - pair[1].length), pair[0].length, pair[0].text, pair[1].text),
     )
 

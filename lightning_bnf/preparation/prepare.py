@@ -1,23 +1,43 @@
 """The verb `prepare`: prompts -> samples -> verifiers -> best and worst -> files (on-policy preference data)."""
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lightning_bnf.datamodules.template import Renderer
 from lightning_bnf.evaluation.generate import Generated, Sampling, generate_with_lengths
 from lightning_bnf.evaluation.verify import verify
+from lightning_bnf.policies.base import Dtype
 from lightning_bnf.policies.fingerprint import weights_fingerprint
 from lightning_bnf.policies.sources import BUNDLED, load_model, load_tokenizer
 from lightning_bnf.preparation.card import Outcome, write_card
 from lightning_bnf.preparation.families import Question, draw_questions
 from lightning_bnf.preparation.pick import Scored, pick_pair, pick_unpaired, scored
+from lightning_bnf.preparation.prompts import PromptFile, draw_prompts, sample_prompts, write_scored
 from lightning_bnf.preparation.sample import Complete, Job, sample_jobs
+from lightning_bnf.preparation.scoring import Scorer, placed
 from lightning_bnf.preparation.tasks import FAMILIES
+from lightning_bnf.preparation.work import write_jsonl, write_text
 
 Row = dict[str, Any]
+_NONE: list[str] = []  # a default that is never changed
+_OF_FAMILIES = (  # the settings that the card of families shows
+    "families",
+    "kept_out",
+    "source",
+    "revision",
+    "train_prompts",
+    "validation_prompts",
+    "test_prompts",
+    "kept_out_prompts",
+    "samples",
+    "temperature",
+    "batch_size",
+    "seed",
+)
 
 
 @dataclass(frozen=True)
@@ -34,11 +54,14 @@ class Item:
 
 def prepare(
     output: Path,
-    families: list[str],
-    kept_out: list[str],
+    families: list[str] = _NONE,
+    kept_out: list[str] = _NONE,
+    prompts: PromptFile | None = None,
+    scorer: Scorer | None = None,
     source: str = BUNDLED,
     revision: str | None = None,
-    train_prompts: int = 100,
+    dtype: Dtype = "float32",
+    train_prompts: int | None = 100,
     validation_prompts: int = 10,
     test_prompts: int = 25,
     kept_out_prompts: int = 30,
@@ -48,28 +71,43 @@ def prepare(
     seed: int = 1,
     work: Path = Path("runs/prepare"),
 ) -> None:
-    """Make preference data from a model's own samples, sorted by verifiers. Can be stopped and started again.
+    """Make preference data from a model's own samples, sorted by verifiers, a reward model or a ranker. Resumable.
+
+    Either `families` (questions of the package, sorted by verifiers) or `prompts` (a file, sorted by `scorer`).
 
     Args:
         output: folder for the finished files; existing ones are replaced, each at once.
         families: task families (names) to train on; their questions are split into train, validation and test.
         kept_out: task families (names) of which there are test questions only.
+        prompts: file or hub id with prompts, instead of families; they are split at random.
+        scorer: reward model or ranker that scores the samples of `prompts`: best against worst.
         source: model to sample from: hub id, folder, GGUF file or bundled model.
         revision: commit of a hub model.
-        train_prompts: training questions per trained family.
-        validation_prompts: validation questions per trained family.
-        test_prompts: test questions per trained family.
+        dtype: type of the sampled model's weights; a GPU is used where there is one.
+        train_prompts: training questions per trained family, or prompts of the file; null: all that the file has left.
+        validation_prompts: validation questions per trained family, or prompts of the file.
+        test_prompts: test questions per trained family, or prompts of the file.
         kept_out_prompts: test questions per kept-out family.
         samples: completions drawn per question.
         temperature: softmax temperature of the samples.
         batch_size: completions generated together.
         seed: chooses the questions and the samples.
-        work: folder that keeps the raw samples, so that an interrupted run goes on where it was.
+        work: folder that keeps the raw samples and scores, so that an interrupted run goes on where it was.
     """
     settings = {name: value for name, value in locals().items() if name not in ("output", "work")}
+    _check_sources(families, kept_out, prompts, scorer)
+    drawn = Sampling(temperature, samples=samples, seed=seed, batch_size=batch_size)
+    work_file = Path(work) / f"{Path(output).name}.jsonl"
+    if prompts is not None and scorer is not None:
+        asked = draw_prompts(prompts, train_prompts, validation_prompts, test_prompts, seed)
+        sampled = sample_prompts(prompts, asked, source, revision, dtype, drawn, work_file)
+        write_scored(asked, sampled, scorer, Path(output), work_file.with_suffix(".scores.jsonl"), settings)
+        return
+    if train_prompts is None:
+        raise ValueError("train_prompts null: accepted with families are whole numbers (null is for prompts)")
     questions = draw_splits(families, kept_out, train_prompts, validation_prompts, test_prompts, kept_out_prompts, seed)
-    tokenizer, model = load_tokenizer(source, revision), load_model(source, revision=revision)
-
+    tokenizer = load_tokenizer(source, revision)
+    model = placed(load_model(source, getattr(torch, dtype), revision))
     renderer = Renderer(tokenizer)
 
     def complete(prompts: list[list[int]], sampling: Sampling) -> list[list[Generated]]:
@@ -78,10 +116,22 @@ def prepare(
     def ids(question: Question) -> list[int]:
         return renderer.prompt_ids(tuple(question.messages))
 
-    drawn = Sampling(temperature, samples=samples, seed=seed, batch_size=batch_size)
-    work_file = Path(work) / f"{Path(output).name}.jsonl"
     items = answer(questions, ids, complete, weights_fingerprint(model), drawn, work_file)
-    write_files(items, Path(output), settings)
+    write_files(items, Path(output), {name: settings[name] for name in _OF_FAMILIES})
+
+
+def _check_sources(
+    families: Sequence[str], kept_out: Sequence[str], prompts: PromptFile | None, scorer: Scorer | None
+) -> None:
+    """Refuse (ValueError) what would be ignored: families beside prompts, a scorer without prompts, and neither."""
+    if prompts is None and scorer is not None:
+        raise ValueError(f"scorer {scorer}: accepted with prompts only; families are sorted by their verifiers")
+    if prompts is None and not families and not kept_out:
+        raise ValueError("families []: accepted are names of families, or prompts with a scorer instead")
+    if prompts is not None and (families or kept_out):
+        raise ValueError(f"families {[*families, *kept_out]}: accepted is [] (kept_out too) where prompts are given")
+    if prompts is not None and scorer is None:
+        raise ValueError("scorer null: accepted with prompts is one, such as lightning_bnf.preparation.RewardModel")
 
 
 Placed = tuple[str, str, bool, Question]  # family, split, kept out, question
@@ -231,18 +281,3 @@ def _how_verified(item: Item) -> Row:
         "max_new_tokens": FAMILIES[item.family].max_new_tokens,
         "kept_out": item.kept_out,
     }
-
-
-def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows as JSONL; the file appears whole or not at all."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

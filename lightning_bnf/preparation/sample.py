@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm.auto import tqdm
 
 from lightning_bnf.evaluation.generate import Generated, Sampling, batches
 from lightning_bnf.policies.fingerprint import content_hash
+from lightning_bnf.preparation.work import read_work
 
 Complete = Callable[[list[list[int]], Sampling], list[list[Generated]]]
 
@@ -35,7 +35,7 @@ def sample_jobs(jobs: Sequence[Job], complete: Complete, identity: str, work_fil
     `complete` generates one batch, `identity` names the model (`weights_fingerprint`), `work_file` is made if missing.
     """
     work_file.parent.mkdir(parents=True, exist_ok=True)
-    known = _read_work(work_file)
+    known = {line["key"]: line["completions"] for line in read_work(work_file)}
     todo = [(job, batch, _key(identity, job, batch)) for job in jobs for batch in batches(job.prompts, job.sampling)]
     found: dict[str, list[list[Generated]]] = {}
     bar = tqdm(total=sum(len(batch) * job.sampling.samples for job, batch, _ in todo), unit="completion", smoothing=0.1)
@@ -70,16 +70,3 @@ def sample_jobs(jobs: Sequence[Job], complete: Complete, identity: str, work_fil
 
 def _key(identity: str, job: Job, batch: list[int]) -> str:
     return content_hash([identity, asdict(job.sampling), [job.prompts[index] for index in batch]])
-
-
-def _read_work(path: Path) -> dict[str, Any]:
-    """The batches already done. What follows the last whole line was being written when the run stopped: cut off."""
-    if not path.exists():
-        return {}
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    lines = [json.loads(line) for line in whole.decode("utf-8").splitlines()]
-    return {line["key"]: line["completions"] for line in lines}

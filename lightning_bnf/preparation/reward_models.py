@@ -1,0 +1,148 @@
+"""Reward models: sequence classifiers that read a whole conversation and say how good its last answer is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.chat import ChatTemplate
+from lightning_bnf.datamodules.messages import Message
+from lightning_bnf.policies.base import Dtype
+from lightning_bnf.policies.fingerprint import content_hash, tokenizer_fingerprints, weights_fingerprint
+from lightning_bnf.policies.sources import load_tokenizer, resolve_source
+from lightning_bnf.preparation.scoring import (
+    Candidates,
+    Entry,
+    ScoreFile,
+    Scorer,
+    ScoringError,
+    placed,
+    right_padded,
+)
+
+_CHUNK = 1024  # prompts of which the token ids are held at once
+
+
+class RewardModel(Scorer):
+    """Any model that transformers' AutoModelForSequenceClassification loads with its head and without code of its own.
+
+    The conversation is rendered by the reward model's own chat template. Of several outputs `label` names one.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        revision: str | None = None,
+        label: str | int | None = None,
+        max_length: int = 4096,
+        max_tokens: int = 16384,
+        dtype: Dtype = "float32",
+    ):
+        """
+        Args:
+            source: Hub id or local folder of the reward model.
+            revision: Commit, tag or branch of a hub id.
+            label: The output that is the score, by name or index; null where there is only one.
+            max_length: Longest conversation in tokens; longer ones are not scored (and counted).
+            max_tokens: Token budget of a batch, padding included.
+            dtype: Type of the weights.
+        """
+        for name, value in (("max_length", max_length), ("max_tokens", max_tokens)):
+            if value < 1:
+                raise ScoringError(f"{name} {value}: accepted are whole numbers from 1 (tokens)")
+        self.source = source
+        self.revision = revision
+        self.label = label
+        self.max_length = max_length
+        self.max_tokens = max_tokens
+        self.dtype = dtype
+
+    def __repr__(self) -> str:
+        at = f" at {self.revision}" if self.revision else ""
+        return f"{type(self).__name__}({self.source}{at}, label={self.label}, {self.dtype})"
+
+    def score(self, groups: Sequence[Candidates], work_file: Path) -> list[list[float | None]]:
+        tokenizer, model = load_tokenizer(self.source, self.revision), placed(self.load_model())
+        head = self.head(model)
+        identity = content_hash([weights_fingerprint(model), tokenizer_fingerprints(tokenizer), self.dtype, head])
+        own_pad = cast(int | None, model.config.pad_token_id)
+
+        def compute(batch: list[Entry]) -> list[float]:
+            with torch.inference_mode():
+                return self.outputs(model, batch, own_pad)[:, head].float().tolist()
+
+        file = ScoreFile(work_file, f"Scores of {self.source}", sum(len(group.completions) for group in groups))
+        scores: list[list[float | None]] = []
+        for start in range(0, len(groups), _CHUNK):
+            rows = [conversations(tokenizer, group, identity) for group in groups[start : start + _CHUNK]]
+            fitting = [entry for row in rows for entry in row if len(entry.ids) <= self.max_length]
+            found = file.fill(fitting, compute, self.max_tokens)
+            scores += [[found.get(entry.key) for entry in row] for row in rows]
+        file.bar.close()
+        return scores
+
+    def load_model(self) -> PreTrainedModel:
+        """The model in evaluation mode. Raises `ScoringError` where weights are missing, such as those of the head."""
+        return load_whole(AutoModelForSequenceClassification, self.source, self.revision, self.dtype)
+
+    def head(self, model: PreTrainedModel) -> int:
+        """The index of the output that is the score."""
+        names = {str(name): int(index) for name, index in (model.config.label2id or {}).items()}
+        count = int(model.config.num_labels or 0)
+        if self.label is None and count == 1:
+            return 0
+        index = names.get(self.label) if isinstance(self.label, str) else self.label
+        if index is None or not 0 <= index < count:
+            shown = ", ".join(sorted(names, key=lambda name: names[name]))
+            raise ScoringError(
+                f"label {self.label!r}: {self.source!r} has {count} outputs; accepted are 0 to {count - 1}, or {shown}"
+            )
+        return index
+
+    def outputs(self, model: PreTrainedModel, batch: list[Entry], own_pad: int | None) -> Tensor:
+        """Logits (entries, outputs), the same as of each entry alone.
+
+        A causal classifier reads its logits at the last token that is not the padding's. One that names no padding
+        token reads them at the very last: for it, a padding token that ends no entry of this batch is chosen.
+        """
+        last = {entry.ids[-1] for entry in batch}
+        pad = next(token for token in range(len(last) + 1) if token not in last) if own_pad is None else own_pad
+        model.config.pad_token_id = pad
+        ids, mask = right_padded(batch, pad, model.device)
+        return model(input_ids=ids, attention_mask=mask).logits
+
+
+def conversations(tokenizer: PreTrainedTokenizerBase, group: Candidates, identity: str) -> list[Entry]:
+    """Prompt and completion of every candidate, as the chat template of `tokenizer` renders them."""
+    chat = ChatTemplate(tokenizer, {}, ())
+    answers = [Message(role="assistant", content=text) for text in group.completions]
+    texts = [chat.render(group.prompt), *(chat.render([*group.prompt, answer]) for answer in answers)]
+    # The template writes the special tokens itself, so the tokenizer must add none.
+    prompt, *whole = cast(list[list[int]], tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+    return [Entry(content_hash([identity, ids]), ids, len(prompt)) for ids in whole]
+
+
+def load_whole(kind: Any, source: str, revision: str | None, dtype: Dtype) -> PreTrainedModel:
+    """A model of which every weight is in the files, in evaluation mode.
+
+    transformers fills missing weights with random numbers and says so in a warning only: here that is an error.
+    """
+    found = resolve_source(source, revision)
+    model, info = kind.from_pretrained(
+        found.location,
+        revision=found.revision,
+        dtype=getattr(torch, dtype),
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ScoringError(
+            f"source {source!r}: it is no {kind.__name__} as a whole: {missing[0]}"
+            f"{f' and {len(missing) - 1} more weights are' if len(missing) > 1 else ' is'} not in its files; accepted:"
+            " a reward model with its head that needs no code of its own (RewardModel), ArmoRM, or PairRM"
+        )
+    return model.eval()

@@ -1,0 +1,100 @@
+"""What gives completions their scores, and how many are scored: in batches, and so that a killed run goes on."""
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from lightning_bnf.datamodules.messages import Messages
+from lightning_bnf.datamodules.plan import StepPlan
+from lightning_bnf.preparation.work import read_work
+
+
+class ScoringError(ValueError):
+    """A scorer that cannot be used as it is given, or a score that is no number; the message says what is accepted."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A prompt, whose last message is the user's, and the texts that answer it."""
+
+    prompt: Messages
+    completions: tuple[str, ...]
+
+
+class Scorer(ABC):
+    """Gives each completion of a prompt a number: the higher, the better."""
+
+    @abstractmethod
+    def score(self, groups: Sequence[Candidates], work_file: Path) -> list[list[float | None]]:
+        """The scores of every group's completions, in their order; None where one is too long to be scored.
+
+        `work_file` (JSONL) keeps every score that was computed, keyed by the scorer's weights and settings and by what
+        was scored; what it holds already is not computed again.
+        """
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One input of a scoring model: token ids, and how many of them are the prompt's."""
+
+    key: str
+    ids: list[int]
+    prompt_length: int = 0
+
+
+class ScoreFile:
+    """Scores on disk, one JSONL line each, keyed by content. What is there when it is opened is not computed again."""
+
+    def __init__(self, path: Path, name: str, total: int):
+        """`name` is the scorer's, for messages and for the bar, which ends at `total` entries."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.name = name
+        self.known: dict[str, float] = {line["key"]: line["score"] for line in read_work(path)}
+        self.bar = tqdm(total=total, desc=name, unit="score", smoothing=0.1)
+
+    def fill(
+        self, entries: Sequence[Entry], compute: Callable[[list[Entry]], list[float]], max_tokens: int
+    ) -> dict[str, float]:
+        """The scores of the entries, by key; those that are missing are computed, the longest first.
+
+        A batch's entries are alike in length, and its padded size stays within `max_tokens` unless a single entry
+        exceeds it. Every finished batch is in the file. Raises `ScoringError` for a score that is not finite.
+        """
+        missing = [entry for key, entry in {one.key: one for one in entries}.items() if key not in self.known]
+        self.bar.initial += len(entries) - len(missing)  # so that the time left counts new work only
+        self.bar.update(len(entries) - len(missing))
+        plan = StepPlan([[len(entry.ids)] for entry in missing], max(1, len(missing)), max_tokens)
+        with self.path.open("a", encoding="utf-8") as file:
+            for rows in plan.micro_batches(0, 0):
+                batch = [missing[row] for row in rows]
+                for entry, score in zip(batch, compute(batch), strict=True):
+                    if not math.isfinite(score):
+                        raise ScoringError(f"{self.name}: a score is {score}; accepted: finite numbers")
+                    self.known[entry.key] = score
+                    file.write(json.dumps({"key": entry.key, "score": score}) + "\n")
+                file.flush()
+                self.bar.update(len(batch))
+        return {entry.key: self.known[entry.key] for entry in entries}
+
+
+def right_padded(entries: Sequence[Entry], pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and attention mask, each (entries, longest); the mask is made from lengths, never from ids."""
+    width = max(len(entry.ids) for entry in entries)
+    ids = [entry.ids + [pad] * (width - len(entry.ids)) for entry in entries]
+    mask = [[1] * len(entry.ids) + [0] * (width - len(entry.ids)) for entry in entries]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def placed(model: PreTrainedModel) -> PreTrainedModel:
+    """The model, moved to the GPU where there is one."""
+    if torch.cuda.is_available():
+        torch.nn.Module.cuda(model)
+    return model

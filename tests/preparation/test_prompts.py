@@ -1,0 +1,158 @@
+"""From a file of prompts to scored pairs: the shipped configs on tiny models, splits, kills, refusals."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import tiny_llama_model
+from test_cli import refused
+from transformers import LlamaForSequenceClassification
+
+from lightning_bnf.cli import main
+from lightning_bnf.datamodules.records import read_rows
+from lightning_bnf.evaluation.generate import Generated
+from lightning_bnf.preparation import Scorer
+from lightning_bnf.preparation.prepare import prepare
+from lightning_bnf.preparation.prompts import Prompt, PromptFile, draw_prompts, write_scored
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs/prepare").glob("paper_*.yaml"))
+
+
+@pytest.fixture
+def prompt_file(tmp_path) -> str:
+    path = tmp_path / "prompts.jsonl"
+    rows = [{"prompt": f"Tell me about {thing}."} for thing in ("tea", "rain", "bees", "moss", "tea", "ink", "salt")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+class Length(Scorer):
+    """The longer the better; texts with an x are too long for it."""
+
+    def score(self, groups, work_file):
+        return [[None if "x" in text else float(len(text)) for text in group.completions] for group in groups]
+
+
+def rows(folder: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_best_and_worst_of_the_usable_samples(tmp_path):
+    """Of "aa", "b", "aa" again, "cccc" cut off, "xxxxx" unscored, "ddd": 1 to 3 letters, so ddd against b."""
+    texts = [("aa", True), ("b", True), ("aa", True), ("cccc", False), ("xxxxx", True), ("ddd", True)]
+    drawn = [Generated(text, len(text), finished) for text, finished in texts]
+    prompts = [Prompt(split, ({"role": "user", "content": split},)) for split in ("train", "test")]
+    settings = {"prompts": PromptFile("p.jsonl"), "samples": 6, "source": "s", "temperature": 1, "scorer": "Length"}
+    write_scored(prompts, [drawn, drawn[:1]], Length(), tmp_path / "out", tmp_path / "work", settings)
+    (pair,) = rows(tmp_path / "out", "train_pairs")
+    assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("ddd", "b")
+    assert (pair["score_chosen"], pair["score_rejected"]) == (3.0, 1.0)
+    assert pair["all_generated_responses"] == ["aa", "b", "ddd"]
+    assert pair["all_rm_scores"] == [2.0, 1.0, 3.0]
+    assert [(row["label"], row["score"]) for row in rows(tmp_path / "out", "train_unpaired")] == [(True, 3), (False, 1)]
+    assert rows(tmp_path / "out", "test_pairs") == [], "one answer alone makes no pair"
+    assert rows(tmp_path / "out", "test_prompts")[0]["prompt"] == [{"role": "user", "content": "test"}]
+    text = (tmp_path / "out/README.md").read_text()
+    assert "| train | 1 | 6 | 2 | 1 | 1 | 3.000 | 1.000 | 3.0 | 1.0 |" in text
+    assert "| test | 1 | 1 | 0 | 0 | 0 | - | - | - | - |" in text
+
+
+def test_prompts_are_dealt_to_splits_without_repeats(prompt_file):
+    found = draw_prompts(PromptFile(prompt_file), None, 1, 2, seed=1)
+    assert [prompt.split for prompt in found] == ["test", "test", "validation", "train", "train", "train"]
+    assert len({prompt.messages[0]["content"] for prompt in found}) == 6
+    assert draw_prompts(PromptFile(prompt_file), None, 1, 2, seed=1) == found
+    assert draw_prompts(PromptFile(prompt_file), None, 1, 2, seed=2) != found
+    with pytest.raises(ValueError, match="has 6 different prompts; accepted are as many in all"):
+        draw_prompts(PromptFile(prompt_file), 4, 1, 2, seed=1)
+
+
+@pytest.fixture
+def scorers(tmp_path, tokenizer, request) -> dict[str, str]:
+    return {
+        "ArmoRM": request.getfixturevalue("armorm_folder"),
+        "PairRM": request.getfixturevalue("pairrm_folder"),
+    }
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_papers_configs_run_on_tiny_models(path, scorers, tiny_folder, prompt_file, tmp_path):
+    config = yaml.safe_load(path.read_text())
+    assert set(config) == set(prepare.__annotations__) - {"return"}
+    kind = config["scorer"]["class_path"].rpartition(".")[2]
+    changes = {
+        "source": tiny_folder,
+        "output": tmp_path / "out",
+        "work": tmp_path / "work",
+        "dtype": "float32",
+        "prompts.path": prompt_file,
+        "prompts.split": "null",
+        "prompts.max_new_tokens": "300",
+        "scorer.init_args.source": scorers[kind],
+        "scorer.init_args.dtype": "float32",
+        "validation_prompts": "1",
+        "test_prompts": "1",
+        "temperature": "6.0",
+    }
+    words = [word for name, value in changes.items() for word in (f"--{name}", str(value))]
+    command = ["prepare", "--config", str(path), *words]
+    main(command)
+    card = (tmp_path / "out/README.md").read_text()
+    assert f"scored by {kind}({scorers[kind]}" in card
+    assert "| train | 4 | 20 |" in card
+    first = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    shutil.rmtree(tmp_path / "out")
+    before = {file.name: file.stat().st_size for file in (tmp_path / "work").iterdir()}
+    main(command)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == first
+    assert {file.name: file.stat().st_size for file in (tmp_path / "work").iterdir()} == before, "nothing is done twice"
+
+
+def test_the_rows_are_training_data(scorers, tmp_path, prompt_file, tiny_folder, tokenizer, monkeypatch):
+    """With samples that end (a random model's seldom do) and a reward model saved as a user has it."""
+    from lightning_bnf.preparation import RewardModel, prompts
+
+    model = tiny_llama_model(len(tokenizer))
+    model.config.num_labels = 1
+    LlamaForSequenceClassification(model.config).save_pretrained(tmp_path / "reward")
+    tokenizer.save_pretrained(tmp_path / "reward")
+
+    def invented(model, tokenizer, ids, sampling):
+        return [[Generated(f"It is {n} of {len(row)}", 5, True) for n in range(sampling.samples)] for row in ids]
+
+    monkeypatch.setattr(prompts, "generate_with_lengths", invented)
+    prepare(
+        tmp_path / "out",
+        prompts=PromptFile(prompt_file),
+        scorer=RewardModel(str(tmp_path / "reward")),
+        source=tiny_folder,
+        train_prompts=4,
+        validation_prompts=1,
+        test_prompts=1,
+        work=tmp_path / "work",
+    )
+    pairs = read_rows(str(tmp_path / "out/train_pairs.jsonl"))
+    assert [row.format for row in pairs] == ["paired"] * 4
+    for row in pairs:
+        chosen, rejected = (completion.numbers["reward"] for completion in row.completions)
+        assert chosen > rejected
+    assert [row.completions[0].label for row in read_rows(str(tmp_path / "out/train_unpaired.jsonl"))] == [1, -1] * 4
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "families []: accepted are names of families, or prompts with a scorer instead"),
+        (["--prompts.path", "p.jsonl"], "scorer null: accepted with prompts is one"),
+        (["--prompts.path", "p", "--families", "[plural]"], "families ['plural']: accepted is [] (kept_out too)"),
+        (
+            ["--families", "[plural]", "--scorer", "RewardModel", "--scorer.source", "x"],
+            "scorer RewardModel(x, label=None, float32): accepted with prompts only",
+        ),
+        (["--families", "[plural]", "--train_prompts", "null"], "train_prompts null: accepted with families"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(words, sentence, capsys, tmp_path):
+    assert sentence in refused(capsys, "prepare", "--output", str(tmp_path / "out"), *words)
