@@ -32,6 +32,7 @@ from lightning_bnf.callbacks import ExportPolicy, RunPlots, WriteCompletions
 from lightning_bnf.callbacks.checkpoint_io import AtomicCheckpointIO
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation.answers import write_answers
+from lightning_bnf.evaluation.analyze import analyze
 from lightning_bnf.evaluation.comparison import rates_table
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
 from lightning_bnf.losses.table import print_losses
@@ -43,6 +44,7 @@ from lightning_bnf.reproduction import reproduce
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 VERBS: dict[str, Callable[..., None]] = {
+    "analyze": analyze,
     "bench": bench,
     "generate": write_answers,
     "losses": print_losses,

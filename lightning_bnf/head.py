@@ -82,6 +82,25 @@ def weighted_token_logps(
         )
 
 
+@torch.no_grad()
+def target_logits(hidden: Tensor, target: Tensor, head: Head, tile_bytes: int = TILE_BYTES) -> Tensor:
+    """Each target token's own logit as the softmax gets it, scaled and capped: (N,), float32 or wider, detached.
+
+    hidden (N, H); target (N,). One product of two vectors a token: the logits of other tokens are not needed.
+    """
+    wide = _wide(hidden.dtype)
+    logits = hidden.new_empty(len(target), dtype=wide)
+    rows = max(1, tile_bytes // (head.weight.shape[1] * wide.itemsize))
+    with torch.autocast(hidden.device.type, enabled=False):
+        for at in (slice(start, start + rows) for start in range(0, len(target), rows)):
+            z = (hidden[at].to(wide) * head.weight[target[at]].to(wide)).sum(-1)
+            if head.bias is not None:
+                z += head.bias[target[at]].to(wide)
+            z *= head.scale
+            logits[at] = z if head.softcap is None else head.softcap * torch.tanh(z / head.softcap)
+    return logits
+
+
 class _Asked(NamedTuple):
     """Whether entropies are wanted, and how large a tile may be."""
 

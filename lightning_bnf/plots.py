@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 CHOSEN, REJECTED, NEUTRAL = "#1b7837", "#b2182b", "#4d4d4d"
 _SMOOTH = 5  # steps
+_POLICIES = (CHOSEN, "#2166ac", REJECTED, "#e08214", "#762a83", "#01665e", "#8c510a", NEUTRAL)
 
 
 def _axes(title: str, x: str, y: str) -> tuple[Figure, Any]:
@@ -142,3 +143,75 @@ def plot_displacement(changes: pd.DataFrame, bounds: Mapping[str, float]) -> Fig
             axes.axhline(bounds[kind], color=NEUTRAL, linewidth=0.8, linestyle=":", label="bound of the alarm")
     panels[0].legend(frameon=False, fontsize="small")
     return figure
+
+
+def plot_shifts(responses: pd.DataFrame) -> Figure:
+    """Figure 3 of the BNF paper: how shifts from the reference are distributed over responses, one color a policy.
+
+    `responses` as `shift_report.read_shifts` gives them. A violin is a policy; its bar is the median.
+    """
+    figure = Figure(figsize=(12.0, 7.0), layout="constrained")
+    (a, b, c), (d, e, f) = figure.subplots(2, 3)
+    policies = list(responses["policy"].unique())
+    colors = dict(zip(policies, [_POLICIES[i % len(_POLICIES)] for i in range(len(policies))]))
+    panels = (
+        (a, "logp_shift", "(a) Log-likelihood shift", "nats"),
+        (b, "logit_shift", "(b) Absolute logit shift", "logit units"),
+        (d, "logp_shift_per_token", "(d) Log-likelihood shift, length-normalised", "nats a token"),
+        (e, "logit_shift_per_token", "(e) Absolute logit shift, length-normalised", "logit units a token"),
+        (f, "gini_logit", "(f) Gini coefficient of token logit shifts", "Gini (0: even over tokens)"),
+    )
+    for axes, measure, title, unit in panels:
+        _styled(axes, title, "", unit)
+        _violins(axes, [responses.loc[responses["policy"] == name, measure].to_numpy() for name in policies], colors)
+        if measure.startswith("logp"):
+            axes.axhline(0, color=NEUTRAL, linewidth=0.8)
+    _styled(c, "(c) Logit against log-likelihood shift", "log-likelihood shift (nats)", "absolute logit shift")
+    for name in policies:
+        own = responses[responses["policy"] == name]
+        c.scatter(own["logp_shift"], own["logit_shift"], s=9, alpha=0.45, color=colors[name], label=name, linewidths=0)
+    c.axvline(0, color=NEUTRAL, linewidth=0.8)
+    c.legend(frameon=False, fontsize="small", markerscale=2)
+    return figure
+
+
+def _violins(axes: Any, values: list[Any], colors: Mapping[str, str]) -> None:
+    """One violin a policy with its median; of equal values, which have no density, the median alone."""
+    for place, (own, color) in enumerate(zip(values, colors.values())):
+        if len(own) > 1 and own.max() > own.min():
+            body = axes.violinplot(own, [place], widths=0.8, showextrema=False)["bodies"][0]
+            body.set(facecolor=color, alpha=0.6)
+        axes.hlines(pd.Series(own).median(), place - 0.2, place + 0.2, color=color, linewidth=2.5)
+    axes.set_xticks(range(len(values)), list(colors))
+    middle, half = (len(values) - 1) / 2, max(len(values), 3) / 2  # a single violin need not fill the panel
+    axes.set_xlim(middle - half, middle + half)
+
+
+def plot_shift_bins(bins: pd.DataFrame, of: str) -> Figure:
+    """Figure 4 of the BNF paper: how each policy's token shifts fall into the percentile bins of the policy `of`.
+
+    `bins` as `shift_report.read_shifts` gives them. The policy that defines the bins has 10 % in each.
+    """
+    title = f"Token log-likelihood shifts in the percentile bins of {of}"
+    figure, axes = _axes(title, f"percentile bin of {of}, with its bounds (nats)", "tokens (%)")
+    figure.set_size_inches(10.0, 4.2)
+    policies = list(bins["policy"].unique())
+    width = 0.8 / len(policies)
+    for i, name in enumerate(policies):
+        own = bins[bins["policy"] == name]
+        left = own["bin"] + (i - (len(policies) - 1) / 2) * width
+        axes.bar(left, 100 * own["share"], width=width, color=_POLICIES[i % len(_POLICIES)], label=name)
+    axes.axhline(10, color=NEUTRAL, linewidth=0.8, linestyle=":")
+    first = bins[bins["policy"] == policies[0]]
+    labels = [
+        f"{10 * (k - 1)}-{10 * k} %\n{_bound(low)} to\n{_bound(high)}"
+        for k, low, high in zip(first["bin"], first["above"], first["up_to"])
+    ]
+    axes.set_xticks(first["bin"], labels, fontsize="small")
+    axes.grid(visible=False, axis="x")
+    axes.legend(frameon=False, ncols=len(policies))
+    return figure
+
+
+def _bound(nats: float) -> str:
+    return "open" if abs(nats) == float("inf") else f"{nats:+.2g}"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_bnf.head import Head, token_logps, weighted_token_logps
+from lightning_bnf.head import Head, target_logits, token_logps, weighted_token_logps
 
 N, H, V = 9, 6, 17
 TILE = 4 * V * 8  # bytes of a tile of 4 tokens in float64: 9 tokens make tiles of 4, 4 and 1
@@ -51,6 +51,19 @@ def test_equals_the_whole_vocabulary(bias: bool, scale: float, cap: float | None
     torch.testing.assert_close(objective, -(weights * right).sum(), rtol=1e-12, atol=1e-12)
     for ours, oracle in zip(torch.autograd.grad(objective * 3.0, inputs), grads):
         torch.testing.assert_close(ours, 3.0 * oracle, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(("bias", "scale", "cap"), KINDS)
+def test_the_targets_own_logits(bias: bool, scale: float, cap: float | None) -> None:
+    """The logit less the log-sum-exp of all logits is the log-prob; tiles of 4 tokens' weight rows."""
+    hidden, weight, b, target, _ = case(bias)
+    z = scale * (hidden @ weight.T + (0 if b is None else b))
+    z = z if cap is None else cap * torch.tanh(z / cap)
+    logits = target_logits(hidden, target, Head(weight, b, scale, cap), tile_bytes=4 * H * 8)
+    torch.testing.assert_close(logits, z[torch.arange(N), target].detach(), rtol=1e-12, atol=1e-12)
+    assert not logits.requires_grad
+    half = target_logits(hidden.bfloat16(), target, Head(weight.bfloat16(), None if b is None else b.bfloat16()))
+    assert half.dtype == torch.float32
 
 
 def test_weights_may_depend_on_the_log_probs() -> None:

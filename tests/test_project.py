@@ -54,6 +54,7 @@ def configs(folder: str) -> list[Path]:
 def test_every_config_has_a_test() -> None:
     """Each kind of config is run by the test named here; a new kind needs one too."""
     run_by = {
+        "analyze": "evaluation/test_analyze.py",
         "loss": "losses/test_base.py, test_cli.py",
         "policy": "test_cli.py",
         "trainer": "test_cli.py, here",

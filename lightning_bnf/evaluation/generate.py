@@ -88,11 +88,24 @@ def generate_with_lengths(
     `model` is a transformers or peft causal LM; its training mode and the global random state are left as found.
     With `progress`, a bar of that name shows the completions done and the time left.
     """
+    rows = generate_ids(model, tokenizer, prompts, sampling, progress)
+    ends = set(_generation_config(model, tokenizer, sampling).eos_token_id)
+    return [[_decoded(ids, ends, tokenizer) for ids in row] for row in rows]
+
+
+def generate_ids(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    progress: str | None = None,
+) -> list[list[list[int]]]:
+    """The completions' token ids, the end of turn included where they came to one; see `generate_with_lengths`."""
     if any(len(prompt) == 0 for prompt in prompts):
         raise ValueError(
             f"prompt {[len(prompt) for prompt in prompts].index(0)} is empty: there is nothing to complete"
         )
-    results: list[list[Generated]] = [[] for _ in prompts]
+    results: list[list[list[int]]] = [[] for _ in prompts]
     bar = tqdm(total=len(prompts) * sampling.samples, desc=progress, unit="completion", disable=progress is None)
     with _inference(model), bar:
         for batch in batches(prompts, sampling):
@@ -112,7 +125,7 @@ def batches(prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[i
 
 def _complete_batch(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], sampling: Sampling
-) -> list[list[Generated]]:
+) -> list[list[list[int]]]:
     config = _generation_config(model, tokenizer, sampling)
     device = next(model.parameters()).device
     input_ids, attention_mask = _left_padded(prompts, config.pad_token_id, device)
@@ -120,7 +133,7 @@ def _complete_batch(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(_batch_seed(prompts, sampling))
         tokens = _sample(model, input_ids, attention_mask, config, ends, sampling.samples)
-    found = [_cut(row, set(config.eos_token_id), tokenizer) for row in tokens]
+    found = [_until_end(row, set(config.eos_token_id)) for row in tokens]
     return [found[start : start + sampling.samples] for start in range(0, len(found), sampling.samples)]
 
 
@@ -215,11 +228,15 @@ def _left_padded(prompts: list[list[int]], pad: int, device: torch.device) -> tu
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-def _cut(tokens: list[int], ends: set[int], tokenizer: PreTrainedTokenizerBase) -> Generated:
-    stop = next((position for position, token in enumerate(tokens) if token in ends), None)
-    kept = tokens if stop is None else tokens[:stop]
-    text = str(tokenizer.decode(kept, skip_special_tokens=True))
-    return Generated(text, len(kept) + (stop is not None), stop is not None)
+def _until_end(tokens: list[int], ends: set[int]) -> list[int]:
+    stop = next((position for position, token in enumerate(tokens) if token in ends), len(tokens) - 1)
+    return tokens[: stop + 1]
+
+
+def _decoded(ids: list[int], ends: set[int], tokenizer: PreTrainedTokenizerBase) -> Generated:
+    finished = bool(ids) and ids[-1] in ends
+    text = str(tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True))
+    return Generated(text, len(ids), finished)
 
 
 def _batch_seed(prompts: list[list[int]], sampling: Sampling) -> int:

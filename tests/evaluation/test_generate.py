@@ -6,7 +6,7 @@ from conftest import tiny_llama_model
 from peft import LoraConfig, get_peft_model
 from transformers import MistralConfig, MistralForCausalLM
 
-from lightning_bnf.evaluation.generate import Sampling, batches, generate, generate_with_lengths
+from lightning_bnf.evaluation.generate import Sampling, batches, generate, generate_ids, generate_with_lengths
 
 PROMPTS = [[1, 500, 501, 502], [1, 700], [1, 600, 601, 602, 603, 604, 605, 606], [1, 800, 801]]
 
@@ -26,9 +26,11 @@ def alone(model, tokenizer, prompt, limit):
 @pytest.mark.parametrize("limit", [1, 5, 16, 17, 40])
 def test_greedy_equals_transformers_one_by_one(tiny_llama, tokenizer, limit):
     rows = generate_with_lengths(tiny_llama, tokenizer, PROMPTS, Sampling(0.0, limit, batch_size=3))
-    for prompt, (found,) in zip(PROMPTS, rows, strict=True):
+    ids = generate_ids(tiny_llama, tokenizer, PROMPTS, Sampling(0.0, limit, batch_size=3))
+    for prompt, (found,), (own,) in zip(PROMPTS, rows, ids, strict=True):
         tokens = alone(tiny_llama, tokenizer, prompt, limit)
         ended = 2 in tokens
+        assert own == (tokens[: tokens.index(2) + 1] if ended else tokens)
         kept = tokens[: tokens.index(2)] if ended else tokens
         assert found.text == tokenizer.decode(kept, skip_special_tokens=True)
         assert (found.length, found.finished) == (len(kept) + ended, ended)

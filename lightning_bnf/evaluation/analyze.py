@@ -1,0 +1,180 @@
+"""The verb `analyze`: shifts of policies from their reference, as a JSON file and the paper's Figures 3 and 4."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+
+from lightning_bnf.datamodules.dataset import load_rows
+from lightning_bnf.datamodules.options import DataOptions
+from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
+from lightning_bnf.evaluation.generate import Sampling, generate_ids
+from lightning_bnf.evaluation.shift_report import Shifts, write_shifts
+from lightning_bnf.evaluation.shifts import (
+    TokenScores,
+    bin_table,
+    response_shifts,
+    score,
+    single_responses,
+    token_shifts,
+)
+from lightning_bnf.policies.base import Dtype, Policy
+from lightning_bnf.policies.fingerprint import tokenizer_fingerprints, weights_fingerprint
+from lightning_bnf.policies.sources import BUNDLED
+from lightning_bnf.policies.trained import exported
+
+
+def analyze(
+    policies: dict[str, str],
+    output: Path,
+    responses: str | dict[str, str] | None = None,
+    prompts: str | None = None,
+    reference: str = BUNDLED,
+    bins_of: str | None = None,
+    labels: list[int] | None = None,
+    limit: int | None = None,
+    max_new_tokens: int = 512,
+    max_tokens: int = 2048,
+    dtype: Dtype = "float32",
+    options: DataOptions | None = None,
+) -> None:
+    """Measure how far policies have moved from a reference: log-likelihood and logit shifts (Section 5.3 of the paper).
+
+    Args:
+        policies: name -> exported policy: a peft folder, a saved model's folder, a hub id.
+        output: folder for shifts.json, shifts.png (Figure 3) and shift_bins.png (Figure 4).
+        responses: file of responses in any training format, or one for each policy (name -> file).
+        prompts: file of prompts instead: every policy is measured on its own greedy responses, as in the paper.
+        reference: model that the shifts are from: folder, hub id, or the bundled model.
+        bins_of: policy whose token shifts define the ten percentile bins (the paper: DPO); null takes the first.
+        labels: responses taken of labelled data, such as [1]; null takes all.
+        limit: number of rows taken of each file, from its start; null takes all.
+        max_new_tokens: tokens after which a greedy response is cut off.
+        max_tokens: token budget of a micro-batch.
+        dtype: type of all models' weights.
+        options: how the files are read.
+    """
+    _check(policies, responses, prompts, bins_of, labels)
+    options = options or DataOptions()
+    loaded = {name: exported(source, dtype) for name, source in policies.items()}
+    base = exported(reference, dtype)
+    _check_tokenizers(loaded, base)
+    asked = _Asked(tuple(labels or (1, -1)), limit, max_new_tokens, max_tokens)
+    given = responses if isinstance(responses, dict) else dict.fromkeys(policies, responses or prompts or "")
+    data = {path: _rows(path, base, options, asked) for path in dict.fromkeys(given.values())}
+    found: dict[str, _Measured] = {}
+    while loaded:  # one model at a time
+        name = next(iter(loaded))
+        policy = _ready(loaded.pop(name))
+        rows = data[given[name]]
+        rows = _own_responses(name, policy, rows, asked) if prompts else single_responses(rows, asked.labels)
+        found[name] = _Measured(rows, score(policy, rows, max_tokens, f"{name}: log-probs"), _identity(policy))
+        del policy
+    base = _ready(base)
+    shifts = {
+        name: token_shifts(own.scores, score(base, own.responses, max_tokens, f"reference on {name}'s responses"))
+        for name, own in found.items()
+    }
+    table = pd.concat([_labelled(name, found[name], response_shifts(own)) for name, own in shifts.items()])
+    of = bins_of or next(iter(policies))
+    result = {
+        "reference": {"source": reference, **_identity(base)},
+        "policies": {
+            name: {"source": policies[name], "responses": given[name], **own.identity} for name, own in found.items()
+        },
+        "settings": {
+            "responses": "each policy's own, greedy" if prompts else "as given",
+            **asked._asdict(),
+            "dtype": dtype,
+        },
+        "versions": {name: version(name) for name in ("lightning_bnf", "torch", "transformers")},
+    }
+    measured = Shifts(table.reset_index(drop=True), bin_table(shifts, of), of)
+    write_shifts(output, measured, result)
+    print(measured.table.T.to_string())
+    print(f"Shifts and figures are in {output}")
+
+
+class _Asked(NamedTuple):
+    labels: tuple[int, ...]
+    limit: int | None
+    max_new_tokens: int
+    max_tokens: int
+
+
+class _Measured(NamedTuple):
+    responses: list[TokenizedRow]
+    scores: TokenScores
+    identity: dict[str, str]
+
+
+def _check(
+    policies: Mapping[str, str],
+    responses: str | Mapping[str, str] | None,
+    prompts: str | None,
+    bins_of: str | None,
+    labels: Sequence[int] | None,
+) -> None:
+    """What contradicts is refused before any model is loaded."""
+    names = ", ".join(policies)
+    if not policies:
+        raise ValueError("policies {}: accepted are one or more, as name: folder")
+    if (responses is None) == (prompts is None):
+        raise ValueError("responses and prompts: accepted is exactly one of them")
+    if isinstance(responses, Mapping) and set(responses) != set(policies):
+        raise ValueError(f"responses {', '.join(responses)}: accepted are one file for all, or one each for {names}")
+    if bins_of is not None and bins_of not in policies:
+        raise ValueError(f"bins_of {bins_of!r}: accepted are {names}")
+    if labels is not None and (not labels or not set(labels) <= {1, -1}):
+        raise ValueError(f"labels {labels}: accepted are [1], [-1], [1, -1] or null")
+
+
+def _check_tokenizers(policies: Mapping[str, Policy], reference: Policy) -> None:
+    right = tokenizer_fingerprints(reference.tokenizer)
+    for name, policy in policies.items():
+        own = tokenizer_fingerprints(policy.tokenizer)
+        differing = [field for field in right if own[field] != right[field]]
+        if differing:
+            raise ValueError(
+                f"policies {name!r}: its {' and '.join(differing)} differs from the reference's, so the same response "
+                "would be other tokens; accepted: policies trained from the reference"
+            )
+
+
+def _rows(path: str, reference: Policy, options: DataOptions, asked: _Asked) -> list[TokenizedRow]:
+    rows, report = load_rows(path, reference.tokenizer, options, reference.end_ids)
+    print(report.text())
+    return rows[: asked.limit]
+
+
+def _ready(policy: Policy) -> Policy:
+    policy.load()
+    return policy.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _own_responses(name: str, policy: Policy, rows: Sequence[TokenizedRow], asked: _Asked) -> list[TokenizedRow]:
+    """The policy's greedy responses to the rows' prompts, once each, as the tokens that it generated."""
+    once = list({tuple(row.prompt_ids): row for row in rows}.values())
+    sampling = Sampling(0.0, asked.max_new_tokens, batch_size=32)
+    ids = generate_ids(
+        policy.loaded, policy.tokenizer, [row.prompt_ids for row in once], sampling, f"{name}: responses"
+    )
+    return [
+        replace(row, completions=(TokenizedCompletion(own, [True] * len(own), 1),))
+        for row, (own,) in zip(once, ids, strict=True)
+    ]
+
+
+def _identity(policy: Policy) -> dict[str, str]:
+    return {"weights": weights_fingerprint(policy.loaded), **tokenizer_fingerprints(policy.tokenizer)}
+
+
+def _labelled(name: str, own: _Measured, table: pd.DataFrame) -> pd.DataFrame:
+    table.insert(0, "policy", name)
+    table.insert(1, "id", [row.id for row in own.responses])
+    table.insert(2, "label", [row.completions[0].label for row in own.responses])
+    return table

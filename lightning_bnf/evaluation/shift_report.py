@@ -1,0 +1,72 @@
+"""What `analyze` found: on disk, as tables, and as the paper's Figures 3 and 4."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lightning_bnf.evaluation.shifts import MEASURES, summary
+from lightning_bnf.plots import plot_shift_bins, plot_shifts
+
+RESULT = "shifts.json"
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """Shifts of policies from their reference.
+
+    responses: a line for each policy and response: policy, id, label, and what `shifts.response_shifts` gives
+    bins: as `shifts.bin_table` gives it; bins_of: the policy that defines them
+    """
+
+    responses: pd.DataFrame
+    bins: pd.DataFrame
+    bins_of: str
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """Mean of every measure with its interval, as `shifts.summary` gives it."""
+        return summary(self.responses)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Policies by measures: the mean, and its 95 % interval in brackets."""
+        found = self.summary
+        found["text"] = [
+            f"{mean:.3g} [{low:.3g}, {high:.3g}]" for mean, low, high in zip(found["mean"], found["low"], found["high"])
+        ]
+        wide = found.pivot(index="policy", columns="measure", values="text")
+        return wide.loc[found["policy"].unique(), list(MEASURES)].rename(columns=MEASURES)
+
+
+def write_shifts(folder: Path, shifts: Shifts, about: Mapping[str, Any]) -> None:
+    """shifts.json, with what it is `about` (models, data, settings, versions), shifts.png and shift_bins.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # JSON has no infinity: the outer bins are open, and their outer bounds null
+    bins = shifts.bins.astype(object).where(~shifts.bins.isin([math.inf, -math.inf]), None)
+    result = {
+        **about,
+        "summary": shifts.summary.to_dict("records"),
+        "bins_of": shifts.bins_of,
+        "bins": bins.to_dict("list"),
+        "responses": shifts.responses.round(6).to_dict("list"),
+    }
+    (folder / RESULT).write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    plot_shifts(shifts.responses).savefig(folder / "shifts.png", dpi=120)
+    plot_shift_bins(shifts.bins, shifts.bins_of).savefig(folder / "shift_bins.png", dpi=120)
+
+
+def read_shifts(path: str | Path) -> Shifts:
+    """The shifts that `analyze` wrote: its output folder, or the JSON file in it. Raises ValueError for others."""
+    path = Path(path)
+    file = path / RESULT if path.is_dir() else path
+    held = json.loads(file.read_text()) if file.is_file() else {}
+    if not {"responses", "bins", "bins_of"} <= set(held):
+        raise ValueError(f"{path}: accepted are the folder or the {RESULT} of `python -m lightning_bnf analyze`")
+    bins = pd.DataFrame(held["bins"]).astype({"above": float, "up_to": float})
+    bins = bins.fillna({"above": -math.inf, "up_to": math.inf})
+    return Shifts(pd.DataFrame(held["responses"]), bins, held["bins_of"])

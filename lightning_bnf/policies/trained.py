@@ -1,0 +1,63 @@
+"""Policies as they were trained and exported, to be looked at: they are loaded frozen and never trained on."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, cast
+
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedModel
+
+from lightning_bnf.policies.base import Dtype, Policy, PolicyError
+
+_ADAPTER, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def exported(source: str, dtype: Dtype = "float32", attention: str | None = None) -> Policy:
+    """The policy of a peft folder, or of anything that `sources.resolve_source` knows; `load` brings its weights.
+
+    Raises `PolicyError` for a peft folder that names no base, or whose weights are not in safetensors.
+    """
+    folder = Path(source).expanduser()
+    if (folder / _ADAPTER).is_file():
+        return ExportedAdapter(folder, dtype, attention)
+    return Exported(source, None, dtype, attention)
+
+
+class Exported(Policy):
+    """A source's own weights, nothing trained."""
+
+    default_reference: ClassVar[str] = "none"
+    kind: ClassVar[str] = "full"
+
+    def prepared(self, base: PreTrainedModel) -> nn.Module:
+        return base
+
+    def save(self, folder: str, weights: Mapping[str, Tensor], max_shard_size: str) -> None:
+        raise PolicyError(f"source {self.source!r}: it was loaded to be looked at; accepted: a copy of its folder")
+
+
+class ExportedAdapter(Exported):
+    """A peft folder's adapter on the base that it names, not merged: merging rounds."""
+
+    kind: ClassVar[str] = "lora"
+
+    def __init__(self, folder: Path, dtype: Dtype = "float32", attention: str | None = None):
+        named = json.loads((folder / _ADAPTER).read_text())
+        base = named.get("base_model_name_or_path")
+        if not base:
+            raise PolicyError(f"{folder}: its {_ADAPTER} names no base model; accepted: one that does")
+        if not (folder / _WEIGHTS).is_file():  # peft would read pickled weights instead
+            raise PolicyError(f"{folder}: it lacks {_WEIGHTS}; accepted: adapters in safetensors")
+        super().__init__(base, named.get("revision"), dtype, attention)
+        self.folder = folder
+        if (folder / "tokenizer_config.json").is_file():  # exports carry the tokenizer that they were trained with
+            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def prepared(self, base: PreTrainedModel) -> nn.Module:
+        return cast(nn.Module, PeftModel.from_pretrained(base, self.folder, is_trainable=False))
+
+    @property
+    def causal_lm(self) -> PreTrainedModel:
+        return cast(PreTrainedModel, cast(PeftModel, self.loaded).get_base_model())
