@@ -1,0 +1,1 @@
+"""The BNF paper's printed numbers, and ours beside them."""
