@@ -152,7 +152,7 @@ def pass_rates(records: Iterable[Record]) -> list[Rate]:
             *wilson(sum(record.passed for record in mine), len(mine)),
             length=float(np.mean([record.length for record in mine])),
         )
-        for (group, decoding), mine in _grouped(records).items()
+        for (group, decoding), mine in grouped(records).items()
     ]
 
 
@@ -164,7 +164,7 @@ def pass_rate_changes(
     The interval is a paired bootstrap over prompts (percentiles of `resamples` draws): prompts are the same on both
     sides, so their difficulty cancels.
     """
-    earlier, later = _grouped(before), _grouped(after)
+    earlier, later = grouped(before), grouped(after)
     if list(earlier) != list(later):
         raise ValueError(f"the groups differ: {sorted(set(earlier) ^ set(later))}")
     changes = []
@@ -195,7 +195,8 @@ def paired_bootstrap(difference: np.ndarray, seed: int = 0, resamples: int = 10_
     return float(low), float(high)
 
 
-def _grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+def grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+    """The records of every (group, decoding): trained and kept-out first, then the families in alphabetical order."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         for group in record.groups:
