@@ -1,5 +1,6 @@
 """The optimizer and its schedule."""
 
+import importlib.util
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,8 @@ class Optimization:
         weight_decay: Decoupled weight decay of matrices (>= 0); vectors (norms, biases) are not decayed.
         betas: AdamW's averaging coefficients.
         max_grad_norm: Norm that the gradient of a whole step is clipped to (> 0); null never clips.
+        paged_8bit: Whether AdamW keeps its moments in 8 bits, in memory that moves to the host when the GPU's is full
+            (bitsandbytes, CUDA only): a quarter of the memory.
     """
 
     learning_rate: float = 1e-6
@@ -27,6 +30,7 @@ class Optimization:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     max_grad_norm: float | None = 1.0
+    paged_8bit: bool = False
 
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
@@ -42,13 +46,26 @@ class Optimization:
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ValueError(f"max_grad_norm {self.max_grad_norm}: accepted are numbers > 0, or null")
 
-    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.AdamW:
-        """AdamW over the trainable parameters."""
+    def check_device(self, device: str) -> None:
+        """Raises ValueError where a setting does not go with the type of device that the run is on."""
+        if self.paged_8bit and device != "cuda":
+            raise ValueError(f"paged_8bit true on {device}: accepted is false there; only CUDA devices page memory")
+        if self.paged_8bit and importlib.util.find_spec("bitsandbytes") is None:
+            raise ValueError("paged_8bit true: accepted with bitsandbytes, pip install 'lightning_bnf[qlora]'")
+
+    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """AdamW over the trainable parameters, all on one type of device."""
         groups = [
             {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self.weight_decay},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
-        return torch.optim.AdamW([group for group in groups if group["params"]], self.learning_rate, self.betas)
+        filled = [group for group in groups if group["params"]]
+        if self.paged_8bit:
+            self.check_device(parameters[0].device.type)
+            from bitsandbytes.optim import PagedAdamW8bit  # an optional dependency, and slow to import
+
+            return PagedAdamW8bit(filled, self.learning_rate, self.betas)
+        return torch.optim.AdamW(filled, self.learning_rate, self.betas)
 
     def factor(self, step: int, steps: int) -> float:
         """What the peak learning rate is multiplied by at `step` (from 0) of `steps`."""

@@ -1,71 +1,50 @@
 """Writes the trained policy as a folder that transformers, peft and vLLM load."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.export.card import Trained, data_fingerprint, model_card
+from lightning_bnf.export.folders import MAX_SHARD_SIZE, whole_weights, write_policy
 from lightning_bnf.module import PreferenceModule
 
 
-@contextmanager
-def finished_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `folder` when the block ends well, and is removed when it does not.
-
-    So a full disk or a kill leaves nothing half-written behind, and never harms what was there before.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield unfinished
-        unfinished.chmod(0o755)
-        if folder.exists():
-            previous = unfinished.with_name(unfinished.name + ".previous")
-            folder.rename(previous)
-            unfinished.rename(folder)
-            shutil.rmtree(previous)
-        else:
-            unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def model_card(module: PreferenceModule, trainer: Trainer) -> str:
-    """The README.md of the exported folder: how it was made, and how to load it."""
-    loss, policy = module.loss, module.policy
-    adapter = hasattr(policy, "adapted")
-    load = "PeftModel.from_pretrained(base, folder)" if adapter else "AutoModelForCausalLM.from_pretrained(folder)"
-    front = f"base_model: {policy.source}\nlibrary_name: {'peft' if adapter else 'transformers'}\ntags: [lightning_bnf]"
-    return (
-        f"---\n{front}\n---\n\n# {policy.source}, aligned with {type(loss).__name__}\n\n"
-        f"- loss: `{loss}`\n"
-        f"- optimizer steps: {trainer.global_step}\n"
-        f"- peak learning rate: {module.optimization.learning_rate}\n"
-        f"- load with: `{load}`\n\n"
-        "The licence is the base model's. Trained with lightning_bnf; `config.yaml` of the run has every setting.\n"
-    )
-
-
 class ExportPolicy(Callback):
-    """Writes `policy/` in the run folder when training ends: a peft folder, or a `save_pretrained` folder."""
+    """Writes `policy/` in the run folder with every checkpoint and when training ends: a peft folder, or a
+    `save_pretrained` folder, with tokenizer, chat template and card. It is the policy of the latest checkpoint.
+    """
 
-    def __init__(self, folder: str = "policy"):
+    def __init__(self, folder: str = "policy", max_shard_size: str = MAX_SHARD_SIZE):
         """
         Args:
             folder: Name of the folder inside the run folder.
+            max_shard_size: Largest size of a file of full weights, such as 5GB.
         """
         self.folder = folder
+        self.max_shard_size = max_shard_size
+        self._exported: int | None = None
+        self._data = ""
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._export(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
+        if self._exported != trainer.global_step:
+            self._export(trainer, pl_module)
+        rank_zero_info(f"The aligned model is in {Path(trainer.default_root_dir) / self.folder}")
+
+    def _export(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PreferenceModule)
-        target = Path(trainer.default_root_dir) / self.folder
-        with finished_folder(target) as folder:
-            pl_module.policy.save(str(folder))
-            (folder / "README.md").write_text(model_card(pl_module, trainer))
-        rank_zero_info(f"The aligned model is in {target}")
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, PreferenceData)
+        weights = whole_weights(pl_module.policy, keep=trainer.is_global_zero)
+        if trainer.is_global_zero:
+            self._data = self._data or data_fingerprint(data.split("train"))  # the same at every save, and not free
+            metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            about = Trained(trainer.global_step, self._data, str(trainer.precision), metrics)
+            target = Path(trainer.default_root_dir) / self.folder
+            write_policy(pl_module.policy, weights, model_card(pl_module, data, about), target, self.max_shard_size)
+        self._exported = trainer.global_step

@@ -3,5 +3,6 @@
 from lightning_bnf.policies.base import Policy, PolicyError, PolicyOutput
 from lightning_bnf.policies.full import FullPolicy
 from lightning_bnf.policies.lora import LoRAPolicy
+from lightning_bnf.policies.qlora import QLoRAPolicy
 
-__all__ = ["FullPolicy", "LoRAPolicy", "Policy", "PolicyError", "PolicyOutput"]
+__all__ = ["FullPolicy", "LoRAPolicy", "Policy", "PolicyError", "PolicyOutput", "QLoRAPolicy"]

@@ -1,7 +1,7 @@
 """The policy: one module from a micro-batch to token log-probabilities."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
@@ -30,6 +30,13 @@ class PolicyOutput(NamedTuple):
     entropy: Tensor | None = None
 
 
+class Stored(NamedTuple):
+    """What a tensor is kept as (`float32`, `nf4`, ...), and the bytes that takes."""
+
+    kind: str
+    bytes: int
+
+
 class Policy(nn.Module, ABC):
     """A causal language model whose `forward` gives token log-probabilities, not logits.
 
@@ -38,6 +45,9 @@ class Policy(nn.Module, ABC):
 
     default_reference: ClassVar[str]
     """What `reference: auto` means for this policy."""
+
+    kind: ClassVar[str]
+    """full, lora or qlora: what the rules of what goes together ask for."""
 
     def __init__(
         self,
@@ -72,20 +82,48 @@ class Policy(nn.Module, ABC):
         """Load the weights, once. Raises `SourceError` or `PolicyError`."""
         if self.model is None:
             resolve_source(self.source, self.revision)
-            base = load_model(self.source, self.dtype, self.revision, self.attention)
-            _disable_dropout(base)
-            self.model = self.prepared(base.requires_grad_(False)).train()
-            if self.gradient_checkpointing:
-                self.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
-                self.causal_lm.enable_input_require_grads()  # else adapters behind frozen embeddings get no gradient
+            self.adopt(self.base())
+
+    def adopt(self, base: PreTrainedModel) -> None:
+        """Make the model to train of a freshly loaded one, or of one without contents (what `plan` looks at)."""
+        _disable_dropout(base)
+        self.model = self.prepared(base.requires_grad_(False)).train()
+        if self.gradient_checkpointing:
+            self.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
+            self.causal_lm.enable_input_require_grads()  # else adapters behind frozen embeddings get no gradient
+
+    def base(self) -> PreTrainedModel:
+        """The source's model, freshly loaded as this policy starts from it."""
+        return load_model(self.source, self.dtype, self.revision, self.attention)
+
+    def stored(self, tensor: Tensor) -> Stored:
+        """How one of the adopted model's parameters or buffers is kept in memory once it is loaded."""
+        return Stored(str(tensor.dtype).removeprefix("torch."), tensor.nbytes)
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """Of weights that are kept in another form than they are computed with, the most that is unpacked at once."""
+        return 0
 
     @abstractmethod
     def prepared(self, base: PreTrainedModel) -> nn.Module:
         """The freshly loaded, frozen model -> the model to train, with its trainable tensors set."""
 
     @abstractmethod
-    def save(self, folder: str) -> None:
-        """Write the trained weights as users load them: a peft or `save_pretrained` folder, with the tokenizer."""
+    def save(self, folder: str, weights: Mapping[str, Tensor], max_shard_size: str) -> None:
+        """Write a peft or `save_pretrained` folder with the tokenizer, as users load them.
+
+        `weights` are the trainable tensors by name, whole; files of full weights are at most `max_shard_size` large.
+        """
+
+    def description(self) -> dict[str, Any]:
+        """The settings that make this policy what it is, for the card of what is exported."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return {"policy": self.kind, "source": self.source, "revision": self.revision, "dtype": dtype}
+
+    def reference_facts(self) -> dict[str, str]:
+        """What a cache of this policy's reference says of it in words, beside its weights' fingerprint."""
+        return {}
 
     @property
     def loaded(self) -> nn.Module:
@@ -159,8 +197,6 @@ class Policy(nn.Module, ABC):
         few = {name: value[:2] for name, value in batch.inputs.items()}
         tokens = few["input_ids"].numel()
         at = (batch.position < tokens).nonzero().squeeze(-1)
-        if len(at) == 0:
-            return
         with torch.autocast(batch.target.device.type, enabled=False):  # the model's own logits would be rounded too
             own = (
                 self.causal_lm(**self._accepted(few), use_cache=False).logits.flatten(0, 1)[batch.position[at]].float()
@@ -168,7 +204,7 @@ class Policy(nn.Module, ABC):
             hidden = self._hidden(few)
         own = own.log_softmax(-1).gather(-1, batch.target[at][:, None]).squeeze(-1)
         ours = token_logps(hidden[batch.position[at]], batch.target[at], self.head()).logps
-        worst = (own - ours).abs().max().item()
+        worst = (own - ours).abs().max().item() if len(at) else 0.0
         if not worst <= self.tolerance:
             raise PolicyError(
                 f"source {self.source!r}: token log-probabilities from hidden states and output layer differ by "

@@ -17,15 +17,24 @@ def content_hash(content: Any) -> str:
 def weights_fingerprint(model: torch.nn.Module, frozen_only: bool = False) -> str:
     """16 hex digits over every parameter's name, shape and 64 of its values: tells models apart, proves nothing.
 
-    The names are those of the model without adapters around it; `frozen_only` leaves trainable parameters out.
+    The names are those of the model without adapters around it; `frozen_only` leaves trainable parameters out. Of 4-bit
+    weights the blocks' scales count too.
     """
-    parts = []
+    parts: list[list[Any]] = []
     for name, parameter in model.named_parameters():
         if not (frozen_only and parameter.requires_grad):
             plain = name.replace("base_model.model.", "").replace(".base_layer", "")
-            values = parameter.detach().flatten()
-            parts.append([plain, list(parameter.shape), values[:: max(1, len(values) // 64)].float().tolist()])
+            parts.append([plain, list(parameter.shape), _some(parameter)])
+            quantized = getattr(parameter, "quant_state", None)
+            if quantized is not None:
+                scales = {name: value for name, value in quantized.as_dict().items() if "absmax" in name}
+                parts.append([plain, quantized.quant_type, {name: _some(value) for name, value in scales.items()}])
     return content_hash(parts)
+
+
+def _some(values: torch.Tensor) -> list[float]:
+    values = values.detach().flatten()
+    return values[:: max(1, len(values) // 64)].float().tolist()
 
 
 def tokenizer_fingerprints(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:

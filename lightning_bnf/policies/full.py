@@ -1,8 +1,9 @@
 """Full fine-tuning: all weights are trained."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lightning_bnf.policies.base import Dtype, Policy
@@ -12,6 +13,7 @@ class FullPolicy(Policy):
     """All weights of the model are trained."""
 
     default_reference: ClassVar[str] = "copy"
+    kind: ClassVar[str] = "full"
 
     def __init__(
         self,
@@ -34,6 +36,7 @@ class FullPolicy(Policy):
     def prepared(self, base: PreTrainedModel) -> nn.Module:
         return base.requires_grad_(True)
 
-    def save(self, folder: str) -> None:
-        self.causal_lm.save_pretrained(folder)
+    def save(self, folder: str, weights: Mapping[str, Tensor], max_shard_size: str) -> None:
+        state = {name.removeprefix("model."): value for name, value in weights.items()}
+        self.causal_lm.save_pretrained(folder, state_dict=state, max_shard_size=max_shard_size)
         self.tokenizer.save_pretrained(folder)

@@ -1,18 +1,32 @@
 """LoRA: small adapters on a frozen base, through peft."""
 
-from typing import ClassVar, cast
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, cast
 
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lightning_bnf.policies.adapters import (
+    START,
+    TRAINED,
+    adapter_fingerprint,
+    adapter_folder,
+    check_settings,
+    start_from,
+)
 from lightning_bnf.policies.base import Dtype, Policy, PolicyError
 
 
 class LoRAPolicy(Policy):
-    """Low-rank adapters (Hu et al. 2021) on linear layers; the base stays frozen and is the reference."""
+    """Low-rank adapters (Hu et al. 2021) on linear layers; the base stays frozen.
+
+    The reference is the base; or, where training starts from an adapter, the base with that adapter.
+    """
 
     default_reference: ClassVar[str] = "adapter_off"
+    kind: ClassVar[str] = "lora"
 
     def __init__(
         self,
@@ -24,6 +38,7 @@ class LoRAPolicy(Policy):
         target_modules: str | list[str] = "all-linear",
         use_rslora: bool = False,
         use_dora: bool = False,
+        adapter: str | None = None,
         dtype: Dtype = "float32",
         attention: str | None = None,
         gradient_checkpointing: bool = False,
@@ -38,6 +53,8 @@ class LoRAPolicy(Policy):
             target_modules: Layers that get adapters: names, a regular expression, or `all-linear` (all but the head).
             use_rslora: Scale by alpha / sqrt(r) instead.
             use_dora: Train magnitudes too (DoRA).
+            adapter: Peft folder or hub id (`owner/name@revision`) of an adapter to start from, such as one of SFT, made
+                with the same settings; the reference then is the base with it. Null starts from the base.
             dtype: Type of the base's weights; adapters are float32.
             attention: Attention implementation of transformers (`sdpa`, `eager`, ...); null lets it choose.
             gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
@@ -49,6 +66,7 @@ class LoRAPolicy(Policy):
             raise ValueError(f"alpha {alpha}: accepted are numbers > 0")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout {dropout}: accepted are numbers from 0 to below 1")
+        self.adapter = adapter
         self.config = LoraConfig(
             task_type="CAUSAL_LM",
             r=r,
@@ -59,9 +77,20 @@ class LoRAPolicy(Policy):
             use_dora=use_dora,
         )
 
+    def load(self) -> None:
+        if self.model is None and self.adapter is not None:
+            check_settings(self.adapter, adapter_folder(self.adapter), self.config)
+        super().load()
+
     def prepared(self, base: PreTrainedModel) -> nn.Module:
+        adapted = self._adapted(base)
+        if self.adapter is not None:
+            start_from(adapted, self.adapter, self.config)
+        return adapted
+
+    def _adapted(self, base: PreTrainedModel) -> PeftModel:
         try:
-            adapted = get_peft_model(base, self.config)
+            return cast(PeftModel, get_peft_model(base, self.config, TRAINED))
         except ValueError as error:
             if "target" not in str(error).lower():
                 raise
@@ -72,7 +101,31 @@ class LoRAPolicy(Policy):
                 f"target_modules {self.config.target_modules!r} match no layer of {self.source!r}; "
                 f"its linear layers are {', '.join(linear)}, and 'all-linear' takes all but the head"
             ) from error
-        return adapted
+
+    def description(self) -> dict[str, Any]:
+        started = {} if self.adapter is None else {"adapter": self.adapter} | self._adapter_fingerprint()
+        names = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules")
+        return super().description() | {name: _listed(getattr(self.config, name)) for name in names} | started
+
+    def reference_facts(self) -> dict[str, str]:
+        return {} if self.adapter is None else self._adapter_fingerprint()
+
+    def _adapter_fingerprint(self) -> dict[str, str]:
+        assert self.adapter is not None
+        return {"adapter_fingerprint": adapter_fingerprint(self.adapter)}
+
+    @contextmanager
+    def as_it_started(self) -> Iterator[None]:
+        """Inside, the policy is what it was before training: its adapter is off, or the frozen one it started from."""
+        if self.adapter is None:
+            with self.adapted.disable_adapter():
+                yield
+            return
+        self.adapted.set_adapter(START, inference_mode=True)
+        try:
+            yield
+        finally:
+            self.adapted.set_adapter(TRAINED)
 
     @property
     def adapted(self) -> PeftModel:
@@ -83,8 +136,16 @@ class LoRAPolicy(Policy):
     def causal_lm(self) -> PreTrainedModel:
         return cast(PreTrainedModel, self.adapted.get_base_model())
 
-    def save(self, folder: str) -> None:
-        for config in self.adapted.peft_config.values():
-            config.base_model_name_or_path = self.source  # what a reader can load, not where it was converted to
-        self.adapted.save_pretrained(folder, save_embedding_layers=False)  # they are frozen
+    def save(self, folder: str, weights: Mapping[str, Tensor], max_shard_size: str) -> None:
+        config = self.adapted.peft_config[TRAINED]
+        config.base_model_name_or_path = self.source  # what a reader can load, not where it was converted to
+        config.revision = self.revision
+        state = {name.removeprefix("model."): value for name, value in weights.items()}
+        self.adapted.save_pretrained(
+            folder, selected_adapters=[TRAINED], save_embedding_layers=False, state_dict=state
+        )  # the embeddings are frozen
         self.tokenizer.save_pretrained(folder)
+
+
+def _listed(value: Any) -> Any:
+    return sorted(value) if isinstance(value, set) else value  # peft keeps names in a set, which has no order

@@ -17,11 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub import ModelCard, try_to_load_from_cache
 from tokenizers.pre_tokenizers import ByteLevel, Digits
 from tokenizers.pre_tokenizers import Sequence as PreTokenizerSequence
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     GenerationConfig,
     GgufConfig,
     PreTrainedModel,
@@ -89,24 +92,69 @@ def load_end_ids(source: str, revision: str | None = None) -> tuple[int, ...]:
 
 
 def load_model(
-    source: str, dtype: torch.dtype = torch.float32, revision: str | None = None, attention: str | None = None
+    source: str,
+    dtype: torch.dtype = torch.float32,
+    revision: str | None = None,
+    attention: str | None = None,
+    quantization: BitsAndBytesConfig | None = None,
 ) -> PreTrainedModel:
     """The causal language model of `source` in `dtype`, in evaluation mode, weights frozen or not as loaded.
 
     `attention` is transformers' `attn_implementation` (`eager`, `sdpa`, `flash_attention_2`, ...); None lets it choose.
-    Only safetensors and GGUF weights are read.
+    Only safetensors and GGUF weights are read. With `quantization` linear layers but the head are quantized on loading.
+    Raises `SourceError` where the weights are quantized already, but not as asked for.
     """
     found = resolve_source(source, revision)
+    if found.gguf_file and quantization is not None:
+        with tempfile.TemporaryDirectory() as folder:  # transformers does not go from one quantization to another
+            load_model(source, dtype).save_pretrained(folder)
+            return load_model(folder, dtype, attention=attention, quantization=quantization)
     options: dict = _gguf_name(found)
     if found.gguf_file:
         # Without `dequantize` the dense model stays flagged as quantized: it could neither be trained nor saved.
         options["quantization_config"] = GgufConfig(dequantize=True)
     else:
         options["use_safetensors"] = True
+        _check_quantization(source, found, wanted=quantization is not None)
+    if quantization is not None:
+        options["quantization_config"] = quantization
     model = AutoModelForCausalLM.from_pretrained(
         found.location, revision=found.revision, dtype=dtype, attn_implementation=attention, **options
     )
     return model.eval()
+
+
+def _check_quantization(source: str, found: Source, wanted: bool) -> None:
+    config = AutoConfig.from_pretrained(found.location, revision=found.revision)
+    held = getattr(config, "quantization_config", None)
+    if held is None:
+        return
+    held = held if isinstance(held, dict) else held.to_dict()
+    if not wanted:
+        raise SourceError(
+            f"source {source!r}: its weights are quantized ({held.get('quant_method')}); accepted here are weights of "
+            "16 or 32 bits (QLoRAPolicy takes 4-bit ones of bitsandbytes)"
+        )
+    if not held.get("load_in_4bit"):
+        raise SourceError(
+            f"source {source!r}: its weights are quantized already, by {held.get('quant_method')}; accepted are "
+            "weights of 16 or 32 bits, and 4-bit ones of bitsandbytes"
+        )
+
+
+def licence(source: str, revision: str | None = None) -> str | None:
+    """The licence that the model card of `source` names, as the hub writes it; None where no card is at hand."""
+    if source == BUNDLED:
+        return "apache-2.0"
+    found = resolve_source(source, revision)
+    card: Path | str | None = Path(found.location) / "README.md"
+    if not Path(found.location).is_dir():
+        held = try_to_load_from_cache(found.location, "README.md", revision=found.revision)  # never asks the hub
+        card = held if isinstance(held, str) else None
+    if card is None or not Path(card).is_file():
+        return None
+    named = ModelCard.load(card, ignore_metadata_errors=True).data.license
+    return str(named) if named else None
 
 
 def _gguf_name(found: Source) -> dict[str, str]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_bnf.callbacks.checkpoint_io import AtomicCheckpointIO
-from lightning_bnf.callbacks.export import finished_folder
+from lightning_bnf.export.folders import finished_folder
 
 
 def write(folder: Path, text: str, fail: bool = False) -> None:

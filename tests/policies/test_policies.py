@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from lightning_bnf.datamodules.dataset import load_rows
 from lightning_bnf.datamodules.layout import padded
+from lightning_bnf.export.folders import whole_weights
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, Policy, PolicyError
 from lightning_bnf.policies.reference import AdapterOff, FrozenCopy, build_reference, check_reference
 
@@ -17,6 +18,10 @@ def lora(folder: str, **arguments: object) -> LoRAPolicy:
     policy = LoRAPolicy(folder, **arguments)  # type: ignore[arg-type]
     policy.load()
     return policy
+
+
+def save(policy: Policy, folder: Path) -> None:
+    policy.save(str(folder), whole_weights(policy), "5GB")
 
 
 def moved(policy: Policy) -> Policy:
@@ -71,7 +76,7 @@ def test_a_saved_adapter_gives_the_trained_policys_logits(
     tmp_path: Path, tiny_folder: str, options: dict[str, object]
 ) -> None:
     policy = moved(lora(tiny_folder, r=4, **options)).eval()
-    policy.save(str(tmp_path))
+    save(policy, tmp_path)
     loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder), tmp_path)
     ids = torch.tensor([[1, 50, 60, 70]])
     with torch.no_grad():
@@ -84,7 +89,7 @@ def test_a_saved_adapter_gives_the_trained_policys_logits(
 def test_a_saved_full_policy_gives_its_logits(tmp_path: Path, tiny_folder: str) -> None:
     policy = FullPolicy(tiny_folder)
     policy.load()
-    moved(policy).save(str(tmp_path))
+    save(moved(policy), tmp_path)
     ids = torch.tensor([[1, 50, 60, 70]])
     with torch.no_grad():
         again = AutoModelForCausalLM.from_pretrained(tmp_path)(ids).logits

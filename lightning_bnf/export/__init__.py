@@ -1,0 +1,1 @@
+"""From a trained policy to folders that transformers, peft and vLLM load."""

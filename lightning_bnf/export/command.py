@@ -1,0 +1,124 @@
+"""The verb `export`: a run's checkpoint as a folder, merged or not."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.distributed.checkpoint as dcp
+from lightning.pytorch import Trainer
+
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.export.card import Trained, data_fingerprint, model_card
+from lightning_bnf.export.folders import MAX_SHARD_SIZE, finished_folder, whole_weights, write_policy
+from lightning_bnf.export.merge import merge, rescored, scores
+from lightning_bnf.module import PreferenceModule
+from lightning_bnf.policies.base import PolicyError
+from lightning_bnf.policies.full import FullPolicy
+from lightning_bnf.policies.lora import LoRAPolicy
+from lightning_bnf.results import read_metrics
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What is written where.
+
+    Args:
+        folder: Folder to write; what is there is replaced when the new one is whole.
+        merge: Whether to add the adapter to the base's weights, loaded afresh, and to measure what that changes.
+        dtype: Type of merged weights.
+        max_shard_size: Largest size of a file of full weights, such as 5GB.
+        rows: Validation rows (training rows where there are none) that are scored before and after merging (>= 1).
+    """
+
+    folder: str
+    merge: bool = False
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    max_shard_size: str = MAX_SHARD_SIZE
+    rows: int = 8
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"rows {self.rows}: accepted are whole numbers from 1")
+
+
+def export(
+    module: PreferenceModule, data: PreferenceData, trainer: Trainer, checkpoint: Path, options: ExportOptions
+) -> None:
+    """Write the policy of a checkpoint that was looked at before (`checkpoints.check_checkpoint`); print what was done.
+
+    Raises `PolicyError` where the checkpoint is another policy's, or where there is nothing to merge.
+    """
+    policy, folder = module.policy, Path(options.folder)
+    if options.merge and not isinstance(policy, LoRAPolicy):
+        raise PolicyError(f"merge true: a {policy.kind} policy has no adapter to merge; accepted is false")
+    module.trainer = data.trainer = trainer
+    trainer.strategy.connect(module)
+    policy.load()
+    steps = _restore(module, checkpoint)
+    about = Trained(
+        steps,
+        data_fingerprint(data.split("train")),
+        str(trainer.precision),
+        _metrics(Path(trainer.default_root_dir), steps),
+    )
+    weights = whole_weights(policy)
+    if isinstance(policy, LoRAPolicy) and options.merge:
+        _export_merged(module, data, trainer.strategy.root_device, weights, options, about)
+    else:
+        write_policy(policy, weights, model_card(module, data, about), folder, options.max_shard_size)
+        print(f"{folder}: {policy.kind} policy of step {steps}")
+
+
+def _export_merged(
+    module: PreferenceModule,
+    data: PreferenceData,
+    device: torch.device,
+    weights: dict[str, torch.Tensor],
+    options: ExportOptions,
+    about: Trained,
+) -> None:
+    policy, folder, dtype = module.policy, Path(options.folder), getattr(torch, options.dtype)
+    assert isinstance(policy, LoRAPolicy)
+    rows = (data.split("validation") or data.split("train")).where(lambda row: bool(row.completions))[: options.rows]
+    before = scores(policy.to(device), rows)
+    policy.to("cpu")
+    with finished_folder(folder) as unfinished:
+        with tempfile.TemporaryDirectory() as adapter:
+            policy.save(adapter, weights, options.max_shard_size)
+            merge(policy, Path(adapter), unfinished, dtype, options.max_shard_size)
+        merged = FullPolicy(str(unfinished), dtype=options.dtype, attention=policy.attention)
+        merged.load()
+        found = rescored(rows, before, scores(merged.to(device), rows))
+        text = f"into {options.dtype} weights; {found}"
+        (unfinished / "README.md").write_text(model_card(module, data, replace(about, merged=text)))
+    print(f"{folder}: {policy.kind} policy of step {about.steps}, merged {text}")
+
+
+def _restore(module: PreferenceModule, path: Path) -> int:
+    """Put a checkpoint's tensors into the loaded policy; returns its optimizer step."""
+    own = module.policy.trainable()
+    if path.is_dir():  # of FSDP2: each rank has written its parts
+        held = torch.load(path / "meta.pt", map_location="cpu", weights_only=True)
+        module.on_load_checkpoint(held)
+        state = {f"policy.{name}": torch.empty_like(value, device="cpu") for name, value in own.items()}
+        dcp.load({"state_dict": state}, checkpoint_id=str(path), no_dist=True)
+    else:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+        module.on_load_checkpoint(held)
+        state = held["state_dict"]
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(state[f"policy.{name}"])
+    return int(held["global_step"])
+
+
+def _metrics(run: Path, step: int) -> dict[str, float]:
+    """The last values of a run's metrics up to a step; none where the run folder is not at hand."""
+    if not (run / "metrics.csv").is_file():
+        return {}
+    found = read_metrics(run)
+    found = found[found["step"] < step]  # rows are numbered by the step that they were measured in, from 0
+    last = found.groupby(["split", "metric"])["value"].last()
+    return {f"{split}/{metric}": float(value) for (split, metric), value in last.items()}

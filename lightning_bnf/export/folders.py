@@ -1,0 +1,61 @@
+"""Folders that are whole or not there, and what is written into them."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import Tensor
+
+from lightning_bnf.policies.base import Policy
+from lightning_bnf.policies.parallel import whole
+
+MAX_SHARD_SIZE = "5GB"
+
+
+@contextmanager
+def finished_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `folder` when the block ends well, and is removed when it does not.
+
+    So a full disk or a kill leaves nothing half-written behind, and never harms what was there before. What an earlier
+    process left when it was killed is removed.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for stale in folder.parent.glob(f".{folder.name}.unfinished.*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.unfinished.", dir=folder.parent))
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)
+        if folder.exists():
+            previous = unfinished.with_name(unfinished.name + ".previous")
+            folder.rename(previous)
+            unfinished.rename(folder)
+            shutil.rmtree(previous)
+        else:
+            unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def whole_weights(policy: Policy, keep: bool = True) -> dict[str, Tensor]:
+    """The trainable tensors by name, gathered from all ranks, on the CPU; nothing where `keep` is false.
+
+    Every rank must call it.
+    """
+    found = {}
+    for name, parameter in policy.trainable().items():
+        value = whole(parameter.detach())
+        if keep:
+            found[name] = value.cpu()
+    return found
+
+
+def write_policy(
+    policy: Policy, weights: dict[str, Tensor], card: str, folder: Path, max_shard_size: str = MAX_SHARD_SIZE
+) -> None:
+    """The policy with its tokenizer and card as `folder`: a peft folder, or a sharded `save_pretrained` folder."""
+    with finished_folder(folder) as unfinished:
+        policy.save(str(unfinished), weights, max_shard_size)
+        (unfinished / "README.md").write_text(card)

@@ -1,0 +1,83 @@
+"""A LoRA adapter that training starts from: where it lies, and whether a policy's own adapter can be filled with it."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
+
+from lightning_bnf.policies.base import PolicyError
+
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_SETTINGS = {"r": "r", "alpha": "lora_alpha", "use_rslora": "use_rslora", "use_dora": "use_dora"}  # ours -> peft's
+_PLAIN = ("alpha_pattern", "rank_pattern", "bias", "lora_bias", "modules_to_save", "layer_replication")
+TRAINED, START = "default", "start"  # peft's names of the adapter that is trained, and of the frozen one
+
+
+def adapter_folder(adapter: str) -> Path:
+    """The folder of `adapter`: a local one, or a hub id (`owner/name`, or `owner/name@revision`), downloaded.
+
+    Raises `PolicyError` where it holds no LoRA adapter in safetensors; pickled weights are not read.
+    """
+    path = Path(adapter).expanduser()
+    if not path.is_dir():
+        if adapter.startswith((".", "/", "~")) or adapter.count("/") != 1:
+            raise PolicyError(f"adapter {adapter!r}: there is no such folder; accepted: a peft folder, or a hub id")
+        name, _, revision = adapter.partition("@")
+        path = Path(snapshot_download(name, revision=revision or None, allow_patterns=[_CONFIG, _WEIGHTS]))
+    lacking = [name for name in (_CONFIG, _WEIGHTS) if not (path / name).is_file()]
+    if lacking:
+        raise PolicyError(f"adapter {adapter!r}: it lacks {' and '.join(lacking)}; accepted: what peft saves")
+    return path
+
+
+def check_settings(adapter: str, folder: Path, config: LoraConfig) -> None:
+    """Raises `PolicyError` where a policy's settings would make another adapter than the one that is there."""
+    held = json.loads((folder / _CONFIG).read_text())
+    if held.get("peft_type") != "LORA":
+        raise PolicyError(f"adapter {adapter!r}: it is of peft type {held.get('peft_type')}; accepted is LORA")
+    differing = {
+        name: held.get(theirs) for name, theirs in _SETTINGS.items() if held.get(theirs) != getattr(config, theirs)
+    }
+    odd = {name: held[name] for name in _PLAIN if held.get(name) not in (None, False, "none", {}, [])}
+    if held.get("init_lora_weights", True) not in (True, False, "gaussian"):
+        odd["init_lora_weights"] = held["init_lora_weights"]  # such as pissa, which changes the base's weights
+    if odd:
+        raise PolicyError(f"adapter {adapter!r} has {odd}; accepted are adapters without these")
+    if differing:
+        wanted = ", ".join(f"{name}: {value}" for name, value in differing.items())
+        raise PolicyError(f"adapter {adapter!r} was made with other settings than the policy's; accepted: {wanted}")
+
+
+def adapter_fingerprint(adapter: str) -> str:
+    """16 hex digits over the adapter's weights: all of them, as they are few."""
+    return hashlib.sha256((adapter_folder(adapter) / _WEIGHTS).read_bytes()).hexdigest()[:16]
+
+
+def start_from(model: PeftModel, adapter: str, config: LoraConfig) -> None:
+    """Fill the adapter that is trained with `adapter`'s weights, and add a frozen one with the same: the reference.
+
+    Raises `PolicyError` where the two do not have the same tensors in the same places and scales.
+    """
+    weights = load_file(adapter_folder(adapter) / _WEIGHTS)
+    _check_tensors(adapter, weights, get_peft_model_state_dict(model, save_embedding_layers=False))
+    model.add_adapter(START, config)
+    for name in (TRAINED, START):
+        set_peft_model_state_dict(model, weights, adapter_name=name)
+    model.set_adapter(TRAINED)  # which freezes the other
+
+
+def _check_tensors(adapter: str, held: dict[str, torch.Tensor], wanted: dict[str, Any]) -> None:
+    differing = [name for name, value in wanted.items() if name not in held or held[name].shape != value.shape]
+    if not differing and held.keys() == wanted.keys():
+        return
+    modules = sorted({name.split(".lora_")[0].rsplit(".", 1)[-1] for name in held})
+    raise PolicyError(
+        f"adapter {adapter!r} does not fit: {len(differing)} of the policy's tensors are lacking or shaped otherwise, "
+        f"{len(held.keys() - wanted.keys())} are too many; it adapts {', '.join(modules)}, so accepted are "
+        f"target_modules [{', '.join(modules)}] and the base that it was trained on"
+    )

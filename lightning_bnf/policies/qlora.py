@@ -1,0 +1,148 @@
+"""QLoRA: adapters on a frozen base of 4-bit weights, through peft and bitsandbytes."""
+
+import importlib.util
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+from transformers import BitsAndBytesConfig, PreTrainedModel
+
+from lightning_bnf.head import Head
+from lightning_bnf.policies.base import Dtype, PolicyError, Stored
+from lightning_bnf.policies.lora import LoRAPolicy
+from lightning_bnf.policies.sources import load_model
+
+
+class QLoRAPolicy(LoRAPolicy):
+    """LoRA on a base in NF4 (Dettmers et al. 2023): half a byte for each weight of its linear layers.
+
+    Embeddings, norms, biases and the head stay as they are, in `dtype`. Norms are not widened to float32, as peft's
+    `prepare_model_for_kbit_training` does: transformers takes their statistics in float32 anyway, and wide norms,
+    embeddings and heads would make the activations between the layers, and the head's weight, twice as large.
+    """
+
+    kind: ClassVar[str] = "qlora"
+
+    def __init__(
+        self,
+        source: str,
+        revision: str | None = None,
+        r: int = 16,
+        alpha: float = 32.0,
+        dropout: float = 0.0,
+        target_modules: str | list[str] = "all-linear",
+        use_rslora: bool = False,
+        use_dora: bool = False,
+        adapter: str | None = None,
+        double_quantization: bool = True,
+        dtype: Dtype = "bfloat16",
+        attention: str | None = None,
+        gradient_checkpointing: bool = False,
+    ):
+        """
+        Args:
+            source: Hub id, local folder, GGUF file, or `bundled:smollm2-135m-instruct`; quantized on loading.
+            revision: Commit, tag or branch of a hub id.
+            r: Rank of the adapters (>= 1).
+            alpha: Scale of the adapters (> 0); the update is multiplied by alpha / r.
+            dropout: Probability of dropout before the adapters (0 to below 1); above 0, micro-batches change results.
+            target_modules: Layers that get adapters: names, a regular expression, or `all-linear` (all but the head).
+            use_rslora: Scale by alpha / sqrt(r) instead.
+            use_dora: Train magnitudes too (DoRA).
+            adapter: Peft folder or hub id (`owner/name@revision`) of an adapter to start from, such as one of SFT, made
+                with the same settings; the reference then is the base with it. Null starts from the base.
+            double_quantization: Quantize the scales of the blocks too: 0.4 bits a weight less.
+            dtype: Type of what is not quantized, and of products with what is; adapters are float32.
+            attention: Attention implementation of transformers (`sdpa`, `eager`, ...); null lets it choose.
+            gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
+        """
+        super().__init__(
+            source,
+            revision,
+            r,
+            alpha,
+            dropout,
+            target_modules,
+            use_rslora,
+            use_dora,
+            adapter,
+            dtype,
+            attention,
+            gradient_checkpointing,
+        )
+        self.quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=double_quantization,
+            bnb_4bit_compute_dtype=self.dtype,
+        )
+
+    def load(self) -> None:
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise PolicyError(
+                "QLoRAPolicy needs bitsandbytes, which is not installed: pip install 'lightning_bnf[qlora]'"
+            )
+        super().load()
+
+    def base(self) -> PreTrainedModel:
+        return load_model(self.source, self.dtype, self.revision, self.attention, self.quantization)
+
+    def description(self) -> dict[str, Any]:
+        return super().description() | {"quantization": self._quantization}
+
+    @property
+    def _quantization(self) -> str:
+        return "nf4, double" if self.quantization.bnb_4bit_use_double_quant else "nf4"
+
+    def reference_facts(self) -> dict[str, str]:
+        return super().reference_facts() | {"quantization": self._quantization}
+
+    def prepared(self, base: PreTrainedModel) -> nn.Module:
+        self._check_kind(base)
+        for layer in _four_bit(base):
+            layer.compute_dtype = self.dtype  # type: ignore[assignment]  # a source in 4 bits brings its own
+            # On CPUs with bfloat16 products bitsandbytes would repack the weights in the first pass in evaluation mode,
+            # for a kernel that has no gradient: every later step would train on wrong gradients without a word.
+            layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+        return super().prepared(base)
+
+    def stored(self, tensor: Tensor) -> Stored:
+        """NF4 for the weights that loading quantizes: half a byte each, and the scales of blocks of 64."""
+        if not any(tensor is layer.weight for layer in self._quantizable()):
+            return super().stored(tensor)
+        blocks = -(-tensor.numel() // 64)
+        scales = blocks + 4 * -(-blocks // 256) if self.quantization.bnb_4bit_use_double_quant else 4 * blocks
+        return Stored("nf4", -(-tensor.numel() // 2) + scales)
+
+    @property
+    def unpacked_bytes(self) -> int:
+        return max((layer.weight.numel() for layer in self._quantizable()), default=0) * self.dtype.itemsize
+
+    def _quantizable(self) -> list[nn.Linear]:
+        """The base's linear layers but the head, in a model that is not quantized yet."""
+        head = self.causal_lm.get_output_embeddings()
+        layers = [(name, layer) for name, layer in self.causal_lm.named_modules() if isinstance(layer, nn.Linear)]
+        return [layer for name, layer in layers if layer is not head and ".lora_" not in name]
+
+    def _check_kind(self, base: PreTrainedModel) -> None:
+        """A source that is in 4 bits already stays as it is: it must be what the settings say."""
+        held = base.config.quantization_config
+        kind, double = held.bnb_4bit_quant_type, held.bnb_4bit_use_double_quant
+        if (kind, double) != ("nf4", self.quantization.bnb_4bit_use_double_quant):
+            raise PolicyError(
+                f"source {self.source!r}: its 4-bit weights are {kind} with double_quantization {str(double).lower()}; "
+                "accepted is nf4 with the policy's own double_quantization"
+            )
+
+    def head(self) -> Head:
+        if hasattr(self.causal_lm.get_output_embeddings().weight, "quant_state"):  # packed bytes, not (V, H)
+            raise PolicyError(
+                f"source {self.source!r}: its head is quantized; accepted are weights that leave the head (lm_head) at "
+                "16 or 32 bits, as bitsandbytes does unless told otherwise"
+            )
+        return super().head()
+
+
+def _four_bit(model: nn.Module) -> list[nn.Module]:
+    from bitsandbytes.nn import Linear4bit  # an optional dependency, and slow to import
+
+    return [layer for layer in model.modules() if isinstance(layer, Linear4bit)]

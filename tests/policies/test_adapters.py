@@ -1,0 +1,139 @@
+"""Training that starts from an adapter: policy and reference are the base with it, and what does not fit is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
+
+from lightning_bnf.batch import MicroBatch
+from lightning_bnf.datamodules.dataset import load_rows
+from lightning_bnf.datamodules.layout import padded
+from lightning_bnf.export.folders import whole_weights
+from lightning_bnf.policies import LoRAPolicy, PolicyError, QLoRAPolicy
+from lightning_bnf.policies.adapters import adapter_folder
+from lightning_bnf.policies.reference import build_reference, open_cache
+
+Make = Callable[..., LoRAPolicy]
+
+
+def lora(folder: str, kind: type[LoRAPolicy] = LoRAPolicy, **arguments: object) -> LoRAPolicy:
+    policy = kind(folder, **({"r": 4, "dtype": "float32"} | arguments))  # type: ignore[arg-type]
+    policy.load()
+    return policy
+
+
+def moved(policy: LoRAPolicy, seed: int = 4) -> LoRAPolicy:
+    torch.manual_seed(seed)
+    for parameter in policy.trainable().values():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return policy
+
+
+def saved(policy: LoRAPolicy, folder: Path) -> str:
+    policy.save(str(folder), whole_weights(policy), "5GB")
+    return str(folder)
+
+
+@pytest.fixture
+def batch(tokenizer: PreTrainedTokenizerBase, write_pairs: Callable[..., str]) -> MicroBatch:
+    return padded(load_rows(write_pairs(), tokenizer)[0])
+
+
+@pytest.fixture
+def sft(tmp_path: Path, tiny_folder: str) -> str:
+    """An adapter of rank 4 that changes the model."""
+    return saved(moved(lora(tiny_folder)), tmp_path / "sft")
+
+
+@pytest.mark.parametrize("kind", [LoRAPolicy, QLoRAPolicy])
+@pytest.mark.parametrize("settings", [{}, {"use_dora": True}, {"use_rslora": True, "target_modules": ["q_proj"]}])
+def test_policy_and_reference_start_at_base_and_adapter(
+    tmp_path: Path, tiny_folder: str, batch: MicroBatch, kind: type[LoRAPolicy], settings: dict[str, object]
+) -> None:
+    first = moved(lora(tiny_folder, kind, **settings))
+    wanted, base = first(batch).token_logps.detach(), lora(tiny_folder, kind)(batch).token_logps
+    assert (wanted - base).abs().max() > 0.01, "the adapter does something"
+    policy = lora(tiny_folder, kind, adapter=saved(first, tmp_path / "sft"), **settings)
+    reference = build_reference("adapter_off", policy)
+    assert reference is not None
+    assert torch.equal(policy(batch).token_logps, wanted)
+    assert torch.equal(reference(batch), wanted)
+    assert policy.trainable().keys() == first.trainable().keys()
+    moved(policy, seed=5)
+    assert (policy(batch).token_logps - wanted).abs().max() > 0.01
+    assert torch.equal(reference(batch), wanted), "it stays where training started"
+    assert policy.trainable().keys() == first.trainable().keys(), "what is trained is put back"
+    assert policy.state_dict().keys() == first.state_dict().keys(), "a checkpoint holds one adapter"
+
+
+def test_the_export_is_one_plain_adapter(tmp_path: Path, tiny_folder: str, sft: str) -> None:
+    policy = moved(lora(tiny_folder, adapter=sft), seed=5).eval()
+    folder = saved(policy, tmp_path / "out")
+    assert not any(path.is_dir() for path in Path(folder).iterdir())
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder), folder)
+    ids = torch.tensor([[1, 50, 60, 70]])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, policy.loaded(ids).logits, rtol=0, atol=1e-5)
+
+
+def test_a_cache_tells_starts_apart(tmp_path: Path, tiny_folder: str, sft: str) -> None:
+    other = saved(moved(lora(tiny_folder), seed=9), tmp_path / "other")
+    manifests = [
+        open_cache(lora(tiny_folder, adapter=adapter), str(tmp_path / f"cache{i}"), 0).manifest
+        for i, adapter in enumerate((None, sft, other))
+    ]
+    assert len({manifest["weights"] for manifest in manifests}) == 3
+    assert "adapter_fingerprint" not in manifests[0]
+    assert manifests[1]["adapter_fingerprint"] != manifests[2]["adapter_fingerprint"]
+
+
+def changed(folder: str, target: Path, **values: object) -> str:
+    """A copy of an adapter with other entries in its config."""
+    target.mkdir()
+    held = json.loads((Path(folder) / "adapter_config.json").read_text())
+    (target / "adapter_config.json").write_text(json.dumps(held | values))
+    save_file(load_file(Path(folder) / "adapter_model.safetensors"), target / "adapter_model.safetensors")
+    return str(target)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"r": 8, "alpha": 8.0}, r"other settings than the policy's; accepted: r: 4, alpha: 32.0"),
+        ({"use_rslora": True}, r"accepted: use_rslora: False"),
+        ({"target_modules": ["q_proj"]}, r"0 of the policy's .* 24 are too many; it adapts down_proj, .*, v_proj"),
+    ],
+)
+def test_settings_that_make_another_adapter_are_refused(
+    tiny_folder: str, sft: str, settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(PolicyError, match=message):
+        lora(tiny_folder, adapter=sft, **settings)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"peft_type": "IA3"}, "it is of peft type IA3; accepted is LORA"),
+        ({"alpha_pattern": {"q_proj": 64}}, "has {'alpha_pattern': {'q_proj': 64}}; accepted are adapters without"),
+        ({"init_lora_weights": "pissa"}, "has {'init_lora_weights': 'pissa'}; accepted are adapters without"),
+    ],
+)
+def test_adapters_of_another_kind_are_refused(
+    tmp_path: Path, tiny_folder: str, sft: str, values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(PolicyError, match=message):
+        lora(tiny_folder, adapter=changed(sft, tmp_path / "changed", **values))
+
+
+def test_what_is_no_adapter_is_said(tmp_path: Path, sft: str) -> None:
+    with pytest.raises(PolicyError, match=r"'\./nowhere': there is no such folder; accepted: a peft folder, or a hub"):
+        adapter_folder("./nowhere")
+    (Path(sft) / "adapter_model.safetensors").rename(Path(sft) / "adapter_model.bin")
+    with pytest.raises(PolicyError, match=r"it lacks adapter_model\.safetensors; accepted: what peft saves"):
+        adapter_folder(sft)

@@ -1,0 +1,169 @@
+"""4-bit bases: what is quantized, that the numbers and gradients are those of the dequantized weights, what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from bitsandbytes.functional import dequantize_4bit
+from bitsandbytes.nn import Linear4bit
+from conftest import tiny_llama_model
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
+
+from lightning_bnf.batch import MicroBatch
+from lightning_bnf.datamodules.dataset import load_rows
+from lightning_bnf.datamodules.layout import padded
+from lightning_bnf.policies import FullPolicy, PolicyError, QLoRAPolicy
+from lightning_bnf.policies.reference import build_reference, open_cache
+from lightning_bnf.policies.sources import SourceError, load_model
+
+
+def qlora(folder: str, **arguments: object) -> QLoRAPolicy:
+    policy = QLoRAPolicy(folder, **({"r": 4, "dtype": "float32"} | arguments))  # type: ignore[arg-type]
+    policy.load()
+    return policy
+
+
+def moved(policy: QLoRAPolicy) -> QLoRAPolicy:
+    torch.manual_seed(4)
+    for parameter in policy.trainable().values():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return policy
+
+
+@pytest.fixture
+def batch(tokenizer: PreTrainedTokenizerBase, write_pairs: Callable[..., str]) -> MicroBatch:
+    return padded(load_rows(write_pairs(), tokenizer)[0])
+
+
+def dequantized(policy: QLoRAPolicy, folder: str) -> FullPolicy:
+    """A plain model with the values that the 4-bit weights stand for."""
+    plain = FullPolicy(folder)
+    plain.load()
+    layers = dict(plain.causal_lm.named_modules())
+    for name, layer in policy.causal_lm.named_modules():
+        if isinstance(layer, Linear4bit):
+            own = layers[name.replace(".base_layer", "")]
+            own.weight.data = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(own.weight.dtype)
+    return plain
+
+
+@pytest.mark.parametrize("double", [True, False])
+def test_the_linear_layers_are_4_bit_and_nothing_else_is(tiny_folder: str, double: bool) -> None:
+    """A tiny Llama has 7 linear layers in each of its 2 decoder layers, and a head, which stays as it is."""
+    policy = qlora(tiny_folder, double_quantization=double)
+    four = [layer for layer in policy.causal_lm.modules() if isinstance(layer, Linear4bit)]
+    held = [layer.weight for layer in four if layer.weight.dtype == torch.uint8]
+    assert len(held) == 14
+    assert {weight.quant_state.quant_type for weight in held} == {"nf4"}
+    assert {weight.quant_state.nested for weight in held} == {double}
+    rest = [p for p in policy.parameters() if p.dtype != torch.uint8]
+    assert {p.dtype for p in rest} == {torch.float32}
+    assert type(policy.causal_lm.get_output_embeddings()) is torch.nn.Linear
+    assert all("lora_" in name for name in policy.trainable())
+
+
+def test_the_numbers_are_those_of_the_dequantized_weights(tiny_folder: str, batch: MicroBatch) -> None:
+    policy = qlora(tiny_folder)
+    plain = dequantized(policy, tiny_folder)
+    torch.testing.assert_close(policy(batch).token_logps, plain(batch).token_logps, rtol=0, atol=1e-4)
+    policy.check_head(batch)
+    original = FullPolicy(tiny_folder)
+    original.load()
+    assert (original(batch).token_logps - plain(batch).token_logps).abs().max() > 0.1, "four bits are fewer than 32"
+
+
+def gradients(policy: QLoRAPolicy, batch: MicroBatch) -> dict[str, torch.Tensor]:
+    policy.zero_grad()
+    policy(batch).token_logps.sum().backward()
+    return {name: p.grad.clone() for name, p in policy.trainable().items() if p.grad is not None}
+
+
+def test_a_pass_without_gradients_leaves_the_gradients_right(tiny_folder: str, batch: MicroBatch) -> None:
+    """bitsandbytes repacks weights in evaluation mode on some CPUs, for a kernel without a gradient."""
+    policy = moved(qlora(tiny_folder))
+    before = gradients(policy, batch)
+    reference = build_reference("adapter_off", policy)
+    assert reference is not None
+    reference(batch)
+    with torch.no_grad():
+        policy.eval()(batch)
+    after = gradients(policy.train(), batch)
+    assert before.keys() == after.keys() == policy.trainable().keys()
+    for name, value in before.items():
+        assert value.any(), name
+        assert torch.equal(value, after[name]), name
+
+
+def test_gradient_checkpointing_changes_no_gradient(tiny_folder: str, batch: MicroBatch) -> None:
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        found.append(gradients(moved(qlora(tiny_folder, gradient_checkpointing=checkpointing)), batch))
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name])
+
+
+@pytest.mark.parametrize("kind", ["adapter_off", "copy"])
+def test_the_reference_is_the_4_bit_base(tiny_folder: str, batch: MicroBatch, kind: str) -> None:
+    policy = qlora(tiny_folder)
+    reference = build_reference(kind, policy)
+    assert reference is not None
+    start = policy(batch).token_logps.detach()
+    torch.testing.assert_close(reference(batch), start, rtol=0, atol=1e-5)
+    moved(policy)
+    assert not torch.allclose(policy(batch).token_logps, start, atol=1e-3)
+    torch.testing.assert_close(reference(batch), start, rtol=0, atol=1e-5)
+
+
+def test_a_cache_says_how_its_reference_was_quantized(tiny_folder: str, tmp_path: Path) -> None:
+    manifests = [
+        open_cache(qlora(tiny_folder, double_quantization=double), str(tmp_path / str(double)), 0).manifest
+        for double in (True, False)
+    ]
+    assert [manifest["quantization"] for manifest in manifests] == ["nf4, double", "nf4"]
+    assert manifests[0]["weights"] != manifests[1]["weights"]
+
+
+def test_a_quantized_head_is_refused(tmp_path: Path, tiny_folder: str, batch: MicroBatch) -> None:
+    every = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        llm_int8_skip_modules=["embed_tokens"],
+    )
+    AutoModelForCausalLM.from_pretrained(tiny_folder, quantization_config=every).save_pretrained(tmp_path)
+    with pytest.raises(PolicyError, match=r"its head is quantized; accepted are weights that leave the head"):
+        qlora(str(tmp_path))(batch)
+
+
+def test_weights_in_4_bits_already_are_taken_by_qlora_alone(
+    tmp_path: Path, tiny_folder: str, batch: MicroBatch
+) -> None:
+    fresh = qlora(tiny_folder)
+    load_model(tiny_folder, quantization=fresh.quantization).save_pretrained(tmp_path)
+    again = qlora(str(tmp_path))
+    torch.testing.assert_close(again(batch).token_logps, fresh(batch).token_logps, rtol=0, atol=1e-5)
+    with pytest.raises(SourceError, match=r"its weights are quantized \(bitsandbytes\); accepted here are weights of"):
+        FullPolicy(str(tmp_path)).load()
+
+
+def test_4_bit_weights_of_another_kind_are_refused(tmp_path: Path, tiny_folder: str) -> None:
+    load_model(tiny_folder, quantization=qlora(tiny_folder).quantization).save_pretrained(tmp_path)
+    with pytest.raises(PolicyError, match="are nf4 with double_quantization true; accepted is nf4 with the policy's own"):
+        qlora(str(tmp_path), double_quantization=False)
+
+
+def test_other_quantized_weights_are_refused(tmp_path: Path) -> None:
+    model = tiny_llama_model(50)
+    model.config.quantization_config = {"quant_method": "gptq", "bits": 4}
+    model.config.save_pretrained(tmp_path)
+    with pytest.raises(SourceError, match="quantized already, by gptq; accepted are"):
+        qlora(str(tmp_path))
+
+
+def test_without_bitsandbytes_it_says_what_to_type(tiny_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(PolicyError, match=r"pip install 'lightning_bnf\[qlora\]'"):
+        qlora(tiny_folder)
