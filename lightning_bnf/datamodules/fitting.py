@@ -20,18 +20,27 @@ SHARE_OF_FREE = 0.8  # of free memory that a step may take: allocators need some
 MOST_TOKENS = {"cpu": 2048, "cuda": 32768}  # more make nothing faster
 
 
+def preferred_layout(
+    name: LayoutName, attention: str, rows: Sequence[TokenizedRow], labels: Sequence[int]
+) -> LayoutName:
+    """The layout asked for, and under `auto` the one that is tried first; sharing where nothing is shared is padded.
+
+    attention: transformers' name of the attention implementation
+    """
+    if name == "auto":
+        name = "packed" if attention.startswith("flash") else "shared_prompt"
+    several = any(sum(c.label in labels for c in row.completions) > 1 for row in rows)
+    return "padded" if name == "shared_prompt" and not several else name
+
+
 def choose_layout(name: LayoutName, policy: Policy, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
     """The layout asked for, if the loaded model gives the same log-probs with it as with single rows.
 
     `auto` falls back to padded where it does not; a layout asked for by name raises `DataError`.
     """
-    wanted = name
-    several = any(sum(c.label in labels for c in row.completions) > 1 for row in rows)
-    if wanted == "auto":
-        variable_length = str(policy.causal_lm.config._attn_implementation).startswith("flash")
-        wanted = "packed" if variable_length else "shared_prompt"
+    wanted = preferred_layout(name, str(policy.causal_lm.config._attn_implementation), rows, labels)
     layout = LAYOUTS[wanted]
-    if layout is PADDED or (layout is SHARED_PROMPT and not several):
+    if layout is PADDED:
         return PADDED
     # The longest row shows whether some window is shorter than it; a short one beside it, whether padding is blind.
     tried = _extremes(rows, layout, labels)

@@ -125,7 +125,9 @@ class QLoRAPolicy(LoRAPolicy):
 
     def _check_kind(self, base: PreTrainedModel) -> None:
         """A source that is in 4 bits already stays as it is: it must be what the settings say."""
-        held = base.config.quantization_config
+        held = getattr(base.config, "quantization_config", None)
+        if held is None:  # not loaded, but built of its config alone
+            return
         kind, double = held.bnb_4bit_quant_type, held.bnb_4bit_use_double_quant
         if (kind, double) != ("nf4", self.quantization.bnb_4bit_use_double_quant):
             raise PolicyError(

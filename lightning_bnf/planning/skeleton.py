@@ -1,0 +1,69 @@
+"""A policy without weights: its modules and the sizes of their tensors, from the model's config alone."""
+
+import copy
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from lightning_bnf.batch import MicroBatch
+from lightning_bnf.policies.base import Policy
+from lightning_bnf.policies.sources import resolve_source
+
+P = TypeVar("P", bound=Policy)
+
+
+def skeleton(policy: P) -> P:
+    """A copy of a policy that is not loaded, built on torch's meta device. Nothing but the config is read.
+
+    Raises `SourceError` or `PolicyError` as loading it would.
+    """
+    built = copy.deepcopy(policy)
+    config = load_config(policy.source, policy.revision)
+    with torch.device("meta"):
+        built.adopt(_base(config, policy.dtype, policy.attention))
+    return built
+
+
+def _base(config: PreTrainedConfig, dtype: torch.dtype, attention: str | None) -> PreTrainedModel:
+    try:
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
+    except ImportError:  # kernels that are not installed here, such as flash attention's: sdpa's save the same tensors
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+
+
+def load_config(source: str, revision: str | None = None) -> PreTrainedConfig:
+    """The config of a source: a small file of a hub id or a folder, or a GGUF file's header."""
+    found = resolve_source(source, revision)
+    name = {"gguf_file": found.gguf_file} if found.gguf_file else {}
+    config = AutoConfig.from_pretrained(found.location, revision=found.revision, **name)
+    if hasattr(config, "quantization_config"):  # sizes are those of the model, whatever its files hold
+        del config.quantization_config
+    return config
+
+
+def without_contents(module: nn.Module, device: str) -> None:
+    """Give a module on the meta device tensors of a device; inside a `FakeTensorMode` they take no memory.
+
+    Parameters that are one, such as tied embeddings, stay one.
+    """
+    made: dict[Tensor, nn.Parameter] = {}
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is not None and parameter not in made:
+                made[parameter] = nn.Parameter(_empty(parameter, device), parameter.requires_grad)
+            part._parameters[name] = None if parameter is None else made[parameter]
+        for name, buffer in part._buffers.items():
+            part._buffers[name] = None if buffer is None else _empty(buffer, device)
+
+
+def shape_of(batch: MicroBatch, device: str) -> MicroBatch:
+    """A micro-batch of the same shapes as far as a policy looks at it, inside a `FakeTensorMode`."""
+    inputs = {name: _empty(value, device) for name, value in batch.inputs.items()}
+    return replace(batch, inputs=inputs, position=_empty(batch.position, device), target=_empty(batch.target, device))
+
+
+def _empty(tensor: Tensor, device: str) -> Tensor:
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
