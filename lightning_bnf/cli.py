@@ -34,6 +34,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation.answers import write_answers
 from lightning_bnf.evaluation.analyze import analyze
 from lightning_bnf.evaluation.comparison import rates_table
+from lightning_bnf.evaluation.evaluate import evaluate
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
 from lightning_bnf.losses.table import print_losses
 from lightning_bnf.module import REFUSED_PRECISIONS, NonFiniteError, PreferenceModule
@@ -46,6 +47,7 @@ TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 VERBS: dict[str, Callable[..., None]] = {
     "analyze": analyze,
     "bench": bench,
+    "evaluate": evaluate,
     "generate": write_answers,
     "losses": print_losses,
     "near_duplicates": near_duplicates,

@@ -37,7 +37,8 @@ def test_every_dependency_is_pinned_once() -> None:
     pins = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
     names = [re.split("==", pin)[0].lower().replace("_", "-") for pin in pins]
     assert len(names) == len(set(names))
-    wanted = PYPROJECT["project"]["dependencies"] + PYPROJECT["project"]["optional-dependencies"]["dev"]
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    wanted = [*PYPROJECT["project"]["dependencies"], *extras["dev"], *extras["eval"]]
     for requirement in wanted:
         assert re.split(r"[\[<>=]", requirement)[0].lower() in names, requirement
 

@@ -6,14 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel
 
 from lightning_bnf.datamodules.messages import Messages
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.preparation.work import read_work
+
+Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 class ScoringError(ValueError):
@@ -93,7 +95,7 @@ def right_padded(entries: Sequence[Entry], pad: int, device: torch.device) -> tu
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-def placed(model: PreTrainedModel) -> PreTrainedModel:
+def placed(model: Model) -> Model:
     """The model, moved to the GPU where there is one."""
     if torch.cuda.is_available():
         torch.nn.Module.cuda(model)
