@@ -99,6 +99,23 @@ def plot_feedback(curves: pd.DataFrame, reference: float, label: int = -1) -> Fi
     return figure
 
 
+def plot_constraints(curves: pd.DataFrame) -> Figure:
+    """Table 2 of the BNF paper as curves: how the constraint C of each loss depends on the gap, a panel for each loss.
+
+    `curves` as `table2.constraint_curves` gives them: lines are gradients of the losses, dots the printed formulas.
+    """
+    groups = list(curves.groupby("method", sort=False))
+    figure = Figure(figsize=(3.0 * len(groups), 3.2), layout="constrained")
+    for axes, (method, rows) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups):
+        _styled(axes, method, "gap of log-likelihoods (nats)", "constraint C" if method == groups[0][0] else "")
+        axes.plot(rows["gap"], rows["gradient"], color=CHOSEN, label="gradient of the loss")
+        few = rows.iloc[:: max(1, len(rows) // 12)]
+        axes.plot(few["gap"], few["printed"], "o", color=NEUTRAL, markersize=4, label="as printed")
+        axes.axhline(0, color=NEUTRAL, linewidth=0.8)
+    figure.axes[0].legend(frameon=False, fontsize="small", loc="upper right")
+    return figure
+
+
 def plot_bench(rows: list[dict[str, Any]]) -> Figure:
     """Median time and peak memory of every contestant, a panel for each case; `rows` as the bench writes them."""
     table = pd.DataFrame(rows)

@@ -1,10 +1,14 @@
 """Run folders as tables."""
 
+import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+_BENCH_INDEX = ["suite", "case", "contestant"]
 
 
 def read_metrics(run: str | Path) -> pd.DataFrame:
@@ -53,3 +57,36 @@ def displacement_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             steps.setdefault(record["method"], []).append(sentence.split(":")[0].removeprefix("step "))
         table[f"{title} (steps)"] = pd.Series({method: ", ".join(found) for method, found in steps.items()})
     return table
+
+
+def read_bench(folder: str | Path, suites: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The rows of all JSON files that `bench` wrote into a folder, with their machine; of some suites, or of all.
+
+    Raises ValueError for a suite that is not there.
+    """
+    records = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))]
+    rows = [row | {"machine": record["machine"]} for record in records for row in record["rows"]]
+    there = list(dict.fromkeys(row["suite"] for row in rows))
+    for suite in suites or ():
+        if suite not in there:
+            raise ValueError(f"suite {suite!r}: accepted are those measured in {folder}: {', '.join(there) or 'none'}")
+    return [row for row in rows if suites is None or row["suite"] in suites]
+
+
+def bench_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """What `bench` measured, `rows` as `read_bench` gives them: index suite, case, contestant; columns turns (that were
+    measured), median (seconds), ratio (of medians, to the first contestant of the case), peak (GB), machine."""
+    found = [
+        {
+            **{name: row[name] for name in _BENCH_INDEX},
+            "turns": len(row["seconds"]),
+            "median (s)": statistics.median(row["seconds"]),
+            "peak (GB)": row["peak_bytes"] / 1e9,
+            "machine": row["machine"],
+        }
+        for row in rows
+    ]
+    table = pd.DataFrame(found)
+    first = table.groupby(_BENCH_INDEX[:2], sort=False)["median (s)"].transform("first")
+    table.insert(5, "ratio", table["median (s)"] / first)
+    return table.set_index(_BENCH_INDEX)

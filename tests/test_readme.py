@@ -26,6 +26,7 @@ def commands() -> list[str]:
 
 
 SHORT = {
+    "analyze": {"limit": "2", "max_new_tokens": "4"},
     "fit": {
         "trainer.max_steps": "2",
         "trainer.val_check_interval": "2",
@@ -59,12 +60,13 @@ def test_every_command_runs(
     monkeypatch.chdir(tmp_path)
     write_pairs("mine.jsonl")  # type: ignore[operator]
     listed = [shlex.split(command)[3:] for command in commands()]
-    assert {words[0] for words in listed} == {"fit", "test", "predict", "prepare"}
+    assert {words[0] for words in listed} == {"fit", "test", "predict", "prepare", "analyze"}
     quickstart = ["fit", "--config", "configs/quickstart.yaml"]  # what make quickstart runs
     assert " ".join(quickstart) in (ROOT / "Makefile").read_text()
     for words in [quickstart, *listed]:
         command = words[0]
-        source = {"source": tiny_folder} if command == "prepare" else {"model.policy.init_args.source": tiny_folder}
+        model = {"prepare": "source", "analyze": "reference"}.get(command, "model.policy.init_args.source")
+        source = {model: tiny_folder}
         changes = SHORT[command] | source | ({"output": "out", "work": "work"} if command == "prepare" else {})
         if command == "fit":
             (config,) = (name for name in CALLBACK if f"configs/{name}.yaml" in words)

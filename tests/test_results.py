@@ -1,5 +1,6 @@
 """Run folders as tables, and the figures drawn of them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from lightning_bnf.plots import plot_displacement, plot_logps, plot_loss, plot_weights
-from lightning_bnf.results import displacement, displacement_table, read_metrics
+from lightning_bnf.results import bench_table, displacement, displacement_table, read_bench, read_metrics
 
 CSV = """epoch,step,train/loss,train/logps_mean/chosen,val/loss,val/logps_mean/chosen
 0,0,2.5,-1.0,,
@@ -96,3 +97,25 @@ def test_the_figure_of_displacement_has_a_panel_a_kind_and_a_line_a_run() -> Non
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Chosen", "Rejected", "Held-out text"]
     assert len(figure.axes[0].lines) == 2 * 3 + 1  # two seeds and a mean each, and zero
     assert len(figure.axes[2].lines) == 2 * 3 + 2
+
+
+def test_bench_results_become_a_table(tmp_path: Path) -> None:
+    """Medians 2 and 3 seconds: the second contestant takes 1.5 times the first of its case."""
+    rows = [
+        {"suite": "step", "case": "c", "contestant": name, "seconds": seconds, "peak_bytes": 2_500_000_000}
+        for name, seconds in (("sft", [1.0, 2.0, 9.0]), ("bnf", [3.0, 3.0, 1.0]))
+    ]
+    (tmp_path / "step.json").write_text(json.dumps({"machine": "two cores", "rows": rows}))
+    (tmp_path / "head.json").write_text(json.dumps({"machine": "m", "rows": [rows[0] | {"suite": "head"}]}))
+    table = bench_table(read_bench(tmp_path, ["step"]))
+    assert table.loc[("step", "c", "bnf")].to_dict() == {
+        "turns": 3,
+        "median (s)": 3.0,
+        "ratio": 1.5,
+        "peak (GB)": 2.5,
+        "machine": "two cores",
+    }
+    assert len(table) == 2
+    assert len(read_bench(tmp_path)) == 3
+    with pytest.raises(ValueError, match=r"suite 'peers': accepted are those measured in .*: head, step"):
+        read_bench(tmp_path, ["peers"])

@@ -33,3 +33,18 @@ def feedback_curves(losses: Mapping[str, Loss], reference: float = 0.4, points: 
             columns = {"loss": name, "label": label, "likelihood": likelihood, "gradient": grad[:, 0].abs()}
             tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
+
+
+def equation_9(likelihood: torch.Tensor, reference: float) -> torch.Tensor:
+    """|dL_BNF/dz_y| as the paper's Eq. 9 has it, for a completion of one token: probabilities in, same shape out."""
+    below = likelihood * (1 - reference) / reference
+    return torch.where(likelihood < reference, below, 1 - likelihood)
+
+
+def largest_difference(curves: pd.DataFrame, loss: str, reference: float) -> float:
+    """Between a loss's curves (`feedback_curves`) and Eq. 9. Raises ValueError for a loss that is not in `curves`."""
+    own = curves[curves["loss"] == loss]
+    if own.empty:
+        raise ValueError(f"loss {loss!r}: accepted are {', '.join(curves['loss'].unique())}")
+    right = equation_9(torch.tensor(own["likelihood"].to_numpy()), reference)
+    return float((torch.tensor(own["gradient"].to_numpy()) - right).abs().max())
