@@ -23,25 +23,29 @@ import jsonargparse
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_bnf import losses
 from lightning_bnf.bench.run import bench
-from lightning_bnf.callbacks import ExportPolicy, RunPlots, WriteCompletions
+from lightning_bnf.callbacks import ExportPolicy, Faults, RunLogger, RunPlots, WriteCompletions
 from lightning_bnf.callbacks.checkpoint_io import AtomicCheckpointIO
+from lightning_bnf.checkpoints import check_checkpoint, last_good
 from lightning_bnf.datamodules.preference import PreferenceData
-from lightning_bnf.evaluation.answers import write_answers
 from lightning_bnf.evaluation.analyze import analyze
+from lightning_bnf.evaluation.answers import write_answers
 from lightning_bnf.evaluation.comparison import rates_table
 from lightning_bnf.evaluation.evaluate import evaluate
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
+from lightning_bnf.export.command import ExportOptions, export
 from lightning_bnf.losses.table import print_losses
-from lightning_bnf.module import REFUSED_PRECISIONS, NonFiniteError, PreferenceModule
+from lightning_bnf.module import NonFiniteError, PreferenceModule
+from lightning_bnf.planning.command import Question, plan
 from lightning_bnf.policies.reference import CachedReference
 from lightning_bnf.preparation.near_duplicates import near_duplicates
 from lightning_bnf.preparation.prepare import prepare
 from lightning_bnf.reproduction import reproduce
+from lightning_bnf.strategies import Combination, spread_of
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 VERBS: dict[str, Callable[..., None]] = {
@@ -140,19 +144,31 @@ class CLI(LightningCLI):
                 f"trainer.accumulate_grad_batches {trainer.accumulate_grad_batches}: accepted is 1; set "
                 "data.examples_per_step (rows of an optimizer step) and data.max_tokens (budget of a micro-batch)"
             )
-        if str(trainer.precision) in REFUSED_PRECISIONS:  # on a CPU Lightning would replace it with another in silence
-            self.parser.error(
-                f"trainer.precision {trainer.precision}: accepted are 32-true, bf16-mixed and bf16-true; gradients are "
-                "clipped before they are unscaled otherwise"
-            )
+        if str(trainer.precision).startswith("16"):  # on a CPU Lightning would replace it with another in silence
+            self.parser.error(Combination("full", "one device", "none", str(trainer.precision), "cpu").refusal())
         if trainer.use_distributed_sampler:
             self.parser.error(
                 "trainer.use_distributed_sampler true: accepted is false; the step plan shares the rows over the ranks"
             )
+        self._check_checkpoint()
         self.save_config_kwargs = {
             "overwrite": True,
             "config_filename": "config.yaml" if self.subcommand == "fit" else f"config_{self.subcommand}.yaml",
         }
+
+    def _check_checkpoint(self) -> None:
+        """A checkpoint is looked at before anything is built; `last` is the latest whole one of the run folder."""
+        config = self.config[self.subcommand]
+        config["weights_only"] = True
+        path = config.get("ckpt_path")
+        if path == "last":
+            folder = Path(self._get(self.config, "trainer").default_root_dir or "runs/latest") / "checkpoints"
+            found = last_good(folder)
+            if found is None:
+                print(f"ckpt_path last: {folder} holds no checkpoint yet, so the run begins at its first step")
+            config["ckpt_path"] = None if found is None else str(found)
+        elif path is not None:
+            check_checkpoint(Path(path))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Logs, checkpoints, plots and the exported policy all go below `trainer.default_root_dir`."""
@@ -164,23 +180,29 @@ class CLI(LightningCLI):
         elif config.logger in (None, True):
             if getattr(rank_zero_only, "rank", 0) == 0 and not self._get(self.config_init, "ckpt_path"):
                 _move_aside(root)
-            kwargs["logger"] = [CSVLogger(root, name="", version=""), TensorBoardLogger(root, name="", version="")]
+            kwargs["logger"] = [RunLogger(root), TensorBoardLogger(root, name="", version="")]
         callbacks: list[Callback] = list(config.callbacks or [])
         if self.subcommand == "predict":
             callbacks.append(WriteCompletions())
         if self.subcommand == "fit" and not config.fast_dev_run:
             callbacks += self._run_callbacks(root, {type(callback) for callback in callbacks})
         kwargs["callbacks"] = callbacks
-        if config.strategy in ("auto", "single_device") and not config.plugins:
+        if isinstance(config.strategy, str) and config.strategy != "fsdp2" and not config.plugins:
             kwargs["plugins"] = [AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
         """Refuse what would only be refused in each of the processes that Lightning starts."""
-        if self.trainer.world_size > 1:
-            self.parser.error(f"trainer.devices: {self.trainer.world_size} devices; accepted is one device, for now")
+        spread_of(self.trainer.strategy)
 
-    before_validate = before_test = before_predict = before_fit
+    def before_validate(self) -> None:
+        """Refuse several devices."""
+        if self.trainer.world_size > 1:
+            self.parser.error(
+                f"trainer.devices: {self.trainer.world_size} devices; accepted for {self.subcommand} is one device"
+            )
+
+    before_test = before_predict = before_validate
 
     def after_test(self) -> None:
         """Pass rates where the test rows carry verifiers."""
@@ -210,7 +232,8 @@ class CLI(LightningCLI):
     def _run_callbacks(self, root: Path, given: set[type]) -> list[Callback]:
         """What every training run gets unless the config has its own."""
         standard: dict[type, Callable[[], Callback]] = {
-            ModelCheckpoint: lambda: ModelCheckpoint(root / "checkpoints", filename="{step}", save_top_k=-1),
+            ModelCheckpoint: lambda: _two_last(root / "checkpoints"),
+            Faults: lambda: Faults(str(root / "checkpoints")),
             RunPlots: RunPlots,
             ExportPolicy: ExportPolicy,
         }
@@ -218,7 +241,7 @@ class CLI(LightningCLI):
         return [
             make()
             for kind, make in standard.items()
-            if kind not in given and (checkpointing or kind is not ModelCheckpoint)
+            if kind not in given and (checkpointing or kind not in (ModelCheckpoint, Faults))
         ]
 
 
@@ -242,6 +265,67 @@ class CacheCLI(CLI):
             self.parser.error(f"model.loss {type(self.model.loss).__name__}: it needs no reference, so none is cached")
         cache = self.model.reference.cache
         print(f"{len(cache)} completions in {cache.folder}; train with --model.reference cache")
+
+
+class ExportCLI(CLI):
+    """Writes the policy of a checkpoint of a fit config as a folder; nothing is trained."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.add_class_arguments(ExportOptions, as_group=True)
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config["validate"]
+        if config["ckpt_path"] is None:
+            self.parser.error("ckpt_path null: accepted are a checkpoint of the run, and 'last'")
+        for name, value in (("devices", 1), ("num_nodes", 1), ("strategy", "auto"), ("callbacks", None)):
+            config["trainer"][name] = value
+        super().before_instantiate_classes()
+        if config["ckpt_path"] is None:  # 'last' of a folder without one
+            raise SystemExit(2)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        names = [field.name for field in dataclasses.fields(ExportOptions)]
+        options = ExportOptions(**{name: self._get(self.config_init, name) for name in names})
+        export(self.model, self.datamodule, self.trainer, Path(self._get(self.config_init, "ckpt_path")), options)
+
+
+class PlanCLI(CLI):
+    """What a fit would take of memory and time; neither weights nor devices are needed."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
+        parser.add_class_arguments(Question, as_group=True)
+
+    def before_instantiate_classes(self) -> None:
+        for name, value in (("logger", False), ("callbacks", None)):
+            self.config["fit"]["trainer"][name] = value
+        super().before_instantiate_classes()
+
+    def instantiate_classes(self) -> None:
+        """Module and data, but no Trainer, which would look for the devices."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.model, self.datamodule = self._get(self.config_init, "model"), self._get(self.config_init, "data")
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        names = [field.name for field in dataclasses.fields(Question)]
+        question = Question(**{name: self._get(self.config_init, name) for name in names})
+        if not plan(self.model, self.datamodule, self._get(self.config_init, "trainer"), question):
+            raise SystemExit(1)
+
+
+def _two_last(folder: Path) -> ModelCheckpoint:
+    """Checkpoints at every validation, or every epoch: the last, and the one before in case that one is broken."""
+    return ModelCheckpoint(
+        folder, filename="{step}", monitor="step", mode="max", save_top_k=2, enable_version_counter=False
+    )
+
+
+DERIVED: dict[str, tuple[type[CLI], str]] = {
+    "cache": (CacheCLI, "fit"),
+    "export": (ExportCLI, "validate"),
+    "plan": (PlanCLI, "fit"),
+}
 
 
 def _move_aside(root: Path) -> None:
@@ -293,20 +377,21 @@ def _run(words: list[str] | None) -> None:
     command = given[0] if given else "--help"
     if command in VERBS:
         _run_verb(VERBS[command], command, given[1:])
-    elif command in TRAINER_COMMANDS or command == "cache":
-        (CacheCLI if command == "cache" else CLI)(
+    elif command in TRAINER_COMMANDS or command in DERIVED:
+        made, like = DERIVED.get(command, (CLI, command))
+        made(
             PreferenceModule,
             PreferenceData,
             parser_class=Parser,
             seed_everything_default=1,
             auto_configure_optimizers=False,
             parser_kwargs={"prog": "python -m lightning_bnf", "default_env": False},
-            args=["fit", *given[1:]] if command == "cache" else words,
+            args=[like, *given[1:]],
         )
     elif command in ("-h", "--help"):
         print(_overview())
     else:
-        near = difflib.get_close_matches(command, [*TRAINER_COMMANDS, "cache", *VERBS], n=1)
+        near = difflib.get_close_matches(command, [*TRAINER_COMMANDS, *DERIVED, *VERBS], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         print(f"error: there is no command {command!r}{hint}\n\n{_overview()}", file=sys.stderr)
         raise SystemExit(2)
@@ -328,6 +413,8 @@ def _overview() -> str:
         "test": "the same on the test split, with verifier pass rates",
         "predict": "write completions for the test prompts as JSONL",
         "cache": "compute the reference's log-probs of a fit config's data once, for reference: cache",
+        "export": "write the policy of a fit config's checkpoint as a folder, with --merge as one model",
+        "plan": "memory and time that a fit config takes, from the model's config alone",
     } | {name: (verb.__doc__ or "").split("\n")[0] for name, verb in VERBS.items()}
     table = "\n".join(f"  {name:10s} {text}" for name, text in lines.items())
     return (

@@ -1,6 +1,6 @@
 """What the ranks of a run tell each other."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -14,9 +14,23 @@ class Gathered(NamedTuple):
     first: int
 
 
+def several() -> bool:
+    """Whether this process is one of several ranks."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """The values of all ranks in their order. Alone: this one's."""
+    if not several():
+        return [value]
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
 def gather(values: Tensor) -> Gathered:
     """Join the (n, ...) tensors of all ranks, of which each may have another n. Alone: the tensor itself."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if not several():
         return Gathered(values, 0)
     lengths = [torch.zeros(1, dtype=torch.long, device=values.device) for _ in range(dist.get_world_size())]
     dist.all_gather(lengths, torch.tensor([len(values)], device=values.device))

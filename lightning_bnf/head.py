@@ -61,8 +61,9 @@ def token_logps(
 
     hidden (N, H); target (N,) token ids. Returns (N,) nats in float32 (float64 where `hidden` is).
     """
+    asked = _Asked(entropy, tile_bytes, _product_dtype(hidden, head.weight))
     with torch.autocast(hidden.device.type, enabled=False):
-        return TokenLogps(*_TokenLogps.apply(hidden, head.weight, head.bias, target, head, _Asked(entropy, tile_bytes)))
+        return TokenLogps(*_TokenLogps.apply(hidden, head.weight, head.bias, target, head, asked))
 
 
 def weighted_token_logps(
@@ -75,8 +76,8 @@ def weighted_token_logps(
     """
     inputs = (hidden, head.weight, head.bias)
     wanted = _Wanted(*(torch.is_grad_enabled() and x is not None and x.requires_grad for x in inputs))
+    asked = _Asked(entropy, tile_bytes, _product_dtype(hidden, head.weight))
     with torch.autocast(hidden.device.type, enabled=False):
-        asked = _Asked(entropy, tile_bytes)
         return WeightedLogps(
             *_WeightedTokenLogps.apply(hidden, head.weight, head.bias, target, head, weigh, wanted, asked)
         )
@@ -102,10 +103,11 @@ def target_logits(hidden: Tensor, target: Tensor, head: Head, tile_bytes: int = 
 
 
 class _Asked(NamedTuple):
-    """Whether entropies are wanted, and how large a tile may be."""
+    """Whether entropies are wanted, how large a tile may be, and in what the matrix products are made."""
 
     entropy: bool
     tile_bytes: int
+    products: torch.dtype
 
 
 class _Wanted(NamedTuple):
@@ -126,8 +128,8 @@ class _Tile:
     def __init__(self, head: Head, hidden: Tensor, target: Tensor, where: slice, buffer: Tensor):
         self.head, self.where = head, where
         self.hidden, self.target = hidden[where].to(head.weight.dtype), target[where]
-        self.scores = torch.mm(self.hidden, head.weight.T, out=buffer[: len(self.target)])  # (n, V)
-        self.total = self.hidden.new_empty(len(self.target))  # sum of the exponentials, (n,)
+        self.scores = _mm(self.hidden, head.weight.T, buffer[: len(self.target)])  # (n, V)
+        self.total = buffer.new_empty(len(self.target))  # sum of the exponentials, (n,)
         self.slope: Tensor | None = None  # of the soft-cap at the target, (n,)
 
     def soften(self, gradient: bool, entropy: Tensor | None) -> Tensor:
@@ -171,9 +173,10 @@ class _Gradients:
     """Gradients of hidden states, weight and bias, added up tile by tile in the tiles' precision."""
 
     def __init__(self, hidden: Tensor, head: Head, wanted: _Wanted):
+        wide = _wide(hidden.dtype)
         self.hidden = torch.empty_like(hidden) if wanted.hidden else None
-        self.weight = torch.zeros_like(head.weight) if wanted.weight else None
-        self.bias = torch.zeros_like(head.bias) if head.bias is not None and wanted.bias else None
+        self.weight = torch.zeros_like(head.weight, dtype=wide) if wanted.weight else None
+        self.bias = torch.zeros_like(head.bias, dtype=wide) if head.bias is not None and wanted.bias else None
 
     @property
     def wanted(self) -> bool:
@@ -186,22 +189,23 @@ class _Gradients:
         out = out * head.scale
         rows = (-out / tile.total)[:, None]  # d log pi(y) / dz_k = [k = y] - e_k / total
         at_target = out if tile.slope is None else out * tile.slope
+        scores = tile.scores.to(head.weight.dtype)
         if self.hidden is not None:
-            grad = torch.mm(tile.scores, head.weight).mul_(rows)
-            grad.addcmul_(head.weight[tile.target], at_target[:, None])
+            grad = _mm(scores, head.weight, tile.scores.new_empty(tile.hidden.shape)).mul_(rows)
+            grad.addcmul_(head.weight[tile.target].to(grad.dtype), at_target[:, None])
             self.hidden[tile.where] = grad.to(self.hidden.dtype)
         if self.weight is not None:
-            self.weight.addmm_(tile.scores.T, tile.hidden * rows)
+            _addmm(self.weight, scores.T, (tile.hidden * rows).to(scores.dtype))
             self.weight.index_add_(0, tile.target, tile.hidden * at_target[:, None])
         if self.bias is not None:
             self.bias.addmv_(tile.scores.T, rows.squeeze(-1)).index_add_(0, tile.target, at_target)
 
 
 def _tiles(hidden: Tensor, target: Tensor, head: Head, tile_bytes: int) -> Iterator[_Tile]:
-    """The tokens, a tile after the other in one buffer; `head` is in wide precision already."""
+    """The tokens, a tile after the other in one buffer; `head` is in the products' precision already."""
     if not len(target):
         return
-    vocabulary, dtype = len(head.weight), head.weight.dtype
+    vocabulary, dtype = len(head.weight), _wide(hidden.dtype)
     most = max(1, tile_bytes // (vocabulary * dtype.itemsize))
     rows = -(-len(target) // -(-len(target) // most))  # tiles of like size
     buffer = hidden.new_empty(rows, vocabulary, dtype=dtype)
@@ -214,18 +218,47 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+def _product_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
+    """What the products' factors are in; their sums are float32 or wider. Halves on CUDA only, where they are fast: of
+    weights that are halves, or under autocast. Logits themselves never are."""
+    if hidden.device.type == "cuda":
+        if weight.dtype in (torch.bfloat16, torch.float16):
+            return weight.dtype
+        if torch.is_autocast_enabled("cuda"):
+            return torch.get_autocast_dtype("cuda")
+    return _wide(hidden.dtype)
+
+
+def _mm(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
+    """a @ b, summed in `out`'s precision, which may be wider than the factors'."""
+    if a.dtype == out.dtype:
+        return torch.mm(a, b, out=out)
+    if a.device.type == "cuda":
+        return torch.mm(a, b, out_dtype=out.dtype, out=out)
+    return torch.mm(a.to(out.dtype), b.to(out.dtype), out=out)  # no such product on a CPU: for tests
+
+
+def _addmm(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b, summed in `total`'s precision."""
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    elif a.device.type == "cuda":
+        torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
+    else:
+        total.addmm_(a.to(total.dtype), b.to(total.dtype))
+
+
 class _TokenLogps(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, head: Head, asked: _Asked
     ) -> tuple[Tensor, Tensor | None]:
-        wide = head.to(_wide(hidden.dtype))
-        logps = hidden.new_empty(len(target), dtype=wide.weight.dtype)
+        logps = hidden.new_empty(len(target), dtype=_wide(hidden.dtype))
         entropy = torch.empty_like(logps) if asked.entropy else None
-        for tile in _tiles(hidden, target, wide, asked.tile_bytes):
+        for tile in _tiles(hidden, target, head.to(asked.products), asked.tile_bytes):
             logps[tile.where] = tile.soften(False, None if entropy is None else entropy[tile.where])
         ctx.save_for_backward(hidden, weight, bias, target)
-        ctx.head, ctx.tile_bytes = (head.scale, head.softcap), asked.tile_bytes
+        ctx.head, ctx.asked = (head.scale, head.softcap), asked
         if entropy is not None:
             ctx.mark_non_differentiable(entropy)
         return logps, entropy
@@ -234,11 +267,10 @@ class _TokenLogps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, out: Tensor, _: Tensor | None) -> tuple:
         hidden, weight, bias, target = ctx.saved_tensors
-        head = Head(weight, bias, *ctx.head)
-        wide = head.to(_wide(hidden.dtype))
+        head = Head(weight, bias, *ctx.head).to(ctx.asked.products)
         with torch.autocast(hidden.device.type, enabled=False):
-            grads = _Gradients(hidden, wide, _Wanted(*ctx.needs_input_grad[:3]))
-            for tile in _tiles(hidden, target, wide, ctx.tile_bytes):
+            grads = _Gradients(hidden, head, _Wanted(*ctx.needs_input_grad[:3]))
+            for tile in _tiles(hidden, target, head, ctx.asked.tile_bytes):
                 tile.soften(True, None)
                 grads.add(tile, out[tile.where])
         return (*_as_given(grads, weight, bias), None, None, None)
@@ -257,12 +289,12 @@ class _WeightedTokenLogps(torch.autograd.Function):
         wanted: _Wanted,
         asked: _Asked,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        wide = head.to(_wide(hidden.dtype))
-        grads = _Gradients(hidden, wide, wanted)
-        logps = hidden.new_empty(len(target), dtype=wide.weight.dtype)
+        head = head.to(asked.products)
+        grads = _Gradients(hidden, head, wanted)
+        logps = hidden.new_empty(len(target), dtype=_wide(hidden.dtype))
         entropy = torch.empty_like(logps) if asked.entropy else None
         objective = logps.new_zeros(())
-        for tile in _tiles(hidden, target, wide, asked.tile_bytes):
+        for tile in _tiles(hidden, target, head, asked.tile_bytes):
             found = tile.soften(grads.wanted, None if entropy is None else entropy[tile.where])
             weights = weigh(found, tile.where)
             logps[tile.where] = found

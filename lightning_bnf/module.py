@@ -1,5 +1,6 @@
 """PreferenceModule: policy, reference, loss and optimizer under Lightning's Trainer. No formula lives here."""
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -7,15 +8,16 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch, Step
 from lightning_bnf.datamodules.layout import PADDED
-from lightning_bnf.datamodules.loader import PromptBatch
+from lightning_bnf.datamodules.loader import PromptBatch, StepLoader
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.template import TokenizedRow
-from lightning_bnf.distributed import gather
+from lightning_bnf.distributed import gather, gather_objects, several
 from lightning_bnf.evaluation.generate import Sampling, generate_with_lengths
 from lightning_bnf.evaluation.verify import verify
 from lightning_bnf.losses.base import Examples, Loss, StepFacts, StepLogps
@@ -23,19 +25,21 @@ from lightning_bnf.metrics import PREFERENCE_METRICS, Means, preference_metrics
 from lightning_bnf.optimization import Optimization
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.lora import LoRAPolicy
+from lightning_bnf.policies.parallel import local, shard, whole
 from lightning_bnf.policies.reference import (
     AdapterOff,
     AsItIs,
     CachedReference,
+    FrozenCopy,
     Reference,
     ReferenceKind,
     build_reference,
     check_reference,
 )
+from lightning_bnf.strategies import Combination, spread_of
 
 GRADIENT_CHECK_STEPS = 2  # LoRA's A gets no gradient in the first step, while B is still zero
 
-REFUSED_PRECISIONS = ("16-mixed", "16-true", "16")
 DEFAULT_OPTIMIZATION = Optimization()
 DEFAULT_GENERATION = Sampling(temperature=0.0, max_new_tokens=256)
 
@@ -101,7 +105,8 @@ class PreferenceModule(LightningModule):
         self.reference_cache = reference_cache
         self.running = dict(loss.running)
         self.reference: Reference | None = None
-        self.means = Means([*PREFERENCE_METRICS, *loss.metric_names])
+        self.means = Means(["grad_norm", *PREFERENCE_METRICS, *loss.metric_names])
+        self._rng: dict[str, Tensor] | None = None
         self._without_gradient: set[str] = set()
         self._steps_checked = 0
 
@@ -120,18 +125,32 @@ class PreferenceModule(LightningModule):
                 f"accumulate_grad_batches {trainer.accumulate_grad_batches}: set data.examples_per_step (rows of an "
                 "optimizer step) and data.max_tokens (budget of a micro-batch) instead"
             )
-        if str(trainer.precision) in REFUSED_PRECISIONS:
-            raise ValueError(f"precision {trainer.precision}: accepted are 32-true, bf16-mixed and bf16-true")
-        if trainer.world_size > 1:
-            raise ValueError(f"{trainer.world_size} devices: accepted is one device, for now")
+        refusal = self.combination().refusal()
+        if refusal:
+            raise ValueError(refusal)
+        self.optimization.check_device(trainer.strategy.root_device.type)
         return []
+
+    def combination(self) -> Combination:
+        """What this run combines, for the rules of what goes together."""
+        trainer = self.trainer
+        spread, device = spread_of(trainer.strategy), trainer.strategy.root_device.type
+        return Combination(self.policy.kind, spread, self.reference_kind, str(trainer.precision), device)
 
     def configure_model(self) -> None:
         if self.policy.model is None:
+            if several():  # adapters begin alike on all ranks
+                torch.manual_seed(self.trainer.strategy.broadcast(torch.initial_seed()))
             self.policy.load()
             self.reference = build_reference(
                 self.reference_kind, self.policy, self.reference_cache, self.trainer.global_rank if self._trainer else 0
             )
+            if self._trainer is not None and spread_of(self.trainer.strategy) == "fsdp2":
+                assert self.device_mesh is not None
+                mesh, mixed = self.device_mesh["data_parallel"], str(self.trainer.precision) == "bf16-mixed"
+                shard(self.policy, mesh, mixed)
+                if isinstance(self.reference, FrozenCopy):
+                    shard(self.reference.policy, mesh, mixed)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.optimization.optimizer(list(self.policy.trainable().values()))
@@ -141,9 +160,11 @@ class PreferenceModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["loss_running"] = dict(self.running)
+        checkpoint["trainable"] = sorted(self.policy.trainable())
+        checkpoint["rng"] = gather_objects(_rng_state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        held, wanted = set(checkpoint["state_dict"]), set(self.state_dict())
+        held, wanted = set(checkpoint["trainable"]), set(self.policy.trainable())
         if held != wanted:
             raise PolicyError(
                 f"the checkpoint does not fit this policy: it lacks {sorted(wanted - held)[:3] or 'nothing'} and has "
@@ -156,6 +177,8 @@ class PreferenceModule(LightningModule):
                 f"{type(self.loss).__name__} {sorted(self.running) or 'nothing'}; use the loss that it was saved with"
             )
         self.running = dict(carried)
+        if len(checkpoint["rng"]) == self.trainer.world_size:
+            self._rng = checkpoint["rng"][self.trainer.global_rank]
 
     # Evaluating a micro-batch ---------------------------------------------------------------------------------------
 
@@ -220,6 +243,17 @@ class PreferenceModule(LightningModule):
         self._without_gradient, self._steps_checked = set(self.policy.trainable()), 0
         self._fill_cache(("train", "validation"))
 
+    def on_train_start(self) -> None:
+        """A resumed run goes on, and draws on, as if it had not been interrupted."""
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, StepLoader):  # from a checkpoint at an epoch's end Lightning restores no position
+            loader.consumed = self.trainer.global_step
+        if self._rng is not None:
+            torch.set_rng_state(self._rng["cpu"].cpu())
+            if "device" in self._rng:
+                torch.cuda.set_rng_state(self._rng["device"].cpu(), self.device)
+            self._rng = None
+
     def on_validation_start(self) -> None:
         if not self.trainer.sanity_checking and self.trainer.state.fn != "fit":
             self._fill_cache(("validation",))
@@ -246,30 +280,38 @@ class PreferenceModule(LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=True)
         evaluated: list[tuple[MicroBatch, Evaluated]] = []
         self.means.reset()
-        for batch, facts in zip(step.micro_batches, self.facts(step)):
+        for i, (batch, facts) in enumerate(zip(step.micro_batches, self.facts(step))):
             result = self.evaluate(batch, facts)
             if count:  # a step may hold no example that the loss learns from, such as SFT on dispreferred rows
                 # DDP and FSDP average gradients over the ranks; the world size makes the average a sum.
-                self.manual_backward(result.objective * (self.trainer.world_size / count))
+                with self._sharing_gradients(last=i == len(step.micro_batches) - 1):
+                    self.manual_backward(result.objective * (self.trainer.world_size / count))
             evaluated.append((batch, result))
             self._add(result)
         self._count(count)
-        norm = self._clip()
-        means = self.means.compute()
-        self._stop_if_not_finite(means.get("loss", 0.0), norm, evaluated)
+        self.means.add("grad_norm", self._clip(), 1)
+        means = self.means.compute()  # the one time in a step that the device is waited for
+        self._stop_if_not_finite(means.get("loss", 0.0), means["grad_norm"], evaluated)
         if count:
             self._check_gradients()
             self.running = self.loss.next_running(means, dataclasses.replace(step.facts, running=self.running))
         optimizer.step()  # type: ignore[union-attr]
         optimizer.zero_grad()  # type: ignore[union-attr]
         schedule: Any = self.lr_schedulers()
-        means |= {"grad_norm": norm, "learning_rate": schedule.get_last_lr()[0]}
+        means["learning_rate"] = schedule.get_last_lr()[0]
         schedule.step()
         self.log_dict({f"train/{name}": value for name, value in means.items() if name != "loss"})
         self.log("train/loss", means.get("loss", 0.0), prog_bar=True)
         names = self.loss.metric_names
         found = {name: [result.metrics[name] for _, result in evaluated if name in result.metrics] for name in names}
         return {name: torch.cat(values) for name, values in found.items() if values}
+
+    def _sharing_gradients(self, last: bool) -> contextlib.AbstractContextManager[None]:
+        """DDP shares a step's gradients once, with the last micro-batch; FSDP2 with each, as unsharded gradients of a
+        whole step would take the memory that sharding has freed."""
+        if isinstance(self.trainer.strategy, DDPStrategy) and not last:
+            return self.trainer.strategy.block_backward_sync()
+        return contextlib.nullcontext()
 
     def _add(self, result: Evaluated) -> None:
         """Add a micro-batch to the means; `_count` adds how many examples the loss's sum is over, once a step."""
@@ -279,21 +321,22 @@ class PreferenceModule(LightningModule):
     def _count(self, examples: int) -> None:
         self.means.add("loss", 0.0, examples / self.trainer.world_size)  # every rank knows the count of all
 
-    def _clip(self) -> float:
+    def _clip(self) -> Tensor:
         """Clip the gradient of the whole step; returns its norm before."""
         parameters = [p for p in self.policy.trainable().values() if p.grad is not None]
         limit = self.optimization.max_grad_norm
-        return torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit).item()
+        return whole(torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
 
     def _stop_if_not_finite(self, loss: float, norm: float, evaluated: list[tuple[MicroBatch, Evaluated]]) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
             return
-        rows = {
+        own = {
             row
             for batch, result in evaluated
             if not (result.value.isfinite().all() and result.objective.isfinite())
             for row in batch.row_ids
         }
+        rows = set().union(*gather_objects(own))
         raise NonFiniteError(
             f"step {self.global_step}: the loss is {loss} and the gradient's norm {norm}, so the run stops before the "
             f"weights change; rows of the micro-batches concerned: {', '.join(sorted(rows)) or 'none by their loss'}"
@@ -303,9 +346,8 @@ class PreferenceModule(LightningModule):
         """Every trainable tensor must have got a gradient other than 0 in the first steps; an error names it if not."""
         if not self._without_gradient:
             return
-        for name, parameter in self.policy.trainable().items():
-            if parameter.grad is not None and parameter.grad.any():
-                self._without_gradient.discard(name)
+        found = [name for name, p in self.policy.trainable().items() if p.grad is not None and local(p.grad).any()]
+        self._without_gradient.difference_update(*gather_objects(found))  # a rank may hold a part that is all 0
         self._steps_checked += 1
         if self._steps_checked >= GRADIENT_CHECK_STEPS and self._without_gradient:
             names = sorted(self._without_gradient)
@@ -317,13 +359,16 @@ class PreferenceModule(LightningModule):
     @torch.no_grad()
     def _check_start(self, step: Step) -> None:
         """Before step 1: the head gives the model's own log-probs, and policy and reference agree."""
-        batch = next((batch for batch in step.micro_batches if len(batch.target)), None)
-        if batch is None:
+        if not step.micro_batches:
             return
+        batch = step.micro_batches[0]  # may be empty on some ranks, which all take part nevertheless
         self.policy.check_head(batch)
         if self.reference is None:
             return
-        distance = (self.policy(batch).token_logps - self.reference(batch)).abs().quantile(0.99).item()
+        distances = gather((self.policy(batch).token_logps - self.reference(batch)).abs()).values
+        if len(distances) == 0:
+            return
+        distance = distances.quantile(0.99).item()
         tolerance = self.reference_tolerance
         rank_zero_info(f"Before step 1, policy and reference differ by {distance:.2g} nats a token (99th percentile).")
         if distance > tolerance:
@@ -391,3 +436,9 @@ class PreferenceModule(LightningModule):
             for row, completions in zip(batch.rows, drawn)
             for one in completions
         ]
+
+
+def _rng_state() -> dict[str, Tensor]:
+    """What torch draws from on this rank: dropout's numbers."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | {"device": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else state

@@ -6,7 +6,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -14,27 +15,42 @@ from typing import Any, NamedTuple
 
 import yaml
 
-RESULTS = ("displacement.json", "before_after.json", "test_pass_rates.json", "test_metrics.json")
+RESULTS = ("displacement.json", "before_after.json", "scores.json", "test_pass_rates.json", "test_metrics.json")
 """Files of a run folder that are carried into its result."""
 PACKAGES = ("lightning_bnf", "torch", "transformers", "lightning", "peft")
+
+
+@dataclass(frozen=True)
+class Method:
+    """What differs from the shared config, as dotted settings.
+
+    Args:
+        settings: Of all the method's runs, such as {model.loss: configs/loss/dpo.yaml}.
+        grid: Settings to try with the first seed, of which the one with the highest greedy pass rate on validation
+            prompts is kept (the first of equals); one entry leaves nothing to pick.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    grid: list[dict[str, Any]] = field(default_factory=lambda: [{}])
 
 
 class Run(NamedTuple):
     """A method with its settings (dotted names as on the command line), and a seed of order and adapters."""
 
     method: str
+    tried: int | None
     settings: Mapping[str, Any]
     seed: int
 
     @property
     def name(self) -> str:
-        """Of its folder and its result."""
-        return f"{self.method}_seed{self.seed}"
+        """Of its folder and its result; `tried` is the place in the method's grid, from 1, where it has several."""
+        return f"{self.method}{'' if self.tried is None else f'_setting{self.tried}'}_seed{self.seed}"
 
 
 def reproduce(
     base: Path,
-    methods: dict[str, dict[str, Any]],
+    methods: dict[str, Method],
     output: Path,
     seeds: list[int],
     work: Path = Path("runs/reproduce"),
@@ -42,33 +58,84 @@ def reproduce(
 ) -> None:
     """Run a matrix of methods and seeds, one result file per run; finished runs are skipped.
 
+    `reproduce TABLE --scale SCALE` is short for `reproduce --config configs/reproduce/TABLE_SCALE.yaml`.
+
     Args:
         base: config of `fit` that all runs share.
-        methods: name -> what differs from it, as dotted settings, such as {model.loss: configs/loss/dpo.yaml}.
+        methods: name -> what differs from it: settings of all its runs, and a grid to pick from.
         output: folder for the results, one JSON file a run.
         seeds: seeds of order and adapters; every method gets its first one before any gets its second.
         work: folder for the run folders.
         minutes_per_run: what a run takes, until one has been timed.
     """
-    runs = [Run(method, methods[method], seed) for seed, method in product(seeds, methods)]
-    if not runs:
+    if not methods or not seeds:
         raise ValueError("methods and seeds: one of them is empty; accepted are one or more of each")
-    left = [run for run in runs if not (output / f"{run.name}.json").exists()]
-    print(f"{len(runs)} runs, {len(runs) - len(left)} done; about {minutes_per_run * len(left):.0f} minutes to go")
-    output.mkdir(parents=True, exist_ok=True)
-    taken: list[float] = []
-    for i, run in enumerate(left):
-        folder = work / output.name / run.name
+    first, *others = seeds
+    tried = {name: _tried(name, method, first) for name, method in methods.items()}
+    total = sum(map(len, tried.values())) + len(methods) * len(others)
+    queue = _Queue(base, output, work, minutes_per_run, total)
+    for run in (run for runs in tried.values() for run in runs):
+        queue.do(run)
+    picked = {name: _pick(runs, output) for name, runs in tried.items()}
+    for seed, name in product(others, methods):
+        queue.do(picked[name]._replace(seed=seed))
+
+
+def _tried(name: str, method: Method, seed: int) -> list[Run]:
+    """A run for each point of the method's grid."""
+    if not method.grid:
+        raise ValueError(f"methods {name!r}, grid: it is empty; accepted are one or more settings")
+    several = len(method.grid) > 1
+    return [Run(name, i + 1 if several else None, method.settings | point, seed) for i, point in enumerate(method.grid)]
+
+
+def _pick(runs: Sequence[Run], output: Path) -> Run:
+    """The run with the highest greedy pass rate on validation prompts, the first of equals."""
+    if len(runs) == 1:
+        return runs[0]
+    rates = [validation_rate(json.loads((output / f"{run.name}.json").read_text())) for run in runs]
+    best = max(range(len(runs)), key=rates.__getitem__)
+    print(f"{runs[best].method}: setting {best + 1} of {len(runs)} passes most validation prompts ({rates[best]:.3f})")
+    return runs[best]
+
+
+def validation_rate(record: Mapping[str, Any]) -> float:
+    """The share of validation prompts whose greedy completion passed. Raises ValueError where none were scored."""
+    scores = record["results"].get("scores", {}).get("validation", [])
+    passed = [one["passed"] for one in scores if one["decoding"] == "greedy"]
+    if not passed:
+        raise ValueError(
+            f"{record['method']}: its grid is picked from by scores of validation prompts, and there are none; "
+            "accepted: a base config with the callback ScorePrompts"
+        )
+    return sum(passed) / len(passed)
+
+
+class _Queue:
+    """Runs what is not done yet, and says how long the rest will take."""
+
+    def __init__(self, base: Path, output: Path, work: Path, minutes: float, total: int):
+        self.base, self.output, self.work = base, output, work
+        self.taken: list[float] = []
+        output.mkdir(parents=True, exist_ok=True)
+        self.left = total - len(list(output.glob("*_seed*.json")))
+        print(f"{total} runs, {total - self.left} done; about {minutes * self.left:.0f} minutes to go", flush=True)
+
+    def do(self, run: Run) -> None:
+        """Train and keep the result, unless it is there."""
+        path = self.output / f"{run.name}.json"
+        if path.exists():
+            return
+        folder = self.work / self.output.name / run.name
         started = time.perf_counter()
-        train(base, run, folder)
-        taken.append((time.perf_counter() - started) / 60)
-        record = result(run, folder, taken[-1])
-        path = output / f"{run.name}.json"
+        train(self.base, run, folder)
+        self.taken.append((time.perf_counter() - started) / 60)
+        record = result(run, folder, self.taken[-1])
         path.with_suffix(".tmp").write_text(json.dumps(record, indent=1) + "\n")
         path.with_suffix(".tmp").rename(path)
-        more = len(left) - i - 1
-        to_go = f"{more} runs, about {statistics.median(taken) * more:.0f} minutes to go"
-        print(f"{run.name}: {taken[-1]:.1f} minutes; {to_go}", flush=True)
+        self.left -= 1
+        to_go = f"{self.left} runs, about {statistics.median(self.taken) * self.left:.0f} minutes to go"
+        print(f"{run.name}: {self.taken[-1]:.1f} minutes; {to_go}", flush=True)
 
 
 def train(base: Path, run: Run, folder: Path) -> None:
@@ -88,6 +155,7 @@ def result(run: Run, folder: Path, minutes: float) -> dict[str, Any]:
     """What is kept of a finished run: its settings, versions and numbers."""
     return {
         "method": run.method,
+        "setting": run.tried,
         "seed": run.seed,
         "minutes": round(minutes, 2),
         "machine": f"{platform.machine()}, {platform.system()}",

@@ -1,12 +1,16 @@
 """Fixtures shared by all tests: the bundled model's tokenizer and tiny random models."""
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
+from two_processes import Cell, run_cell, run_cells
 
 from lightning_bnf.losses import Loss
 from lightning_bnf.policies.sources import BUNDLED, load_tokenizer
@@ -113,3 +117,24 @@ def write_for(write_pairs: Callable[..., str], write_groups: Callable[..., str])
         return write_groups(name, rows) if loss.needs_groups else write_pairs(name, rows, numbers=True)
 
     return write
+
+
+@pytest.fixture
+def two(tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]) -> Callable[..., list[dict[str, Any]]]:
+    """Runs cells in two processes; the losses and weights of each."""
+
+    def run(cells: list[Cell], nodes: int = 1) -> list[dict[str, Any]]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        data = write_pairs(rows=17)
+        mp.spawn(run_cells, args=(port, nodes, cells, tiny_folder, data, str(tmp_path)), nprocs=2)
+        return torch.load(tmp_path / "found.pt", weights_only=True)  # type: ignore[no-any-return]
+
+    return run
+
+
+@pytest.fixture
+def one(tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]) -> Callable[[Cell], dict[str, Any]]:
+    """Runs a cell in this process alone."""
+    return lambda cell: run_cell(cell, tiny_folder, write_pairs(rows=17), 1, 1, str(tmp_path))

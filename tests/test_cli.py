@@ -223,7 +223,7 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(
         (["--trainer.gradient_clip_val", "1.0"], ["gradient_clip_val 1.0", "max_grad_norm"]),
         (["--trainer.accumulate_grad_batches", "2"], ["accumulate_grad_batches 2", "examples_per_step"]),
         (["--trainer.use_distributed_sampler", "true"], ["use_distributed_sampler true: accepted is false"]),
-        (["--trainer.devices", "2", "--trainer.strategy", "ddp"], ["2 devices; accepted is one device"]),
+        (["--data.max_tokens", "many"], ["max_tokens"]),
         (["--trainer.precision", "16-mixed"], ["precision 16-mixed: accepted are 32-true"]),
         (["--data.train", "/no/such.jsonl"], ["/no/such.jsonl", "there is no such file"]),
         (["--data.max_tokens", "0"], ["max_tokens 0: accepted are whole numbers from 1"]),
@@ -275,3 +275,9 @@ def test_disk_full_while_exporting_leaves_nothing_half_written(
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert "policy" not in names
     assert not any(name.startswith(".policy") for name in names)
+
+
+def test_several_devices_are_for_training(config: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    message = refused(capsys, "validate", "--config", config(data__validation=["x.jsonl"]), *two)
+    assert "2 devices; accepted for validate is one device" in message

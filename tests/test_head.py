@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import lightning_bnf.head as head_module
 from lightning_bnf.head import Head, target_logits, token_logps, weighted_token_logps
 
 N, H, V = 9, 6, 17
@@ -146,3 +147,31 @@ def test_entropy_is_that_of_the_whole_vocabulary(bias: bool, scale: float, cap: 
         torch.testing.assert_close(found, right.detach())
     (plain_grad,) = torch.autograd.grad(-(weights * both.logps).sum(), hidden)
     torch.testing.assert_close(torch.autograd.grad(fused.objective, hidden)[0], plain_grad)
+
+
+@pytest.mark.parametrize(("bias", "scale", "cap"), KINDS)
+def test_products_of_halves_are_summed_in_float32(
+    monkeypatch: pytest.MonkeyPatch, bias: bool, scale: float, cap: float | None
+) -> None:
+    """What CUDA does with bf16 weights: with hidden states that bf16 holds too, the log-probs are float32's; what
+    the gradients are made of is rounded to 8 bits once, so they are within a percent of the largest."""
+    hidden, weight, b, target, weights = case(bias, torch.bfloat16)
+    wide = [None if x is None else x.detach().float().requires_grad_() for x in (hidden, weight, b)]
+    assert wide[0] is not None
+    assert wide[1] is not None
+    right = plain(wide[0], target, wide[1], wide[2], scale, cap)
+    grads = torch.autograd.grad(-(weights.float() * right).sum(), [x for x in wide if x is not None])
+    monkeypatch.setattr(head_module, "_product_dtype", lambda *_: torch.bfloat16)
+    head = Head(weight, b, scale, cap)
+    logps = token_logps(hidden, target, head, tile_bytes=TILE // 2).logps
+    objective, detached, _ = weighted_token_logps(
+        hidden, target, head, lambda _, where: weights[where].float(), tile_bytes=TILE // 2
+    )
+    inputs = [x for x in (hidden, weight, b) if x is not None]
+    for found in (logps, detached):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, right, rtol=1e-5, atol=1e-5)
+    for value in (-(weights.float() * logps).sum(), objective):
+        for ours, oracle in zip(torch.autograd.grad(value, inputs), grads):
+            assert ours.dtype == torch.bfloat16
+            torch.testing.assert_close(ours.float(), oracle, rtol=0, atol=0.01 * float(oracle.abs().max()))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import tiny_llama_model
 from lightning.pytorch import Trainer
+from plain_path import PlainLoRAPolicy
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -273,7 +274,7 @@ def test_a_loss_without_need_of_a_reference_has_none(tiny_folder: str) -> None:
     ("reference", "policy", "message"),
     [
         ("none", LoRAPolicy, "reference 'none': the loss needs a reference"),
-        ("adapter_off", FullPolicy, "reference 'adapter_off': FullPolicy has no adapters"),
+        ("adapter_off", FullPolicy, "reference 'adapter_off': a full policy has no adapters"),
     ],
 )
 def test_contradicting_references_are_refused_before_loading(
@@ -366,3 +367,21 @@ def test_a_checkpoint_of_another_policy_is_refused(tmp_path: Path, tiny_folder: 
 def test_tiny_model_is_the_same_every_time() -> None:
     a, b = (tiny_llama_model(50).state_dict() for _ in range(2))
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_fast_path_trains_as_the_plain_one_does(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> None:
+    """20 steps: cached reference, prompts once for both answers and gradients made by tile, against full logits."""
+    path, ends = write_pairs(rows=12), []
+    for kind, layout, reference in ((LoRAPolicy, "auto", "cache"), (PlainLoRAPolicy, "padded", "adapter_off")):
+        torch.manual_seed(1)
+        optimization = Optimization(learning_rate=1e-2)
+        module = PreferenceModule(
+            kind(tiny_folder), BNF(), reference, optimization, reference_cache=str(tmp_path / "cache")
+        )
+        data = PreferenceData(train=path, validation=path, examples_per_step=4, layout=layout)
+        trainer = train(tmp_path, module, data, max_steps=20, max_epochs=-1, limit_val_batches=2, val_check_interval=1)
+        ends.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+    fast, plain = ends
+    assert set(fast) == set(plain)
+    for name in fast:
+        assert fast[name] == pytest.approx(plain[name], abs=1e-4), name

@@ -9,7 +9,7 @@ import yaml
 
 from lightning_bnf import reproduction
 from lightning_bnf.cli import main
-from lightning_bnf.reproduction import Run, read_results, reproduce
+from lightning_bnf.reproduction import Method, Run, read_results, reproduce
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +33,7 @@ def test_every_method_gets_one_seed_first_and_done_runs_are_skipped(
     monkeypatch.setattr(reproduction, "train", train)
     arguments: dict[str, Any] = {
         "base": Path("c.yaml"),
-        "methods": {"a": {}, "b": {"x": 1}},
+        "methods": {"a": Method(), "b": Method({"x": 1})},
         "output": tmp_path / "out",
     }
     reproduce(**arguments, seeds=[1, 2], work=tmp_path / "work")
@@ -50,9 +50,40 @@ def test_every_method_gets_one_seed_first_and_done_runs_are_skipped(
     assert set(results[0]["versions"]) == {"lightning_bnf", "torch", "transformers", "lightning", "peft"}
 
 
+def test_the_best_of_a_grid_on_validation_prompts_gets_the_other_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of b's three settings the second and the third pass 3 of 4 greedy ones, the first 1: the second is kept. Sampled
+    completions, of which all pass with the first setting, do not count."""
+    order: list[tuple[str, Any]] = []
+
+    def train(base: Path, run: Run, folder: Path) -> None:
+        order.append((run.name, run.settings.get("lr")))
+        fake_train(base, run, folder)
+        count = {1: 1, 2: 3, 3: 3, None: 0}[run.settings.get("lr")]
+        greedy = [{"decoding": "greedy", "passed": i < count} for i in range(4)]
+        sampled = [{"decoding": "sampled", "passed": run.settings.get("lr") == 1}] * 4
+        (folder / "scores.json").write_text(json.dumps({"validation": greedy + sampled}))
+
+    monkeypatch.setattr(reproduction, "train", train)
+    methods = {"a": Method(), "b": Method({"x": 0}, [{"lr": 1}, {"lr": 2}, {"lr": 3}])}
+    reproduce(Path("c.yaml"), methods, tmp_path / "out", [1, 2], tmp_path / "work")
+    first = [("a_seed1", None), ("b_setting1_seed1", 1), ("b_setting2_seed1", 2), ("b_setting3_seed1", 3)]
+    assert order == [*first, ("a_seed2", None), ("b_setting2_seed2", 2)]
+    shown = capsys.readouterr().out
+    assert "6 runs, 0 done" in shown
+    assert "b: setting 2 of 3 passes most validation prompts (0.750)" in shown
+
+
+def test_a_grid_without_scores_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduction, "train", fake_train)
+    with pytest.raises(ValueError, match="b: its grid is picked from by scores of validation prompts"):
+        reproduce(Path("c.yaml"), {"b": Method({}, [{"lr": 1}, {"lr": 2}])}, tmp_path / "out", [1], tmp_path / "work")
+
+
 def test_a_failing_run_is_named_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"(?s)a_seed1: the run ended with status 2; see .*log.txt:.*nowhere.yaml"):
-        reproduce(tmp_path / "nowhere.yaml", {"a": {}}, tmp_path / "out", [1], tmp_path / "work")
+        reproduce(tmp_path / "nowhere.yaml", {"a": Method()}, tmp_path / "out", [1], tmp_path / "work")
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -67,15 +98,21 @@ def test_shipped_matrices_run(tmp_path: Path, tiny_folder: str, path: Path, monk
     monkeypatch.chdir(ROOT)
     matrix = yaml.safe_load(path.read_text())
     small = {"model.policy.init_args.source": tiny_folder, "trainer.limit_train_batches": 2}
-    methods = {name: settings | small for name, settings in matrix["methods"].items()}
+    if "scores" in path.stem or "table" in path.stem:
+        small |= {"trainer.callbacks.init_args.trained_prompts": 2, "trainer.callbacks.init_args.kept_out_prompts": 1}
+    runs = [
+        small | method.get("settings", {}) | point
+        for method in matrix["methods"].values()
+        for point in method.get("grid", [{}])
+    ]
     config = tmp_path / "matrix.yaml"
-    first = next(iter(methods))
-    changed = {"methods": {first: methods[first]}, "seeds": [1], "output": str(tmp_path / "out"), "work": str(tmp_path)}
-    config.write_text(yaml.safe_dump(matrix | changed))
+    changed = {"methods": {"first": {"settings": runs[0]}}, "seeds": [1]}
+    folders = {"output": str(tmp_path / "out"), "work": str(tmp_path / "work")}
+    config.write_text(yaml.safe_dump(matrix | changed | folders))
     main(["reproduce", "--config", str(config)])
     (result,) = read_results(tmp_path / "out")
-    assert len(result["results"]["displacement"]["measured"]) == 3
-    for name, settings in methods.items():
+    assert {"displacement", "scores"} & set(result["results"])
+    for i, settings in enumerate(runs[1:]):
         words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
-        root = ["--trainer.default_root_dir", str(tmp_path / name)]
+        root = ["--trainer.default_root_dir", str(tmp_path / str(i)), "--trainer.callbacks", "null"]
         main(["fit", "--config", str(matrix["base"]), *words, *root, "--trainer.limit_train_batches", "1"])

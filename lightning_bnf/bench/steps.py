@@ -38,7 +38,7 @@ class Workload:
     source: str
     rows: int = 64
     pairs: int = 4
-    max_tokens: int = 1024
+    max_tokens: int = 768
     layout: LayoutName = "shared_prompt"
 
     def written(self, folder: str | Path) -> str:
@@ -176,8 +176,8 @@ def layout_contestants(source: str, cache: str) -> list[list[Contestant]]:
 def scaling_contestants(source: str, cache: str) -> list[list[Contestant]]:
     """BNF steps of more and more pairs, hence tokens, under one budget of a micro-batch."""
     groups = []
-    for pairs in (2, 4, 8, 16, 32):
-        workload = Workload(source, rows=128, pairs=pairs)
+    for pairs in (4, 8, 16, 32, 64):
+        workload = Workload(source, rows=256, pairs=pairs)
         counts = token_counts(workload, 4)
         mean = sum(tokens for step in counts for tokens, _ in step) // len(counts)
         case = f"BNF, micro-batches of at most {workload.max_tokens} tokens"

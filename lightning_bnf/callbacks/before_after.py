@@ -13,6 +13,7 @@ from lightning_bnf.evaluation import comparison
 from lightning_bnf.evaluation.comparison import Snapshot
 from lightning_bnf.evaluation.pass_rates import VerifiedPrompt, complete_and_verify, verified_prompts
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.strategies import refuse_sharded
 
 
 class BeforeAfter(Callback):
@@ -49,6 +50,9 @@ class BeforeAfter(Callback):
         self._rows: list[TokenizedRow] = []
         self._before: Snapshot | None = None
         self._started = 0.0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        refuse_sharded(trainer.strategy, "callback BeforeAfter")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]

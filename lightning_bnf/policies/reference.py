@@ -12,10 +12,12 @@ from tqdm import tqdm
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.cache import LogpsCache
-from lightning_bnf.datamodules.layout import PlannedBatch
+from lightning_bnf.datamodules.layout import PADDED, PlannedBatch
+from lightning_bnf.distributed import gather_objects
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.fingerprint import content_hash, tokenizer_fingerprints, weights_fingerprint
 from lightning_bnf.policies.lora import LoRAPolicy
+from lightning_bnf.strategies import Combination
 from lightning_bnf.user_cache import cache_folder
 
 ReferenceKind = Literal["auto", "adapter_off", "copy", "cache", "none"]
@@ -33,7 +35,7 @@ class Reference(nn.Module, ABC):
 
 
 class AdapterOff(Reference):
-    """The policy with its adapters switched off: no second model."""
+    """The policy with its adapters off, or with the adapter that it started from: no second model."""
 
     def __init__(self, policy: LoRAPolicy):
         super().__init__()
@@ -41,7 +43,7 @@ class AdapterOff(Reference):
 
     def forward(self, batch: MicroBatch) -> Tensor:
         (policy,) = self._policy
-        with evaluating(policy), policy.adapted.disable_adapter():
+        with evaluating(policy), policy.as_it_started():
             return policy(batch).token_logps
 
 
@@ -87,17 +89,22 @@ class CachedReference(Reference):
         Raises `PolicyError` where something is lacking and there is no `reference` to compute it.
         """
         lacking = [batch for batch in batches if any(key not in self.cache for key in batch.content_keys())]
-        if lacking and reference is None:
-            count = sum(len(batch.content_keys()) for batch in lacking)
+        of_all = gather_objects(len(lacking))
+        if any(of_all) and reference is None:
+            count = sum(gather_objects(sum(len(batch.content_keys()) for batch in lacking)))
             raise PolicyError(
                 f"reference cache {self.cache.folder}: {count} completions are lacking, and"
                 " the policy is no longer its reference; accepted: a cache filled before training "
                 "(python -m lightning_bnf cache --config FILE)"
             )
-        for planned in tqdm(lacking, desc=f"Reference log-probs into {self.cache.folder}", delay=3, unit=" batches"):
+        # Every rank runs equally many, some of them empty: under FSDP2 all take part in each other's forward passes.
+        lacking += [PlannedBatch([], PADDED)] * (max(of_all) - len(lacking))
+        title = f"Reference log-probs into {self.cache.folder}"
+        for planned in tqdm(lacking, desc=title, delay=3, unit=" batches", disable=self.cache.rank > 0):
             assert reference is not None
             batch = planned.batch()
             self.cache.add(batch.keys, reference(batch.to(device)).split(batch.length.tolist()))
+        gather_objects(None)  # until all have written
         self.cache.reload()
 
 
@@ -107,6 +114,7 @@ def open_cache(policy: Policy, folder: str | None, rank: int) -> LogpsCache:
     manifest = {
         "weights": weights_fingerprint(reference, frozen_only=isinstance(policy, LoRAPolicy)),
         "dtype": str(reference.dtype).removeprefix("torch."),
+        **policy.reference_facts(),
         **tokenizer_fingerprints(policy.tokenizer),
     }
     chosen = Path(folder) if folder else cache_folder() / "reference" / content_hash(manifest)
@@ -119,10 +127,9 @@ def check_reference(kind: ReferenceKind, policy: Policy, needed: bool) -> str:
         raise PolicyError(
             "reference 'none': the loss needs a reference; accepted are auto, adapter_off, copy and cache"
         )
-    if kind == "adapter_off" and not isinstance(policy, LoRAPolicy):
-        raise PolicyError(
-            f"reference 'adapter_off': {type(policy).__name__} has no adapters; accepted are auto, copy and cache"
-        )
+    refusal = Combination(policy.kind, "one device", kind, "32-true", "cpu").refusal()
+    if refusal:
+        raise PolicyError(refusal)
     if not needed:
         return "none"
     return policy.default_reference if kind == "auto" else kind

@@ -1,0 +1,99 @@
+"""Checkpoints on disk: which is the last good one, and whether one can be trusted before anything is built for it."""
+
+import io
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_METADATA, _OTHER = ".metadata", "meta.pt"  # of a sharded checkpoint: what lies where, and all that is no tensor
+_SAFE_MODULES = ("torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem")
+_SAFE_NAMES = {
+    ("torch", "Size"),
+    ("torch.serialization", "_get_layout"),
+    ("collections", "OrderedDict"),
+    ("builtins", "set"),
+    ("pathlib", "PosixPath"),
+    ("pathlib", "WindowsPath"),
+}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is not there, not whole, or not only weights; the message says which and what is accepted."""
+
+
+def check_checkpoint(path: Path) -> None:
+    """Raises `CheckpointError` unless the file or sharded folder is whole and holds nothing but tensors and numbers."""
+    if path.is_dir():
+        _check_sharded(path)
+    elif path.is_file():
+        _check_file(path)
+    else:
+        raise CheckpointError(f"ckpt_path {path}: there is no such file or folder; accepted: a checkpoint, or 'last'")
+
+
+def last_good(folder: Path) -> Path | None:
+    """The checkpoint of the latest step in a folder that is whole; None where there is none."""
+    for path in sorted(folder.glob("*.ckpt"), key=_step, reverse=True):
+        try:
+            check_checkpoint(path)
+        except CheckpointError as error:
+            print(f"{error}; going back to the one before")
+            continue
+        return path
+    return None
+
+
+def _step(path: Path) -> tuple[int, float]:
+    found = re.search(r"step=(\d+)", path.name)
+    return int(found[1]) if found else -1, path.stat().st_mtime
+
+
+def _check_file(path: Path) -> None:
+    accepted = "accepted: a checkpoint that a run has written to its end"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise CheckpointError(f"ckpt_path {path}: the file is cut off or no checkpoint; {accepted}") from error
+    if broken:
+        raise CheckpointError(f"ckpt_path {path}: {broken} in it was changed after it was written; {accepted}")
+    try:
+        torch.load(path, map_location="meta", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise CheckpointError(
+            f"ckpt_path {path}: it holds more than tensors and numbers, and loading it could run code; {accepted}"
+        ) from error
+
+
+class _MetadataUnpickler(pickle.Unpickler):
+    """Reads what says where the tensors lie and refuses all else; torch itself would unpickle whatever is there."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        dtype = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if module in _SAFE_MODULES or (module, name) in _SAFE_NAMES or dtype:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name}")
+
+
+def _check_sharded(folder: Path) -> None:
+    accepted = "accepted: a folder that a run has written to its end"
+    for name in (_METADATA, _OTHER):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"ckpt_path {folder}: the folder lacks {name}; {accepted}")
+    try:
+        metadata = _MetadataUnpickler(io.BytesIO((folder / _METADATA).read_bytes())).load()
+        places = metadata.storage_data.values()
+    except Exception as error:
+        raise CheckpointError(
+            f"ckpt_path {folder}: {_METADATA} is broken or holds more than places of tensors ({error}); {accepted}"
+        ) from error
+    for place in places:
+        part = folder / place.relative_path
+        size = part.stat().st_size if part.is_file() else 0
+        if size < place.offset + place.length:
+            raise CheckpointError(f"ckpt_path {folder}: {place.relative_path} is lacking or cut off; {accepted}")
+    _check_file(folder / _OTHER)

@@ -1,0 +1,38 @@
+"""Two processes against one: DDP and FSDP2, full and LoRA, by their losses and final weights."""
+
+from typing import Any
+
+import torch
+from two_processes import Cell
+
+CELLS = [
+    Cell(policy, loss, strategy)
+    for policy in ("FullPolicy", "LoRAPolicy")
+    for loss in ("BNF", "DPO", "KTO")
+    for strategy in ("ddp", "fsdp2")
+]
+
+
+def same(found: dict[str, Any], wanted: dict[str, Any], what: str) -> None:
+    last = len(found["losses"])
+    torch.testing.assert_close(found["losses"], wanted["losses"][-last:], rtol=1e-5, atol=1e-6, msg=what)
+    assert set(found["weights"]) == set(wanted["weights"]), what
+    for name, value in wanted["weights"].items():
+        torch.testing.assert_close(found["weights"][name], value, rtol=1e-5, atol=1e-5, msg=f"{what}: {name}")
+
+
+def alone(cell: Cell) -> Cell:
+    return Cell(cell.policy, cell.loss, "auto", cell.reference)
+
+
+def test_two_processes_train_as_one_does(two: Any, one: Any) -> None:
+    wanted = {(cell.policy, cell.loss): one(alone(cell)) for cell in CELLS if cell.strategy == "ddp"}
+    assert all(len(set(result["losses"])) == 10 for result in wanted.values()), "something changes at every step"
+    for cell, found in zip(CELLS, two(CELLS)):
+        same(found, wanted[cell.policy, cell.loss], str(cell))
+
+
+def test_two_nodes_of_one_process_do_too(two: Any, one: Any) -> None:
+    cells = [Cell("FullPolicy", "BNF", "fsdp2"), Cell("LoRAPolicy", "DPO", "ddp")]
+    for cell, found in zip(cells, two(cells, nodes=2)):
+        same(found, one(alone(cell)), str(cell))

@@ -1,0 +1,63 @@
+"""What goes with what: the README's table is made by the rules that refuse, and every cell of it is run."""
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch.strategies import FSDPStrategy
+from two_processes import Cell, run_cell
+
+from lightning_bnf.strategies import POLICIES, REFERENCES, SPREADS, Combination, Spread, spread_of, support_table
+
+CLASSES = {"full": "FullPolicy", "lora": "LoRAPolicy", "qlora": "QLoRAPolicy"}
+
+
+def cell(policy: str, spread: Spread, reference: str) -> Cell:
+    loss = "SFT" if reference == "none" else "DPO"
+    return Cell(CLASSES[policy], loss, "auto" if spread == "one device" else spread, reference, steps=2)
+
+
+def cells(spreads: tuple[Spread, ...], accepted: bool) -> list[tuple[str, Spread, str]]:
+    every = product(POLICIES, spreads, REFERENCES)
+    return [some for some in every if (Combination(*some, "32-true", "cpu").refusal() is None) == accepted]
+
+
+def test_the_readme_has_the_table() -> None:
+    assert support_table() in (Path(__file__).parents[1] / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("policy", "spread", "reference"), cells(("one device",), True))
+def test_what_is_accepted_on_one_device_trains(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], policy: str, spread: Spread, reference: str
+) -> None:
+    found = run_cell(cell(policy, spread, reference), tiny_folder, write_pairs(), 1, 1, str(tmp_path))
+    assert len(found["losses"]) == 2
+
+
+def test_what_is_accepted_on_several_trains(two: Callable[..., list[dict[str, Any]]]) -> None:
+    chosen = cells(("ddp", "fsdp2"), True)
+    found = two([cell(*some) for some in chosen])
+    assert [len(result["losses"]) for result in found] == [2] * len(chosen)
+
+
+@pytest.mark.parametrize(("policy", "spread", "reference"), cells(SPREADS, False))
+def test_what_is_refused_is_refused_before_anything_is_loaded(
+    tmp_path: Path, write_pairs: Callable[..., str], policy: str, spread: Spread, reference: str
+) -> None:
+    """The model's folder does not even exist."""
+    refusal = Combination(policy, spread, reference, "32-true", "cpu").refusal()
+    with pytest.raises(ValueError, match="accepted") as error:
+        run_cell(cell(policy, spread, reference), str(tmp_path / "nowhere"), write_pairs(), 1, 1, str(tmp_path))
+    assert str(error.value) == refusal
+
+
+@pytest.mark.parametrize("precision", ["16-mixed", "16-true"])
+def test_float16_is_refused(precision: str) -> None:
+    assert "accepted are 32-true" in str(Combination("lora", "one device", "none", precision, "cuda").refusal())
+
+
+def test_other_strategies_are_refused() -> None:
+    with pytest.raises(ValueError, match="strategy FSDPStrategy: accepted are auto, ddp and fsdp2"):
+        spread_of(FSDPStrategy())
