@@ -44,7 +44,7 @@ from lightning_bnf.planning.command import Question, plan
 from lightning_bnf.policies.reference import CachedReference
 from lightning_bnf.preparation.near_duplicates import near_duplicates
 from lightning_bnf.preparation.prepare import prepare
-from lightning_bnf.reproduction import reproduce
+from lightning_bnf.reproduction import expanded, reproduce
 from lightning_bnf.strategies import Combination, spread_of
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
@@ -376,7 +376,7 @@ def _run(words: list[str] | None) -> None:
     given = sys.argv[1:] if words is None else words
     command = given[0] if given else "--help"
     if command in VERBS:
-        _run_verb(VERBS[command], command, given[1:])
+        _run_verb(VERBS[command], command, expanded(given[1:]) if command == "reproduce" else given[1:])
     elif command in TRAINER_COMMANDS or command in DERIVED:
         made, like = DERIVED.get(command, (CLI, command))
         made(

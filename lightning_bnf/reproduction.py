@@ -1,5 +1,6 @@
 """The verb `reproduce`: a matrix of runs, methods by seeds, that can be stopped and started again."""
 
+import argparse
 import json
 import platform
 import statistics
@@ -79,6 +80,24 @@ def reproduce(
     picked = {name: _pick(runs, output) for name, runs in tried.items()}
     for seed, name in product(others, methods):
         queue.do(picked[name]._replace(seed=seed))
+
+
+def expanded(words: Sequence[str], folder: Path = Path("configs/reproduce")) -> list[str]:
+    """The command line with `TABLE --scale SCALE` as the config that it is short for.
+
+    Raises ValueError where there is none of that name.
+    """
+    if not words or words[0].startswith("-"):
+        return list(words)
+    parser = argparse.ArgumentParser(prog="python -m lightning_bnf reproduce", allow_abbrev=False)
+    parser.add_argument("table")
+    parser.add_argument("--scale", default="small")
+    given, rest = parser.parse_known_args(list(words))
+    held = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    name = next((name for name in (f"{given.table}_{given.scale}", given.table) if name in held), None)
+    if name is None:
+        raise ValueError(f"reproduce {given.table} --scale {given.scale}: accepted are {', '.join(held) or 'none'}")
+    return ["--config", str(held[name]), *rest]
 
 
 def _tried(name: str, method: Method, seed: int) -> list[Run]:

@@ -9,7 +9,7 @@ import yaml
 
 from lightning_bnf import reproduction
 from lightning_bnf.cli import main
-from lightning_bnf.reproduction import Method, Run, read_results, reproduce
+from lightning_bnf.reproduction import Method, Run, expanded, read_results, reproduce
 
 ROOT = Path(__file__).parents[1]
 
@@ -116,3 +116,14 @@ def test_shipped_matrices_run(tmp_path: Path, tiny_folder: str, path: Path, monk
         words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
         root = ["--trainer.default_root_dir", str(tmp_path / str(i)), "--trainer.callbacks", "null"]
         main(["fit", "--config", str(matrix["base"]), *words, *root, "--trainer.limit_train_batches", "1"])
+
+
+def test_a_table_and_a_scale_are_short_for_a_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    small = "configs/reproduce/table4_small.yaml"
+    assert expanded(["table4", "--scale", "small", "--seeds", "[1]"]) == ["--config", small, "--seeds", "[1]"]
+    assert expanded(["table4"]) == ["--config", small]
+    assert expanded(["collapse"]) == ["--config", "configs/reproduce/collapse.yaml"]
+    assert expanded(["--config", "x.yaml"]) == ["--config", "x.yaml"]
+    with pytest.raises(ValueError, match=r"reproduce table9 --scale small: accepted are collapse, table4_small"):
+        expanded(["table9"])
