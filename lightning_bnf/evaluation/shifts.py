@@ -74,13 +74,14 @@ def score(
     """Log-probs and logits of the responses' tokens; logits are the model's final ones, scaled and capped as it does.
 
     `responses` as `single_responses` gives them, `max_tokens` of a micro-batch. Nothing of the size tokens x vocabulary
-    is made but for the tokens of two responses, on which head and model are compared. Raises `PolicyError` where they
-    differ, and where a value is not finite.
+    is made but for the shortest response with its prompt, on which head and model are compared. Raises `PolicyError`
+    where they differ, and where a value is not finite.
     """
     plan = StepPlan([PADDED.lengths(row, (1, -1)) for row in responses], max(len(responses), 1), max_tokens)
     device = next(policy.causal_lm.parameters()).device
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    _check_logits(policy, PADDED.batch(sorted(responses, key=lambda row: len(row.completions[0].ids))[:2], (1, -1)))
+    shortest = sorted(responses, key=lambda row: PADDED.lengths(row, (1, -1)))[:1]
+    _check_logits(policy, PADDED.batch(shortest, (1, -1)))
     with tqdm(total=len(responses), desc=progress, unit="response", disable=progress is None) as bar:
         for places in plan.micro_batches(0, 0):
             batch = PADDED.batch([responses[i] for i in places], (1, -1)).to(device)

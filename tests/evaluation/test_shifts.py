@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import tiny_llama_model
 from peft import LoraConfig, get_peft_model
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.dataset import load_rows
@@ -26,6 +27,7 @@ from lightning_bnf.evaluation.shifts import (
     summary,
     token_shifts,
 )
+from lightning_bnf.head import TILE_BYTES
 from lightning_bnf.policies.base import Policy, PolicyError
 from lightning_bnf.policies.trained import exported
 
@@ -99,6 +101,29 @@ def test_a_soft_capped_head_against_full_logits(tmp_path: Path, tokenizer: PreTr
 
 def response(prompt: list[int], ids: list[int]) -> TokenizedRow:
     return TokenizedRow("", "made:1", "unpaired", prompt, (TokenizedCompletion(ids, [True] * len(ids), 1),))
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the elements of the largest tensor that any operation gives."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = func(*args, **(kwargs or {}))
+        for one in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(one, torch.Tensor):
+                self.elements = max(self.elements, one.numel())
+        return out
+
+
+def test_no_tensor_of_tokens_by_vocabulary(tiny_folder: str) -> None:
+    """1,200 tokens in one micro-batch and 49,152 words would be 59 million numbers; a tile has 33.6 million at most."""
+    policy = loaded(tiny_folder)
+    vocabulary = policy.causal_lm.config.vocab_size
+    responses = [response([5], [6, 7]), *(response([5 + i], list(range(10, 310))) for i in range(4))]
+    with LargestTensor() as largest:
+        score(policy, responses, max_tokens=4000)
+    assert 600 * vocabulary <= largest.elements <= TILE_BYTES // 4 < 1200 * vocabulary, "two tiles of 601 tokens"
 
 
 def test_a_head_that_the_model_does_not_have_is_refused(tiny_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
