@@ -9,7 +9,16 @@ import pytest
 from lightning.pytorch.strategies import FSDPStrategy
 from two_processes import Cell, run_cell
 
-from lightning_bnf.strategies import POLICIES, REFERENCES, SPREADS, Combination, Spread, spread_of, support_table
+from lightning_bnf.strategies import (
+    POLICIES,
+    PRECISIONS,
+    REFERENCES,
+    SPREADS,
+    Combination,
+    Spread,
+    spread_of,
+    support_table,
+)
 
 CLASSES = {"full": "FullPolicy", "lora": "LoRAPolicy", "qlora": "QLoRAPolicy"}
 
@@ -22,6 +31,16 @@ def cell(policy: str, spread: Spread, reference: str) -> Cell:
 def cells(spreads: tuple[Spread, ...], accepted: bool) -> list[tuple[str, Spread, str]]:
     every = product(POLICIES, spreads, REFERENCES)
     return [some for some in every if (Combination(*some, "32-true", "cpu").refusal() is None) == accepted]
+
+
+def halves(spreads: tuple[Spread, ...]) -> list[Cell]:
+    """The rows of the table that name a precision, as far as it is accepted and not float32."""
+    made = []
+    for spread, precision in product(spreads, PRECISIONS[1:]):
+        if Combination("lora", spread, "none", precision, "cpu").refusal() is None:
+            strategy = "auto" if spread == "one device" else spread
+            made.append(Cell("LoRAPolicy", "SFT", strategy, "none", steps=2, precision=precision))
+    return made
 
 
 def test_the_readme_has_the_table() -> None:
@@ -38,8 +57,14 @@ def test_what_is_accepted_on_one_device_trains(
 
 def test_what_is_accepted_on_several_trains(two: Callable[..., list[dict[str, Any]]]) -> None:
     chosen = cells(("ddp", "fsdp2"), True)
-    found = two([cell(*some) for some in chosen])
-    assert [len(result["losses"]) for result in found] == [2] * len(chosen)
+    made = [*(cell(*some) for some in chosen), *halves(("ddp", "fsdp2"))]
+    found = two(made)
+    assert [len(result["losses"]) for result in found] == [2] * len(made)
+
+
+@pytest.mark.parametrize("made", halves(("one device",)), ids=lambda made: made.precision)
+def test_bfloat16_trains(tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], made: Cell) -> None:
+    assert len(run_cell(made, tiny_folder, write_pairs(), 1, 1, str(tmp_path))["losses"]) == 2
 
 
 @pytest.mark.parametrize(("policy", "spread", "reference"), cells(SPREADS, False))

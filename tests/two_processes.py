@@ -52,6 +52,7 @@ class Cell:
     resume: str | None = None
     save: str | None = None
     dropout: float = 0.0
+    precision: str = "32-true"
 
 
 def run_cell(cell: Cell, model: str, data: str, devices: int, num_nodes: int, folder: str) -> dict[str, Any]:
@@ -68,6 +69,7 @@ def run_cell(cell: Cell, model: str, data: str, devices: int, num_nodes: int, fo
         strategy=cell.strategy,
         devices=devices,
         num_nodes=num_nodes,
+        precision=cell.precision,  # type: ignore[arg-type]
         max_steps=cell.steps,
         max_epochs=-1,
         logger=False,
