@@ -69,7 +69,7 @@ def test_a_run_leaves_everything_in_its_folder(tmp_path: Path, config: Callable[
     assert list(run.glob("events.out.tfevents.*"))
     assert [path.name for path in (run / "checkpoints").iterdir()]
     assert "⟦7<|im_end|>⟧" in (run / "data_report.txt").read_text()
-    assert "load with: `PeftModel" in (run / "policy" / "README.md").read_text()
+    assert "Load with: `PeftModel" in (run / "policy" / "README.md").read_text()
     held = torch.load(next((run / "checkpoints").glob("*=4.ckpt")), weights_only=True)["state_dict"]
     adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder), run / "policy")
     saved = {name.replace("base_model", "policy.model.base_model", 1): p for name, p in adapted.named_parameters()}
@@ -148,7 +148,7 @@ def test_the_loss_is_swapped_by_a_file(
     assert (tmp_path / "run" / "plots" / "bnf_weight.png").exists() == (loss in ("bnf", "bnf_dpo"))
 
 
-@pytest.mark.parametrize("policy", ["full", "lora"])
+@pytest.mark.parametrize("policy", ["full", "lora", "qlora"])
 def test_the_policy_is_swapped_by_a_file(
     tmp_path: Path, config: Callable[..., str], policy: str, tiny_folder: str
 ) -> None:

@@ -25,6 +25,14 @@ def test_only_matrices_decay() -> None:
     assert [(group["weight_decay"], len(group["params"])) for group in groups] == [(0.1, 1), (0.0, 1)]
 
 
+def test_8_bit_moments_are_for_cuda_alone() -> None:
+    optimization = Optimization(paged_8bit=True)
+    optimization.check_device("cuda")
+    with pytest.raises(ValueError, match="paged_8bit true on cpu: accepted is false there"):
+        optimization.optimizer([torch.nn.Parameter(torch.ones(2, 2))])
+    Optimization().check_device("cpu")
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -108,6 +108,13 @@ def _restore(module: PreferenceModule, path: Path) -> int:
         held = torch.load(path, map_location="cpu", weights_only=True)
         module.on_load_checkpoint(held)
         state = held["state_dict"]
+    for name, parameter in own.items():
+        there = state[f"policy.{name}"]
+        if there.shape != parameter.shape:
+            raise PolicyError(
+                f"the checkpoint does not fit this policy: {name} is {list(there.shape)} there and "
+                f"{list(parameter.shape)} here; use the config that was saved with the run"
+            )
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(state[f"policy.{name}"])

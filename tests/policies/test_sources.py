@@ -12,6 +12,7 @@ from lightning_bnf.policies.sources import (
     BUNDLED,
     Source,
     SourceError,
+    licence,
     load_end_ids,
     load_model,
     load_tokenizer,
@@ -96,3 +97,12 @@ def test_a_gguf_file_loads_dequantized(tmp_path: Path) -> None:
     key = "model.layers.3.mlp.down_proj.weight"
     assert torch.equal(model.state_dict()[key], converted.state_dict()[key])
     model.config.save_pretrained(tmp_path)  # raises while the model is flagged as quantized
+
+
+def test_a_licence_is_read_from_the_models_card(tmp_path: Path, tiny_folder: str) -> None:
+    assert licence(BUNDLED) == "apache-2.0"
+    assert licence(tiny_folder) is None
+    assert licence("owner/not-here") is None, "the hub is not asked"
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "README.md").write_text("---\nlicense: gemma\n---\n# A model\n")
+    assert licence(str(tmp_path)) == "gemma"
