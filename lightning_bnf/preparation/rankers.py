@@ -115,7 +115,7 @@ class PairRM(PairRanker):
         tokenizer = load_tokenizer(self.source, self.revision)
         model = placed(load_whole(PairRMModel, self.source, self.revision, self.dtype))
         identity = content_hash([weights_fingerprint(model), tokenizer_fingerprints(tokenizer), self.dtype])
-        cut: set[str] = set()
+        read = _Reader(tokenizer)
 
         def compute(batch: list[Entry]) -> list[float]:
             with torch.inference_mode():
@@ -126,44 +126,49 @@ class PairRM(PairRanker):
         margins: list[float] = []
         for start in range(0, len(comparisons), _CHUNK):
             chunk = comparisons[start : start + _CHUNK]
-            entries = [self._entry(tokenizer, identity, *asked, cut) for asked in chunk]
+            entries = [self._entry(read, identity, *asked) for asked in chunk]
+            read.seen.clear()
             found = file.fill(entries, compute, self.max_tokens)
             margins += [found[entry.key] for entry in entries]
         file.bar.close()
-        if cut:
-            print(f"{self.source}: {len(cut)} texts are longer than it reads and were cut")
+        if read.cut:
+            print(f"{self.source}: {len(read.cut)} texts are longer than it reads and were cut")
         return margins
 
-    def _entry(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        identity: str,
-        group: Candidates,
-        first: int,
-        second: int,
-        cut: set[str],
-    ) -> Entry:
+    def _entry(self, read: "_Reader", identity: str, group: Candidates, first: int, second: int) -> Entry:
         if len(group.prompt) != 1:
             raise ScoringError(
                 f"{self.source}: a prompt has {len(group.prompt)} messages; accepted: prompts of one user message"
             )
-
-        def ids_of(mark: str, text: str, limit: int) -> list[int]:
-            if any(other in text for other in MARKS):
-                raise ScoringError(f"{self.source}: a text holds one of {', '.join(MARKS)}; accepted: texts without")
-            ids = tokenizer.encode(mark + text, verbose=False)
-            if len(ids) <= limit:
-                return ids
-            cut.add(text)
-            return tokenizer.encode(mark + text, max_length=limit, truncation=True)
-
-        prompt = ids_of(MARKS[0], group.prompt[0]["content"], self.max_prompt_length)
+        prompt = read(MARKS[0], group.prompt[0]["content"], self.max_prompt_length)
         limit = (self.max_length - len(prompt)) // 2
         one, other = (
-            ids_of(mark, group.completions[index], limit) for mark, index in ((MARKS[1], first), (MARKS[2], second))
+            read(mark, group.completions[index], limit) for mark, index in ((MARKS[1], first), (MARKS[2], second))
         )
         ids = [*prompt, *one, *other]
         return Entry(content_hash([identity, ids]), ids, len(prompt))
+
+
+class _Reader:
+    """Ids of a text behind its mark, cut to a limit; each is made once, since every text is in many comparisons."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self.tokenizer = tokenizer
+        self.seen: dict[tuple[str, str, int], list[int]] = {}
+        self.cut: set[str] = set()
+
+    def __call__(self, mark: str, text: str, limit: int) -> list[int]:
+        """Raises `ScoringError` for a text that holds a mark, which would be taken for the answer's beginning."""
+        key = (mark, text, limit)
+        if key not in self.seen:
+            if any(other in text for other in MARKS):
+                raise ScoringError(f"a text to compare holds one of {', '.join(MARKS)}; accepted: texts without")
+            ids = self.tokenizer.encode(mark + text, verbose=False)
+            if len(ids) > limit:
+                self.cut.add(text)
+                ids = self.tokenizer.encode(mark + text, max_length=limit, truncation=True)
+            self.seen[key] = ids
+        return self.seen[key]
 
 
 class PairRMModel(DebertaV2PreTrainedModel):

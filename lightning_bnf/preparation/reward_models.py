@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from lightning_bnf.datamodules.chat import ChatTemplate
 from lightning_bnf.datamodules.messages import Message
@@ -68,6 +68,7 @@ class RewardModel(Scorer):
         tokenizer, model = load_tokenizer(self.source, self.revision), placed(self.load_model())
         head = self.head(model)
         identity = content_hash([weights_fingerprint(model), tokenizer_fingerprints(tokenizer), self.dtype, head])
+        chat = ChatTemplate(tokenizer, {}, ())
         own_pad = cast(int | None, model.config.pad_token_id)
 
         def compute(batch: list[Entry]) -> list[float]:
@@ -77,7 +78,7 @@ class RewardModel(Scorer):
         file = ScoreFile(work_file, f"Scores of {self.source}", sum(len(group.completions) for group in groups))
         scores: list[list[float | None]] = []
         for start in range(0, len(groups), _CHUNK):
-            rows = [conversations(tokenizer, group, identity) for group in groups[start : start + _CHUNK]]
+            rows = [conversations(chat, group, identity) for group in groups[start : start + _CHUNK]]
             fitting = [entry for row in rows for entry in row if len(entry.ids) <= self.max_length]
             found = file.fill(fitting, compute, self.max_tokens)
             scores += [[found.get(entry.key) for entry in row] for row in rows]
@@ -115,13 +116,12 @@ class RewardModel(Scorer):
         return model(input_ids=ids, attention_mask=mask).logits
 
 
-def conversations(tokenizer: PreTrainedTokenizerBase, group: Candidates, identity: str) -> list[Entry]:
-    """Prompt and completion of every candidate, as the chat template of `tokenizer` renders them."""
-    chat = ChatTemplate(tokenizer, {}, ())
+def conversations(chat: ChatTemplate, group: Candidates, identity: str) -> list[Entry]:
+    """Prompt and completion of every candidate, as the reward model's own chat template renders them."""
     answers = [Message(role="assistant", content=text) for text in group.completions]
     texts = [chat.render(group.prompt), *(chat.render([*group.prompt, answer]) for answer in answers)]
     # The template writes the special tokens itself, so the tokenizer must add none.
-    prompt, *whole = cast(list[list[int]], tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+    prompt, *whole = cast(list[list[int]], chat.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
     return [Entry(content_hash([identity, ids]), ids, len(prompt)) for ids in whole]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import LlamaModel
 
+from lightning_bnf.datamodules.chat import ChatTemplate
 from lightning_bnf.preparation import ArmoRM, Candidates, PairRanker, PairRM, RewardModel
 from lightning_bnf.preparation.armorm import Gate
 from lightning_bnf.preparation.rankers import MARKS, PairRMModel, shares_of_wins
@@ -68,7 +69,7 @@ def test_a_model_without_its_head_is_refused(tiny_folder, tmp_path):
 
 def test_conversations_too_long_have_no_score(reward_folder, tokenizer, tmp_path):
     folder = reward_folder()
-    lengths = [len(entry.ids) for entry in conversations(tokenizer, GROUPS[0], "")]
+    lengths = [len(entry.ids) for entry in conversations(ChatTemplate(tokenizer, {}, ()), GROUPS[0], "")]
     found = RewardModel(folder, max_length=sorted(lengths)[1]).score(GROUPS[:1], tmp_path / "work.jsonl")
     assert [score is None for score in found[0]] == [length == max(lengths) for length in lengths]
 
