@@ -251,7 +251,13 @@ class CacheCLI(CLI):
     def before_instantiate_classes(self) -> None:
         config = self.config["fit"]
         config["model"]["reference"] = "cache"
-        for name, value in (("max_steps", 0), ("logger", False), ("callbacks", None), ("enable_checkpointing", False)):
+        for name, value in (
+            ("max_steps", 0),
+            ("val_check_interval", 1.0),
+            ("logger", False),
+            ("callbacks", None),
+            ("enable_checkpointing", False),
+        ):
             config["trainer"][name] = value
         self.save_config_callback = None
         super().before_instantiate_classes()

@@ -1,0 +1,155 @@
+"""The scores of a matrix of runs (`reproduce`) as tables like the paper's: methods by measures, with intervals.
+
+Every value is a mean over test prompts of the mean over seeds; intervals are bootstraps over prompts (95 %), the same
+ones for all methods, so that differences between methods are paired.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lightning_bnf.evaluation.pass_rates import paired_bootstrap
+from lightning_bnf.reproduction import validation_rate
+
+BASE = "base"
+ARITHMETIC = ("subtraction", "smallest")
+"""Families that are kept out of training and ask for a number."""
+
+
+class Measure(NamedTuple):
+    """What is measured of a completion. group: trained or kept-out prompts, or both (None); families: only these, or
+    all but these (`without`); value: passed, length, or win, against the base (ties count half)."""
+
+    name: str
+    group: str | None
+    value: str
+    families: Sequence[str] | None = None
+    without: Sequence[str] = ()
+
+    def covers(self, one: Mapping[str, Any]) -> bool:
+        """Whether a scored completion is of these prompts."""
+        group, family = one["groups"]
+        return (
+            (self.group is None or group == self.group)
+            and (self.families is None or family in self.families)
+            and family not in self.without
+        )
+
+
+MEASURES = (
+    Measure("instructions", "trained", "passed"),
+    Measure("win rate", "trained", "win"),
+    Measure("reasoning, kept out", "kept-out", "passed", ARITHMETIC),
+    Measure("instructions, kept out", "kept-out", "passed", None, ARITHMETIC),
+    Measure("length (tokens)", None, "length"),
+)
+
+
+def picked(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Of each method the runs with the setting that passes most validation prompts with the first seed, by method."""
+    by_method: dict[str, dict[int | None, list[Mapping[str, Any]]]] = {}
+    for record in records:
+        by_method.setdefault(record["method"], {}).setdefault(record["setting"], []).append(record)
+    found = {}
+    for method, settings in by_method.items():
+        ordered = [
+            sorted(runs, key=lambda run: run["seed"])
+            for _, runs in sorted(settings.items(), key=lambda some: some[0] or 0)
+        ]
+        found[method] = max(ordered, key=lambda runs: validation_rate(runs[0])) if len(ordered) > 1 else ordered[0]
+    return found
+
+
+def by_prompt(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], split: str = "test", decoding: str = "greedy"
+) -> dict[str, pd.DataFrame]:
+    """Measure -> a line for each prompt, a column for each method, the mean over the method's seeds.
+
+    Raises ValueError where there are no runs of the base, or methods were scored on different prompts.
+    """
+    if BASE not in runs:
+        raise ValueError(f"runs: there is no method {BASE!r} to win against; there are {', '.join(runs) or 'none'}")
+    base = {one["prompt_id"]: one for one in _scored(runs[BASE][0], split, decoding)}
+    found = {}
+    for measure in MEASURES:
+        columns = {}
+        for method, repeats in runs.items():
+            seeds = [
+                pd.Series(
+                    {
+                        one["prompt_id"]: _value(measure, one, base[one["prompt_id"]])
+                        for one in _scored(repeat, split, decoding)
+                        if measure.covers(one)
+                    }
+                )
+                for repeat in repeats
+            ]
+            columns[method] = pd.concat(seeds, axis=1).mean(axis=1)
+        frame = pd.DataFrame(columns)
+        if frame.isna().any(axis=None):
+            raise ValueError(f"{measure.name}: methods were scored on different prompts; accepted: the same for all")
+        found[measure.name] = frame
+    return found
+
+
+def _scored(record: Mapping[str, Any], split: str, decoding: str) -> list[Mapping[str, Any]]:
+    return [one for one in record["results"]["scores"][split] if one["decoding"] == decoding]
+
+
+def _value(measure: Measure, one: Mapping[str, Any], base: Mapping[str, Any]) -> float:
+    if measure.value != "win":
+        return float(one[measure.value])
+    own, other = (side["score"] if side["finished"] else 0.0 for side in (one, base))
+    return float(0.5 + 0.5 * np.sign(own - other))
+
+
+def means(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Tidy: columns method, metric, score, low, high, n (prompts)."""
+    lines = [
+        {
+            "method": method,
+            "metric": name,
+            "score": values.mean(),
+            **dict(zip(("low", "high"), paired_bootstrap(values.to_numpy()))),
+            "n": len(values),
+        }
+        for name, frame in scores.items()
+        for method, values in frame.items()
+    ]
+    return pd.DataFrame(lines)
+
+
+def differences(scores: Mapping[str, pd.DataFrame], of: str) -> pd.DataFrame:
+    """What method `of` has more than each other, prompt by prompt: text such as "+0.04 [-0.02, +0.10]"."""
+    table = {}
+    for name, frame in scores.items():
+        column = {}
+        for other in frame.columns.drop(of):
+            difference = (frame[of] - frame[other]).to_numpy()
+            low, high = paired_bootstrap(difference)
+            column[other] = f"{difference.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+        table[name] = column
+    return pd.DataFrame(table)
+
+
+def runs_table(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """What was tried: a line for each method and setting, with validation rates by seed; the picked one is marked."""
+    records = list(records)
+    chosen = {(method, runs[0]["setting"]) for method, runs in picked(records).items()}
+    lines: dict[tuple[str, int | None], dict[str, Any]] = {}
+    for record in sorted(records, key=lambda one: (one["method"], one["setting"] or 0, one["seed"])):
+        key = (record["method"], record["setting"])
+        model = record["config"]["model"]
+        line = lines.setdefault(
+            key,
+            {
+                "method": key[0],
+                "learning rate": model["optimization"]["learning_rate"],
+                "loss": ", ".join(f"{name} {value}" for name, value in model["loss"].get("init_args", {}).items()),
+                "picked": "yes" if key in chosen else "",
+            },
+        )
+        line[f"seed {record['seed']}"] = f"{validation_rate(record):.2f}"
+    return pd.DataFrame(lines.values()).fillna("")

@@ -1,0 +1,86 @@
+"""Scores of a made-up matrix, by hand."""
+
+from typing import Any
+
+import pytest
+
+from lightning_bnf.evaluation.matrix import by_prompt, differences, means, picked, runs_table
+
+PROMPTS = [
+    ("p", "trained", "plural"),
+    ("q", "trained", "list"),
+    ("r", "kept-out", "smallest"),
+    ("s", "kept-out", "city"),
+]
+
+
+def run(
+    method: str, setting: int | None, seed: int, validation: list[int], test: list[int], length: int
+) -> dict[str, Any]:
+    def one(prompt: str, group: str, family: str, passed: int, decoding: str = "greedy") -> dict[str, Any]:
+        value = {"passed": bool(passed), "score": float(passed), "length": length, "finished": True}
+        return {"prompt_id": prompt, "groups": [group, family], "decoding": decoding, **value}
+
+    tests = [one(*prompt, passed) for prompt, passed in zip(PROMPTS, test)]
+    sampled = [one(*prompt, 1, "sampled") for prompt in PROMPTS]
+    valid = [one(str(i), "trained", "plural", passed) for i, passed in enumerate(validation)]
+    config = {"model": {"optimization": {"learning_rate": 1e-4 * (setting or 1)}, "loss": {"init_args": {"beta": 0.1}}}}
+    scores = {"validation": valid, "test": tests + sampled}
+    return {"method": method, "setting": setting, "seed": seed, "config": config, "results": {"scores": scores}}
+
+
+RECORDS = [
+    run("base", None, 1, [0, 0], [0, 1, 1, 0], 10),
+    run("bnf", 1, 1, [0, 1], [0, 0, 0, 0], 99),
+    run("bnf", 2, 1, [1, 1], [1, 1, 1, 0], 20),
+    run("bnf", 2, 2, [0, 0], [1, 0, 1, 1], 30),
+    run("dpo", 1, 1, [1, 0], [1, 1, 0, 0], 40),
+    run("dpo", 2, 1, [0, 1], [0, 0, 0, 0], 99),
+]
+
+
+def test_the_setting_that_passes_most_validation_prompts_is_picked() -> None:
+    """bnf: 1 of 2 and 2 of 2, so the second, with both its seeds; dpo: equal, so the first."""
+    found = picked(RECORDS)
+    assert {name: [(run["setting"], run["seed"]) for run in runs] for name, runs in found.items()} == {
+        "base": [(None, 1)],
+        "bnf": [(2, 1), (2, 2)],
+        "dpo": [(1, 1)],
+    }
+    table = runs_table(RECORDS).set_index(["method", "learning rate"])
+    assert table.loc[("bnf", 2e-4), "picked"] == "yes"
+    assert table.loc[("bnf", 1e-4), "picked"] == ""
+    assert list(table.loc[("bnf", 2e-4), ["seed 1", "seed 2"]]) == ["1.00", "0.00"]
+
+
+def test_measures_are_means_over_seeds_of_each_prompt() -> None:
+    """bnf on p: 1, 1; on q: 1, 0, so 0.75 of instructions; against the base's 0 on p it wins twice, against its 1 on q
+    it ties and loses: 1 and 0.25."""
+    scores = by_prompt(picked(RECORDS))
+    assert scores["instructions"]["bnf"].tolist() == [1.0, 0.5]
+    assert scores["instructions"]["base"].tolist() == [0.0, 1.0]
+    assert scores["win rate"]["bnf"].tolist() == [1.0, 0.25]
+    assert scores["win rate"]["base"].tolist() == [0.5, 0.5]
+    assert scores["reasoning, kept out"]["dpo"].tolist() == [0.0]
+    assert scores["instructions, kept out"]["bnf"].tolist() == [0.5]
+    assert scores["length (tokens)"]["bnf"].tolist() == [25.0] * 4
+    tidy = means(scores).set_index(["method", "metric"])
+    assert tidy.loc[("bnf", "instructions"), "score"] == 0.75
+    assert tidy.loc[("bnf", "instructions"), "low"] == 0.5
+    assert tidy.loc[("bnf", "instructions"), "high"] == 1.0
+    assert tidy.loc[("dpo", "length (tokens)"), "n"] == 4
+
+
+def test_differences_are_paired_over_prompts() -> None:
+    """bnf less dpo on p: 0, on q: -0.5; the mean of two draws lies between them."""
+    table = differences(by_prompt(picked(RECORDS)), "bnf")
+    assert table.loc["dpo", "instructions"] == "-0.25 [-0.50, +0.00]"
+    assert table.loc["dpo", "length (tokens)"] == "-15.00 [-15.00, -15.00]"
+
+
+def test_what_cannot_be_compared_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no method 'base'"):
+        by_prompt(picked(RECORDS[1:]))
+    fewer = run("kto", None, 1, [1], [1], 5)
+    with pytest.raises(ValueError, match="methods were scored on different prompts"):
+        by_prompt(picked([*RECORDS, fewer]))
