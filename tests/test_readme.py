@@ -61,7 +61,8 @@ def test_every_command_runs(
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     write_pairs("mine.jsonl")  # type: ignore[operator]
-    listed = [shlex.split(command)[3:] for command in commands() if " reproduce " not in command]
+    apart = (" reproduce ", " generate ", " evaluate ")  # they have tests of their own
+    listed = [shlex.split(command)[3:] for command in commands() if not any(word in command for word in apart)]
     assert {words[0] for words in listed} == {"fit", "test", "predict", "prepare", "analyze", "cache"}
     quickstart = ["fit", "--config", "configs/quickstart.yaml"]  # what make quickstart runs
     assert " ".join(quickstart) in (ROOT / "Makefile").read_text()
@@ -91,6 +92,32 @@ def test_every_matrix_is_one_that_test_reproduction_runs() -> None:
         assert Path(words[words.index("--config") + 1]) in [
             path.relative_to(ROOT) for path in (ROOT / "configs/reproduce").glob("*.yaml")
         ]
+
+
+def test_generate_and_evaluate_run(tmp_path: Path, tiny_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import json
+
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
+    lettered = {"question": "What is hot?", "options": "A. fire\nB. ice\nC. fog\nD. rain\nE. snow", "answer": "A. fire"}
+    rows = {
+        "bnf_asdiv": {"passage": "Ann has 2 pens.", "question": "How many?", "answer": "2 (pens)"},
+        "bnf_commonsense_qa": lettered,
+        "bnf_openbookqa": lettered,
+    }
+    for task, row in rows.items():
+        Path(f"{task}.jsonl").write_text(json.dumps(row) + "\n")
+    short = {
+        "generate": ["--limit", "2", "--max_new_tokens", "4"],
+        "evaluate": ["--limit", "1", "--files", json.dumps({task: f"{task}.jsonl" for task in rows})],
+    }
+    listed = [shlex.split(command)[3:] for command in commands() if " generate " in command or " evaluate " in command]
+    assert [words[0] for words in listed] == ["generate", "evaluate"]
+    for words in listed:
+        main([*words, "--source", tiny_folder, *short[words[0]]])
+    assert len(Path("runs/answers/quickstart.jsonl").read_text().splitlines()) == 2
+    assert "ASDiv" in Path("runs/evaluate/quickstart/scores.md").read_text()
 
 
 def test_the_rows_of_the_readme_are_read(tmp_path: Path) -> None:
