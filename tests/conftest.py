@@ -123,12 +123,12 @@ def write_for(write_pairs: Callable[..., str], write_groups: Callable[..., str])
 def two(tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]) -> Callable[..., list[dict[str, Any]]]:
     """Runs cells in two processes; the losses and weights of each."""
 
-    def run(cells: list[Cell], nodes: int = 1) -> list[dict[str, Any]]:
+    def run(cells: list[Cell], nodes: int = 1, ranks: int = 2) -> list[dict[str, Any]]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         data = write_pairs(rows=17)
-        mp.spawn(run_cells, args=(port, nodes, cells, tiny_folder, data, str(tmp_path)), nprocs=2)
+        mp.spawn(run_cells, args=(port, ranks, nodes, cells, tiny_folder, data, str(tmp_path)), nprocs=ranks)
         return torch.load(tmp_path / "found.pt", weights_only=True)  # type: ignore[no-any-return]
 
     return run

@@ -1,9 +1,14 @@
 """Two processes against one: DDP and FSDP2, full and LoRA, by their losses and final weights."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from two_processes import Cell
+
+from lightning_bnf.checkpoints import check_checkpoint
 
 CELLS = [
     Cell(policy, loss, strategy)
@@ -36,3 +41,19 @@ def test_two_nodes_of_one_process_do_too(two: Any, one: Any) -> None:
     cells = [Cell("FullPolicy", "BNF", "fsdp2"), Cell("LoRAPolicy", "DPO", "ddp")]
     for cell, found in zip(cells, two(cells, nodes=2)):
         same(found, one(alone(cell)), str(cell))
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 2), (2, 1)])
+def test_a_checkpoint_goes_on_with_another_number_of_ranks(
+    two: Any, one: Any, tmp_path: Path, first: int, second: int
+) -> None:
+    """Full weights, so that FSDP2's moments are sharded too; after 5 steps on so many ranks 5 on as many others."""
+    begun = [Cell("FullPolicy", "BNF", name, steps=5, save=str(tmp_path / f"{name}.ckpt")) for name in ("ddp", "fsdp2")]
+    two(begun, ranks=first)
+    for cell in begun:
+        check_checkpoint(Path(str(cell.save)))
+    assert Path(str(begun[1].save)).is_dir()
+    wanted = one(alone(begun[0]))
+    for found in two([replace(cell, steps=10, save=None, resume=cell.save) for cell in begun], ranks=second):
+        assert len(found["losses"]) == 5
+        same(found, wanted, f"{first} to {second}")

@@ -62,7 +62,9 @@ def run_cell(cell: Cell, model: str, data: str, devices: int, num_nodes: int, fo
     policy = getattr(policies, cell.policy)(model, **lora)
     optimization = Optimization(learning_rate=1e-3, schedule="constant", warmup_ratio=0.0, max_grad_norm=0.5)
     loss = getattr(losses, cell.loss)()
-    module = PreferenceModule(policy, loss, cell.reference, optimization, reference_cache=f"{folder}/cache")
+    module = PreferenceModule(
+        policy, loss, cell.reference, optimization, reference_cache=f"{folder}/cache-{cell.policy}"
+    )
     record = Losses()
     trainer = Trainer(
         accelerator="cpu",
@@ -100,21 +102,23 @@ class Losses(Callback):
         self.found.append(float(trainer.callback_metrics["train/loss"]))
 
 
-def run_cells(rank: int, port: int, nodes: int, cells: list[Cell], model: str, data: str, folder: str) -> None:
-    """A rank of two, as torchrun starts it: two processes on one node, or one each on two."""
+def run_cells(
+    rank: int, port: int, ranks: int, nodes: int, cells: list[Cell], model: str, data: str, folder: str
+) -> None:
+    """A rank as torchrun starts it: all on one node, or one on each."""
     torch.set_num_threads(1)
-    local = 0 if nodes == 2 else rank
+    local = 0 if nodes > 1 else rank
     os.environ |= {
         "RANK": str(rank),
         "LOCAL_RANK": str(local),
         "GROUP_RANK": str(rank - local),
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": str(2 // nodes),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks // nodes),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "TORCHELASTIC_RUN_ID": "test",
     }
-    found = [run_cell(cell, model, data, 2 // nodes, nodes, folder) for cell in cells]
+    found = [run_cell(cell, model, data, ranks // nodes, nodes, folder) for cell in cells]
     if rank == 0:
         torch.save(found, f"{folder}/found.pt")
     dist.destroy_process_group()
