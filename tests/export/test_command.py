@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lightning_bnf.cli import main
 from lightning_bnf.policies.sources import load_model
+from lightning_bnf.results import read_metrics
 
 ROOT = Path(__file__).parents[2]
 Fit = Callable[..., Path]
@@ -84,6 +85,19 @@ def test_a_24_gb_run_trains_resumes_exports_and_merges(
         torch.testing.assert_close(again(ids).logits, wanted(ids).logits, rtol=0, atol=1e-4)
     assert AutoTokenizer.from_pretrained(folder).chat_template
     assert "library_name: transformers" in (folder / "README.md").read_text()
+
+
+def test_30_steps_of_the_quickstarts_data_lower_the_loss(fit: Fit) -> None:
+    """Means of five steps, as each step has other rows."""
+    run = fit(
+        *("--data.train", str(ROOT / "data/quickstart/train_pairs.jsonl"), "--trainer.limit_train_batches", "30"),
+        *("--trainer.max_epochs", "1", "--trainer.precision", "32-true", "--trainer.limit_val_batches", "0"),
+        *("--model.loss", str(ROOT / "configs/loss/sft.yaml")),
+    )
+    table = read_metrics(run)
+    losses = table[(table["split"] == "train") & (table["metric"] == "loss")]["value"].tolist()
+    assert len(losses) == 30
+    assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.2
 
 
 def test_an_unquantized_merge_changes_next_to_nothing(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,15 @@
-"""4-bit bases: what is quantized, that the numbers and gradients are those of the dequantized weights, what is refused."""
+"""4-bit bases: what is quantized, numbers and gradients against the dequantized weights, what is refused."""
 
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
 from conftest import tiny_llama_model
+from gguf import GGUFWriter
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from lightning_bnf.batch import MicroBatch
@@ -151,7 +153,9 @@ def test_weights_in_4_bits_already_are_taken_by_qlora_alone(
 
 def test_4_bit_weights_of_another_kind_are_refused(tmp_path: Path, tiny_folder: str) -> None:
     load_model(tiny_folder, quantization=qlora(tiny_folder).quantization).save_pretrained(tmp_path)
-    with pytest.raises(PolicyError, match="are nf4 with double_quantization true; accepted is nf4 with the policy's own"):
+    with pytest.raises(
+        PolicyError, match="are nf4 with double_quantization true; accepted is nf4 with the policy's own"
+    ):
         qlora(str(tmp_path), double_quantization=False)
 
 
@@ -167,3 +171,37 @@ def test_without_bitsandbytes_it_says_what_to_type(tiny_folder: str, monkeypatch
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(PolicyError, match=r"pip install 'lightning_bnf\[qlora\]'"):
         qlora(tiny_folder)
+
+
+def tiny_gguf(path: Path) -> str:
+    """A random Llama of one layer as a GGUF file of float32 weights."""
+    writer, rng = GGUFWriter(path, "llama"), np.random.default_rng(0)
+    writer.add_vocab_size(96)
+    writer.add_context_length(128)
+    writer.add_embedding_length(64)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(128)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(4)
+    writer.add_layer_norm_rms_eps(1e-5)
+    shapes = {"token_embd": (96, 64), "output": (96, 64), "output_norm": (64,), "blk.0.attn_norm": (64,)}
+    shapes |= {f"blk.0.attn_{part}": (64, 64) for part in ("q", "k", "v", "output")}
+    shapes |= {"blk.0.ffn_norm": (64,), "blk.0.ffn_gate": (128, 64), "blk.0.ffn_up": (128, 64)}
+    for name, shape in (shapes | {"blk.0.ffn_down": (64, 128)}).items():
+        writer.add_tensor(f"{name}.weight", rng.standard_normal(shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return str(path)
+
+
+def test_a_gguf_file_is_dequantized_and_then_quantized(tmp_path: Path) -> None:
+    """The same 4-bit weights as those of the dense model that the file stands for."""
+    source, quantization = tiny_gguf(tmp_path / "tiny.gguf"), QLoRAPolicy("x/y", dtype="float32").quantization
+    load_model(source).save_pretrained(tmp_path / "dense")
+    found = load_model(source, quantization=quantization)
+    wanted = dict(load_model(str(tmp_path / "dense"), quantization=quantization).named_parameters())
+    assert sum(parameter.dtype == torch.uint8 for parameter in found.parameters()) == 7
+    for name, parameter in found.named_parameters():
+        assert torch.equal(parameter, wanted[name]), name
