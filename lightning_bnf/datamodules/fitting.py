@@ -8,10 +8,10 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_bnf.datamodules.errors import DataError
 from lightning_bnf.datamodules.layout import PACKED, PADDED, SHARED_PROMPT, Layout
-from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.template import TokenizedRow
 from lightning_bnf.memory import available_bytes, peak_bytes, taken_bytes
 from lightning_bnf.policies.base import Policy
+from lightning_bnf.policies.parallel import local
 
 LayoutName = Literal["auto", "padded", "packed", "shared_prompt"]
 LAYOUTS = {"padded": PADDED, "packed": PACKED, "shared_prompt": SHARED_PROMPT}
@@ -77,14 +77,15 @@ def choose_budget(
     longest row does not fit, and `memory.Unmeasurable` where memory cannot be measured.
     """
     device = next(policy.causal_lm.parameters()).device
-    moments = sum(8 * p.numel() for p in policy.trainable().values())  # AdamW's two, which come with the first step
+    moments = sum(
+        8 * local(p).numel() for p in policy.trainable().values()
+    )  # AdamW's two, which come with the first step
     plan_tokens = [layout.lengths(row, labels) for row in rows]
     longest = max(sum(some) if layout.packed else len(some) * max(some) for some in plan_tokens if some)
     before, limit = taken_bytes(device), int(SHARE_OF_FREE * available_bytes(device)) - moments
 
     def peak(budget: int) -> int:
-        plan = StepPlan(plan_tokens, len(plan_tokens), budget, packed=layout.packed)
-        batch = layout.batch([rows[i] for i in plan.micro_batches(0, 0)[0]], labels).to(device)
+        batch = layout.batch([rows[i] for i in _largest(plan_tokens, budget, layout.packed)], labels).to(device)
         with torch.random.fork_rng():
             return peak_bytes(lambda: policy.dry_step(batch, token_loss), device) - before
 
@@ -108,3 +109,15 @@ def choose_budget(
         f" the weights, of {limit / 1e9:.1f} GB that are free."
     )
     return budget
+
+
+def _largest(tokens: Sequence[Sequence[int]], budget: int, packed: bool) -> list[int]:
+    """The micro-batch that takes most of all within a budget: the longest rows, as many as it holds, one at least."""
+    chosen: list[int] = []
+    lengths: list[int] = []
+    for row in sorted((row for row, some in enumerate(tokens) if some), key=lambda row: (-max(tokens[row]), row)):
+        lengths += tokens[row]
+        if chosen and (sum(lengths) if packed else len(lengths) * max(lengths)) > budget:
+            break
+        chosen.append(row)
+    return chosen

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+CALL_TOKENS = 64
+"""What a micro-batch costs beside its tokens, in tokens: padding worth less than that is not worth another one."""
+
 
 @dataclass(frozen=True)
 class StepPlan:
@@ -46,18 +49,44 @@ class StepPlan:
     def micro_batches(self, epoch: int, step: int) -> list[list[int]]:
         """All micro-batches of a step: rows of like length together, the longest first (so memory peaks at once).
 
-        Rows without tokens, of which the loss learns nothing, are in none.
+        Cut where the least time is lost to padding and to further micro-batches; with several ranks, into such equal
+        ones that none waits long for another. Rows without tokens, of which the loss learns nothing, are in none.
         """
-        batches: list[list[int]] = []
-        lengths: list[int] = []
         rows = [row for row in self.rows(epoch, step) if self.tokens[row]]
-        for row in sorted(rows, key=lambda row: (-max(self.tokens[row]), row)):
-            lengths += self.tokens[row]
-            if not batches or self._size(lengths) > self.max_tokens:
-                batches.append([])
-                lengths = list(self.tokens[row])
-            batches[-1].append(row)
+        rows.sort(key=lambda row: (-max(self.tokens[row]), row))
+        batches = self._cut(rows, self.max_tokens)
+        if self.world_size == 1 or not rows:
+            return batches
+        wanted = -(-len(batches) // self.world_size) * self.world_size
+        budget = sum(sum(self.tokens[row]) for row in rows) / wanted
+        while budget < self.max_tokens:
+            even = self._cut(rows, budget)
+            if len(even) <= wanted:
+                return even
+            budget *= 1.1
         return batches
+
+    def _cut(self, rows: Sequence[int], budget: float) -> list[list[int]]:
+        """Rows by falling length, cut into runs within the budget so that tokens, with padding, and `CALL_TOKENS` for
+        each run sum to the least: by the best way to cut the first j rows, for each j."""
+        least, start = [0.0], [0]
+        for j in range(1, len(rows) + 1):
+            count = total = 0
+            least.append(float("inf"))
+            start.append(j - 1)
+            for i in range(j - 1, -1, -1):
+                lengths = self.tokens[rows[i]]
+                count, total = count + len(lengths), total + sum(lengths)
+                size = total if self.packed else count * max(lengths)
+                if size > budget and i < j - 1:
+                    break
+                if least[i] + size + CALL_TOKENS < least[j]:
+                    least[j], start[j] = least[i] + size + CALL_TOKENS, i
+        batches, j = [], len(rows)
+        while j:
+            batches.append(list(rows[start[j] : j]))
+            j = start[j]
+        return batches[::-1]
 
     def _size(self, lengths: Sequence[int]) -> int:
         """Tokens of a micro-batch of such sequences, padding included."""
