@@ -13,7 +13,7 @@ from transformers import LlamaForSequenceClassification
 from lightning_bnf.cli import main
 from lightning_bnf.datamodules.records import read_rows
 from lightning_bnf.evaluation.generate import Generated
-from lightning_bnf.preparation import Scorer
+from lightning_bnf.preparation import Scorer, prompts
 from lightning_bnf.preparation.prepare import prepare
 from lightning_bnf.preparation.prompts import Prompt, PromptFile, draw_prompts, write_scored
 
@@ -77,8 +77,18 @@ def scorers(tmp_path, tokenizer, request) -> dict[str, str]:
     }
 
 
+@pytest.fixture
+def invented_samples(monkeypatch):
+    """Samples that end, which a random model's seldom do."""
+
+    def invented(model, tokenizer, ids, sampling):
+        return [[Generated(f"It is {n} of {len(row)}", 5, True) for n in range(sampling.samples)] for row in ids]
+
+    monkeypatch.setattr(prompts, "generate_with_lengths", invented)
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_the_papers_configs_run_on_tiny_models(path, scorers, tiny_folder, prompt_file, tmp_path):
+def test_the_papers_configs_run_on_tiny_models(path, scorers, invented_samples, tiny_folder, prompt_file, tmp_path):
     config = yaml.safe_load(path.read_text())
     assert set(config) == set(prepare.__annotations__) - {"return"}
     kind = config["scorer"]["class_path"].rpartition(".")[2]
@@ -89,19 +99,19 @@ def test_the_papers_configs_run_on_tiny_models(path, scorers, tiny_folder, promp
         "dtype": "float32",
         "prompts.path": prompt_file,
         "prompts.split": "null",
-        "prompts.max_new_tokens": "300",
         "scorer.init_args.source": scorers[kind],
         "scorer.init_args.dtype": "float32",
         "validation_prompts": "1",
         "test_prompts": "1",
-        "temperature": "6.0",
     }
     words = [word for name, value in changes.items() for word in (f"--{name}", str(value))]
     command = ["prepare", "--config", str(path), *words]
     main(command)
     card = (tmp_path / "out/README.md").read_text()
     assert f"scored by {kind}({scorers[kind]}" in card
-    assert "| train | 4 | 20 |" in card
+    assert "| train | 4 | 20 | 0 | 0 | 4 |" in card
+    for row in rows(tmp_path / "out", "train_pairs"):
+        assert row["score_chosen"] == max(row["all_rm_scores"]) > min(row["all_rm_scores"]) == row["score_rejected"]
     first = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
     shutil.rmtree(tmp_path / "out")
     before = {file.name: file.stat().st_size for file in (tmp_path / "work").iterdir()}
@@ -110,19 +120,15 @@ def test_the_papers_configs_run_on_tiny_models(path, scorers, tiny_folder, promp
     assert {file.name: file.stat().st_size for file in (tmp_path / "work").iterdir()} == before, "nothing is done twice"
 
 
-def test_the_rows_are_training_data(scorers, tmp_path, prompt_file, tiny_folder, tokenizer, monkeypatch):
-    """With samples that end (a random model's seldom do) and a reward model saved as a user has it."""
-    from lightning_bnf.preparation import RewardModel, prompts
+def test_the_rows_are_training_data(invented_samples, tmp_path, prompt_file, tiny_folder, tokenizer):
+    """With a reward model saved as a user has it."""
+    from lightning_bnf.preparation import RewardModel
 
     model = tiny_llama_model(len(tokenizer))
     model.config.num_labels = 1
     LlamaForSequenceClassification(model.config).save_pretrained(tmp_path / "reward")
     tokenizer.save_pretrained(tmp_path / "reward")
 
-    def invented(model, tokenizer, ids, sampling):
-        return [[Generated(f"It is {n} of {len(row)}", 5, True) for n in range(sampling.samples)] for row in ids]
-
-    monkeypatch.setattr(prompts, "generate_with_lengths", invented)
     prepare(
         tmp_path / "out",
         prompts=PromptFile(prompt_file),
