@@ -385,3 +385,15 @@ def test_the_fast_path_trains_as_the_plain_one_does(tmp_path: Path, tiny_folder:
     assert set(fast) == set(plain)
     for name in fast:
         assert fast[name] == pytest.approx(plain[name], abs=1e-4), name
+
+
+def test_a_lora_checkpoint_is_the_adapter_and_its_moments(
+    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs
+) -> None:
+    """float32 weights and AdamW's two moments, and at most a fifth more: nothing of the frozen base."""
+    module = PreferenceModule(LoRAPolicy(tiny_folder, r=64), BNF(), optimization=FAST)
+    trainer = train(tmp_path, module, PreferenceData(write_pairs()), max_steps=2)
+    trainer.save_checkpoint(tmp_path / "step=2.ckpt")
+    numbers = sum(p.numel() for p in module.policy.trainable().values())
+    size = (tmp_path / "step=2.ckpt").stat().st_size
+    assert 3 * 4 * numbers < size <= 1.2 * 3 * 4 * numbers
