@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.export.card import Trained, data_fingerprint, model_card
 from lightning_bnf.export.folders import MAX_SHARD_SIZE, finished_folder, whole_weights, write_policy
-from lightning_bnf.export.merge import merge, rescored, scores
+from lightning_bnf.export.merge import change_of_base, merge, rescored, scores
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies.base import PolicyError
 from lightning_bnf.policies.full import FullPolicy
@@ -82,7 +82,7 @@ def _export_merged(
     policy, folder, dtype = module.policy, Path(options.folder), getattr(torch, options.dtype)
     assert isinstance(policy, LoRAPolicy)
     rows = (data.split("validation") or data.split("train")).where(lambda row: bool(row.completions))[: options.rows]
-    before = scores(policy.to(device), rows)
+    before, base = scores(policy.to(device), rows), change_of_base(policy, rows, options.dtype)
     policy.to("cpu")
     with finished_folder(folder) as unfinished:
         with tempfile.TemporaryDirectory() as adapter:
@@ -91,7 +91,10 @@ def _export_merged(
         merged = FullPolicy(str(unfinished), dtype=options.dtype, attention=policy.attention)
         merged.load()
         found = rescored(rows, before, scores(merged.to(device), rows))
-        text = f"into {options.dtype} weights; {found}"
+        text = (
+            f"into {options.dtype} weights; {found}; those of the base alone, as it was trained beside and as it is "
+            f"now, by at most {base.largest:.3g} ({base.mean:.3g})"
+        )
         (unfinished / "README.md").write_text(model_card(module, data, replace(about, merged=text)))
     print(f"{folder}: {policy.kind} policy of step {about.steps}, merged {text}")
 

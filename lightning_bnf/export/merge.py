@@ -11,7 +11,8 @@ from torch import Tensor
 from lightning_bnf.datamodules.layout import PADDED
 from lightning_bnf.datamodules.template import TokenizedRow
 from lightning_bnf.export.folders import MAX_SHARD_SIZE
-from lightning_bnf.policies.base import Policy, evaluating
+from lightning_bnf.policies.base import Dtype, Policy, evaluating
+from lightning_bnf.policies.full import FullPolicy
 from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.policies.sources import load_model
 
@@ -51,6 +52,16 @@ def scores(policy: Policy, rows: Sequence[TokenizedRow]) -> Tensor:
     device = next(policy.causal_lm.parameters()).device
     with evaluating(policy):
         return torch.cat([policy(PADDED.batch([row], (1, -1)).to(device)).token_logps.cpu() for row in rows])
+
+
+def change_of_base(policy: LoRAPolicy, rows: Sequence[TokenizedRow], dtype: Dtype) -> Rescored:
+    """How far the base that was trained beside (such as one in 4 bits) is from the source's weights in `dtype`."""
+    device = next(policy.causal_lm.parameters()).device
+    with policy.adapted.disable_adapter():
+        before = scores(policy, rows)
+    fresh = FullPolicy(policy.source, policy.revision, dtype)
+    fresh.load()
+    return rescored(rows, before, scores(fresh.to(device), rows))
 
 
 def rescored(rows: Sequence[TokenizedRow], before: Tensor, after: Tensor) -> Rescored:

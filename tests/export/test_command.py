@@ -104,9 +104,11 @@ def test_an_unquantized_merge_changes_next_to_nothing(fit: Fit, capsys: pytest.C
     """The figure that is printed for LoRA on float32 weights, merged in float32, is rounding."""
     run = fit("--trainer.precision", "32-true", policy="lora")
     exported(run, "--ckpt_path", "last", "--merge", "true", "--dtype", "float32")
-    found = re.search(r"differ by at most (\S+) nats \((\S+) on average\)", capsys.readouterr().out)
+    shown = capsys.readouterr().out
+    found = re.search(r"differ by at most (\S+) nats \((\S+) on average\)", shown)
     assert found is not None
     assert 0 <= float(found[2]) <= float(found[1]) < 1e-4
+    assert "those of the base alone, as it was trained beside and as it is now, by at most 0 (0)" in shown
 
 
 def test_a_full_policy_is_exported_and_not_merged(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
