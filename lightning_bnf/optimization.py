@@ -65,7 +65,7 @@ class Optimization:
             from bitsandbytes.optim import PagedAdamW8bit  # an optional dependency, and slow to import
 
             return PagedAdamW8bit(filled, self.learning_rate, self.betas)
-        return torch.optim.AdamW(filled, self.learning_rate, self.betas)
+        return torch.optim.AdamW(filled, self.learning_rate, self.betas, fused=True)  # one pass over the memory
 
     def factor(self, step: int, steps: int) -> float:
         """What the peak learning rate is multiplied by at `step` (from 0) of `steps`."""
