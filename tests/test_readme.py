@@ -29,6 +29,7 @@ def commands() -> list[str]:
 SHORT = {
     "analyze": {"limit": "2", "max_new_tokens": "4"},
     "cache": {"data.train": "mine.jsonl", "data.validation": "null"},
+    "export": {"rows": "2"},
     "fit": {
         "trainer.max_steps": "2",
         "trainer.val_check_interval": "2",
@@ -63,7 +64,7 @@ def test_every_command_runs(
     write_pairs("mine.jsonl")  # type: ignore[operator]
     apart = (" reproduce ", " generate ", " evaluate ")  # they have tests of their own
     listed = [shlex.split(command)[3:] for command in commands() if not any(word in command for word in apart)]
-    assert {words[0] for words in listed} == {"fit", "test", "predict", "prepare", "analyze", "cache"}
+    assert {words[0] for words in listed} == {"fit", "test", "predict", "prepare", "analyze", "cache", "export"}
     quickstart = ["fit", "--config", "configs/quickstart.yaml"]  # what make quickstart runs
     assert " ".join(quickstart) in (ROOT / "Makefile").read_text()
     for words in [quickstart, *listed]:

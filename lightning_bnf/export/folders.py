@@ -28,6 +28,8 @@ def finished_folder(folder: Path) -> Iterator[Path]:
     try:
         yield unfinished
         unfinished.chmod(0o755)
+        for path in unfinished.iterdir():  # safetensors leaves its files to their owner alone
+            path.chmod(0o644)
         if folder.exists():
             previous = unfinished.with_name(unfinished.name + ".previous")
             folder.rename(previous)

@@ -20,6 +20,7 @@ def test_a_folder_appears_whole_and_is_replaced_whole(tmp_path: Path) -> None:
     write(tmp_path / "policy", "first")
     write(tmp_path / "policy", "second")
     assert (tmp_path / "policy" / "weights").read_text() == "second"
+    assert (tmp_path / "policy" / "weights").stat().st_mode & 0o777 == 0o644, "others may load what is exported"
     assert [path.name for path in tmp_path.iterdir()] == ["policy"]
 
 
