@@ -99,7 +99,7 @@ class QLoRAPolicy(LoRAPolicy):
     def prepared(self, base: PreTrainedModel) -> nn.Module:
         self._check_kind(base)
         for layer in _four_bit(base):
-            layer.compute_dtype = self.dtype  # type: ignore[assignment]  # a source in 4 bits brings its own
+            layer.compute_dtype = self.dtype  # a source in 4 bits brings its own
             # On CPUs with bfloat16 products bitsandbytes would repack the weights in the first pass in evaluation mode,
             # for a kernel that has no gradient: every later step would train on wrong gradients without a word.
             layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
