@@ -62,6 +62,7 @@ def test_every_config_has_a_test() -> None:
         "prepare": "preparation",
         "experiment": "callbacks/test_displacement.py",
         "reproduce": "test_reproduction.py",
+        "paper": "test_paper_configs.py",
     }
     folders = {path.name for path in (ROOT / "configs").iterdir() if path.is_dir()}
     assert folders == set(run_by)

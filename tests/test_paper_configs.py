@@ -1,0 +1,91 @@
+"""Every config of the paper's scale: two steps on a tiny random model of its architecture, rows like the hub's."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, PreTrainedTokenizerBase
+
+from lightning_bnf.cli import main
+
+ROOT = Path(__file__).parents[1]
+PATHS = sorted((ROOT / "configs/paper").glob("*.yaml"))
+KINDS = {"llama3": LlamaConfig, "mistral": MistralConfig, "gemma2": Gemma2Config}
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+}
+PAPER = {"bnf": {"llama3": 6e-7, "mistral": 5e-7, "gemma2": 8e-7}}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """A saved tiny model of each architecture, with the bundled tokenizer."""
+    folders = {}
+    for name, kind in KINDS.items():
+        torch.manual_seed(0)
+        folder = tmp_path_factory.mktemp("models") / name
+        tokens = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+        AutoModelForCausalLM.from_config(kind(vocab_size=len(tokenizer), **SIZES, **tokens)).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        folders[name] = str(folder)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Rows with the columns of the hub's data: a prompt as text, answers as conversations, five scored samples."""
+    path = tmp_path_factory.mktemp("data") / "rows.jsonl"
+    with path.open("w") as file:
+        for i in range(8):
+            prompt, answers = f"What is {i} + {i}?", [f"It is {2 * i + k}." for k in range(5)]
+            row: dict[str, Any] = {
+                "prompt_id": f"id{i}",
+                "prompt": prompt,
+                "all_generated_responses": answers,
+                "all_rm_scores": [0.9, 0.5, 0.4, 0.3, 0.1],
+            }
+            for side, answer in (("chosen", answers[0]), ("rejected", answers[4])):
+                row[side] = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+            file.write(json.dumps(row) + "\n")
+    return str(path)
+
+
+def test_there_is_one_for_every_trained_row_of_table_4() -> None:
+    seven = {"bnf", "dpo", "ipo", "kto", "orpo", "simpo", "slic"}
+    wanted = {f"{model}_{method}" for model in ("llama3", "mistral") for method in seven}
+    assert {path.stem for path in PATHS} == wanted | {"gemma2_bnf", "gemma2_dpo", "gemma2_simpo"}
+    for model, rate in PAPER["bnf"].items():
+        values = yaml.safe_load((ROOT / f"configs/paper/{model}_bnf.yaml").read_text())
+        assert values["model"]["optimization"]["learning_rate"] == rate
+        assert values["data"]["examples_per_step"] == 128
+        assert values["data"]["options"]["max_length"] == 4096
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_it_trains_a_tiny_model_of_its_architecture(
+    tmp_path: Path, models: dict[str, str], rows: str, path: Path
+) -> None:
+    """Only what the machine and the size of the data ask for is changed, on the command line."""
+    changes = {
+        "model.policy.init_args.source": models[path.stem.split("_")[0]],
+        "model.reference_cache": str(tmp_path / "cache"),
+        "data.train": rows,
+        "data.validation": rows,
+        "data.examples_per_step": "4",
+        "trainer.accelerator": "cpu",
+        "trainer.devices": "1",
+        "trainer.strategy": "auto",
+        "trainer.val_check_interval": "2",
+        "trainer.default_root_dir": str(tmp_path / "run"),
+    }
+    main(["fit", "--config", str(path), *(word for name, value in changes.items() for word in (f"--{name}", value))])
+    assert (tmp_path / "run" / "policy" / "config.json").is_file()
+    assert "train/loss" in (tmp_path / "run" / "metrics.csv").read_text()
