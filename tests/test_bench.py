@@ -9,7 +9,7 @@ import pytest
 import torch
 import two_processes
 
-from lightning_bnf.bench import data, heads, peers, steps
+from lightning_bnf.bench import data, heads, peers, plans, steps
 from lightning_bnf.bench.run import SUITES, bench, table
 from lightning_bnf.bench.workers import Contestant, Over, Turns, compete
 from lightning_bnf.cli import main
@@ -114,6 +114,20 @@ def test_trls_steps_run(tiny_folder: str, trainer: str, precomputed: bool) -> No
     assert len(turns.told) == 2
 
 
+def test_a_case_is_planned_and_measured(tmp_path: Path, tiny_folder: str) -> None:
+    """Of a tiny model the process itself is nearly all: the two peaks are of one size."""
+    case = plans.cases(tiny_folder, "cpu")["full, cached reference, DPO, 1024 tokens"]
+    peaks = []
+    for contest in (plans.planned, plans.measured):
+        turns = Few(1)
+        with pytest.raises(Over):
+            contest(turns, case, str(tmp_path))
+        peaks.append(turns.told[0]["peak_bytes"])
+        if contest is plans.planned:
+            assert {"weights (float32)", "activations", "beside_tensors"} < set(turns.told[0])
+    assert 0.5 < peaks[0] / peaks[1] < 2
+
+
 def test_rows_have_the_lengths_that_are_said() -> None:
     rows = data.pairs(64)
     assert rows == data.pairs(64)
@@ -145,4 +159,4 @@ def test_the_command_writes_json_and_a_plot(tmp_path: Path, monkeypatch: pytest.
     assert len(plot_bench([row, row | {"case": "other"}]).axes) == 4
     with pytest.raises(SystemExit):
         main(["bench", "--suites", "[feet]"])
-    assert "suites 'feet': accepted are head, step, layouts, scaling, peers" in capsys.readouterr().err
+    assert "suites 'feet': accepted are head, step, layouts, scaling, plan, peers" in capsys.readouterr().err

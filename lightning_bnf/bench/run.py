@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lightning_bnf.bench import heads, peers, steps
+from lightning_bnf.bench import heads, peers, plans, steps
 from lightning_bnf.bench.workers import Contestant, compete
 from lightning_bnf.plots import plot_bench
 from lightning_bnf.policies.sources import BUNDLED
@@ -24,6 +24,7 @@ SUITES: dict[str, Callable[[str, str, str], list[list[Contestant]]]] = {
     "step": lambda source, cache, device: steps.contestants(source, cache),
     "layouts": lambda source, cache, device: steps.layout_contestants(source, cache),
     "scaling": lambda source, cache, device: steps.scaling_contestants(source, cache),
+    "plan": lambda source, cache, device: plans.contestants(source, cache, device),
     "peers": lambda source, cache, device: peers.contestants(source, cache),
 }
 
@@ -41,7 +42,8 @@ def bench(
 
     Args:
         suites: head (against bare matrix products and the paper's listing), step (against fine-tuning), layouts,
-            scaling (time and memory against tokens a step), peers (against TRL, which must be installed).
+            scaling (time and memory against tokens a step), plan (memory as the verb plan has it against what a run
+            takes: one repeat and no warm-up), peers (against TRL, which must be installed).
         source: model of all suites but head: hub id, folder or bundled model.
         repeats: measured turns of every contestant; the table gives medians.
         warmups: turns before them that do not count.

@@ -17,10 +17,11 @@ from lightning_bnf.planning.estimate import Devices, Part
 from lightning_bnf.planning.report import GB, advice_list, heading, memory_table, steps_line
 from lightning_bnf.planning.run import Assessment, Run, assess
 from lightning_bnf.planning.workload import local_rows
-from lightning_bnf.strategies import Combination, Spread
+from lightning_bnf.strategies import Combination, Spread, spread_of
 
 CUDA_CONTEXT = 0.6 * GB  # of the driver and its libraries; not measured
 TIGHT = 0.9  # of the memory
+HOLES = 0.8  # of the activations: what glibc's malloc was seen to hold beside them, in LoRA steps (bench suite plan)
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,12 @@ def _devices(devices: Any) -> int:
 def _spread(strategy: Any, count: int) -> Spread:
     if count == 1:
         return "one device"
-    name = strategy if isinstance(strategy, str) else getattr(strategy, "class_path", type(strategy).__name__)
-    if name == "fsdp2" or str(name).endswith("FullySharded"):
+    if not isinstance(strategy, str | None):
+        return spread_of(strategy)  # an object, which the config gave by its class
+    name = strategy or "auto"
+    if name == "fsdp2":
         return "fsdp2"
-    if name in ("auto", None) or str(name).startswith("ddp") or str(name).endswith("DDPStrategy"):
+    if name == "auto" or name.startswith("ddp"):
         return "ddp"
     raise ValueError(f"strategy {name}: accepted are auto, ddp and fsdp2")
 
@@ -106,14 +109,15 @@ def run_of(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str,
 
 def plan(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str, Any], question: Question) -> bool:
     """Print what a run takes; returns whether it fits, or True where no memory was given."""
-    overhead = overhead_of(devices_of(trainer, question).kind)  # before there is anything else
+    process = overhead_of(devices_of(trainer, question).kind)  # before there is anything else
     run = run_of(module, data, trainer, question)
     found = assess(run)
     print(heading(found))
     if data.max_tokens == "auto":
         print(f"data.max_tokens auto: taken as {run.max_tokens}, the most it chooses; it takes less where less is free")
     print("\nGB of each device:")
-    print(memory_table(found.estimate, overhead))
+    beside = [process, holes_of(found)]
+    print(memory_table(found.estimate, beside))
     other = assess(with_checkpointing(run, not run.policy.gradient_checkpointing))
     word = "without" if run.policy.gradient_checkpointing else "with"
     print(
@@ -124,7 +128,7 @@ def plan(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str, A
         size = "unknown" if found.workload.scored is None else f"{4 * found.workload.scored / GB:.3f} GB"
         print(f"reference cache on disk: {size}")
     _print_duration(found, trainer, question)
-    return _verdict(found, overhead.bytes)
+    return _verdict(found, sum(part.bytes for part in beside))
 
 
 def overhead_of(kind: str) -> Part:
@@ -135,6 +139,14 @@ def overhead_of(kind: str) -> Part:
         return Part("interpreter, libraries", taken_bytes(torch.device("cpu")))
     except Unmeasurable:
         return Part("interpreter, libraries (not measurable here)", 0.0)
+
+
+def holes_of(found: Assessment) -> Part:
+    """What malloc holds on a CPU in holes between activations, as a rule of thumb: gradients and moments fill them."""
+    held = found.cost.held
+    filled = held.gradients + held.moments
+    size = max(HOLES * found.cost.saved - filled, 0.0) if found.run.devices.kind == "cpu" else 0.0
+    return Part("malloc's holes (rule of thumb)", size)
 
 
 def _print_duration(found: Assessment, trainer: Mapping[str, Any], question: Question) -> None:

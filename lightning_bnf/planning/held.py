@@ -99,16 +99,12 @@ def moment_bytes(parameter: nn.Parameter, optimization: Optimization) -> int:
     return 2 * parameter.numel() + 8 * -(-parameter.numel() // BLOCK_8BIT)  # with a float32 scale for each block
 
 
-def stepping_bytes(parameters: list[nn.Parameter], optimization: Optimization, together: bool) -> int:
-    """What AdamW takes for a moment, `together` for all parameters at once, as it does on accelerators.
-
-    Measured on a small parameter that takes a step.
-    """
+def stepping_bytes(parameters: list[nn.Parameter], optimization: Optimization) -> int:
+    """What AdamW takes for a moment at its largest parameter, measured on a small one that takes a step."""
     if optimization.paged_8bit:
         return 0
     weight = nn.Parameter(torch.zeros(256, 256))
-    optimizer = Optimization().optimizer([weight])
-    optimizer.param_groups[0]["foreach"] = together
+    optimizer = optimization.optimizer([weight])
     weight.grad = torch.zeros_like(weight)
     optimizer.step()  # makes the moments
     live = LiveBytes()
@@ -116,5 +112,4 @@ def stepping_bytes(parameters: list[nn.Parameter], optimization: Optimization, t
     before = live.now
     with live:
         optimizer.step()
-    sizes = [parameter.nbytes for parameter in parameters]
-    return round((live.peak - before) / weight.nbytes * (sum(sizes) if together else max(sizes)))
+    return round((live.peak - before) / weight.nbytes * max(parameter.nbytes for parameter in parameters))

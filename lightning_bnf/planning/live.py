@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -34,7 +35,7 @@ class LiveBytes(TorchDispatchMode):
             storage = tensor.untyped_storage()
             key, size = id(storage), storage.nbytes()
             if key not in self._seen:
-                self._seen[key] = weakref.ref(storage, lambda _, key=key, size=size: self._drop(key, size))
+                self._seen[key] = weakref.ref(storage, partial(self._drop, key, size))
                 self.now += size
         if self.now > self.peak:
             self.peak, self.gradients_at_peak = self.now, self.gradients
@@ -43,7 +44,7 @@ class LiveBytes(TorchDispatchMode):
         """The peak begins anew."""
         self.peak, self.gradients_at_peak = self.now, self.gradients
 
-    def _drop(self, key: int, size: int) -> None:
+    def _drop(self, key: int, size: int, _: weakref.ref) -> None:
         del self._seen[key]
         self.now -= size
 

@@ -9,12 +9,15 @@ from lightning_bnf.planning.run import Assessment
 GB = 1e9
 
 
-def memory_table(estimate: Estimate, overhead: Part) -> str:
-    """What takes how much of a device, in GB, at the moment at which most is taken; `overhead` is no tensor's."""
-    width = max(len(part.name) for part in [*estimate.parts, overhead]) + 2
+def memory_table(estimate: Estimate, beside: Sequence[Part]) -> str:
+    """What takes how much of a device, in GB, at the moment at which most is taken; `beside` are no tensors."""
+    extra = [part for part in beside if part.bytes]
+    width = max(len(part.name) for part in [*estimate.parts, *extra]) + 2
     lines = [f"  {part.name:{width}s}{part.bytes / GB:9.3f}" for part in estimate.parts]
-    lines.append(f"  {'total':{width}s}{estimate.total / GB:9.3f}   (most is taken in the {estimate.phase})")
-    lines.append(f"  {overhead.name:{width}s}{overhead.bytes / GB:9.3f}   (beside it)")
+    lines.append(f"  {'tensors in all':{width}s}{estimate.total / GB:9.3f}   (most in the {estimate.phase})")
+    lines += [f"  {part.name:{width}s}{part.bytes / GB:9.3f}" for part in extra]
+    total = estimate.total + sum(part.bytes for part in extra)
+    lines.append(f"  {'total':{width}s}{total / GB:9.3f}")
     return "\n".join(lines)
 
 
@@ -48,4 +51,4 @@ def advice_list(some: Sequence[Advice], limit: float | None) -> str:
     lines = [
         f"  {one.total / GB:8.3f} GB  {one.what}" + (" - fits" if limit and one.total <= limit else "") for one in some
     ]
-    return "\n".join(["What would take less (GB of a device in all):", *lines])
+    return "\n".join(["What would take less (GB of tensors on each device):", *lines])

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop, sdpa_backward_flop, sdpa_flop
 
 from lightning_bnf.batch import MicroBatch
@@ -101,7 +101,7 @@ def step_cost(setting: Setting) -> StepCost:
     """Run a step of `setting` without contents and see what it takes.
 
     Attention masks are made as for a micro-batch that has padding. Raises `PolicyError` for what cannot be run so, such
-    as an architecture that decides by values what it computes.
+    as an architecture that asks for values to know what to compute.
     """
     with _outlined(setting) as outline:
         return _Run(setting, outline).cost()
@@ -136,10 +136,12 @@ def _outlined(setting: Setting) -> Iterator[_Outline]:
             if reference is not None:
                 without_contents(reference, setting.traced)
             yield _Outline(policy, reference, context, kept, shape_of(setting.batch, setting.traced))
-    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+    except RuntimeError as error:  # torch's own for operations that ask for values, or lack a rule for shapes
+        reason = str(error).strip().split("\n")[0]
         raise PolicyError(
-            f"source {setting.policy.source!r}: this architecture decides by its values what it computes ({error}), so "
-            "it cannot be planned without them; accepted: dense models"
+            f"source {setting.policy.source!r}: a step of this architecture in {setting.policy.dtype} cannot be run "
+            f"without contents ({reason}), so it cannot be planned; accepted: dense models, and mixtures of experts in "
+            "bfloat16 where transformers multiplies them in groups"
         ) from error
 
 
@@ -180,7 +182,8 @@ class _Run:
     def _hold_all(self) -> None:
         """Count what is there before the step begins."""
         policy, reference, _, _, batch = self.outline
-        self.live.hold([*policy.parameters(), *policy.buffers(), *batch.inputs.values()])
+        self.live.hold([*policy.parameters(), *policy.buffers()])
+        self.live.hold([*batch.inputs.values(), batch.position, batch.target])
         if reference is not None:
             self.live.hold([*reference.parameters(), *reference.buffers()])
         self.standing = self.live.now
@@ -206,7 +209,7 @@ class _Run:
         """The optimizer's step; and the check of the head before the first step, when there are no moments yet: it
         takes the model's own logits of two rows."""
         held, policy = self.outline.held, self.outline.policy
-        taken = stepping_bytes(self.trained, self.setting.optimization, together=self.setting.device == "cuda")
+        taken = stepping_bytes(self.trained, self.setting.optimization)
         self.phases.append(Phase("optimizer's step", held.gradients, held.moments, taken))
         tokens, vocabulary = self.outline.batch.inputs["input_ids"][:2].numel(), policy.head().weight.shape[0]
         logits = tokens * vocabulary * policy.causal_lm.dtype.itemsize
