@@ -347,7 +347,8 @@ def _silence() -> None:
     """Notices of libraries about themselves, which no user of this package can act on."""
     for message in (
         ".*isinstance\\(treespec, LeafSpec\\).*",
-        ".*is_gradient_checkpointing.*",
+        ".*gradient_checkpointing.* is deprecated.*",
+        "LightningCLI's args parameter is intended to run from within Python.*",
         "Total length of `list` across ranks is zero.*",
         "Experiment logs directory .* exists and is not empty.*",
         "Checkpoint directory .* exists and is not empty.*",
