@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
@@ -149,3 +150,23 @@ def test_a_killed_rank_ends_the_others(config: Path, tmp_path: Path, victim: int
     assert time.monotonic() - begin < 60
     assert process.returncode != 0
     assert "peer" in shown or "died" in shown, shown[-2000:]
+
+
+def test_two_processes_from_the_command_line_export_what_one_does(config: Path, tmp_path: Path) -> None:
+    """Plain `fit` starts the second process itself; a run of 10 steps under FSDP2 goes on to 30 and is exported."""
+    wanted, run = tmp_path / "wanted", tmp_path / "run"
+    exact = ["--model.policy.init_args.dropout", "0", "--model.optimization.schedule", "constant"]
+    exact += ["--model.optimization.warmup_ratio", "0"]
+    finish(start(config, wanted, *exact))
+    two = [*exact, "--trainer.strategy", "fsdp2", "--trainer.devices", "2"]
+    finish(start(config, run, *two, "--trainer.max_steps", "10"))
+    finish(start(config, run, *two, "--ckpt_path", "last"))
+    ours, other = (load_file(folder / "policy" / "adapter_model.safetensors") for folder in (run, wanted))
+    assert set(ours) == set(other)
+    for name, value in other.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-5)
+    found, full = (pd.read_csv(folder / "metrics.csv").set_index("step") for folder in (run, wanted))
+    assert list(found.index) == list(full.index)
+    torch.testing.assert_close(
+        torch.tensor(found["train/loss"]), torch.tensor(full["train/loss"]), rtol=1e-4, atol=1e-5
+    )
