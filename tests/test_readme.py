@@ -38,6 +38,7 @@ SHORT = {
     },
     "test": {"trainer.limit_test_batches": "1", "data.test": "data/quickstart/validation_pairs.jsonl"},
     "predict": {"trainer.limit_predict_batches": "1"},
+    "plan": {},
     "prepare": {
         "train_prompts": "1",
         "validation_prompts": "1",
@@ -64,7 +65,7 @@ def test_every_command_runs(
     write_pairs("mine.jsonl")  # type: ignore[operator]
     apart = (" reproduce ", " generate ", " evaluate ")  # they have tests of their own
     listed = [shlex.split(command)[3:] for command in commands() if not any(word in command for word in apart)]
-    assert {words[0] for words in listed} == {"fit", "test", "predict", "prepare", "analyze", "cache", "export"}
+    assert {words[0] for words in listed} == {"fit", "test", "predict", "prepare", "analyze", "cache", "export", "plan"}
     quickstart = ["fit", "--config", "configs/quickstart.yaml"]  # what make quickstart runs
     assert " ".join(quickstart) in (ROOT / "Makefile").read_text()
     for words in [quickstart, *listed]:

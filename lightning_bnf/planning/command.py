@@ -21,7 +21,7 @@ from lightning_bnf.strategies import Combination, Spread, spread_of
 
 CUDA_CONTEXT = 0.6 * GB  # of the driver and its libraries; not measured
 TIGHT = 0.9  # of the memory
-HOLES = 0.8  # of the activations: what glibc's malloc was seen to hold beside them, in LoRA steps (bench suite plan)
+HOLES = 0.8  # of the activations: what glibc's malloc held in holes after LoRA steps; an observation, not a law
 
 
 @dataclass(frozen=True)
