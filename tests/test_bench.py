@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,10 @@ def test_token_counts_are_those_of_the_steps_micro_batches(tiny_folder: str) -> 
     workload = steps.Workload(tiny_folder, rows=6, pairs=3, max_tokens=10_000)
     counts = steps.token_counts(workload, 2)
     assert len(counts) == 2
-    assert all(len(step) == 1 and 0 < scored < tokens for step in counts for tokens, scored in step)
+    assert all(step and 0 < scored < tokens for step in counts for tokens, scored in step)
+    padded = steps.token_counts(replace(workload, layout="padded"), 1)
+    assert sum(tokens for tokens, _ in counts[0]) < sum(tokens for tokens, _ in padded[0]), "prompts are there once"
+    assert sum(scored for _, scored in counts[0]) == sum(scored for _, scored in padded[0])
     turns = Few(1)
     with pytest.raises(Over):
         steps.linear_products(turns, workload)

@@ -22,7 +22,7 @@ from lightning_bnf.optimization import Optimization
 from lightning_bnf.planning.held import Held, held, stepping_bytes
 from lightning_bnf.planning.live import LiveBytes
 from lightning_bnf.planning.skeleton import shape_of, skeleton, without_contents
-from lightning_bnf.policies.base import Policy, PolicyError
+from lightning_bnf.policies.base import CHECKED_TOKENS, Policy, PolicyError
 from lightning_bnf.policies.reference import AsItIs, Reference, build_reference
 
 _ATEN = torch.ops.aten
@@ -207,11 +207,12 @@ class _Run:
 
     def _add_optimizer_and_start(self) -> None:
         """The optimizer's step; and the check of the head before the first step, when there are no moments yet: it
-        takes the model's own logits of two rows."""
+        takes the model's own logits of some tokens."""
         held, policy = self.outline.held, self.outline.policy
         taken = stepping_bytes(self.trained, self.setting.optimization)
         self.phases.append(Phase("optimizer's step", held.gradients, held.moments, taken))
-        tokens, vocabulary = self.outline.batch.inputs["input_ids"][:2].numel(), policy.head().weight.shape[0]
+        tokens, vocabulary = self.outline.batch.inputs["input_ids"].shape[1], policy.head().weight.shape[0]
+        tokens = min(tokens, CHECKED_TOKENS)
         logits = tokens * vocabulary * policy.causal_lm.dtype.itemsize
         self.phases.append(Phase("check before step 1", 0, 0, 2 * logits))
 

@@ -17,6 +17,10 @@ from lightning_bnf.policies.sources import load_end_ids, load_model, load_tokeni
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 
+CHECKED_TOKENS = 64
+"""Tokens whose log-probs are held against the model's own logits before training, which take memory for all of them."""
+
+
 class PolicyError(ValueError):
     """A policy that cannot be trained as asked for; the message says why and what is accepted."""
 
@@ -193,18 +197,14 @@ class Policy(nn.Module, ABC):
 
     @torch.no_grad()
     def check_head(self, batch: MicroBatch) -> None:
-        """Compare some tokens' log-probs with the model's own logits; raises `PolicyError` where they differ."""
-        few = {name: value[:2] for name, value in batch.inputs.items()}
-        tokens = few["input_ids"].numel()
-        at = (batch.position < tokens).nonzero().squeeze(-1)
-        with torch.autocast(batch.target.device.type, enabled=False):  # the model's own logits would be rounded too
-            own = (
-                self.causal_lm(**self._accepted(few), use_cache=False).logits.flatten(0, 1)[batch.position[at]].float()
-            )
+        """Compare the first tokens' log-probs with the model's own logits; raises `PolicyError` where they differ."""
+        few = {name: _first(value, CHECKED_TOKENS) for name, value in batch.inputs.items()}
+        tokens = few["input_ids"].flatten()  # whatever they are predicted from: any target shows what becomes of logits
+        with torch.autocast(tokens.device.type, enabled=False):  # the model's own logits would be rounded too
+            own = self.causal_lm(**self._accepted(few), use_cache=False).logits.flatten(0, 1).float()
             hidden = self._hidden(few)
-        own = own.log_softmax(-1).gather(-1, batch.target[at][:, None]).squeeze(-1)
-        ours = token_logps(hidden[batch.position[at]], batch.target[at], self.head()).logps
-        worst = (own - ours).abs().max().item() if len(at) else 0.0
+        own = own.log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
+        worst = (own - token_logps(hidden, tokens, self.head()).logps).abs().max().item()
         if not worst <= self.tolerance:
             raise PolicyError(
                 f"source {self.source!r}: token log-probabilities from hidden states and output layer differ by "
@@ -230,6 +230,11 @@ class Policy(nn.Module, ABC):
             return kept
         destination.update(kept)
         return destination
+
+
+def _first(inputs: Tensor, tokens: int) -> Tensor:
+    """The first row's first tokens of a model's input: (rows, T), or a mask of who sees whom (rows, 1, T, T)."""
+    return inputs[:1, :, :tokens, :tokens] if inputs.ndim == 4 else inputs[:1, :tokens]
 
 
 def _disable_dropout(model: nn.Module) -> None:
