@@ -159,15 +159,22 @@ def test_what_a_loss_carries_survives_a_checkpoint(tmp_path: Path, tiny_folder: 
     held = torch.load(tmp_path / "at3.ckpt", weights_only=True)["loss_running"]
     assert held["bco/seen"] == 12.0  # 3 steps of 2 pairs
     second = module()
-    resumed = Trainer(accelerator="cpu", max_steps=6, max_epochs=-1, logger=False, enable_checkpointing=False)
+    resumed = Trainer(
+        accelerator="cpu",
+        max_steps=6,
+        max_epochs=-1,
+        logger=False,
+        enable_checkpointing=False,
+        default_root_dir=tmp_path,
+    )
     resumed.fit(second, PreferenceData(path, examples_per_step=2), ckpt_path=str(tmp_path / "at3.ckpt"))
     assert second.running["bco/seen"] == whole.running["bco/seen"] == 24.0
     assert second.running["bco/shift"] != 0.0
     other = PreferenceModule(LoRAPolicy(tiny_folder), KTO())
     with pytest.raises(PolicyError, match=r"carries \['bco/seen', 'bco/shift'\] from step to step and KTO nothing"):
-        Trainer(accelerator="cpu", max_steps=6, logger=False, enable_checkpointing=False).fit(
-            other, PreferenceData(path, examples_per_step=2), ckpt_path=str(tmp_path / "at3.ckpt")
-        )
+        Trainer(
+            accelerator="cpu", max_steps=6, logger=False, enable_checkpointing=False, default_root_dir=tmp_path
+        ).fit(other, PreferenceData(path, examples_per_step=2), ckpt_path=str(tmp_path / "at3.ckpt"))
 
 
 def test_entropy_is_logged_where_it_is_asked_for(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> None:
