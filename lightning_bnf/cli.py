@@ -45,7 +45,7 @@ from lightning_bnf.policies.reference import CachedReference
 from lightning_bnf.preparation.near_duplicates import near_duplicates
 from lightning_bnf.preparation.prepare import prepare
 from lightning_bnf.reproduction import expanded, reproduce
-from lightning_bnf.strategies import Combination, spread_of
+from lightning_bnf.strategies import Combination, FullySharded, spread_of
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 VERBS: dict[str, Callable[..., None]] = {
@@ -187,7 +187,7 @@ class CLI(LightningCLI):
         if self.subcommand == "fit" and not config.fast_dev_run:
             callbacks += self._run_callbacks(root, {type(callback) for callback in callbacks})
         kwargs["callbacks"] = callbacks
-        if isinstance(config.strategy, str) and config.strategy != "fsdp2" and not config.plugins:
+        if config.strategy != "fsdp2" and not isinstance(config.strategy, FullySharded) and not config.plugins:
             kwargs["plugins"] = [AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
 

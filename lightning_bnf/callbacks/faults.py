@@ -44,11 +44,16 @@ class Faults(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        told = torch.tensor(float(self._told), device=pl_module.device)
-        if trainer.strategy.reduce(told, reduce_op="max").item():
+        if self._any_told(trainer, pl_module):
             self._saved = Path(self.folder) / f"step={trainer.global_step}.ckpt"
-            if not self._saved.exists():
-                trainer.save_checkpoint(self._saved)
+            trainer.save_checkpoint(self._saved)  # also over one of that name: it may be what a crash has left broken
+
+    def _any_told(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        """Whether any rank was told; one device is not waited for."""
+        if trainer.world_size == 1:
+            return self._told
+        told = torch.tensor(float(self._told), device=pl_module.device)
+        return bool(trainer.strategy.reduce(told, reduce_op="max").item())
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Only now are the metrics of the step before it written."""
