@@ -10,6 +10,8 @@ from lightning_bnf.bench.steps import LEARNING_RATE, Workload, preference
 from lightning_bnf.bench.workers import Contestant, Turns
 from lightning_bnf.policies.sources import load_model, load_tokenizer, resolve_source
 
+PEERS_TOKENS = 512  # of our micro-batches: a pair or two, for half of TRL's memory; more is a little faster
+
 
 def trl(turns: Turns, workload: Workload, trainer: str, precomputed: bool = False) -> None:
     """A TRL trainer, one optimizer step a turn: full fine-tuning in float32, no accumulation."""
@@ -63,7 +65,7 @@ def trl(turns: Turns, workload: Workload, trainer: str, precomputed: bool = Fals
 
 def contestants(source: str, cache: str) -> list[list[Contestant]]:
     """Ours against TRL, a few at a time, so that all fit into memory."""
-    workload = Workload(source)
+    workload = Workload(source, max_tokens=PEERS_TOKENS)
     size = f"{workload.pairs} pairs a step"
 
     def theirs(case: str, trainer: str, precomputed: bool = False) -> Contestant:
