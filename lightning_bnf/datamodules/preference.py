@@ -16,6 +16,7 @@ from lightning_bnf.datamodules.loader import Part, PromptLoader, StepLoader
 from lightning_bnf.datamodules.mismatched import mismatched
 from lightning_bnf.datamodules.needs import check_labels, check_rows, usable_rows
 from lightning_bnf.datamodules.options import DataOptions
+from lightning_bnf.datamodules.pairing import with_pairing_ratio
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.store import RowView, load_stored
 from lightning_bnf.datamodules.template import TokenizedRow
@@ -41,6 +42,7 @@ class PreferenceData(LightningDataModule):
         max_tokens: int | Literal["auto"] = 8192,
         seed: int = 1,
         layout: LayoutName = "auto",
+        pairing_ratio: float = 1.0,
         options: DataOptions = DEFAULT_OPTIONS,
     ):
         """
@@ -51,10 +53,12 @@ class PreferenceData(LightningDataModule):
             examples_per_step: Data rows of one optimizer step, over all micro-batches and devices.
             max_tokens: Token budget of a micro-batch, padding included: sets memory, never the result. `auto` finds the
                 largest that fits, by dry steps on the longest rows.
-            seed: Order of the rows.
+            seed: Order of the rows, and which sides of pairs are left out.
             layout: How completions become model rows: `padded` (one each), `packed` (all in one, without padding),
                 `shared_prompt` (a prompt's tokens once, its completions behind it), or `auto`: packed where attention
                 has variable-length kernels, else shared where that saves tokens, if the model gives the same numbers.
+            pairing_ratio: Share of the training pairs that keep both answers; each other one keeps either, so that a
+                loss that needs no pairs can be tried without them (Table 6 of the BNF paper).
             options: How the files are read: lengths, truncation, chat template.
         """
         super().__init__()
@@ -70,6 +74,9 @@ class PreferenceData(LightningDataModule):
         if layout not in ("auto", *LAYOUTS):
             raise ValueError(f"layout {layout!r}: accepted are 'auto', 'padded', 'packed' and 'shared_prompt'")
         self.layout = layout
+        if not 0 <= pairing_ratio <= 1:
+            raise ValueError(f"pairing_ratio {pairing_ratio}: accepted are numbers from 0 to 1")
+        self.pairing_ratio = pairing_ratio
         self.options = options
         self.rows: dict[str, RowView] = {}
         self.reports: list[str] = []
@@ -104,6 +111,10 @@ class PreferenceData(LightningDataModule):
             self.reports.append(f"[{split}] {report}")
         rows, sentence = usable_rows(RowView(parts), self._module.loss, self.options.allow_drop)
         self.reports += [f"[{split}] {sentence}"] if sentence else []
+        if split == "train" and self.pairing_ratio < 1:
+            rows = RowView([with_pairing_ratio(rows, self.pairing_ratio, self.seed)])
+            whole = sum(row.format == "paired" for row in rows)
+            self.reports.append(f"[train] pairing_ratio {self.pairing_ratio:g}: {whole} of {len(rows)} rows are pairs")
         return rows
 
     @rank_zero_only
