@@ -1,20 +1,28 @@
 """The verb `reproduce`: a matrix of runs, methods by seeds, that can be stopped and started again."""
 
 import argparse
+import hashlib
 import json
+import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 import yaml
+
+from lightning_bnf.policies.fingerprint import weights_fingerprint
+from lightning_bnf.policies.sources import load_model
 
 RESULTS = ("displacement.json", "before_after.json", "scores.json", "test_pass_rates.json", "test_metrics.json")
 """Files of a run folder that are carried into its result."""
@@ -56,6 +64,7 @@ def reproduce(
     seeds: list[int],
     work: Path = Path("runs/reproduce"),
     minutes_per_run: float = 5.0,
+    workers: int = 1,
 ) -> None:
     """Run a matrix of methods and seeds, one result file per run; finished runs are skipped.
 
@@ -68,18 +77,19 @@ def reproduce(
         seeds: seeds of order and adapters; every method gets its first one before any gets its second.
         work: folder for the run folders.
         minutes_per_run: what a run takes, until one has been timed.
+        workers: runs at a time; the machine's cores are shared out among them.
     """
     if not methods or not seeds:
         raise ValueError("methods and seeds: one of them is empty; accepted are one or more of each")
+    if workers < 1:
+        raise ValueError(f"workers {workers}: accepted are whole numbers from 1")
     first, *others = seeds
     tried = {name: _tried(name, method, first) for name, method in methods.items()}
     total = sum(map(len, tried.values())) + len(methods) * len(others)
-    queue = _Queue(base, output, work, minutes_per_run, total)
-    for run in (run for runs in tried.values() for run in runs):
-        queue.do(run)
+    queue = _Queue(base, output, work, minutes_per_run, total, workers)
+    queue.do([run for runs in tried.values() for run in runs])
     picked = {name: _pick(runs, output) for name, runs in tried.items()}
-    for seed, name in product(others, methods):
-        queue.do(picked[name]._replace(seed=seed))
+    queue.do([picked[name]._replace(seed=seed) for seed, name in product(others, methods)])
 
 
 def expanded(words: Sequence[str], folder: Path = Path("configs/reproduce")) -> list[str]:
@@ -131,47 +141,66 @@ def validation_rate(record: Mapping[str, Any]) -> float:
 
 
 class _Queue:
-    """Runs what is not done yet, and says how long the rest will take."""
+    """Runs what is not done yet, `workers` at a time, and says how long the rest will take."""
 
-    def __init__(self, base: Path, output: Path, work: Path, minutes: float, total: int):
-        self.base, self.output, self.work = base, output, work
+    def __init__(self, base: Path, output: Path, work: Path, minutes: float, total: int, workers: int):
+        self.base, self.output, self.work, self.workers = base, output, work, workers
         self.taken: list[float] = []
         output.mkdir(parents=True, exist_ok=True)
         self.left = total - len(list(output.glob("*_seed*.json")))
-        print(f"{total} runs, {total - self.left} done; about {minutes * self.left:.0f} minutes to go", flush=True)
+        print(f"{total} runs, {total - self.left} done; {self._to_go(minutes)}", flush=True)
 
-    def do(self, run: Run) -> None:
-        """Train and keep the result, unless it is there."""
+    def _to_go(self, minutes: float) -> str:
+        return f"about {minutes * self.left / self.workers:.0f} minutes to go"
+
+    def do(self, runs: Sequence[Run]) -> None:
+        """Train and keep the results of those that are not there. After a failure no other run is begun."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            begun = [pool.submit(self._do, run) for run in runs]
+            try:
+                for one in begun:
+                    one.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _do(self, run: Run) -> None:
         path = self.output / f"{run.name}.json"
         if path.exists():
             return
         folder = self.work / self.output.name / run.name
         started = time.perf_counter()
-        train(self.base, run, folder)
-        self.taken.append((time.perf_counter() - started) / 60)
-        record = result(run, folder, self.taken[-1])
+        train(self.base, run, folder, max(1, (os.cpu_count() or 1) // self.workers) if self.workers > 1 else None)
+        minutes = (time.perf_counter() - started) / 60
+        record = result(run, folder, minutes)
         path.with_suffix(".tmp").write_text(json.dumps(record, indent=1) + "\n")
         path.with_suffix(".tmp").rename(path)
+        self.taken.append(minutes)
         self.left -= 1
-        to_go = f"{self.left} runs, about {statistics.median(self.taken) * self.left:.0f} minutes to go"
-        print(f"{run.name}: {self.taken[-1]:.1f} minutes; {to_go}", flush=True)
+        to_go = self._to_go(statistics.median(self.taken))
+        print(f"{run.name}: {minutes:.1f} minutes; {self.left} runs, {to_go}", flush=True)
 
 
-def train(base: Path, run: Run, folder: Path) -> None:
-    """One run, in a process of its own. Raises ValueError with its last words if it fails."""
+def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
+    """One run, in a process of its own. Raises ValueError with its last words if it fails.
+
+    threads: what torch may use of the machine's cores; None leaves it to torch
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     settings = {"seed_everything": run.seed, "data.seed": run.seed, "trainer.default_root_dir": folder}
     words = [word for name, value in (dict(run.settings) | settings).items() for word in (f"--{name}", str(value))]
     with (folder / "log.txt").open("w") as log:
         command = [sys.executable, "-m", "lightning_bnf", "fit", "--config", str(base), *words]
-        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False).returncode
     if status:
         last = (folder / "log.txt").read_text().splitlines()[-5:]
         raise ValueError(f"{run.name}: the run ended with status {status}; see {folder}/log.txt:\n" + "\n".join(last))
 
 
 def result(run: Run, folder: Path, minutes: float) -> dict[str, Any]:
-    """What is kept of a finished run: its settings, versions and numbers."""
+    """What is kept of a finished run: its settings, versions, fingerprints and numbers."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())
     return {
         "method": run.method,
         "setting": run.tried,
@@ -179,12 +208,32 @@ def result(run: Run, folder: Path, minutes: float) -> dict[str, Any]:
         "minutes": round(minutes, 2),
         "machine": f"{platform.machine()}, {platform.system()}",
         "versions": {name: version(name) for name in PACKAGES},
-        "config": yaml.safe_load((folder / "config.yaml").read_text()),
+        "fingerprints": fingerprints(config),
+        "config": config,
         "data_report": (folder / "data_report.txt").read_text().splitlines()[0],
         "results": {
             Path(name).stem: json.loads((folder / name).read_text()) for name in RESULTS if (folder / name).exists()
         },
     }
+
+
+def fingerprints(config: Mapping[str, Any]) -> dict[str, str]:
+    """16 hex digits each: of the model's weights before training, and of the contents of every local data file."""
+    source = config["model"]["policy"]["init_args"]
+    files = [config["data"][split] or [] for split in ("train", "validation", "test")]
+    names = [name for some in files for name in ([some] if isinstance(some, str) else some)]
+    of_files = {name: _file_fingerprint(name) for name in names if Path(name).is_file()}
+    return {"model": _model_fingerprint(source["source"], source.get("revision"))} | of_files
+
+
+@cache
+def _model_fingerprint(source: str, revision: str | None) -> str:
+    return weights_fingerprint(load_model(source, torch.float32, revision))
+
+
+@cache
+def _file_fingerprint(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,9 @@
 """The matrix of runs: order, results, skipping what is done, failures with the run's own last words."""
 
 import json
+import os
+import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,25 @@ from lightning_bnf.cli import main
 from lightning_bnf.reproduction import Method, Run, expanded, read_results, reproduce
 
 ROOT = Path(__file__).parents[1]
+SHA256_OF_ROWS = "9b71c268cf258d56"
 
 
-def fake_train(base: Path, run: Run, folder: Path) -> None:
+def fake_train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump({"seed_everything": run.seed}))
+    config = {"seed_everything": run.seed, "model": {"policy": {"init_args": {"source": "bundled:none"}}}}
+    files = {"train": "a.jsonl", "validation": None, "test": ["a.jsonl", "owner/name:test"]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"data": files}))
     (folder / "data_report.txt").write_text("[train] 5 rows\n")
     (folder / "displacement.json").write_text(json.dumps({"measured": [{"step": 0, "chosen": -1.0}]}))
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """What fake runs name: a data file, and a model that is not loaded."""
+    if "tiny_folder" not in request.fixturenames:
+        (tmp_path / "a.jsonl").write_text("rows\n")
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(reproduction, "_model_fingerprint", lambda source, revision: f"model of {source}")
 
 
 def test_every_method_gets_one_seed_first_and_done_runs_are_skipped(
@@ -26,9 +41,9 @@ def test_every_method_gets_one_seed_first_and_done_runs_are_skipped(
 ) -> None:
     order: list[str] = []
 
-    def train(base: Path, run: Run, folder: Path) -> None:
+    def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
         order.append(run.name)
-        fake_train(base, run, folder)
+        fake_train(base, run, folder, threads)
 
     monkeypatch.setattr(reproduction, "train", train)
     arguments: dict[str, Any] = {
@@ -46,7 +61,8 @@ def test_every_method_gets_one_seed_first_and_done_runs_are_skipped(
     results = read_results(tmp_path / "out")
     assert [(found["method"], found["seed"]) for found in results] == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
     assert results[0]["results"]["displacement"]["measured"] == [{"step": 0, "chosen": -1.0}]
-    assert results[3]["config"] == {"seed_everything": 2}
+    assert results[3]["config"]["seed_everything"] == 2
+    assert results[3]["fingerprints"] == {"model": "model of bundled:none", "a.jsonl": SHA256_OF_ROWS}
     assert set(results[0]["versions"]) == {"lightning_bnf", "torch", "transformers", "lightning", "peft"}
 
 
@@ -57,9 +73,9 @@ def test_the_best_of_a_grid_on_validation_prompts_gets_the_other_seeds(
     completions, of which all pass with the first setting, do not count."""
     order: list[tuple[str, Any]] = []
 
-    def train(base: Path, run: Run, folder: Path) -> None:
+    def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
         order.append((run.name, run.settings.get("lr")))
-        fake_train(base, run, folder)
+        fake_train(base, run, folder, threads)
         count = {1: 1, 2: 3, 3: 3, None: 0}[run.settings.get("lr")]
         greedy = [{"decoding": "greedy", "passed": i < count} for i in range(4)]
         sampled = [{"decoding": "sampled", "passed": run.settings.get("lr") == 1}] * 4
@@ -73,6 +89,56 @@ def test_the_best_of_a_grid_on_validation_prompts_gets_the_other_seeds(
     shown = capsys.readouterr().out
     assert "6 runs, 0 done" in shown
     assert "b: setting 2 of 3 passes most validation prompts (0.750)" in shown
+
+
+def test_workers_run_at_a_time_and_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two runs waits until the other has begun: one after the other they would wait for ever. What is picked
+    from a grid waits for all of it."""
+    together = threading.Barrier(2, timeout=20)
+    order: list[str] = []
+
+    def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
+        assert threads == max(1, (os.cpu_count() or 1) // 2)
+        together.wait()
+        order.append(run.name)
+        fake_train(base, run, folder, threads)
+        (folder / "scores.json").write_text(json.dumps({"validation": [{"decoding": "greedy", "passed": True}]}))
+
+    monkeypatch.setattr(reproduction, "train", train)
+    methods = {"a": Method(), "b": Method({}, [{"lr": 1}, {"lr": 2}, {"lr": 3}])}
+    reproduce(Path("c.yaml"), methods, tmp_path / "out", [1, 2], tmp_path / "work", workers=2)
+    first = {"a_seed1", "b_setting1_seed1", "b_setting2_seed1", "b_setting3_seed1"}
+    assert set(order[:4]) == first
+    assert set(order[4:]) == {"a_seed2", "b_setting1_seed2"}
+
+
+def test_after_a_failure_no_run_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
+        begun.append(run.name)
+        raise ValueError(f"{run.name}: failed")
+
+    monkeypatch.setattr(reproduction, "train", train)
+    with pytest.raises(ValueError, match="a_seed1: failed"):
+        reproduce(Path("c.yaml"), {name: Method() for name in "abcdefgh"}, tmp_path / "out", [1], tmp_path / "work")
+    assert len(begun) < 8
+
+
+def test_threads_reach_the_run(tmp_path: Path) -> None:
+    """A run that only says what it was given: its config is no file, so it ends at once, but with its environment."""
+    seen: list[dict[str, str]] = []
+
+    def run(command: list[str], env: dict[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
+        seen.append(env)
+        return subprocess.CompletedProcess(command, 0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "run", run)
+        reproduction.train(Path("c.yaml"), Run("a", None, {}, 1), tmp_path / "one", 3)
+        reproduction.train(Path("c.yaml"), Run("a", None, {}, 1), tmp_path / "two", None)
+    assert seen[0]["OMP_NUM_THREADS"] == "3"
+    assert seen[1].get("OMP_NUM_THREADS") == os.environ.get("OMP_NUM_THREADS")
 
 
 def test_a_grid_without_scores_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,6 +156,8 @@ def test_a_failing_run_is_named_with_its_last_words(tmp_path: Path) -> None:
 def test_nothing_to_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="one of them is empty"):
         reproduce(Path("c.yaml"), {}, tmp_path, [1])
+    with pytest.raises(ValueError, match="workers 0: accepted are whole numbers from 1"):
+        reproduce(Path("c.yaml"), {"a": Method()}, tmp_path, [1], workers=0)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/reproduce").glob("*.yaml")), ids=lambda path: path.stem)
