@@ -162,6 +162,41 @@ def plot_displacement(changes: pd.DataFrame, bounds: Mapping[str, float]) -> Fig
     return figure
 
 
+def plot_means(tidy: pd.DataFrame, unit: str = "pass rate", reference: str | None = None) -> Figure:
+    """Means with their 95 % intervals, a panel for each metric and a line for each method; `tidy` as `matrix.means`.
+
+    A dotted line goes through the mean of the method `reference`.
+    """
+    metrics, methods = list(tidy["metric"].unique()), list(tidy["method"].unique())
+    figure = Figure(figsize=(3.1 * len(metrics) + 0.8, 1.3 + 0.32 * len(methods)), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics):
+        _styled(axes, metric, unit, "")
+        own = tidy[tidy["metric"] == metric].set_index("method").loc[methods]
+        axes.hlines(range(len(methods)), own["low"], own["high"], color=NEUTRAL, linewidth=1.4)
+        axes.scatter(own["score"], range(len(methods)), color=CHOSEN, zorder=3)
+        if reference is not None:
+            axes.axvline(own.loc[reference, "score"], color=NEUTRAL, linestyle=":", linewidth=1)
+        axes.set_yticks(range(len(methods)), methods)
+    figure.axes[0].invert_yaxis()  # shared by all panels
+    return figure
+
+
+def plot_tradeoff(runs: pd.DataFrame, gain: str, tax: str) -> Figure:
+    """Gain against tax, a point for each run, a large one for each method's mean; `runs` as `matrix.tradeoff` gives it.
+
+    Up is less tax, right is more gain; (0, 0) is the base.
+    """
+    figure, axes = _axes("Every run against the base", f"change of the pass rate, {gain}", f"change, {tax}")
+    figure.set_size_inches(8.0, 4.8)
+    for (method, own), color in zip(runs.groupby("method", sort=False), _POLICIES):
+        axes.scatter(own[gain], own[tax], s=16, color=color, alpha=0.45, linewidths=0)
+        axes.scatter(own[gain].mean(), own[tax].mean(), s=110, color=color, label=method)
+    axes.axhline(0, color=NEUTRAL, linewidth=0.8)
+    axes.axvline(0, color=NEUTRAL, linewidth=0.8)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
 def plot_shifts(responses: pd.DataFrame) -> Figure:
     """Figure 3 of the BNF paper: how shifts from the reference are distributed over responses, one color a policy.
 

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from lightning_bnf.evaluation.pass_rates import paired_bootstrap
+from lightning_bnf.evaluation.win_rates import Battles, Interval, controlled_win_rate, win_rate
 from lightning_bnf.reproduction import validation_rate
 
-BASE = "base"
+BASE = "Base"
 ARITHMETIC = ("subtraction", "smallest")
 """Families that are kept out of training and ask for a number."""
 
@@ -41,10 +42,15 @@ class Measure(NamedTuple):
 MEASURES = (
     Measure("instructions", "trained", "passed"),
     Measure("win rate", "trained", "win"),
-    Measure("reasoning, kept out", "kept-out", "passed", ARITHMETIC),
-    Measure("instructions, kept out", "kept-out", "passed", None, ARITHMETIC),
-    Measure("length (tokens)", None, "length"),
+    Measure("reasoning", "kept-out", "passed", ARITHMETIC),
+    Measure("other instructions", "kept-out", "passed", None, ARITHMETIC),
+    Measure("length", "trained", "length"),
+    Measure("length, kept out", "kept-out", "length"),
 )
+QUALITIES = tuple(measure.name for measure in MEASURES if measure.value != "length")
+"""Measures of which more is better: two of alignment, then two on families that are kept out of training."""
+LENGTHS = tuple(measure.name for measure in MEASURES if measure.value == "length")
+"""In tokens."""
 
 
 def picked(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
@@ -121,6 +127,16 @@ def means(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def texts(tidy: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
+    """What `means` gives, as a line for each method and a column for each metric: text such as "0.44 [0.38, 0.50]"."""
+    shown = [
+        f"{score:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+        for score, low, high in zip(tidy["score"], tidy["low"], tidy["high"])
+    ]
+    wide = tidy.assign(text=shown).pivot(index="method", columns="metric", values="text")
+    return wide.loc[tidy["method"].unique(), tidy["metric"].unique()]
+
+
 def differences(scores: Mapping[str, pd.DataFrame], of: str) -> pd.DataFrame:
     """What method `of` has more than each other, prompt by prompt: text such as "+0.04 [-0.02, +0.10]"."""
     table = {}
@@ -132,6 +148,51 @@ def differences(scores: Mapping[str, pd.DataFrame], of: str) -> pd.DataFrame:
             column[other] = f"{difference.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
         table[name] = column
     return pd.DataFrame(table)
+
+
+def win_rates(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], split: str = "test", decoding: str = "greedy"
+) -> pd.DataFrame:
+    """Battles of each method's runs against the base's on prompts of trained families, by verifier score: text such as
+    "0.55 [0.51, 0.60]", ties counting half; "at equal lengths" is `win_rates.controlled_win_rate`."""
+    base = {one["prompt_id"]: one for one in _scored(runs[BASE][0], split, decoding)}
+    (measure,) = (one for one in MEASURES if one.value == "win")
+    table = {}
+    for method in (name for name in runs if name != BASE):
+        own = [one for run in runs[method] for one in _scored(run, split, decoding) if measure.covers(one)]
+        places = {name: i for i, name in enumerate(dict.fromkeys(one["prompt_id"] for one in own))}
+        others = [base[one["prompt_id"]] for one in own]
+        fought = Battles(
+            np.array([places[one["prompt_id"]] for one in own]),
+            np.array([_value(measure, one, other) for one, other in zip(own, others)]),
+            np.array([one["length"] for one in own]),
+            np.array([other["length"] for other in others]),
+        )
+        table[method] = {
+            "won": f"{(fought.win == 1).mean():.2f}",
+            "tied": f"{(fought.win == 0.5).mean():.2f}",
+            "win rate": _text(win_rate(fought)),
+            "at equal lengths": _text(controlled_win_rate(fought)),
+            "n": len(own),
+        }
+    return pd.DataFrame(table).T
+
+
+def _text(found: Interval) -> str:
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def tradeoff(records: Iterable[Mapping[str, Any]], gain: str = "instructions", tax: str = "reasoning") -> pd.DataFrame:
+    """What each run, whatever its setting, has more than the base in two measures: method, setting, seed, gain, tax."""
+    records = list(records)
+    base = [record for record in records if record["method"] == BASE]
+    lines = []
+    for record in records:
+        if record["method"] != BASE:
+            scores = by_prompt({BASE: base, "run": [record]})
+            more = {name: (scores[name]["run"] - scores[name][BASE]).mean() for name in (gain, tax)}
+            lines.append({"method": record["method"], "setting": record["setting"], "seed": record["seed"], **more})
+    return pd.DataFrame(lines)
 
 
 def runs_table(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

@@ -4,7 +4,16 @@ from typing import Any
 
 import pytest
 
-from lightning_bnf.evaluation.matrix import by_prompt, differences, means, picked, runs_table
+from lightning_bnf.evaluation.matrix import (
+    by_prompt,
+    differences,
+    means,
+    picked,
+    runs_table,
+    texts,
+    tradeoff,
+    win_rates,
+)
 
 PROMPTS = [
     ("p", "trained", "plural"),
@@ -30,7 +39,7 @@ def run(
 
 
 RECORDS = [
-    run("base", None, 1, [0, 0], [0, 1, 1, 0], 10),
+    run("Base", None, 1, [0, 0], [0, 1, 1, 0], 10),
     run("bnf", 1, 1, [0, 1], [0, 0, 0, 0], 99),
     run("bnf", 2, 1, [1, 1], [1, 1, 1, 0], 20),
     run("bnf", 2, 2, [0, 0], [1, 0, 1, 1], 30),
@@ -43,7 +52,7 @@ def test_the_setting_that_passes_most_validation_prompts_is_picked() -> None:
     """bnf: 1 of 2 and 2 of 2, so the second, with both its seeds; dpo: equal, so the first."""
     found = picked(RECORDS)
     assert {name: [(run["setting"], run["seed"]) for run in runs] for name, runs in found.items()} == {
-        "base": [(None, 1)],
+        "Base": [(None, 1)],
         "bnf": [(2, 1), (2, 2)],
         "dpo": [(1, 1)],
     }
@@ -58,28 +67,49 @@ def test_measures_are_means_over_seeds_of_each_prompt() -> None:
     it ties and loses: 1 and 0.25."""
     scores = by_prompt(picked(RECORDS))
     assert scores["instructions"]["bnf"].tolist() == [1.0, 0.5]
-    assert scores["instructions"]["base"].tolist() == [0.0, 1.0]
+    assert scores["instructions"]["Base"].tolist() == [0.0, 1.0]
     assert scores["win rate"]["bnf"].tolist() == [1.0, 0.25]
-    assert scores["win rate"]["base"].tolist() == [0.5, 0.5]
-    assert scores["reasoning, kept out"]["dpo"].tolist() == [0.0]
-    assert scores["instructions, kept out"]["bnf"].tolist() == [0.5]
-    assert scores["length (tokens)"]["bnf"].tolist() == [25.0] * 4
+    assert scores["win rate"]["Base"].tolist() == [0.5, 0.5]
+    assert scores["reasoning"]["dpo"].tolist() == [0.0]
+    assert scores["other instructions"]["bnf"].tolist() == [0.5]
+    assert scores["length"]["bnf"].tolist() == scores["length, kept out"]["bnf"].tolist() == [25.0] * 2
     tidy = means(scores).set_index(["method", "metric"])
     assert tidy.loc[("bnf", "instructions"), "score"] == 0.75
     assert tidy.loc[("bnf", "instructions"), "low"] == 0.5
     assert tidy.loc[("bnf", "instructions"), "high"] == 1.0
-    assert tidy.loc[("dpo", "length (tokens)"), "n"] == 4
+    assert tidy.loc[("dpo", "length"), "n"] == 2
+    shown = texts(means(scores))
+    assert list(shown.index) == ["Base", "bnf", "dpo"]
+    assert shown.loc["bnf", "instructions"] == "0.75 [0.50, 1.00]"
 
 
 def test_differences_are_paired_over_prompts() -> None:
     """bnf less dpo on p: 0, on q: -0.5; the mean of two draws lies between them."""
     table = differences(by_prompt(picked(RECORDS)), "bnf")
     assert table.loc["dpo", "instructions"] == "-0.25 [-0.50, +0.00]"
-    assert table.loc["dpo", "length (tokens)"] == "-15.00 [-15.00, -15.00]"
+    assert table.loc["dpo", "length"] == "-15.00 [-15.00, -15.00]"
+
+
+def test_win_rates_by_hand() -> None:
+    """bnf's two runs: p is won twice, q is tied and lost; dpo's: p is won, q tied. The base does not fight itself."""
+    table = win_rates(picked(RECORDS))
+    assert list(table.index) == ["bnf", "dpo"]
+    assert table.loc["bnf", ["won", "tied", "n"]].tolist() == ["0.50", "0.25", 4]
+    assert table.loc["bnf", "win rate"].startswith("0.62 [0.25, 1.00]")
+    assert table.loc["dpo", ["won", "tied", "win rate"]].tolist() == ["0.50", "0.50", "0.75 [0.50, 1.00]"]
+    assert 0 < float(table.loc["dpo", "at equal lengths"].split()[0]) < 1
+
+
+def test_every_run_against_the_base() -> None:
+    """bnf's picked setting, second seed: p up, q down; r as before. Its first setting lost q and r."""
+    table = tradeoff(RECORDS).set_index(["method", "setting", "seed"])
+    assert table.loc[("bnf", 2, 2)].tolist() == [0.0, 0.0]
+    assert table.loc[("bnf", 1, 1)].tolist() == [-0.5, -1.0]
+    assert len(table) == 5
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
-    with pytest.raises(ValueError, match="there is no method 'base'"):
+    with pytest.raises(ValueError, match="there is no method 'Base'"):
         by_prompt(picked(RECORDS[1:]))
     fewer = run("kto", None, 1, [1], [1], 5)
     with pytest.raises(ValueError, match="methods were scored on different prompts"):
