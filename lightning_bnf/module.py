@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch, Step
+from lightning_bnf.checks import GradientCheck, check_start, stop_not_finite
 from lightning_bnf.datamodules.layout import PADDED
 from lightning_bnf.datamodules.loader import PromptBatch, StepLoader
 from lightning_bnf.datamodules.plan import StepPlan
@@ -25,7 +25,7 @@ from lightning_bnf.metrics import PREFERENCE_METRICS, Means, preference_metrics
 from lightning_bnf.optimization import Optimization
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.lora import LoRAPolicy
-from lightning_bnf.policies.parallel import local, shard, whole
+from lightning_bnf.policies.parallel import shard, whole
 from lightning_bnf.policies.reference import (
     AdapterOff,
     AsItIs,
@@ -38,14 +38,8 @@ from lightning_bnf.policies.reference import (
 )
 from lightning_bnf.strategies import Combination, spread_of
 
-GRADIENT_CHECK_STEPS = 2  # LoRA's A gets no gradient in the first step, while B is still zero
-
 DEFAULT_OPTIMIZATION = Optimization()
 DEFAULT_GENERATION = Sampling(temperature=0.0, max_new_tokens=256)
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or gradient that is not a finite number; names the step and the rows."""
 
 
 class Evaluated(NamedTuple):
@@ -107,8 +101,7 @@ class PreferenceModule(LightningModule):
         self.reference: Reference | None = None
         self.means = Means(["grad_norm", *PREFERENCE_METRICS, *loss.metric_names])
         self._rng: dict[str, Tensor] | None = None
-        self._without_gradient: set[str] = set()
-        self._steps_checked = 0
+        self._gradient_check = GradientCheck({})
 
     # Building -------------------------------------------------------------------------------------------------------
 
@@ -240,7 +233,7 @@ class PreferenceModule(LightningModule):
     # Training -------------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        self._without_gradient, self._steps_checked = set(self.policy.trainable()), 0
+        self._gradient_check = GradientCheck(self.policy.trainable())
         self._fill_cache(("train", "validation"))
 
     def on_train_start(self) -> None:
@@ -274,8 +267,8 @@ class PreferenceModule(LightningModule):
         self.reference.fill(live, batches, self.device)
 
     def training_step(self, step: Step, index: int) -> dict[str, Tensor]:
-        if self.global_step == 0:
-            self._check_start(step)
+        if self.global_step == 0 and step.micro_batches:
+            check_start(self.policy, self.reference, step.micro_batches[0], self.reference_tolerance)
         count = self.loss.example_count(step.facts)
         optimizer = self.optimizers(use_pl_optimizer=True)
         evaluated: list[tuple[MicroBatch, Evaluated]] = []
@@ -291,9 +284,13 @@ class PreferenceModule(LightningModule):
         self._count(count)
         self.means.add("grad_norm", self._clip(), 1)
         means = self.means.compute()  # the one time in a step that the device is waited for
-        self._stop_if_not_finite(means.get("loss", 0.0), means["grad_norm"], evaluated)
+        if not math.isfinite(means.get("loss", 0.0) + means["grad_norm"]):
+            summands = [
+                (batch, bool(one.value.isfinite().all() and one.objective.isfinite())) for batch, one in evaluated
+            ]
+            stop_not_finite(self.global_step, means.get("loss", 0.0), means["grad_norm"], summands)
         if count:
-            self._check_gradients()
+            self._gradient_check(self.policy.trainable())
             self.running = self.loss.next_running(means, dataclasses.replace(step.facts, running=self.running))
         optimizer.step()  # type: ignore[union-attr]
         optimizer.zero_grad()  # type: ignore[union-attr]
@@ -326,56 +323,6 @@ class PreferenceModule(LightningModule):
         parameters = [p for p in self.policy.trainable().values() if p.grad is not None]
         limit = self.optimization.max_grad_norm
         return whole(torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
-
-    def _stop_if_not_finite(self, loss: float, norm: float, evaluated: list[tuple[MicroBatch, Evaluated]]) -> None:
-        if math.isfinite(loss) and math.isfinite(norm):
-            return
-        own = {
-            row
-            for batch, result in evaluated
-            if not (result.value.isfinite().all() and result.objective.isfinite())
-            for row in batch.row_ids
-        }
-        rows = set().union(*gather_objects(own))
-        raise NonFiniteError(
-            f"step {self.global_step}: the loss is {loss} and the gradient's norm {norm}, so the run stops before the "
-            f"weights change; rows of the micro-batches concerned: {', '.join(sorted(rows)) or 'none by their loss'}"
-        )
-
-    def _check_gradients(self) -> None:
-        """Every trainable tensor must have got a gradient other than 0 in the first steps; an error names it if not."""
-        if not self._without_gradient:
-            return
-        found = [name for name, p in self.policy.trainable().items() if p.grad is not None and local(p.grad).any()]
-        self._without_gradient.difference_update(*gather_objects(found))  # a rank may hold a part that is all 0
-        self._steps_checked += 1
-        if self._steps_checked >= GRADIENT_CHECK_STEPS and self._without_gradient:
-            names = sorted(self._without_gradient)
-            raise PolicyError(
-                f"{len(names)} trainable tensors got no gradient in {GRADIENT_CHECK_STEPS} steps and would never "
-                f"train: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
-            )
-
-    @torch.no_grad()
-    def _check_start(self, step: Step) -> None:
-        """Before step 1: the head gives the model's own log-probs, and policy and reference agree."""
-        if not step.micro_batches:
-            return
-        batch = step.micro_batches[0]  # may be empty on some ranks, which all take part nevertheless
-        self.policy.check_head(batch)
-        if self.reference is None:
-            return
-        distances = gather((self.policy(batch).token_logps - self.reference(batch)).abs()).values
-        if len(distances) == 0:
-            return
-        distance = distances.quantile(0.99).item()
-        tolerance = self.reference_tolerance
-        rank_zero_info(f"Before step 1, policy and reference differ by {distance:.2g} nats a token (99th percentile).")
-        if distance > tolerance:
-            rank_zero_warn(
-                f"policy and reference differ by {distance:.3g} nats a token before step 1 (accepted: {tolerance:g}): "
-                "the reference is not the starting policy, or tokenisation, dropout or dtype differ"
-            )
 
     # Scoring --------------------------------------------------------------------------------------------------------
 

@@ -14,13 +14,14 @@ from plain_path import PlainLoRAPolicy
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from lightning_bnf.checks import NonFiniteError
 from lightning_bnf.datamodules.dataset import load_rows
 from lightning_bnf.datamodules.layout import padded
 from lightning_bnf.datamodules.loader import step_facts
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.template import TokenizedRow
 from lightning_bnf.losses import BNF, DPO, NLLPLL, SFT, Completions, Examples, Loss, LossOutput, StepFacts
-from lightning_bnf.module import NonFiniteError, PreferenceModule
+from lightning_bnf.module import PreferenceModule
 from lightning_bnf.optimization import Optimization
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
 

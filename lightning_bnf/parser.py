@@ -1,0 +1,77 @@
+"""The parser of the command line: refusals in one sentence, with the nearest name that is known."""
+
+import difflib
+import importlib
+import inspect
+import re
+import sys
+from typing import Any, NoReturn
+
+import jsonargparse
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lightning_bnf import losses
+
+
+class Parser(LightningArgumentParser):
+    """Refuses what it does not know in one sentence, with the nearest name that it does know."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, allow_abbrev=False, **kwargs)  # a mistyped --data.max must not set the next best option
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        print(f"error: {_explained(self, message)}", file=sys.stderr)
+        print("Every setting is explained by: python -m lightning_bnf COMMAND --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def _explained(parser: jsonargparse.ArgumentParser, message: str) -> str:
+    """The parser's message, cut to the sentence that a class refused its argument with, or with a hint added."""
+    refused = [line.strip(" -") for line in message.splitlines() if ": accepted" in line]
+    key = re.search(r'[Pp]arser key "([^"]+)"', message)
+    if refused:
+        return f"{key[1] + ': ' if key else ''}{refused[0]}"
+    unknown = re.search(r"[Oo]ption '([\w.]+)'|[Uu]nrecognized arguments?: --([\w.-]+)|Key '([\w.]+)'", message)
+    if unknown:
+        name = next(group for group in unknown.groups() if group)
+        near = _nearest_key(name, _known_keys(parser) | _arguments_of_classes(message))
+        return message + (f"; did you mean {near!r}?" if near else "")
+    if key and key[1] == "model.loss":
+        names = ", ".join(sorted(name for name, value in vars(losses).items() if _is_loss(value)))
+        return f"{message}\naccepted for model.loss: a YAML file such as configs/loss/bnf.yaml, or one of {names}"
+    return message
+
+
+def _is_loss(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, losses.Loss) and not inspect.isabstract(value)
+
+
+def _nearest_key(unknown: str, known: set[str]) -> str | None:
+    """The known key that `unknown` is probably a misspelling of: compared whole, else by its last word."""
+    near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.7)
+    if not near and "." in unknown:
+        inside = {key for key in known if key.rpartition(".")[0] == unknown.rpartition(".")[0]}
+        near = difflib.get_close_matches(unknown, inside, n=1, cutoff=0.5)
+    return near[0] if near else None
+
+
+def _known_keys(parser: jsonargparse.ArgumentParser) -> set[str]:
+    keys: set[str] = set()
+    for action in parser._actions:
+        keys.add(action.dest)
+        choices = action.choices if isinstance(action.choices, dict) else {}
+        for sub in choices.values():
+            keys |= _known_keys(sub) if isinstance(sub, jsonargparse.ArgumentParser) else set()
+    return keys
+
+
+def _arguments_of_classes(message: str) -> set[str]:
+    """The constructor arguments of the classes that a message names."""
+    names: set[str] = set()
+    for path in re.findall(r"class_path '([\w.]+)'", message):
+        module, _, name = path.rpartition(".")
+        try:
+            names |= set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+        except (ImportError, AttributeError, TypeError, ValueError):
+            continue
+    return names
