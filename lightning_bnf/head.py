@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from lightning_bnf.epilogue import Logits, soften
 from lightning_bnf.losses.base import Weigher
 
 TILE_BYTES = 2**27  # of one tile of float32 logits; larger tiles are hardly faster
-BLOCK_ROWS = 8  # of a tile that are softened together on a CPU: they stay in its cache from the first pass to the last
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,7 @@ class _Wanted(NamedTuple):
 
 
 class _Tile:
-    """Some tokens and their logits, which `soften` turns into exponentials e^(z - max z) where they lie.
-
-    The softmax is never normalised in the tile: what divides a row multiplies the row of a product instead, which is a
-    hundred times smaller.
-    """
+    """Some tokens and their logits, which `soften` turns into exponentials e^(z - max z)."""
 
     def __init__(self, head: Head, hidden: Tensor, target: Tensor, where: slice, buffer: Tensor):
         self.head, self.where = head, where
@@ -137,35 +133,9 @@ class _Tile:
 
         `entropy` (n,), if given, is filled with the rows' entropies.
         """
-        logps, cap = torch.empty_like(self.total), self.head.softcap
-        slopes = torch.empty_like(self.total) if gradient and cap is not None else None
-        rows = BLOCK_ROWS if self.scores.device.type == "cpu" else len(self.target)
-        for at in (slice(start, start + rows) for start in range(0, len(self.target), rows)):
-            z, y = self.scores[at], self.target[at, None]
-            if self.head.bias is not None:
-                z += self.head.bias
-            if self.head.scale != 1.0:
-                z *= self.head.scale
-            slope = None
-            if cap is not None:
-                z.div_(cap).tanh_()
-                slope = 1 - z.square() if gradient else None
-                z *= cap
-            z -= z.amax(-1, keepdim=True)
-            at_target = z.gather(-1, y).squeeze(-1)
-            if entropy is None:
-                total = z.exp_().sum(-1)
-            else:
-                e = z.exp()
-                total = e.sum(-1)
-                entropy[at] = total.log() - (e * z).sum(-1) / total
-                z.copy_(e)
-            logps[at] = at_target - total.log()
-            self.total[at] = total
-            if slope is not None and slopes is not None:
-                slopes[at] = slope.gather(-1, y).squeeze(-1)
-                z *= slope
-        self.slope = slopes
+        head = self.head
+        logits = Logits(self.scores, self.target, head.bias, head.scale, head.softcap)
+        logps, self.total, self.slope, self.scores = soften(logits, gradient, entropy, head.weight.dtype)
         return logps
 
 
@@ -191,14 +161,14 @@ class _Gradients:
         at_target = out if tile.slope is None else out * tile.slope
         scores = tile.scores.to(head.weight.dtype)
         if self.hidden is not None:
-            grad = _mm(scores, head.weight, tile.scores.new_empty(tile.hidden.shape)).mul_(rows)
+            grad = _mm(scores, head.weight, tile.total.new_empty(tile.hidden.shape)).mul_(rows)
             grad.addcmul_(head.weight[tile.target].to(grad.dtype), at_target[:, None])
             self.hidden[tile.where] = grad.to(self.hidden.dtype)
         if self.weight is not None:
             _addmm(self.weight, scores.T, (tile.hidden * rows).to(scores.dtype))
             self.weight.index_add_(0, tile.target, tile.hidden * at_target[:, None])
         if self.bias is not None:
-            self.bias.addmv_(tile.scores.T, rows.squeeze(-1)).index_add_(0, tile.target, at_target)
+            self.bias.addmv_(scores.to(self.bias.dtype).T, rows.squeeze(-1)).index_add_(0, tile.target, at_target)
 
 
 def _tiles(hidden: Tensor, target: Tensor, head: Head, tile_bytes: int) -> Iterator[_Tile]:

@@ -1,5 +1,9 @@
 """Fixtures shared by all tests: the bundled model's tokenizer and tiny random models."""
 
+import os
+
+os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported, as Lightning does: kernels run on CPUs
+
 import json
 import socket
 from collections.abc import Callable
