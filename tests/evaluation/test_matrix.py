@@ -14,6 +14,7 @@ from lightning_bnf.evaluation.matrix import (
     tradeoff,
     win_rates,
 )
+from lightning_bnf.plots import plot_means, plot_tradeoff
 
 PROMPTS = [
     ("p", "trained", "plural"),
@@ -81,6 +82,23 @@ def test_measures_are_means_over_seeds_of_each_prompt() -> None:
     shown = texts(means(scores))
     assert list(shown.index) == ["Base", "bnf", "dpo"]
     assert shown.loc["bnf", "instructions"] == "0.75 [0.50, 1.00]"
+
+
+def test_figures_hold_every_method_and_run() -> None:
+    tidy = means(by_prompt(picked(RECORDS)))
+    figure = plot_means(tidy, reference="Base")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(tidy["metric"].unique())
+    first = figure.axes[0]
+    points, intervals = first.collections[1].get_offsets(), first.collections[0].get_segments()
+    assert [tuple(point) for point in points] == [(0.5, 0), (0.75, 1), (1.0, 2)]
+    assert [tuple(end[0] for end in segment) for segment in intervals][1] == (0.5, 1.0)
+    assert [label.get_text() for label in first.get_yticklabels()] == ["Base", "bnf", "dpo"]
+    assert first.lines[0].get_xdata()[0] == 0.5
+
+    (axes,) = plot_tradeoff(tradeoff(RECORDS), "instructions", "reasoning").axes
+    counts = [len(points.get_offsets()) for points in axes.collections]
+    assert counts == [3, 1, 2, 1], "three runs of bnf and two of dpo, and a mean each"
+    assert axes.collections[3].get_offsets().tolist() == [[0.0, -1.0]]
 
 
 def test_differences_are_paired_over_prompts() -> None:
