@@ -1,3 +1,5 @@
+# mypy: disable-error-code="no-untyped-def"
+# Triton gives the arguments of its functions types of its own, which Python has no names for.
 """The head's epilogue as a Triton kernel; `epilogue.soften_in_blocks` says what it computes. Needs Triton."""
 
 import torch

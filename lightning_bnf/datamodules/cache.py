@@ -4,6 +4,8 @@
     values-<rank>.f32   float32 values, completion after completion
     keys-<rank>.bin     for each completion its key, where its values begin, and how many there are
 
+    writing.lock        held by the one run that writes
+
 Files only grow, values before keys, so a run that is killed leaves a folder that the next one goes on with. Neither
 order nor subset of the data, nor the loss, nor truncation matters: another truncation gives other ids, so other keys.
 """
@@ -11,6 +13,7 @@ order nor subset of the data, nor the loss, nor truncation matters: another trun
 import hashlib
 import json
 import struct
+import uuid
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,15 +81,16 @@ class LogpsCache:
             with path.open("ab") as file:
                 file.write(content)
 
-    def reload(self) -> None:
-        """Read what is in the files of all ranks; what a killed run left half-written is cut off."""
+    def reload(self, mend: bool = False) -> None:
+        """Read what is in the files of all ranks; to `mend` is to cut off what a killed run left half-written, which
+        only the one run may do that writes."""
         self._where.clear()
         for keys in sorted(self.folder.glob("keys-*.bin")):
             path = keys.with_name(keys.name.replace("keys-", "values-")).with_suffix(".f32")
             size = path.stat().st_size // 4 if path.exists() else 0
             entries = [_ENTRY.unpack(entry) for entry in _whole_entries(keys)]
             whole = [(key, first, count) for key, first, count in entries if first + count <= size]
-            if keys == self._keys:
+            if mend and keys == self._keys:
                 _cut(keys, len(whole) * _ENTRY.size)
                 _cut(path, 4 * (whole[-1][1] + whole[-1][2] if whole else 0))
             if whole:
@@ -105,7 +109,7 @@ class LogpsCache:
         path = self.folder / "manifest.json"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = self.folder / f"manifest-{self.rank}.tmp"
+            temporary = self.folder / f"manifest-{uuid.uuid4().hex}.tmp"  # another run may do the same now
             temporary.write_text(json.dumps(self.manifest, indent=1) + "\n")
             temporary.replace(path)
             return

@@ -1,12 +1,15 @@
 """The reference: a provider of one number for each completion token."""
 
+import contextlib
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock, Timeout
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -88,24 +91,49 @@ class CachedReference(Reference):
 
         Raises `PolicyError` where something is lacking and there is no `reference` to compute it.
         """
-        lacking = [batch for batch in batches if any(key not in self.cache for key in batch.content_keys())]
-        of_all = gather_objects(len(lacking))
-        if any(of_all) and reference is None:
-            count = sum(gather_objects(sum(len(batch.content_keys()) for batch in lacking)))
+        counts = gather_objects(sum(len(batch.content_keys()) for batch in self._lacking(batches)))
+        if any(counts) and reference is None:
             raise PolicyError(
-                f"reference cache {self.cache.folder}: {count} completions are lacking, and"
+                f"reference cache {self.cache.folder}: {sum(counts)} completions are lacking, and"
                 " the policy is no longer its reference; accepted: a cache filled before training "
                 "(python -m lightning_bnf cache --config FILE)"
             )
+        if any(counts) and reference is not None:
+            with self._alone():
+                self._fill(reference, batches, device)
+        self.cache.reload()
+
+    def _fill(
+        self, reference: Callable[[MicroBatch], Tensor], batches: Sequence[PlannedBatch], device: torch.device
+    ) -> None:
+        self.cache.reload(mend=True)
+        lacking = self._lacking(batches)
         # Every rank runs equally many, some of them empty: under FSDP2 all take part in each other's forward passes.
-        lacking += [PlannedBatch([], PADDED)] * (max(of_all) - len(lacking))
+        lacking += [PlannedBatch([], PADDED)] * (max(gather_objects(len(lacking))) - len(lacking))
         title = f"Reference log-probs into {self.cache.folder}"
         for planned in tqdm(lacking, desc=title, delay=3, unit=" batches", disable=self.cache.rank > 0):
-            assert reference is not None
             batch = planned.batch()
             self.cache.add(batch.keys, reference(batch.to(device)).split(batch.length.tolist()))
         gather_objects(None)  # until all have written
-        self.cache.reload()
+
+    def _lacking(self, batches: Sequence[PlannedBatch]) -> list[PlannedBatch]:
+        return [batch for batch in batches if any(key not in self.cache for key in batch.content_keys())]
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One run at a time writes into the folder: another that does so is waited for, on all ranks."""
+        lock = FileLock(self.cache.folder / "writing.lock")
+        if self.cache.rank == 0:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                rank_zero_info(f"reference cache {self.cache.folder}: another run is filling it, which is waited for")
+                lock.acquire()
+        gather_objects(None)
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def open_cache(policy: Policy, folder: str | None, rank: int) -> LogpsCache:

@@ -4,17 +4,22 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from test_module import FAST, train
 
+from lightning_bnf.batch import MicroBatch
 from lightning_bnf.cli import main
 from lightning_bnf.datamodules.cache import LogpsCache, content_key
 from lightning_bnf.datamodules.errors import DataError
+from lightning_bnf.datamodules.layout import PADDED, PlannedBatch
 from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
 from lightning_bnf.losses import BNF, DPO, KTO, Loss, SimPO
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
@@ -59,14 +64,50 @@ def test_a_file_that_ends_anywhere_is_gone_on_with(tmp_path: Path, lost: int) ->
         filled(folder)
         path = folder / name
         os.truncate(path, max(0, path.stat().st_size - lost))
+        size = path.stat().st_size
         cache = LogpsCache(folder, MANIFEST)
         held = [key for key in (A, B) if key in cache]
+        assert path.stat().st_size == size, "who only reads changes nothing: another run may be writing"
+        cache.reload(mend=True)
+        assert [key for key in (A, B) if key in cache] == held
         cache.add([C], [torch.tensor([-7.0, -8.0])])
         again = LogpsCache(folder, MANIFEST)
         assert again.get([C], ["c"]).tolist() == [-7.0, -8.0]
         values = {A: [-1.0, -2.0], B: [-3.0]}
         assert all(again.get([key], ["x"]).tolist() == values[key] for key in held)
         assert len(again) == len(held) + 1
+
+
+def planned(name: str) -> PlannedBatch:
+    completions = (TokenizedCompletion([5, 6], [True, True], 1),)
+    return PlannedBatch([TokenizedRow(name, f"file:{name}", "unpaired", [ord(name)], completions)], PADDED)
+
+
+def test_two_runs_fill_a_cache_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While another run writes, this one waits, says so, and then computes only what is lacking still."""
+    said: list[str] = []
+    monkeypatch.setattr("lightning_bnf.policies.reference.rank_zero_info", said.append)
+    reference, computed = CachedReference(LogpsCache(tmp_path, MANIFEST)), []
+
+    def compute(batch: MicroBatch) -> torch.Tensor:
+        computed.extend(batch.row_ids)
+        return torch.tensor([-1.0, -2.0])
+
+    fill = Thread(target=reference.fill, args=(compute, [planned("a"), planned("b")], torch.device("cpu")))
+    with FileLock(tmp_path / "writing.lock"):
+        fill.start()
+        while not said:
+            assert fill.is_alive()
+        assert said == [f"reference cache {tmp_path}: another run is filling it, which is waited for"]
+        assert computed == []
+        other = LogpsCache(tmp_path, MANIFEST)
+        other.add(planned("a").content_keys(), [torch.tensor([-7.0, -8.0])])
+    fill.join(20)
+    assert computed == ["b"]
+    keys = [*planned("a").content_keys(), *planned("b").content_keys()]
+    assert reference.cache.get(keys, ["a", "b"]).tolist() == [-7.0, -8.0, -1.0, -2.0]
 
 
 def test_another_reference_is_refused_with_the_field_that_differs(tmp_path: Path) -> None:
