@@ -37,10 +37,12 @@ class Method:
         settings: Of all the method's runs, such as {model.loss: configs/loss/dpo.yaml}.
         grid: Settings to try with the first seed, of which the one with the highest greedy pass rate on validation
             prompts is kept (the first of equals); one entry leaves nothing to pick.
+        once: Whether it gets the first seed only, as a base that is not trained: no seed would change it.
     """
 
     settings: dict[str, Any] = field(default_factory=dict)
     grid: list[dict[str, Any]] = field(default_factory=lambda: [{}])
+    once: bool = False
 
 
 class Run(NamedTuple):
@@ -85,11 +87,12 @@ def reproduce(
         raise ValueError(f"workers {workers}: accepted are whole numbers from 1")
     first, *others = seeds
     tried = {name: _tried(name, method, first) for name, method in methods.items()}
-    total = sum(map(len, tried.values())) + len(methods) * len(others)
+    repeated = [name for name, method in methods.items() if not method.once]
+    total = sum(map(len, tried.values())) + len(repeated) * len(others)
     queue = _Queue(base, output, work, minutes_per_run, total, workers)
     queue.do([run for runs in tried.values() for run in runs])
-    picked = {name: _pick(runs, output) for name, runs in tried.items()}
-    queue.do([picked[name]._replace(seed=seed) for seed, name in product(others, methods)])
+    picked = {name: _pick(tried[name], output) for name in repeated}
+    queue.do([picked[name]._replace(seed=seed) for seed, name in product(others, repeated)])
 
 
 def expanded(words: Sequence[str], folder: Path = Path("configs/reproduce")) -> list[str]:

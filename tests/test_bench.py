@@ -48,6 +48,17 @@ def test_a_contest_takes_turns_in_processes_of_their_own(tmp_path: Path) -> None
     assert "slow" in table(group)
 
 
+def test_rounds_start_everybody_anew_in_another_order(tmp_path: Path) -> None:
+    log = str(tmp_path / "log")
+    group = [
+        Contestant("s", "c", str(seconds), two_processes.sleeper, {"seconds": seconds, "log": log})
+        for seconds in (0.01, 0.02)
+    ]
+    compete(group, repeats=1, warmups=1, threads=1, rounds=2)
+    assert (tmp_path / "log").read_text().split() == ["0.01", "0.02"] * 2 + ["0.02", "0.01"] * 2
+    assert [len(contestant.seconds) for contestant in group] == [2, 2]
+
+
 def test_a_contestant_that_fails_is_named_with_its_traceback() -> None:
     with pytest.raises(RuntimeError, match=r"(?s)s, c, broken: .*no luck"):
         compete([Contestant("s", "c", "broken", two_processes.fails)], repeats=1, threads=1)

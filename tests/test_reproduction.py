@@ -82,12 +82,12 @@ def test_the_best_of_a_grid_on_validation_prompts_gets_the_other_seeds(
         (folder / "scores.json").write_text(json.dumps({"validation": greedy + sampled}))
 
     monkeypatch.setattr(reproduction, "train", train)
-    methods = {"a": Method(), "b": Method({"x": 0}, [{"lr": 1}, {"lr": 2}, {"lr": 3}])}
+    methods = {"a": Method(), "b": Method({"x": 0}, [{"lr": 1}, {"lr": 2}, {"lr": 3}]), "c": Method(once=True)}
     reproduce(Path("c.yaml"), methods, tmp_path / "out", [1, 2], tmp_path / "work")
     first = [("a_seed1", None), ("b_setting1_seed1", 1), ("b_setting2_seed1", 2), ("b_setting3_seed1", 3)]
-    assert order == [*first, ("a_seed2", None), ("b_setting2_seed2", 2)]
+    assert order == [*first, ("c_seed1", None), ("a_seed2", None), ("b_setting2_seed2", 2)]
     shown = capsys.readouterr().out
-    assert "6 runs, 0 done" in shown
+    assert "7 runs, 0 done" in shown
     assert "b: setting 2 of 3 passes most validation prompts (0.750)" in shown
 
 

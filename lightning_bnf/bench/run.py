@@ -34,6 +34,7 @@ def bench(
     source: str = BUNDLED,
     repeats: int = 5,
     warmups: int = 1,
+    rounds: int = 1,
     threads: int | None = None,
     json_file: Path | None = None,
     plot_file: Path | None = None,
@@ -45,8 +46,9 @@ def bench(
             scaling (time and memory against tokens a step), plan (memory as the verb plan has it against what a run
             takes: one repeat and no warm-up), peers (against TRL, which must be installed).
         source: model of all suites but head: hub id, folder or bundled model.
-        repeats: measured turns of every contestant; the table gives medians.
+        repeats: measured turns of every contestant in a round; the table gives medians.
         warmups: turns before them that do not count.
+        rounds: how often all processes are started anew, in another order.
         threads: threads of every contestant; null takes torch's own number.
         json_file: where all measurements are written.
         plot_file: where a figure of the medians is written.
@@ -59,7 +61,7 @@ def bench(
     with tempfile.TemporaryDirectory() as cache:
         for name in suites:
             for group in SUITES[name](source, cache, device):
-                compete(group, repeats, warmups, threads)
+                compete(group, repeats, warmups, threads, rounds)
                 print(table(group), flush=True)
                 done += group
                 if json_file is not None:  # after every group: a long run may end early
