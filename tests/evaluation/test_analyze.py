@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import tiny_llama_model
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedTokenizerBase
@@ -145,10 +146,14 @@ def test_files_that_analyze_did_not_write_are_refused(tmp_path: Path) -> None:
             read_shifts(path)
 
 
-def test_the_shipped_config(tmp_path: Path, tiny_folder: str, adapter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/analyze").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configs(
+    tmp_path: Path, tiny_folder: str, adapter: str, monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
     monkeypatch.chdir(ROOT)
+    policies = yaml.safe_load(path.read_text())["policies"]
     analyze(
-        tmp_path / "out", {"bnf": adapter},
-        config="configs/analyze/quickstart.yaml", reference=tiny_folder, limit=2, max_new_tokens=4,
+        tmp_path / "out", dict.fromkeys(policies, adapter),
+        config=path, reference=tiny_folder, limit=2, max_new_tokens=4,
     )  # fmt: skip
-    assert len(read_shifts(tmp_path / "out").responses) == 2
+    assert read_shifts(tmp_path / "out").responses.groupby("policy").size().to_dict() == dict.fromkeys(policies, 2)
