@@ -5,10 +5,10 @@ twice and writes the exponentials once, in the precision of the product that com
 """
 
 import functools
+import warnings
 from typing import NamedTuple
 
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 BLOCK_ROWS = 8  # of a tile that are softened together on a CPU: they stay in its cache from the first pass to the last
@@ -105,6 +105,10 @@ def kernel_is_right(device: torch.device) -> bool:
             )
             torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-5)
     except Exception as error:  # a compiler, a driver, or wrong numbers: none of them is to end a run
-        rank_zero_warn(f"the head's Triton kernel is not used on {device}: {str(error).splitlines()[0]}")
+        warnings.warn(
+            f"the head's Triton kernel is not used on {device}: {str(error).splitlines()[0]}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         return False
     return True
