@@ -105,10 +105,7 @@ def kernel_is_right(device: torch.device) -> bool:
             )
             torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-5)
     except Exception as error:  # a compiler, a driver, or wrong numbers: none of them is to end a run
-        warnings.warn(
-            f"the head's Triton kernel is not used on {device}: {str(error).splitlines()[0]}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warnings.warn(f"the head's Triton kernel is not used on {device}: {why}", RuntimeWarning, stacklevel=2)
         return False
     return True

@@ -100,9 +100,7 @@ def test_the_head_gives_the_same_gradients_with_it(
     assert sum(used) == 27, "nine tokens forward, again backward, and once weighted"
 
 
-def test_it_is_compared_before_it_is_used(
-    kernels: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_is_compared_before_it_is_used(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernel_is_right(DEVICE)
     right = kernels.soften_fused
 
