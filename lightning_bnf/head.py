@@ -145,7 +145,9 @@ class _Gradients:
     def __init__(self, hidden: Tensor, head: Head, wanted: _Wanted):
         wide = _wide(hidden.dtype)
         self.hidden = torch.empty_like(hidden) if wanted.hidden else None
-        self.weight = torch.zeros_like(head.weight, dtype=wide) if wanted.weight else None
+        # the first tile writes the weight's, which is large; without tokens nothing does
+        make = torch.empty_like if len(hidden) else torch.zeros_like
+        self.weight = make(head.weight, dtype=wide) if wanted.weight else None
         self.bias = torch.zeros_like(head.bias, dtype=wide) if head.bias is not None and wanted.bias else None
 
     @property
@@ -165,7 +167,7 @@ class _Gradients:
             grad.addcmul_(head.weight[tile.target].to(grad.dtype), at_target[:, None])
             self.hidden[tile.where] = grad.to(self.hidden.dtype)
         if self.weight is not None:
-            _addmm(self.weight, scores.T, (tile.hidden * rows).to(scores.dtype))
+            _addmm(self.weight, scores.T, (tile.hidden * rows).to(scores.dtype), first=tile.where.start == 0)
             self.weight.index_add_(0, tile.target, tile.hidden * at_target[:, None])
         if self.bias is not None:
             self.bias.addmv_(scores.to(self.bias.dtype).T, rows.squeeze(-1)).index_add_(0, tile.target, at_target)
@@ -208,14 +210,15 @@ def _mm(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
     return torch.mm(a.to(out.dtype), b.to(out.dtype), out=out)  # no such product on a CPU: for tests
 
 
-def _addmm(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b, summed in `total`'s precision."""
+def _addmm(total: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
+    """total += a @ b, summed in `total`'s precision; the `first` time whatever `total` held is written over."""
+    beta = 0 if first else 1
     if a.dtype == total.dtype:
-        total.addmm_(a, b)
+        total.addmm_(a, b, beta=beta)
     elif a.device.type == "cuda":
-        torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
+        torch.addmm(total, a, b, beta=beta, out_dtype=total.dtype, out=total)
     else:
-        total.addmm_(a.to(total.dtype), b.to(total.dtype))
+        total.addmm_(a.to(total.dtype), b.to(total.dtype), beta=beta)
 
 
 class _TokenLogps(torch.autograd.Function):

@@ -116,6 +116,24 @@ def test_no_tokens_give_an_objective_of_zero() -> None:
     assert torch.autograd.grad(objective, weight)[0].abs().sum() == 0
 
 
+def test_memory_that_is_not_written_yet_is_not_read() -> None:
+    """Torch fills new memory with NaN where algorithms are to be deterministic."""
+    hidden, weight, _, target, weights = case(False)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty_like(weight).isnan().all()
+        objective = weighted_token_logps(
+            hidden, target, Head(weight), lambda _, where: weights[where], tile_bytes=TILE
+        ).objective
+        fused = torch.autograd.grad(objective, (hidden, weight))
+        logps = token_logps(hidden, target, Head(weight), tile_bytes=TILE).logps
+        again = torch.autograd.grad(-(weights * logps).sum(), (hidden, weight))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(fused, again)
+    assert all(gradient.isfinite().all() for gradient in fused)
+
+
 def test_a_second_backward_pass_is_refused() -> None:
     hidden, weight, _, target, weights = case(False)
     objective, _, _ = weighted_token_logps(hidden, target, Head(weight), lambda _, where: weights[where])
