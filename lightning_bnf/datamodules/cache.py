@@ -12,6 +12,7 @@ order nor subset of the data, nor the loss, nor truncation matters: another trun
 
 import hashlib
 import json
+import os
 import struct
 import uuid
 from array import array
@@ -85,16 +86,17 @@ class LogpsCache:
         """Read what is in the files of all ranks; to `mend` is to cut off what a killed run left half-written, which
         only the one run may do that writes."""
         self._where.clear()
-        for keys in sorted(self.folder.glob("keys-*.bin")):
-            path = keys.with_name(keys.name.replace("keys-", "values-")).with_suffix(".f32")
-            size = path.stat().st_size // 4 if path.exists() else 0
+        for path in sorted(self.folder.glob("values-*.f32")):
+            keys = path.with_name(path.name.replace("values-", "keys-")).with_suffix(".bin")
+            size = path.stat().st_size // 4
             entries = [_ENTRY.unpack(entry) for entry in _whole_entries(keys)]
             whole = [(key, first, count) for key, first, count in entries if first + count <= size]
+            end = max((first + count for _, first, count in whole), default=0)
             if mend and keys == self._keys:
                 _cut(keys, len(whole) * _ENTRY.size)
-                _cut(path, 4 * (whole[-1][1] + whole[-1][2] if whole else 0))
+                _cut(path, 4 * end)
             if whole:
-                values = np.memmap(path, dtype=np.float32, mode="r")
+                values = np.memmap(path, dtype=np.float32, mode="r", shape=(end,))
                 self._where |= {key: (values, first, count) for key, first, count in whole}
 
     @property
@@ -109,10 +111,15 @@ class LogpsCache:
         path = self.folder / "manifest.json"
         if not path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = self.folder / f"manifest-{uuid.uuid4().hex}.tmp"  # another run may do the same now
+            temporary = self.folder / f"manifest-{uuid.uuid4().hex}.tmp"
             temporary.write_text(json.dumps(self.manifest, indent=1) + "\n")
-            temporary.replace(path)
-            return
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                pass  # another run was quicker, perhaps with another reference
+            except OSError:  # no links on this file system
+                temporary.replace(path)
+            temporary.unlink(missing_ok=True)
         held = json.loads(path.read_text())
         names = sorted(set(held) | set(self.manifest))
         differing = [name for name in names if held.get(name) != self.manifest.get(name)]
@@ -124,7 +131,7 @@ class LogpsCache:
 
 
 def _whole_entries(path: Path) -> list[bytes]:
-    content = path.read_bytes()
+    content = path.read_bytes() if path.exists() else b""
     return [content[i : i + _ENTRY.size] for i in range(0, len(content) - _ENTRY.size + 1, _ENTRY.size)]
 
 

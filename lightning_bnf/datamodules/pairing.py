@@ -1,29 +1,52 @@
 """Pairs that lose a side: how much of a loss's gain needs pairs (Table 6 of the BNF paper)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import overload
 
 import torch
 
 from lightning_bnf.datamodules.template import TokenizedRow
 
 
-def with_pairing_ratio(rows: Sequence[TokenizedRow], ratio: float, seed: int) -> list[TokenizedRow]:
-    """The rows, of whose pairs only the share `ratio` keeps both sides; each other keeps one, preferred or not.
+class PartlyPaired(Sequence[TokenizedRow]):
+    """Rows of which only the share `ratio` of the pairs keeps both sides; each other pair keeps one, preferred or not.
 
-    Which pairs, and which of their sides, is drawn from `seed`, equally likely. Rows with one label only stay as they
-    are. With the same seed, the pairs whole at a ratio are whole at every larger one, and the others keep the same
-    side. Raises ValueError for a ratio outside [0, 1].
+    Which pairs, and which of their sides, is drawn from `seed`, equally likely. Other rows stay as they are. With the
+    same seed, the pairs whole at a ratio are whole at every larger one, and the others keep the same side. Rows are
+    read when they are asked for. Raises ValueError for a ratio outside [0, 1].
     """
-    if not 0 <= ratio <= 1:
-        raise ValueError(f"pairing_ratio {ratio}: accepted are numbers from 0 to 1")
-    found = list(rows)
-    pairs = [i for i, row in enumerate(found) if {one.label for one in row.completions} == {1, -1}]
-    drawn = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(pairs), generator=drawn).tolist()
-    sides = (2 * torch.randint(2, (len(pairs),), generator=drawn) - 1).tolist()
-    for place in order[round(ratio * len(pairs)) :]:
-        row = found[pairs[place]]
-        kept = tuple(one for one in row.completions if one.label == sides[place])
-        found[pairs[place]] = replace(row, format="unpaired", completions=kept)
-    return found
+
+    def __init__(self, rows: Sequence[TokenizedRow], ratio: float, seed: int):
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"pairing_ratio {ratio}: accepted are numbers from 0 to 1")
+        self._rows = rows
+        pairs = [i for i, row in enumerate(rows) if row.format == "paired"]
+        drawn = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(pairs), generator=drawn).tolist()
+        sides = (2 * torch.randint(2, (len(pairs),), generator=drawn) - 1).tolist()
+        whole = round(ratio * len(pairs))
+        self._kept = {pairs[place]: sides[place] for place in order[whole:]}
+        self.report = f"pairing_ratio {ratio:g}: {whole} of {len(rows)} rows are pairs"
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> TokenizedRow: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[TokenizedRow]: ...
+    def __getitem__(self, index: int | slice) -> TokenizedRow | list[TokenizedRow]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._cut(index % len(self), self._rows[index])
+
+    def __iter__(self) -> Iterator[TokenizedRow]:
+        return (self._cut(i, row) for i, row in enumerate(self._rows))
+
+    def _cut(self, index: int, row: TokenizedRow) -> TokenizedRow:
+        side = self._kept.get(index)
+        if side is None:
+            return row
+        kept = tuple(one for one in row.completions if one.label == side)
+        return replace(row, format="unpaired", completions=kept)

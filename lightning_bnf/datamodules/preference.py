@@ -16,10 +16,11 @@ from lightning_bnf.datamodules.loader import Part, PromptLoader, StepLoader
 from lightning_bnf.datamodules.mismatched import mismatched
 from lightning_bnf.datamodules.needs import check_labels, check_rows, usable_rows
 from lightning_bnf.datamodules.options import DataOptions
-from lightning_bnf.datamodules.pairing import with_pairing_ratio
+from lightning_bnf.datamodules.pairing import PartlyPaired
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.store import RowView, load_stored
 from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.losses.base import Loss
 from lightning_bnf.losses.tokens import TokenLoss
 
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
@@ -109,13 +110,24 @@ class PreferenceData(LightningDataModule):
             loaded, report = load_stored(path, policy.tokenizer, self.options, policy.end_ids)
             parts.append(loaded)
             self.reports.append(f"[{split}] {report}")
-        rows, sentence = usable_rows(RowView(parts), self._module.loss, self.options.allow_drop)
-        self.reports += [f"[{split}] {sentence}"] if sentence else []
-        if split == "train" and self.pairing_ratio < 1:
-            rows = RowView([with_pairing_ratio(rows, self.pairing_ratio, self.seed)])
-            whole = sum(row.format == "paired" for row in rows)
-            self.reports.append(f"[train] pairing_ratio {self.pairing_ratio:g}: {whole} of {len(rows)} rows are pairs")
+        rows, sentences = self.selected(split, RowView(parts), self._module.loss)
+        self.reports += [f"[{split}] {sentence}" for sentence in sentences]
         return rows
+
+    def selected(self, split: str, rows: RowView, loss: Loss) -> tuple[RowView, list[str]]:
+        """A split's rows that `loss` can use, training pairs without the sides that `pairing_ratio` leaves out; and
+        sentences on what was left out. Raises `DataError` where the two contradict each other."""
+        rows, sentence = usable_rows(rows, loss, self.options.allow_drop)
+        sentences = [sentence] if sentence else []
+        if split == "train" and self.pairing_ratio < 1:
+            if loss.needs_pairs or loss.needs_groups:
+                raise DataError(
+                    f"data.pairing_ratio {self.pairing_ratio:g}: {type(loss).__name__} needs whole pairs or groups; "
+                    "accepted with it is 1"
+                )
+            partly = PartlyPaired(rows, self.pairing_ratio, self.seed)
+            rows, sentences = RowView([partly]), [*sentences, partly.report]
+        return rows, sentences
 
     @rank_zero_only
     def _report(self) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.fitting import LAYOUTS, LayoutName, preferred_layout
-from lightning_bnf.datamodules.needs import usable_rows
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.store import RowView, load_stored
@@ -44,7 +43,7 @@ def local_rows(data: PreferenceData, policy: Policy, loss: Loss) -> Sequence[Tok
     if not paths or not all(Path(path).expanduser().exists() for path in paths):
         return None
     parts = [load_stored(path, policy.tokenizer, data.options, policy.end_ids)[0] for path in paths]
-    rows, _ = usable_rows(RowView(parts), loss, data.options.allow_drop)
+    rows, _ = data.selected("train", RowView(parts), loss)
     return rows.where(lambda row: bool(row.completions))
 
 

@@ -23,6 +23,8 @@ from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.strategies import Combination
 from lightning_bnf.user_cache import cache_folder
 
+LOCK_SECONDS = 30.0  # that rank 0 waits for a lock before it lets the others know
+
 ReferenceKind = Literal["auto", "adapter_off", "copy", "cache", "none"]
 
 
@@ -123,17 +125,23 @@ class CachedReference(Reference):
     def _alone(self) -> Iterator[None]:
         """One run at a time writes into the folder: another that does so is waited for, on all ranks."""
         lock = FileLock(self.cache.folder / "writing.lock")
-        if self.cache.rank == 0:
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
+        waited = 0.0
+        while not any(gather_objects(self.cache.rank == 0 and _acquired(lock, waited))):  # in turns: ranks time out
+            if not waited:
                 rank_zero_info(f"reference cache {self.cache.folder}: another run is filling it, which is waited for")
-                lock.acquire()
-        gather_objects(None)
+            waited = LOCK_SECONDS
         try:
             yield
         finally:
             lock.release()
+
+
+def _acquired(lock: FileLock, seconds: float) -> bool:
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        return False
+    return True
 
 
 def open_cache(policy: Policy, folder: str | None, rank: int) -> LogpsCache:

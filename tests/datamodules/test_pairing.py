@@ -1,12 +1,12 @@
 """Pairs that lose a side: how many, which sides, nested over ratios, and through PreferenceData."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from test_module import train
 
-from lightning_bnf.datamodules.pairing import with_pairing_ratio
+from lightning_bnf.datamodules.pairing import PartlyPaired
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
 from lightning_bnf.losses import BNF, DPO, Loss
@@ -22,14 +22,16 @@ def row(number: int, *labels: int) -> TokenizedRow:
 ROWS = [row(i, 1, -1) for i in range(200)] + [row(200, 1), row(201, -1)]
 
 
-def sides(rows: list[TokenizedRow]) -> list[tuple[int, ...]]:
+def sides(rows: Sequence[TokenizedRow]) -> list[tuple[int, ...]]:
     return [tuple(one.label for one in found.completions) for found in rows]
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.25, 0.5, 1.0])
 def test_the_share_asked_for_stays_whole(ratio: float) -> None:
-    found = with_pairing_ratio(ROWS, ratio, seed=3)
+    found = PartlyPaired(ROWS, ratio, seed=3)
     kept = sides(found)
+    assert sides([found[i] for i in range(-len(found), 0)]) == sides(found[:]) == kept
+    assert found.report == f"pairing_ratio {ratio:g}: {int(200 * ratio)} of 202 rows are pairs"
     assert kept[:200].count((1, -1)) == 200 * ratio
     assert [found[i].format for i in (200, 201)] == ["unpaired"] * 2
     assert kept[200:] == [(1,), (-1,)], "rows of one label stay as they are"
@@ -43,10 +45,10 @@ def test_the_share_asked_for_stays_whole(ratio: float) -> None:
 
 
 def test_ratios_are_nested_and_seeds_differ() -> None:
-    none, some = sides(with_pairing_ratio(ROWS, 0, 3)), sides(with_pairing_ratio(ROWS, 0.5, 3))
+    none, some = sides(PartlyPaired(ROWS, 0, 3)), sides(PartlyPaired(ROWS, 0.5, 3))
     assert all(one in ((1, -1), alone) for one, alone in zip(some, none))
-    assert some == sides(with_pairing_ratio(ROWS, 0.5, 3))
-    assert some != sides(with_pairing_ratio(ROWS, 0.5, 4))
+    assert some == sides(PartlyPaired(ROWS, 0.5, 3))
+    assert some != sides(PartlyPaired(ROWS, 0.5, 4))
 
 
 def test_only_training_rows_lose_a_side(tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]) -> None:
@@ -58,7 +60,10 @@ def test_only_training_rows_lose_a_side(tmp_path: Path, tiny_folder: str, write_
     assert "[train] pairing_ratio 0.25: 2 of 8 rows are pairs" in (tmp_path / "data_report.txt").read_text()
 
 
-@pytest.mark.parametrize(("loss", "ratio", "message"), [(BNF(), 1.5, "pairing_ratio 1.5"), (DPO(), 0.5, "needs pairs")])
+@pytest.mark.parametrize(
+    ("loss", "ratio", "message"),
+    [(BNF(), 1.5, "pairing_ratio 1.5"), (DPO(), 0.5, "ratio 0.5: DPO needs whole pairs")],
+)
 def test_what_cannot_be_is_refused(
     tmp_path: Path,
     tiny_folder: str,
