@@ -6,6 +6,7 @@ twice and writes the exponentials once, in the precision of the product that com
 
 import functools
 import warnings
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -89,21 +90,26 @@ def soften_in_blocks(logits: Logits, gradient: bool, entropy: Tensor | None) -> 
 def kernel_is_right(device: torch.device) -> bool:
     """Whether Triton is there, compiles the kernel for `device`, and gives the numbers that torch gives.
 
-    Tried once, on random logits; where it fails, a sentence says why, and torch's operations are used.
+    Tried once, on random logits of more than one block and in all the ways that the head uses it; where it fails, a
+    sentence says why, and torch's operations are used.
     """
     try:
-        from lightning_bnf.kernels import soften_fused
+        from lightning_bnf.kernels import BLOCK, soften_fused
     except ImportError:
         return False
-    draw = torch.Generator().manual_seed(1)
-    z, target = 8 * torch.randn(5, 3000, generator=draw), torch.randint(3000, (5,), generator=draw)
+    draw, vocabulary = torch.Generator().manual_seed(1), 2 * BLOCK + 5
+    z, bias = 8 * torch.randn(3, vocabulary, generator=draw), torch.randn(vocabulary, generator=draw).to(device)
+    target = torch.randint(vocabulary, (3,), generator=draw).to(device)
     try:
-        for cap in (None, 5.0):
-            found, right = (
-                run(Logits(z.to(device, copy=True), target.to(device), None, 1.0, cap), True, None)
-                for run in (functools.partial(soften_fused, scores=z.dtype), soften_in_blocks)
-            )
-            torch.testing.assert_close(found, right, rtol=1e-4, atol=1e-5)
+        for softcap, own_bias, gradient, entropy in product((None, 5.0), (None, bias), (True, False), (True, False)):
+            given = [Logits(z.to(device, copy=True), target, own_bias, 0.5, softcap) for _ in range(3)]
+            entropies = [torch.zeros(3, device=device) if entropy else None for _ in given]
+            right = soften_in_blocks(given[0], gradient, entropies[0])
+            for scores, logits, own in zip((torch.float32, torch.bfloat16), given[1:], entropies[1:]):
+                found = soften_fused(logits, gradient, own, scores)
+                torch.testing.assert_close([*found[:3], own], [*right[:3], entropies[0]], rtol=1e-4, atol=1e-5)
+                if gradient:
+                    torch.testing.assert_close(found.scores, right.scores.to(scores), rtol=1e-2, atol=1e-5)
     except Exception as error:  # a compiler, a driver, or wrong numbers: none of them is to end a run
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         warnings.warn(f"the head's Triton kernel is not used on {device}: {why}", RuntimeWarning, stacklevel=2)

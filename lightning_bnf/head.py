@@ -170,7 +170,7 @@ class _Gradients:
             _addmm(self.weight, scores.T, (tile.hidden * rows).to(scores.dtype), first=tile.where.start == 0)
             self.weight.index_add_(0, tile.target, tile.hidden * at_target[:, None])
         if self.bias is not None:
-            self.bias.addmv_(scores.to(self.bias.dtype).T, rows.squeeze(-1)).index_add_(0, tile.target, at_target)
+            self.bias.addmv_(tile.scores.to(self.bias.dtype).T, rows.squeeze(-1)).index_add_(0, tile.target, at_target)
 
 
 def _tiles(hidden: Tensor, target: Tensor, head: Head, tile_bytes: int) -> Iterator[_Tile]:

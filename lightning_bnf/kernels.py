@@ -2,6 +2,8 @@
 # Triton gives the arguments of its functions types of its own, which Python has no names for.
 """The head's epilogue as a Triton kernel; `epilogue.soften_in_blocks` says what it computes. Needs Triton."""
 
+import contextlib
+
 import torch
 import triton
 import triton.language as tl
@@ -20,7 +22,9 @@ def soften_fused(logits: Logits, gradient: bool, entropy: Tensor | None, scores:
     slope = torch.empty_like(logps) if gradient and cap is not None else None
     # written where the products are, if they have the type asked for: a program reads an element before it writes it
     out = z if scores == z.dtype or not gradient else z.new_empty(z.shape, dtype=scores)
-    if count:
+    if not count:
+        return Softened(logps, total, slope, out)
+    with torch.cuda.device(z.device) if z.is_cuda else contextlib.nullcontext():  # Triton takes the current device
         _soften[(count,)](
             z,
             out,

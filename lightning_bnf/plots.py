@@ -188,7 +188,8 @@ def plot_tradeoff(runs: pd.DataFrame, gain: str, tax: str) -> Figure:
     """
     figure, axes = _axes("Every run against the base", f"change of the pass rate, {gain}", f"change, {tax}")
     figure.set_size_inches(8.0, 4.8)
-    for (method, own), color in zip(runs.groupby("method", sort=False), _POLICIES):
+    for i, (method, own) in enumerate(runs.groupby("method", sort=False)):
+        color = _POLICIES[i % len(_POLICIES)]
         axes.scatter(own[gain], own[tax], s=16, color=color, alpha=0.45, linewidths=0)
         axes.scatter(own[gain].mean(), own[tax].mean(), s=110, color=color, label=method)
     axes.axhline(0, color=NEUTRAL, linewidth=0.8)

@@ -57,6 +57,7 @@ def test_rounds_start_everybody_anew_in_another_order(tmp_path: Path) -> None:
     compete(group, repeats=1, warmups=1, threads=1, rounds=2)
     assert (tmp_path / "log").read_text().split() == ["0.01", "0.02"] * 2 + ["0.02", "0.01"] * 2
     assert [len(contestant.seconds) for contestant in group] == [2, 2]
+    assert [contestant.row()["rounds"] for contestant in group] == [2, 2]
 
 
 def test_a_contestant_that_fails_is_named_with_its_traceback() -> None:

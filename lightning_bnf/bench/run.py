@@ -56,6 +56,9 @@ def bench(
     for name in suites:
         if name not in SUITES:
             raise ValueError(f"suites {name!r}: accepted are {', '.join(SUITES)}")
+    for name, value in (("repeats", repeats), ("rounds", rounds)):
+        if value < 1:
+            raise ValueError(f"{name} {value}: accepted are whole numbers from 1")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     done: list[Contestant] = []
     with tempfile.TemporaryDirectory() as cache:

@@ -84,12 +84,18 @@ class Contestant:
     peak_bytes: int = 0
     resting_bytes: int = 0
     """Before the first turn: what the model, the data and the interpreter take."""
+    rounds: int = 0
+    """How often its process was started."""
     more: dict[str, list[float]] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         """Its measurements, for the JSON file."""
         own = {"suite": self.suite, "case": self.case, "contestant": self.name, "seconds": self.seconds}
-        return own | {"peak_bytes": self.peak_bytes, "resting_bytes": self.resting_bytes} | self.more
+        return (
+            own
+            | {"peak_bytes": self.peak_bytes, "resting_bytes": self.resting_bytes, "rounds": self.rounds}
+            | self.more
+        )
 
 
 def _main(pipe: Connection, contest: Contest, arguments: dict[str, Any], threads: int) -> None:
@@ -116,6 +122,8 @@ def compete(
     """
     for first in range(rounds):
         at = first % len(contestants)
+        for contestant in contestants:
+            contestant.rounds += 1
         _round(contestants[at:] + contestants[:at], repeats, warmups, threads)
 
 

@@ -75,9 +75,7 @@ def by_prompt(
 
     Raises ValueError where there are no runs of the base, or methods were scored on different prompts.
     """
-    if BASE not in runs:
-        raise ValueError(f"runs: there is no method {BASE!r} to win against; there are {', '.join(runs) or 'none'}")
-    base = {one["prompt_id"]: one for one in _scored(runs[BASE][0], split, decoding)}
+    base = _base(runs, split, decoding)
     found = {}
     for measure in MEASURES:
         columns = {}
@@ -93,10 +91,19 @@ def by_prompt(
                 for repeat in repeats
             ]
             columns[method] = pd.concat(seeds, axis=1).mean(axis=1)
-        frame = pd.DataFrame(columns)
-        if frame.isna().any(axis=None):
-            raise ValueError(f"{measure.name}: methods were scored on different prompts; accepted: the same for all")
-        found[measure.name] = frame
+        found[measure.name] = pd.DataFrame(columns)
+    return found
+
+
+def _base(runs: Mapping[str, Sequence[Mapping[str, Any]]], split: str, decoding: str) -> dict[str, Mapping[str, Any]]:
+    """What the base was scored at, by prompt; every run must hold the same prompts."""
+    if BASE not in runs:
+        raise ValueError(f"runs: there is no method {BASE!r} to win against; there are {', '.join(runs) or 'none'}")
+    found = {one["prompt_id"]: one for one in _scored(runs[BASE][0], split, decoding)}
+    for method, repeats in runs.items():
+        for record in repeats:
+            if {one["prompt_id"] for one in _scored(record, split, decoding)} != set(found):
+                raise ValueError(f"{method}: scored on different prompts than the base; accepted: the same for all")
     return found
 
 
@@ -155,7 +162,7 @@ def win_rates(
 ) -> pd.DataFrame:
     """Battles of each method's runs against the base's on prompts of trained families, by verifier score: text such as
     "0.55 [0.51, 0.60]", ties counting half; "at equal lengths" is `win_rates.controlled_win_rate`."""
-    base = {one["prompt_id"]: one for one in _scored(runs[BASE][0], split, decoding)}
+    base = _base(runs, split, decoding)
     (measure,) = (one for one in MEASURES if one.value == "win")
     table = {}
     for method in (name for name in runs if name != BASE):
@@ -173,7 +180,7 @@ def win_rates(
             "tied": f"{(fought.win == 0.5).mean():.2f}",
             "win rate": _text(win_rate(fought)),
             "at equal lengths": _text(controlled_win_rate(fought)),
-            "n": len(own),
+            "battles": len(own),
         }
     return pd.DataFrame(table).T
 
@@ -189,7 +196,7 @@ def tradeoff(records: Iterable[Mapping[str, Any]], gain: str = "instructions", t
     lines = []
     for record in records:
         if record["method"] != BASE:
-            scores = by_prompt({BASE: base, "run": [record]})
+            scores = by_prompt(({BASE: base} if base else {}) | {"run": [record]})
             more = {name: (scores[name]["run"] - scores[name][BASE]).mean() for name in (gain, tax)}
             lines.append({"method": record["method"], "setting": record["setting"], "seed": record["seed"], **more})
     return pd.DataFrame(lines)

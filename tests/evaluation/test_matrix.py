@@ -112,7 +112,7 @@ def test_win_rates_by_hand() -> None:
     """bnf's two runs: p is won twice, q is tied and lost; dpo's: p is won, q tied. The base does not fight itself."""
     table = win_rates(picked(RECORDS))
     assert list(table.index) == ["bnf", "dpo"]
-    assert table.loc["bnf", ["won", "tied", "n"]].tolist() == ["0.50", "0.25", 4]
+    assert table.loc["bnf", ["won", "tied", "battles"]].tolist() == ["0.50", "0.25", 4]
     assert table.loc["bnf", "win rate"].startswith("0.62 [0.25, 1.00]")
     assert table.loc["dpo", ["won", "tied", "win rate"]].tolist() == ["0.50", "0.50", "0.75 [0.50, 1.00]"]
     assert 0 < float(table.loc["dpo", "at equal lengths"].split()[0]) < 1
@@ -127,8 +127,13 @@ def test_every_run_against_the_base() -> None:
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
-    with pytest.raises(ValueError, match="there is no method 'Base'"):
-        by_prompt(picked(RECORDS[1:]))
+    for table in (lambda: by_prompt(picked(RECORDS[1:])), lambda: tradeoff(RECORDS[1:]), lambda: win_rates({})):
+        with pytest.raises(ValueError, match="there is no method 'Base'"):
+            table()
     fewer = run("kto", None, 1, [1], [1], 5)
-    with pytest.raises(ValueError, match="methods were scored on different prompts"):
-        by_prompt(picked([*RECORDS, fewer]))
+    for table in (by_prompt, win_rates):
+        with pytest.raises(ValueError, match="kto: scored on different prompts than the base"):
+            table(picked([*RECORDS, fewer]))
+    second = run("dpo", 1, 2, [1, 1], [1], 5)
+    with pytest.raises(ValueError, match="dpo: scored on different prompts than the base"):
+        by_prompt(picked([*RECORDS, second]))
