@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_bnf.callbacks import ExportPolicy, Faults, RunLogger, RunPlots, WriteCompletions
+from lightning_bnf.callbacks import ExportPolicy, Faults, Fingerprints, RunLogger, RunPlots, WriteCompletions
 from lightning_bnf.callbacks.checkpoint_io import AtomicCheckpointIO
 from lightning_bnf.checkpoints import check_checkpoint, last_good
 from lightning_bnf.evaluation.comparison import rates_table
@@ -134,6 +134,7 @@ class CLI(LightningCLI):
         standard: dict[type, Callable[[], Callback]] = {
             ModelCheckpoint: lambda: _two_last(root / "checkpoints"),
             Faults: lambda: Faults(str(root / "checkpoints")),
+            Fingerprints: Fingerprints,
             RunPlots: RunPlots,
             ExportPolicy: ExportPolicy,
         }

@@ -1,28 +1,23 @@
 """The verb `reproduce`: a matrix of runs, methods by seeds, that can be stopped and started again."""
 
 import argparse
-import hashlib
 import json
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 import yaml
-
-from lightning_bnf.policies.fingerprint import weights_fingerprint
-from lightning_bnf.policies.sources import load_model
 
 RESULTS = ("displacement.json", "before_after.json", "scores.json", "test_pass_rates.json", "test_metrics.json")
 """Files of a run folder that are carried into its result."""
@@ -83,6 +78,11 @@ def reproduce(
     """
     if not methods or not seeds:
         raise ValueError("methods and seeds: one of them is empty; accepted are one or more of each")
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds {seeds}: accepted is each seed once")
+    for name, method in methods.items():
+        if method.once and len(method.grid) > 1:
+            raise ValueError(f"methods {name!r}: once with a grid of {len(method.grid)}; accepted are one or the other")
     if workers < 1:
         raise ValueError(f"workers {workers}: accepted are whole numbers from 1")
     first, *others = seeds
@@ -149,6 +149,7 @@ class _Queue:
     def __init__(self, base: Path, output: Path, work: Path, minutes: float, total: int, workers: int):
         self.base, self.output, self.work, self.workers = base, output, work, workers
         self.taken: list[float] = []
+        self.failed, self.counting = threading.Event(), threading.Lock()
         output.mkdir(parents=True, exist_ok=True)
         self.left = total - len(list(output.glob("*_seed*.json")))
         print(f"{total} runs, {total - self.left} done; {self._to_go(minutes)}", flush=True)
@@ -159,29 +160,39 @@ class _Queue:
     def do(self, runs: Sequence[Run]) -> None:
         """Train and keep the results of those that are not there. After a failure no other run is begun."""
         with ThreadPoolExecutor(self.workers) as pool:
-            begun = [pool.submit(self._do, run) for run in runs]
-            try:
-                for one in begun:
+            for one in [pool.submit(self._do, run) for run in runs]:
+                try:
                     one.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+                except BaseException:  # also Ctrl-C
+                    self.failed.set()
+                    raise
 
     def _do(self, run: Run) -> None:
         path = self.output / f"{run.name}.json"
-        if path.exists():
+        if path.exists() or self.failed.is_set():
             return
         folder = self.work / self.output.name / run.name
+        threads = max(1, cores() // self.workers) if self.workers > 1 else None
         started = time.perf_counter()
-        train(self.base, run, folder, max(1, (os.cpu_count() or 1) // self.workers) if self.workers > 1 else None)
-        minutes = (time.perf_counter() - started) / 60
-        record = result(run, folder, minutes)
+        try:
+            train(self.base, run, folder, threads)
+            minutes = (time.perf_counter() - started) / 60
+            record = result(run, folder, minutes) | {"workers": self.workers}
+        except BaseException:
+            self.failed.set()
+            raise
         path.with_suffix(".tmp").write_text(json.dumps(record, indent=1) + "\n")
         path.with_suffix(".tmp").rename(path)
-        self.taken.append(minutes)
-        self.left -= 1
-        to_go = self._to_go(statistics.median(self.taken))
-        print(f"{run.name}: {minutes:.1f} minutes; {self.left} runs, {to_go}", flush=True)
+        with self.counting:
+            self.taken.append(minutes)
+            self.left -= 1
+            to_go = self._to_go(statistics.median(self.taken))
+            print(f"{run.name}: {minutes:.1f} minutes; {self.left} runs, {to_go}", flush=True)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
@@ -203,7 +214,6 @@ def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
 
 def result(run: Run, folder: Path, minutes: float) -> dict[str, Any]:
     """What is kept of a finished run: its settings, versions, fingerprints and numbers."""
-    config = yaml.safe_load((folder / "config.yaml").read_text())
     return {
         "method": run.method,
         "setting": run.tried,
@@ -211,32 +221,13 @@ def result(run: Run, folder: Path, minutes: float) -> dict[str, Any]:
         "minutes": round(minutes, 2),
         "machine": f"{platform.machine()}, {platform.system()}",
         "versions": {name: version(name) for name in PACKAGES},
-        "fingerprints": fingerprints(config),
-        "config": config,
+        "fingerprints": json.loads((folder / "fingerprints.json").read_text()),
+        "config": yaml.safe_load((folder / "config.yaml").read_text()),
         "data_report": (folder / "data_report.txt").read_text().splitlines()[0],
         "results": {
             Path(name).stem: json.loads((folder / name).read_text()) for name in RESULTS if (folder / name).exists()
         },
     }
-
-
-def fingerprints(config: Mapping[str, Any]) -> dict[str, str]:
-    """16 hex digits each: of the model's weights before training, and of the contents of every local data file."""
-    source = config["model"]["policy"]["init_args"]
-    files = [config["data"][split] or [] for split in ("train", "validation", "test")]
-    names = [name for some in files for name in ([some] if isinstance(some, str) else some)]
-    of_files = {name: _file_fingerprint(name) for name in names if Path(name).is_file()}
-    return {"model": _model_fingerprint(source["source"], source.get("revision"))} | of_files
-
-
-@cache
-def _model_fingerprint(source: str, revision: str | None) -> str:
-    return weights_fingerprint(load_model(source, torch.float32, revision))
-
-
-@cache
-def _file_fingerprint(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

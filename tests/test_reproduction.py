@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +16,14 @@ from lightning_bnf.cli import main
 from lightning_bnf.reproduction import Method, Run, expanded, read_results, reproduce
 
 ROOT = Path(__file__).parents[1]
-SHA256_OF_ROWS = "9b71c268cf258d56"
 
 
 def fake_train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
     folder.mkdir(parents=True)
-    config = {"seed_everything": run.seed, "model": {"policy": {"init_args": {"source": "bundled:none"}}}}
-    files = {"train": "a.jsonl", "validation": None, "test": ["a.jsonl", "owner/name:test"]}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"data": files}))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"seed_everything": run.seed}))
+    (folder / "fingerprints.json").write_text(json.dumps({"model": "0123"}))
     (folder / "data_report.txt").write_text("[train] 5 rows\n")
     (folder / "displacement.json").write_text(json.dumps({"measured": [{"step": 0, "chosen": -1.0}]}))
-
-
-@pytest.fixture(autouse=True)
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """What fake runs name: a data file, and a model that is not loaded."""
-    if "tiny_folder" not in request.fixturenames:
-        (tmp_path / "a.jsonl").write_text("rows\n")
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(reproduction, "_model_fingerprint", lambda source, revision: f"model of {source}")
 
 
 def test_every_method_gets_one_seed_first_and_done_runs_are_skipped(
@@ -61,8 +51,8 @@ def test_every_method_gets_one_seed_first_and_done_runs_are_skipped(
     results = read_results(tmp_path / "out")
     assert [(found["method"], found["seed"]) for found in results] == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
     assert results[0]["results"]["displacement"]["measured"] == [{"step": 0, "chosen": -1.0}]
-    assert results[3]["config"]["seed_everything"] == 2
-    assert results[3]["fingerprints"] == {"model": "model of bundled:none", "a.jsonl": SHA256_OF_ROWS}
+    assert results[3]["config"] == {"seed_everything": 2}
+    assert results[3]["fingerprints"] == {"model": "0123"}
     assert set(results[0]["versions"]) == {"lightning_bnf", "torch", "transformers", "lightning", "peft"}
 
 
@@ -98,7 +88,7 @@ def test_workers_run_at_a_time_and_share_the_cores(tmp_path: Path, monkeypatch: 
     order: list[str] = []
 
     def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
-        assert threads == max(1, (os.cpu_count() or 1) // 2)
+        assert threads == max(1, reproduction.cores() // 2)
         together.wait()
         order.append(run.name)
         fake_train(base, run, folder, threads)
@@ -112,17 +102,27 @@ def test_workers_run_at_a_time_and_share_the_cores(tmp_path: Path, monkeypatch: 
     assert set(order[4:]) == {"a_seed2", "b_setting1_seed2"}
 
 
-def test_after_a_failure_no_run_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_after_a_failure_no_run_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    """With two workers the second run fails while the first, which waits for that, goes on to its end."""
     begun: list[str] = []
+    failing = threading.Event()
 
     def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
         begun.append(run.name)
-        raise ValueError(f"{run.name}: failed")
+        if len(begun) == workers:
+            failing.set()
+            raise ValueError(f"{run.name}: failed")
+        assert failing.wait(20)
+        time.sleep(0.2)  # for the failure to be known
+        fake_train(base, run, folder, threads)
 
     monkeypatch.setattr(reproduction, "train", train)
-    with pytest.raises(ValueError, match="a_seed1: failed"):
-        reproduce(Path("c.yaml"), {name: Method() for name in "abcdefgh"}, tmp_path / "out", [1], tmp_path / "work")
-    assert len(begun) < 8
+    methods = {name: Method() for name in "abcdefgh"}
+    with pytest.raises(ValueError, match="_seed1: failed"):
+        reproduce(Path("c.yaml"), methods, tmp_path / "out", [1], tmp_path / "work", workers=workers)
+    assert begun == ["a_seed1", "b_seed1"][:workers]
+    assert len(read_results(tmp_path / "out")) == workers - 1
 
 
 def test_threads_reach_the_run(tmp_path: Path) -> None:
@@ -156,6 +156,10 @@ def test_a_failing_run_is_named_with_its_last_words(tmp_path: Path) -> None:
 def test_nothing_to_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="one of them is empty"):
         reproduce(Path("c.yaml"), {}, tmp_path, [1])
+    with pytest.raises(ValueError, match=r"seeds \[1, 1\]: accepted is each seed once"):
+        reproduce(Path("c.yaml"), {"a": Method()}, tmp_path, [1, 1])
+    with pytest.raises(ValueError, match="methods 'a': once with a grid of 2"):
+        reproduce(Path("c.yaml"), {"a": Method({}, [{}, {}], once=True)}, tmp_path, [1])
     with pytest.raises(ValueError, match="workers 0: accepted are whole numbers from 1"):
         reproduce(Path("c.yaml"), {"a": Method()}, tmp_path, [1], workers=0)
 

@@ -1,0 +1,41 @@
+"""What a run began with, so that results can be told apart by what made them."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.module import PreferenceModule
+from lightning_bnf.policies.fingerprint import weights_fingerprint
+from lightning_bnf.policies.lora import LoRAPolicy
+
+_PIECE = 2**20
+
+
+class Fingerprints(Callback):
+    """Writes `fingerprints.json` before the first step: 16 hex digits each of the base's weights (`model`) and of the
+    contents of every local data file, by its path."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if not trainer.is_global_zero or not isinstance(data, PreferenceData):
+            return
+        assert isinstance(pl_module, PreferenceModule)
+        policy = pl_module.policy
+        found = {}
+        if trainer.global_step == 0 or isinstance(policy, LoRAPolicy):  # trained weights are no base
+            found["model"] = weights_fingerprint(policy.causal_lm, frozen_only=isinstance(policy, LoRAPolicy))
+        files = {path for paths in data.paths.values() for path in paths if Path(path).is_file()}
+        found |= {path: file_fingerprint(path) for path in sorted(files)}
+        (Path(trainer.default_root_dir) / "fingerprints.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
+def file_fingerprint(path: str | Path) -> str:
+    """16 hex digits of the SHA-256 of a file's contents."""
+    hashed = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(_PIECE):
+            hashed.update(piece)
+    return hashed.hexdigest()[:16]
