@@ -13,6 +13,7 @@ import yaml
 
 from lightning_bnf import reproduction
 from lightning_bnf.cli import main
+from lightning_bnf.evaluation import matrix
 from lightning_bnf.reproduction import Method, Run, expanded, read_results, reproduce
 
 ROOT = Path(__file__).parents[1]
@@ -188,6 +189,20 @@ def test_shipped_matrices_run(tmp_path: Path, tiny_folder: str, path: Path, monk
         words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
         root = ["--trainer.default_root_dir", str(tmp_path / str(i)), "--trainer.callbacks", "null"]
         main(["fit", "--config", str(matrix["base"]), *words, *root, "--trainer.limit_train_batches", "1"])
+
+
+def test_configs_take_up_what_the_stored_results_picked() -> None:
+    """Table 6's learning rate and the models of Figures 3 and 4 are what the validation prompts of Table 4 picked."""
+    picked = matrix.picked(read_results(ROOT / "notebooks/results/table4_small"))
+    (rate,) = {
+        method["settings"]["model.optimization.learning_rate"]
+        for method in yaml.safe_load((ROOT / "configs/reproduce/table6_small.yaml").read_text())["methods"].values()
+    }
+    assert rate == picked["BNF"][0]["config"]["model"]["optimization"]["learning_rate"]
+    policies = yaml.safe_load((ROOT / "configs/analyze/table4_small.yaml").read_text())["policies"]
+    for method, folder in policies.items():
+        first = picked[method][0]
+        assert Path(folder).parts[-2] == f"{method}_setting{first['setting']}_seed{first['seed']}"
 
 
 def test_a_table_and_a_scale_are_short_for_a_config(monkeypatch: pytest.MonkeyPatch) -> None:
