@@ -1,15 +1,15 @@
 """Pairs that lose a side: how much of a loss's gain needs pairs (Table 6 of the BNF paper)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import overload
 
 import torch
 
+from lightning_bnf.datamodules.rows import Rows
 from lightning_bnf.datamodules.template import TokenizedRow
 
 
-class PartlyPaired(Sequence[TokenizedRow]):
+class PartlyPaired(Rows):
     """Rows of which only the share `ratio` of the pairs keeps both sides; each other pair keeps one, preferred or not.
 
     Which pairs, and which of their sides, is drawn from `seed`, equally likely. Other rows stay as they are. With the
@@ -32,20 +32,8 @@ class PartlyPaired(Sequence[TokenizedRow]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    @overload
-    def __getitem__(self, index: int) -> TokenizedRow: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[TokenizedRow]: ...
-    def __getitem__(self, index: int | slice) -> TokenizedRow | list[TokenizedRow]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return self._cut(index % len(self), self._rows[index])
-
-    def __iter__(self) -> Iterator[TokenizedRow]:
-        return (self._cut(i, row) for i, row in enumerate(self._rows))
-
-    def _cut(self, index: int, row: TokenizedRow) -> TokenizedRow:
-        side = self._kept.get(index)
+    def row(self, index: int) -> TokenizedRow:
+        row, side = self._rows[index], self._kept.get(index)
         if side is None:
             return row
         kept = tuple(one for one in row.completions if one.label == side)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.dataset import load_rows
 from lightning_bnf.datamodules.options import DataOptions
+from lightning_bnf.datamodules.rows import Rows
 from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
 from lightning_bnf.user_cache import cache_folder
 
@@ -46,7 +47,7 @@ _SCHEMA = pa.schema(
 _REST = ("verifier", "family", "prompt_id", "max_new_tokens", "kept_out", "prompt")
 
 
-class StoredRows(Sequence[TokenizedRow]):
+class StoredRows(Rows):
     """Rows of an Arrow file, read one by one when they are asked for."""
 
     def __init__(self, path: Path):
@@ -56,16 +57,8 @@ class StoredRows(Sequence[TokenizedRow]):
     def __len__(self) -> int:
         return self._table.num_rows
 
-    @overload
-    def __getitem__(self, index: int) -> TokenizedRow: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[TokenizedRow]: ...
-    def __getitem__(self, index: int | slice) -> TokenizedRow | list[TokenizedRow]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        (values,) = self._table.slice(index % len(self), 1).to_pylist()
+    def row(self, index: int) -> TokenizedRow:
+        (values,) = self._table.slice(index, 1).to_pylist()
         return _row(values)
 
     def __iter__(self) -> Iterator[TokenizedRow]:
@@ -153,7 +146,7 @@ def _row(values: dict[str, Any]) -> TokenizedRow:
     return TokenizedRow(**values, completions=completions, **rest)
 
 
-class RowView(Sequence[TokenizedRow]):
+class RowView(Rows):
     """Some rows of several sequences, in an order, without holding them."""
 
     def __init__(self, parts: Sequence[Sequence[TokenizedRow]], places: Sequence[tuple[int, int]] | None = None):
@@ -165,18 +158,9 @@ class RowView(Sequence[TokenizedRow]):
     def __len__(self) -> int:
         return len(self._places)
 
-    @overload
-    def __getitem__(self, index: int) -> TokenizedRow: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[TokenizedRow]: ...
-    def __getitem__(self, index: int | slice) -> TokenizedRow | list[TokenizedRow]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def row(self, index: int) -> TokenizedRow:
         part, i = self._places[index]
         return self._parts[part][i]
-
-    def __iter__(self) -> Iterator[TokenizedRow]:
-        return (self._parts[part][i] for part, i in self._places)
 
     def where(self, keep: Callable[[TokenizedRow], bool]) -> "RowView":
         """The rows for which `keep` is true."""
