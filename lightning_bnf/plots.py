@@ -182,7 +182,8 @@ def plot_means(tidy: pd.DataFrame, unit: str = "pass rate", reference: str | Non
 
 
 def plot_tradeoff(runs: pd.DataFrame, gain: str, tax: str) -> Figure:
-    """Gain against tax, a point for each run, a large one for each method's mean; `runs` as `matrix.tradeoff` gives it.
+    """Gain against tax, `runs` as `matrix.tradeoff` gives them: small points are runs, hollow where their setting was
+    not picked, and a large one is the mean of a method's picked runs.
 
     Up is less tax, right is more gain; (0, 0) is the base.
     """
@@ -190,8 +191,10 @@ def plot_tradeoff(runs: pd.DataFrame, gain: str, tax: str) -> Figure:
     figure.set_size_inches(8.0, 4.8)
     for i, (method, own) in enumerate(runs.groupby("method", sort=False)):
         color = _POLICIES[i % len(_POLICIES)]
-        axes.scatter(own[gain], own[tax], s=16, color=color, alpha=0.45, linewidths=0)
-        axes.scatter(own[gain].mean(), own[tax].mean(), s=110, color=color, label=method)
+        kept, left = own[own["picked"]], own[~own["picked"]]
+        axes.scatter(left[gain], left[tax], s=22, facecolors="none", edgecolors=color, alpha=0.6, linewidths=0.8)
+        axes.scatter(kept[gain], kept[tax], s=22, color=color, alpha=0.6, linewidths=0)
+        axes.scatter(kept[gain].mean(), kept[tax].mean(), s=120, color=color, label=method, zorder=3)
     axes.axhline(0, color=NEUTRAL, linewidth=0.8)
     axes.axvline(0, color=NEUTRAL, linewidth=0.8)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -190,15 +190,18 @@ def _text(found: Interval) -> str:
 
 
 def tradeoff(records: Iterable[Mapping[str, Any]], gain: str = "instructions", tax: str = "reasoning") -> pd.DataFrame:
-    """What each run, whatever its setting, has more than the base in two measures: method, setting, seed, gain, tax."""
+    """What each run has more than the base in two measures: columns method, setting, seed, picked (whether its setting
+    was), and the two by name."""
     records = list(records)
     base = [record for record in records if record["method"] == BASE]
+    chosen = {(method, runs[0]["setting"]) for method, runs in picked(records).items()}
     lines = []
     for record in records:
         if record["method"] != BASE:
             scores = by_prompt(({BASE: base} if base else {}) | {"run": [record]})
             more = {name: (scores[name]["run"] - scores[name][BASE]).mean() for name in (gain, tax)}
-            lines.append({"method": record["method"], "setting": record["setting"], "seed": record["seed"], **more})
+            key = record["method"], record["setting"]
+            lines.append({"method": key[0], "setting": key[1], "seed": record["seed"], "picked": key in chosen, **more})
     return pd.DataFrame(lines)
 
 

@@ -97,8 +97,9 @@ def test_figures_hold_every_method_and_run() -> None:
 
     (axes,) = plot_tradeoff(tradeoff(RECORDS), "instructions", "reasoning").axes
     counts = [len(points.get_offsets()) for points in axes.collections]
-    assert counts == [3, 1, 2, 1], "three runs of bnf and two of dpo, and a mean each"
-    assert axes.collections[3].get_offsets().tolist() == [[0.0, -1.0]]
+    assert counts == [1, 2, 1, 1, 1, 1], "of each method the runs that were not picked, those that were, and their mean"
+    assert axes.collections[2].get_offsets().tolist() == [[0.25, 0.0]]
+    assert axes.collections[5].get_offsets().tolist() == [[0.5, -1.0]]
 
 
 def test_differences_are_paired_over_prompts() -> None:
@@ -121,8 +122,8 @@ def test_win_rates_by_hand() -> None:
 def test_every_run_against_the_base() -> None:
     """bnf's picked setting, second seed: p up, q down; r as before. Its first setting lost q and r."""
     table = tradeoff(RECORDS).set_index(["method", "setting", "seed"])
-    assert table.loc[("bnf", 2, 2)].tolist() == [0.0, 0.0]
-    assert table.loc[("bnf", 1, 1)].tolist() == [-0.5, -1.0]
+    assert table.loc[("bnf", 2, 2)].tolist() == [True, 0.0, 0.0]
+    assert table.loc[("bnf", 1, 1)].tolist() == [False, -0.5, -1.0]
     assert len(table) == 5
 
 
