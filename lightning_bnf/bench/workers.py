@@ -116,8 +116,8 @@ def compete(
 ) -> None:
     """Let them take turns, `warmups` + `repeats` each, in each of `rounds`; the measurements are added to them.
 
-    A round starts every process anew, in another order: two processes of the same work have been seen to differ by
-    15 % as long as they lived, and so turns of one process alone do not show how sure a median is.
+    A round starts every process anew, in another order: what favours a process for as long as it lives, such as where
+    its memory lies, does not show in its turns alone.
     Raises RuntimeError with a contestant's own traceback where one fails.
     """
     for first in range(rounds):
