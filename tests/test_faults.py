@@ -1,5 +1,6 @@
 """Runs that are killed, told to end, or lose a rank: as a user starts them, in processes of their own."""
 
+import json
 import os
 import random
 import signal
@@ -182,6 +183,8 @@ def test_two_processes_from_the_command_line_export_what_one_does(config: Path, 
     two = [*exact, "--trainer.strategy", "fsdp2", "--trainer.devices", "2"]
     finish(start(config, run, *two, "--trainer.max_steps", "10"))
     finish(start(config, run, *two, "--ckpt_path", "last"))
+    begun, alone = (json.loads((folder / "fingerprints.json").read_text()) for folder in (run, wanted))
+    assert begun == alone, "the base's fingerprint, of shards as of whole weights"
     ours, other = (load_file(folder / "policy" / "adapter_model.safetensors") for folder in (run, wanted))
     assert set(ours) == set(other)
     for name, value in other.items():

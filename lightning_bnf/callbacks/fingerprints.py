@@ -20,13 +20,16 @@ class Fingerprints(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if not trainer.is_global_zero or not isinstance(data, PreferenceData):
+        if not isinstance(data, PreferenceData):
             return
         assert isinstance(pl_module, PreferenceModule)
         policy = pl_module.policy
         found = {}
+        # On every rank: sharded weights are read by all of them together.
         if trainer.global_step == 0 or isinstance(policy, LoRAPolicy):  # trained weights are no base
             found["model"] = weights_fingerprint(policy.causal_lm, frozen_only=isinstance(policy, LoRAPolicy))
+        if not trainer.is_global_zero:
+            return
         files = {path for paths in data.paths.values() for path in paths if Path(path).is_file()}
         found |= {path: file_fingerprint(path) for path in sorted(files)}
         (Path(trainer.default_root_dir) / "fingerprints.json").write_text(json.dumps(found, indent=1) + "\n")

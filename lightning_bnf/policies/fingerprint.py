@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from lightning_bnf.policies.parallel import whole
+
 
 def content_hash(content: Any) -> str:
     """16 hex digits of the content's SHA-256; equal content, equal id, in any file and order."""
@@ -18,7 +20,7 @@ def weights_fingerprint(model: torch.nn.Module, frozen_only: bool = False) -> st
     """16 hex digits over every parameter's name, shape and 64 of its values: tells models apart, proves nothing.
 
     The names are those of the model without adapters around it; `frozen_only` leaves trainable parameters out. Of 4-bit
-    weights the blocks' scales count too.
+    weights the blocks' scales count too. Of sharded weights the whole counts, so that every rank has to call this.
     """
     parts: list[list[Any]] = []
     for name, parameter in model.named_parameters():
@@ -33,7 +35,7 @@ def weights_fingerprint(model: torch.nn.Module, frozen_only: bool = False) -> st
 
 
 def _some(values: torch.Tensor) -> list[float]:
-    values = values.detach().flatten()
+    values = whole(values.detach()).flatten()
     return values[:: max(1, len(values) // 64)].float().tolist()
 
 
