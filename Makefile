@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup quickstart test format clean
+.PHONY: help setup quickstart notebooks test format clean
 
 help:
 	@echo "make setup       install everything into .venv"
 	@echo "make quickstart  align a small model with BNF and show what changed (6 minutes on 2 cores)"
+	@echo "make notebooks   open the notebooks in JupyterLab"
 	@echo "make test        lint, types and tests"
 
 setup: $(INSTALLED)
@@ -23,6 +24,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 quickstart: setup
 	$(BIN)/python -m lightning_bnf fit --config configs/quickstart.yaml
+
+notebooks: setup
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[notebooks]"
+	$(BIN)/jupyter lab notebooks
 
 test: setup
 	$(BIN)/ruff check .

@@ -16,5 +16,5 @@ def test_a_notebook_runs_and_shows_its_pictures(path: Path) -> None:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert len(code) <= 12
     assert not any(line.startswith(("def ", "class ")) for cell in code for line in cell.source.splitlines())
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT)}}).execute()
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
     assert any("image/png" in output.get("data", {}) for cell in code for output in cell.outputs)
