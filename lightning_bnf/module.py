@@ -21,6 +21,7 @@ from lightning_bnf.distributed import gather, gather_objects, several
 from lightning_bnf.evaluation.generate import Sampling, generate_with_lengths
 from lightning_bnf.evaluation.verify import verify
 from lightning_bnf.losses.base import Examples, Loss, StepFacts, StepLogps
+from lightning_bnf.memory import keep_freed_memory
 from lightning_bnf.metrics import PREFERENCE_METRICS, Means, preference_metrics
 from lightning_bnf.optimization import Optimization
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
@@ -238,6 +239,7 @@ class PreferenceModule(LightningModule):
 
     def on_train_start(self) -> None:
         """A resumed run goes on, and draws on, as if it had not been interrupted."""
+        keep_freed_memory(self.device.type == "cpu")
         loader = self.trainer.train_dataloader
         if isinstance(loader, StepLoader):  # from a checkpoint at an epoch's end Lightning restores no position
             loader.consumed = self.trainer.global_step
@@ -246,6 +248,9 @@ class PreferenceModule(LightningModule):
             if "device" in self._rng:
                 torch.cuda.set_rng_state(self._rng["device"].cpu(), self.device)
             self._rng = None
+
+    def on_train_end(self) -> None:
+        keep_freed_memory(False)
 
     def on_validation_start(self) -> None:
         if not self.trainer.sanity_checking and self.trainer.state.fn != "fit":

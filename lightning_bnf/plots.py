@@ -162,7 +162,7 @@ def plot_displacement(changes: pd.DataFrame, bounds: Mapping[str, float]) -> Fig
     return figure
 
 
-def plot_means(tidy: pd.DataFrame, unit: str = "pass rate", reference: str | None = None) -> Figure:
+def plot_means(tidy: pd.DataFrame, unit: str = "rate and 95 % interval", reference: str | None = None) -> Figure:
     """Means with their 95 % intervals, a panel for each metric and a line for each method; `tidy` as `matrix.means`.
 
     A dotted line goes through the mean of the method `reference`.

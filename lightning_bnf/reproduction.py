@@ -231,6 +231,8 @@ def result(run: Run, folder: Path, minutes: float) -> dict[str, Any]:
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """All results of a folder, by method and seed."""
+    """All results of a folder, by method and seed. Raises FileNotFoundError where it has none."""
     found = [json.loads(path.read_text()) for path in Path(folder).glob("*_seed*.json")]
+    if not found:
+        raise FileNotFoundError(f"{folder}: no results; accepted is a folder that `reproduce` has written to")
     return sorted(found, key=lambda record: (record["method"], record["seed"]))

@@ -1,5 +1,6 @@
 """Memory that is measured, and the budget of a micro-batch that follows from it."""
 
+import resource
 import sys
 from pathlib import Path
 
@@ -34,3 +35,24 @@ def test_where_nothing_is_told_there_is_a_sentence(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
     with pytest.raises(memory.Unmeasurable, match="accepted: Linux, or a CUDA device"):
         memory.taken_bytes(CPU)
+
+
+@linux
+def test_freed_memory_that_is_kept_is_not_mapped_again() -> None:
+    """Twenty times 64 MiB: mapped anew at every time, or once, which the pages that the system had to find tell."""
+
+    def pages() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            torch.ones(16 * 2**20)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    anew = pages()
+    memory.keep_freed_memory(True)
+    try:
+        held = memory.taken_bytes(CPU)
+        assert pages() < anew / 10
+        assert memory.taken_bytes(CPU) - held < 30 * 2**20, "what is free does not count as taken"
+    finally:
+        memory.keep_freed_memory(False)
+    assert pages() > anew / 2

@@ -154,6 +154,15 @@ def train(root: Path, module: PreferenceModule, data: PreferenceData, **options:
 FAST = Optimization(learning_rate=1e-2)
 
 
+def test_freed_memory_is_kept_while_it_trains(
+    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr("lightning_bnf.module.keep_freed_memory", kept.append)
+    train(tmp_path, PreferenceModule(FullPolicy(tiny_folder), BNF()), PreferenceData(write_pairs()), max_steps=1)
+    assert kept == [True, False]
+
+
 @pytest.mark.parametrize("make", [FullPolicy, LoRAPolicy])
 def test_two_runs_with_one_seed_are_bit_equal(
     tmp_path: Path, tiny_folder: str, write_pairs: WritePairs, make: type[FullPolicy] | type[LoRAPolicy]

@@ -214,3 +214,8 @@ def test_a_table_and_a_scale_are_short_for_a_config(monkeypatch: pytest.MonkeyPa
     assert expanded(["--config", "x.yaml"]) == ["--config", "x.yaml"]
     with pytest.raises(ValueError, match=r"reproduce table9 --scale small: accepted are collapse, table4_small"):
         expanded(["table9"])
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothing: no results; accepted is a folder that"):
+        read_results(tmp_path / "nothing")

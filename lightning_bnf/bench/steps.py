@@ -19,6 +19,7 @@ from lightning_bnf.datamodules.fitting import LAYOUTS, LayoutName
 from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import Loss, StepFacts, TokenLoss, Tokens
+from lightning_bnf.memory import keep_freed_memory
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.optimization import Optimization
 from lightning_bnf.policies import FullPolicy
@@ -110,6 +111,7 @@ def ours(turns: Turns, workload: Workload, loss: str, arguments: dict[str, Any],
 
 def linear_products(turns: Turns, workload: Workload) -> None:
     """Every linear layer's products with the tokens of the same steps: forward, and both of the backward pass."""
+    keep_freed_memory(True)  # as a run does
     resolve_source(workload.source)
     model = load_model(workload.source, torch.float32)
     layers = [module.weight.detach() for module in model.modules() if isinstance(module, nn.Linear)]
