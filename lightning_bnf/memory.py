@@ -54,6 +54,15 @@ def peak_bytes(run: Callable[[], None], device: torch.device) -> int:
     with contextlib.suppress(OSError):
         _CLEAR.write_text("5")  # the high-water mark begins anew; where that is forbidden it is that of the whole run
     run()
+    return highest_bytes()
+
+
+def highest_bytes() -> int:
+    """The most that this process has held on the CPU since it began, or since `peak_bytes` began anew.
+
+    Not getrusage's `ru_maxrss`, which a new process takes over from the one that started it.
+    Raises `Unmeasurable` as `available_bytes` does.
+    """
     return _status("VmHWM")
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+
+from lightning_bnf.callbacks.fingerprints import file_fingerprint
 
 RESULTS = ("displacement.json", "before_after.json", "scores.json", "test_pass_rates.json", "test_metrics.json")
 """Files of a run folder that are carried into its result."""
@@ -70,7 +72,7 @@ def reproduce(
     Args:
         base: config of `fit` that all runs share.
         methods: name -> what differs from it: settings of all its runs, and a grid to pick from.
-        output: folder for the results, one JSON file a run.
+        output: folder for the results, one JSON file a run; one made with other settings or data is refused.
         seeds: seeds of order and adapters; every method gets its first one before any gets its second.
         work: folder for the run folders.
         minutes_per_run: what a run takes, until one has been timed.
@@ -89,7 +91,12 @@ def reproduce(
     tried = {name: _tried(name, method, first) for name, method in methods.items()}
     repeated = [name for name, method in methods.items() if not method.once]
     total = sum(map(len, tried.values())) + len(repeated) * len(others)
-    queue = _Queue(base, output, work, minutes_per_run, total, workers)
+    possible = [run._replace(seed=seed) for runs in tried.values() for run in runs for seed in seeds]
+    done = [run for run in possible if (output / f"{run.name}.json").exists()]
+    for run in done:
+        _check_done(base, run, output / f"{run.name}.json")
+    print(f"{total} runs of some {minutes_per_run:g} minutes, {len(done)} done")
+    queue = _Queue(base, output, work, minutes_per_run, total - len(done), workers)
     queue.do([run for runs in tried.values() for run in runs])
     picked = {name: _pick(tried[name], output) for name in repeated}
     queue.do([picked[name]._replace(seed=seed) for seed, name in product(others, repeated)])
@@ -131,6 +138,43 @@ def _pick(runs: Sequence[Run], output: Path) -> Run:
     return runs[best]
 
 
+def _check_done(base: Path, run: Run, path: Path) -> None:
+    """Raises ValueError where a finished run's numbers among its settings, or the contents of its data files, are not
+    what they would be now. Settings in files that the config names, such as a loss's, are not looked into."""
+    record = json.loads(path.read_text())
+    shared = yaml.safe_load(base.read_text()) if base.exists() else {}
+    wanted = dict(_leaves(shared)) | dict(run.settings) | {"seed_everything": run.seed}
+    differing = [
+        f"{name} {found!r}, not {value!r}"
+        for name, value in wanted.items()
+        for found in [_at(record["config"], name)]
+        if type(found) in (bool, int, float) and type(value) in (bool, int, float) and found != value
+    ]
+    differing += [
+        f"other contents of {name}"
+        for name, found in record["fingerprints"].items()
+        if Path(name).is_file() and file_fingerprint(name) != found
+    ]
+    if differing:
+        raise ValueError(f"{path}: made with {'; '.join(differing)}; accepted: another output, or the file taken away")
+
+
+def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested settings."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _at(config: Any, name: str) -> Any:
+    """The setting of a dotted name, None where there is none."""
+    for part in name.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config
+
+
 def validation_rate(record: Mapping[str, Any]) -> float:
     """The share of validation prompts whose greedy completion passed. Raises ValueError where none were scored."""
     scores = record["results"].get("scores", {}).get("validation", [])
@@ -146,13 +190,12 @@ def validation_rate(record: Mapping[str, Any]) -> float:
 class _Queue:
     """Runs what is not done yet, `workers` at a time, and says how long the rest will take."""
 
-    def __init__(self, base: Path, output: Path, work: Path, minutes: float, total: int, workers: int):
-        self.base, self.output, self.work, self.workers = base, output, work, workers
+    def __init__(self, base: Path, output: Path, work: Path, minutes: float, left: int, workers: int):
+        self.base, self.output, self.work, self.left, self.workers = base, output, work, left, workers
         self.taken: list[float] = []
         self.failed, self.counting = threading.Event(), threading.Lock()
         output.mkdir(parents=True, exist_ok=True)
-        self.left = total - len(list(output.glob("*_seed*.json")))
-        print(f"{total} runs, {total - self.left} done; {self._to_go(minutes)}", flush=True)
+        print(self._to_go(minutes), flush=True)
 
     def _to_go(self, minutes: float) -> str:
         return f"about {minutes * self.left / self.workers:.0f} minutes to go"

@@ -1,6 +1,7 @@
 """Memory that is measured, and the budget of a micro-batch that follows from it."""
 
 import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def test_a_peak_counts_what_a_function_took_and_gave_back() -> None:
     peak = memory.peak_bytes(take, CPU) - before
     assert 60 * 2**20 < peak < 90 * 2**20
     assert memory.taken_bytes(CPU) - before < 30 * 2**20
+
+
+@linux
+def test_a_new_process_does_not_take_over_the_peak_of_its_parent() -> None:
+    held = torch.ones(2**28)  # a GiB
+    code = "from lightning_bnf.memory import highest_bytes; print(highest_bytes())"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 10**7 < int(shown) < 4 * len(held) < memory.highest_bytes()
 
 
 @linux

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -22,7 +23,18 @@ SIZES = {
     "num_key_value_heads": 2,
     "head_dim": 8,
 }
-PAPER = {"bnf": {"llama3": 6e-7, "mistral": 5e-7, "gemma2": 8e-7}}
+PUBLISHED = {
+    "llama3_bnf": (6e-7, {}),
+    "mistral_bnf": (5e-7, {}),
+    "gemma2_bnf": (8e-7, {}),
+    "llama3_dpo": (3e-7, {"beta": 0.01}),
+    "mistral_dpo": (5e-7, {"beta": 0.01}),
+    "gemma2_dpo": (5e-7, {"beta": 0.01}),
+    "llama3_simpo": (1e-6, {"beta": 10.0, "gamma_beta_ratio": 0.3}),
+    "mistral_simpo": (5e-7, {"beta": 2.5, "gamma_beta_ratio": 0.1}),
+    "gemma2_simpo": (8e-7, {"beta": 10.0, "gamma_beta_ratio": 0.5}),
+}
+"""Learning rates and losses' own parameters that were published: the paper's, and SimPO's repository's."""
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +70,27 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def test_there_is_one_for_every_trained_row_of_table_4() -> None:
-    seven = {"bnf", "dpo", "ipo", "kto", "orpo", "simpo", "slic"}
-    wanted = {f"{model}_{method}" for model in ("llama3", "mistral") for method in seven}
+def test_there_is_one_for_every_trained_row_of_table_4_and_for_rdpo() -> None:
+    methods = {"bnf", "dpo", "ipo", "kto", "orpo", "simpo", "slic", "rdpo"}
+    wanted = {f"{model}_{method}" for model in ("llama3", "mistral") for method in methods}
     assert {path.stem for path in PATHS} == wanted | {"gemma2_bnf", "gemma2_dpo", "gemma2_simpo"}
-    for model, rate in PAPER["bnf"].items():
-        values = yaml.safe_load((ROOT / f"configs/paper/{model}_bnf.yaml").read_text())
-        assert values["model"]["optimization"]["learning_rate"] == rate
-        assert values["data"]["examples_per_step"] == 128
-        assert values["data"]["options"]["max_length"] == 4096
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_published_settings_are_taken_and_others_marked(path: Path) -> None:
+    text = path.read_text()
+    values = yaml.safe_load(text)
+    optimization = values["model"]["optimization"]
+    assert (optimization["schedule"], optimization["warmup_ratio"]) == ("cosine", 0.1)
+    assert (values["data"]["examples_per_step"], values["trainer"]["max_epochs"]) == (128, 1)
+    assert values["data"]["options"]["max_length"] == (4096 if path.stem.endswith("_bnf") else 2048)
+    if path.stem in PUBLISHED:
+        rate, parameters = PUBLISHED[path.stem]
+        assert optimization["learning_rate"] == rate
+        assert values["model"]["loss"].get("init_args", {}).items() >= parameters.items()
+        assert "# ours" not in text
+    else:
+        assert text.count("# ours") >= 2, "the learning rate, and the loss's own parameter"
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -88,4 +112,5 @@ def test_it_trains_a_tiny_model_of_its_architecture(
     }
     main(["fit", "--config", str(path), *(word for name, value in changes.items() for word in (f"--{name}", value))])
     assert (tmp_path / "run" / "policy" / "config.json").is_file()
-    assert "train/loss" in (tmp_path / "run" / "metrics.csv").read_text()
+    losses = pd.read_csv(tmp_path / "run" / "metrics.csv").dropna(subset="train/loss")
+    assert losses["step"].tolist() == [0, 1]

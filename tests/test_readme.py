@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from lightning_bnf.cli import main
-from lightning_bnf.reproduction import expanded
+from lightning_bnf.evaluation import matrix
+from lightning_bnf.reproduction import expanded, read_results
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -156,3 +157,17 @@ def test_the_table_of_the_readme_is_the_stored_result() -> None:
     result = yaml.safe_load((ROOT / "notebooks/results/quickstart/before_after.json").read_text())
     assert result["settings"]["steps"] == config["trainer"]["limit_train_batches"]
     assert (ROOT / re.findall(r"!\[.*?\]\((.*?)\)", README)[0]).is_file()
+
+
+def test_table_4_is_what_the_stored_results_give() -> None:
+    runs = matrix.picked(read_results(ROOT / "notebooks/results/table4_small"))
+    scores = matrix.by_prompt(runs)
+    shown = matrix.texts(matrix.means({name: scores[name] for name in matrix.QUALITIES}))
+    level = matrix.win_rates(runs)["at equal lengths"]
+    begins = re.compile(r"\| (base|[A-Z]\S+) \| 0\.\d\d \[")
+    lines = [line.strip("| ").split(" | ") for line in README.splitlines() if begins.match(line)]
+    assert {line[0] for line in lines} == {"base"} | {method for method in runs if method != "Base"}
+    for method, instructions, *wins, reasoning, others in lines:
+        name = "Base" if method == "base" else method
+        assert [instructions, reasoning, others] == shown.loc[name, ["instructions", *matrix.QUALITIES[2:]]].tolist()
+        assert wins == (["", ""] if name == "Base" else [shown.loc[name, "win rate"], level[name]])

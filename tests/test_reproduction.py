@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from lightning_bnf import reproduction
+from lightning_bnf.callbacks.fingerprints import file_fingerprint
 from lightning_bnf.cli import main
 from lightning_bnf.evaluation import matrix
 from lightning_bnf.reproduction import Method, Run, expanded, read_results, reproduce
@@ -44,11 +45,13 @@ def test_every_method_gets_one_seed_first_and_done_runs_are_skipped(
     }
     reproduce(**arguments, seeds=[1, 2], work=tmp_path / "work")
     assert order == ["a_seed1", "b_seed1", "a_seed2", "b_seed2"]
-    assert "4 runs, 0 done" in capsys.readouterr().out
+    assert "4 runs of some 5 minutes, 0 done\nabout 20 minutes to go" in capsys.readouterr().out
     (tmp_path / "out/b_seed1.json").unlink()
+    (tmp_path / "out/other_seed1.json").write_text("{}")
     reproduce(**arguments, seeds=[1, 2], work=tmp_path / "work2")
     assert order[4:] == ["b_seed1"]
-    assert "4 runs, 3 done" in capsys.readouterr().out
+    assert "3 done\nabout 5 minutes to go" in capsys.readouterr().out
+    (tmp_path / "out/other_seed1.json").unlink()
     results = read_results(tmp_path / "out")
     assert [(found["method"], found["seed"]) for found in results] == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
     assert results[0]["results"]["displacement"]["measured"] == [{"step": 0, "chosen": -1.0}]
@@ -78,7 +81,7 @@ def test_the_best_of_a_grid_on_validation_prompts_gets_the_other_seeds(
     first = [("a_seed1", None), ("b_setting1_seed1", 1), ("b_setting2_seed1", 2), ("b_setting3_seed1", 3)]
     assert order == [*first, ("c_seed1", None), ("a_seed2", None), ("b_setting2_seed2", 2)]
     shown = capsys.readouterr().out
-    assert "7 runs, 0 done" in shown
+    assert "7 runs of some 5 minutes, 0 done" in shown
     assert "b: setting 2 of 3 passes most validation prompts (0.750)" in shown
 
 
@@ -203,6 +206,41 @@ def test_configs_take_up_what_the_stored_results_picked() -> None:
     for method, folder in policies.items():
         first = picked[method][0]
         assert Path(folder).parts[-2] == f"{method}_setting{first['setting']}_seed{first['seed']}"
+
+
+def test_finished_runs_with_other_settings_or_data_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with lr 1 and steps 5, on a file: the same is skipped; another grid point, base or file is refused."""
+    base, data = tmp_path / "base.yaml", tmp_path / "rows.jsonl"
+
+    def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
+        fake_train(base, run, folder, threads)
+        config = {"seed_everything": 1, "data": {"seed": 1, "path": str(data)}, "a": {"lr": 1.0, "steps": 5}}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        (folder / "fingerprints.json").write_text(json.dumps({str(data): file_fingerprint(data)}))
+
+    def go(lr: float, steps: int, rows: str) -> None:
+        base.write_text(yaml.safe_dump({"a": {"steps": steps, "lr": 9.0, "loss": "bnf.yaml"}}))
+        data.write_text(rows)
+        reproduce(base, {"m": Method({"a.lr": lr})}, tmp_path / "out", [1], tmp_path / "work")
+
+    monkeypatch.setattr(reproduction, "train", train)
+    go(1, 5, "rows")
+    go(1, 5, "rows")
+    with pytest.raises(ValueError, match=r"m_seed1.json: made with a.lr 1.0, not 2; accepted: another output, or the"):
+        go(2, 5, "rows")
+    with pytest.raises(ValueError, match=r"made with a.steps 5, not 6; accepted"):
+        go(1, 6, "rows")
+    with pytest.raises(ValueError, match=r"made with other contents of .*rows.jsonl; accepted"):
+        go(1, 5, "other rows")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/reproduce").glob("*.yaml")), ids=lambda path: path.stem)
+def test_stored_results_are_those_of_the_shipped_matrices(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the stored results as output nothing is left to run, and no setting or data file differs."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(reproduction, "train", lambda *_: pytest.fail("there is a run to be done"))
+    stored = ROOT / "notebooks/results" / Path(yaml.safe_load(path.read_text())["output"]).name
+    main(["reproduce", "--config", str(path), "--output", str(stored)])
 
 
 def test_a_table_and_a_scale_are_short_for_a_config(monkeypatch: pytest.MonkeyPatch) -> None:

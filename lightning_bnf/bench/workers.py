@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from lightning_bnf.memory import highest_bytes
+
 
 class Turns:
     """A contestant's side of the pipe: it waits for its turn, and tells how long it took.
@@ -52,7 +54,7 @@ def peak_bytes() -> int:
     """The most memory that this process has held: on the accelerator where there is one, else of all."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux gives KiB
+    return highest_bytes()
 
 
 def resting_bytes() -> int:

@@ -89,6 +89,9 @@ def run_lm_eval(
     model.eval()
     # The template writes its own BOS: lm-eval must add none, else there are two.
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, add_bos_token=False)
+    question = [{"role": "user", "content": "What is 1 + 1?"}]
+    rendered = str(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
+    check_prompts(lm, tokenizer, {rendered})  # before hours of generation; all the others after it
     results = simple_evaluate(
         model=lm,
         tasks=list(specs),

@@ -1,7 +1,7 @@
 """The scores of a matrix of runs (`reproduce`) as tables like the paper's: methods by measures, with intervals.
 
-Every value is a mean over test prompts of the mean over seeds; intervals are bootstraps over prompts (95 %), the same
-ones for all methods, so that differences between methods are paired.
+Every value is a mean over test prompts and seeds. Intervals (95 %) are bootstraps over both: the same prompts are drawn
+for all methods, so that differences between methods are paired, and of each method some of its runs.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lightning_bnf.evaluation.pass_rates import paired_bootstrap
-from lightning_bnf.evaluation.win_rates import Battles, Interval, controlled_win_rate, win_rate
+from lightning_bnf.evaluation.win_rates import Battles, controlled_win_rate
 from lightning_bnf.reproduction import validation_rate
 
 BASE = "Base"
@@ -54,45 +53,85 @@ LENGTHS = tuple(measure.name for measure in MEASURES if measure.value == "length
 
 
 def picked(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Of each method the runs with the setting that passes most validation prompts with the first seed, by method."""
+    """Of each method the runs with the setting that passes most validation prompts, by method; settings are compared by
+    the first seed that all of them have. Raises ValueError where they have none in common."""
     by_method: dict[str, dict[int | None, list[Mapping[str, Any]]]] = {}
     for record in records:
         by_method.setdefault(record["method"], {}).setdefault(record["setting"], []).append(record)
     found = {}
     for method, settings in by_method.items():
         ordered = [
-            sorted(runs, key=lambda run: run["seed"])
+            {run["seed"]: run for run in sorted(runs, key=lambda run: run["seed"])}
             for _, runs in sorted(settings.items(), key=lambda some: some[0] or 0)
         ]
-        found[method] = max(ordered, key=lambda runs: validation_rate(runs[0])) if len(ordered) > 1 else ordered[0]
+        shared = [seed for seed in ordered[0] if all(seed in runs for runs in ordered)]
+        if not shared:
+            raise ValueError(f"{method}: its settings have no seed in common; accepted: one that all were tried with")
+        best = max(ordered, key=lambda runs: validation_rate(runs[shared[0]])) if len(ordered) > 1 else ordered[0]
+        found[method] = list(best.values())
     return found
 
 
 def by_prompt(
     runs: Mapping[str, Sequence[Mapping[str, Any]]], split: str = "test", decoding: str = "greedy"
 ) -> dict[str, pd.DataFrame]:
-    """Measure -> a line for each prompt, a column for each method, the mean over the method's seeds.
+    """Measure -> a line for each prompt, a column (method, seed) for each run.
 
     Raises ValueError where there are no runs of the base, or methods were scored on different prompts.
     """
     base = _base(runs, split, decoding)
     found = {}
     for measure in MEASURES:
-        columns = {}
-        for method, repeats in runs.items():
-            seeds = [
-                pd.Series(
-                    {
-                        one["prompt_id"]: _value(measure, one, base[one["prompt_id"]])
-                        for one in _scored(repeat, split, decoding)
-                        if measure.covers(one)
-                    }
-                )
-                for repeat in repeats
-            ]
-            columns[method] = pd.concat(seeds, axis=1).mean(axis=1)
-        found[measure.name] = pd.DataFrame(columns)
+        columns = {
+            (method, record["seed"]): {
+                one["prompt_id"]: _value(measure, one, base[one["prompt_id"]])
+                for one in _scored(record, split, decoding)
+                if measure.covers(one)
+            }
+            for method, repeats in runs.items()
+            for record in repeats
+        }
+        found[measure.name] = pd.DataFrame(columns).rename_axis(columns=["method", "seed"])
     return found
+
+
+def resampled(scores: Mapping[str, pd.DataFrame], seed: int = 0, resamples: int = 2000) -> dict[str, pd.DataFrame]:
+    """Measure -> means, a line for each bootstrap sample and a column for each method.
+
+    `scores`: from `by_prompt`. A sample draws prompts with replacement, the same for all methods and for all measures
+    of the same prompts; and of each method as many runs as it has, the same for all measures.
+    """
+    rng = np.random.default_rng(seed)
+    prompts: dict[tuple[str, ...], np.ndarray] = {}
+    runs: dict[str, np.ndarray] = {}
+    found = {}
+    for measure, frame in scores.items():
+        some = tuple(frame.index)
+        if some not in prompts:
+            prompts[some] = _counts(rng, len(some), resamples)
+        columns = {}
+        for method in methods_of(frame):
+            values = frame[method].to_numpy(dtype=float)  # (prompts, runs)
+            if method not in runs:
+                runs[method] = _counts(rng, values.shape[1], resamples)
+            columns[method] = (prompts[some] @ values * runs[method]).sum(axis=1) / values.size
+        found[measure] = pd.DataFrame(columns)
+    return found
+
+
+def _counts(rng: np.random.Generator, n: int, resamples: int) -> np.ndarray:
+    """How often each of n is drawn, in n draws: (resamples, n)."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=resamples)
+
+
+def methods_of(frame: pd.DataFrame) -> list[str]:
+    """The methods of a measure's columns, in order."""
+    return list(frame.columns.get_level_values("method").unique())
+
+
+def _interval(values: pd.Series) -> tuple[float, float]:
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _base(runs: Mapping[str, Sequence[Mapping[str, Any]]], split: str, decoding: str) -> dict[str, Mapping[str, Any]]:
@@ -120,16 +159,17 @@ def _value(measure: Measure, one: Mapping[str, Any], base: Mapping[str, Any]) ->
 
 def means(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Tidy: columns method, metric, score, low, high, n (prompts)."""
+    drawn = resampled(scores)
     lines = [
         {
             "method": method,
             "metric": name,
-            "score": values.mean(),
-            **dict(zip(("low", "high"), paired_bootstrap(values.to_numpy()))),
-            "n": len(values),
+            "score": frame[method].to_numpy().mean(),
+            **dict(zip(("low", "high"), _interval(drawn[name][method]))),
+            "n": len(frame),
         }
         for name, frame in scores.items()
-        for method, values in frame.items()
+        for method in methods_of(frame)
     ]
     return pd.DataFrame(lines)
 
@@ -145,23 +185,31 @@ def texts(tidy: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
 
 
 def differences(scores: Mapping[str, pd.DataFrame], of: str) -> pd.DataFrame:
-    """What method `of` has more than each other, prompt by prompt: text such as "+0.04 [-0.02, +0.10]"."""
+    """What method `of` has more than each other, on the same prompts: text such as "+0.04 [-0.02, +0.10]"."""
+    drawn = resampled(scores)
     table = {}
     for name, frame in scores.items():
         column = {}
-        for other in frame.columns.drop(of):
-            difference = (frame[of] - frame[other]).to_numpy()
-            low, high = paired_bootstrap(difference)
-            column[other] = f"{difference.mean():+.2f} [{low:+.2f}, {high:+.2f}]"
+        for other in (method for method in methods_of(frame) if method != of):
+            difference = frame[of].to_numpy().mean() - frame[other].to_numpy().mean()
+            low, high = _interval(drawn[name][of] - drawn[name][other])
+            column[other] = f"{difference:+.2f} [{low:+.2f}, {high:+.2f}]"
         table[name] = column
     return pd.DataFrame(table)
+
+
+def by_seed(scores: Mapping[str, pd.DataFrame], measure: str) -> pd.DataFrame:
+    """A measure's means over prompts: a line for each method, a column for each seed."""
+    means = scores[measure].mean().unstack("seed")
+    return means.loc[methods_of(scores[measure])]
 
 
 def win_rates(
     runs: Mapping[str, Sequence[Mapping[str, Any]]], split: str = "test", decoding: str = "greedy"
 ) -> pd.DataFrame:
-    """Battles of each method's runs against the base's on prompts of trained families, by verifier score: text such as
-    "0.55 [0.51, 0.60]", ties counting half; "at equal lengths" is `win_rates.controlled_win_rate`."""
+    """Battles of each method's runs against the base's on prompts of trained families, by verifier score: shares won
+    and tied, the win rate with ties counting half, and `win_rates.controlled_win_rate` with an interval over prompts.
+    """
     base = _base(runs, split, decoding)
     (measure,) = (one for one in MEASURES if one.value == "win")
     table = {}
@@ -175,18 +223,15 @@ def win_rates(
             np.array([one["length"] for one in own]),
             np.array([other["length"] for other in others]),
         )
+        level = controlled_win_rate(fought)
         table[method] = {
             "won": f"{(fought.win == 1).mean():.2f}",
             "tied": f"{(fought.win == 0.5).mean():.2f}",
-            "win rate": _text(win_rate(fought)),
-            "at equal lengths": _text(controlled_win_rate(fought)),
+            "win rate": f"{fought.win.mean():.2f}",
+            "at equal lengths": f"{level.value:.2f} [{level.low:.2f}, {level.high:.2f}]",
             "battles": len(own),
         }
     return pd.DataFrame(table).T
-
-
-def _text(found: Interval) -> str:
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def tradeoff(records: Iterable[Mapping[str, Any]], gain: str = "instructions", tax: str = "reasoning") -> pd.DataFrame:
@@ -199,7 +244,8 @@ def tradeoff(records: Iterable[Mapping[str, Any]], gain: str = "instructions", t
     for record in records:
         if record["method"] != BASE:
             scores = by_prompt(({BASE: base} if base else {}) | {"run": [record]})
-            more = {name: (scores[name]["run"] - scores[name][BASE]).mean() for name in (gain, tax)}
+            mean = {name: by_seed(scores, name).mean(axis=1) for name in (gain, tax)}
+            more = {name: values["run"] - values[BASE] for name, values in mean.items()}
             key = record["method"], record["setting"]
             lines.append({"method": key[0], "setting": key[1], "seed": record["seed"], "picked": key in chosen, **more})
     return pd.DataFrame(lines)

@@ -36,28 +36,27 @@ def _half_up(value: float) -> float:
 
 
 def average_rank_intervals(
-    by_prompt: Mapping[str, pd.DataFrame],
-    lower_is_better: Collection[str] = (),
-    seed: int = 0,
-    resamples: int = 2000,
+    resampled: Mapping[str, pd.DataFrame], lower_is_better: Collection[str] = ()
 ) -> pd.DataFrame:
-    """How far average ranks could be off by the choice of prompts: a 95 % interval for each method, columns low, high.
+    """How far average ranks could be off by the choice of prompts and seeds: a 95 % interval for each method, columns
+    low, high (percentiles).
 
-    `by_prompt`: metric -> scores, a line for each prompt and a column for each method. Prompts are drawn with
-    replacement, the same ones for all methods; then means, ranks and average ranks are made anew (percentiles).
+    `resampled`: metric -> means, a line for each bootstrap sample and a column for each method, as `matrix.resampled`
+    makes them: the same samples in all metrics, in each of which ranks and average ranks are made anew.
+    Raises ValueError where metrics have different methods or samples.
     """
-    methods = list(next(iter(by_prompt.values())).columns)
-    rng = np.random.default_rng(seed)
-    total = np.zeros((resamples, len(methods)))
-    for metric, scores in by_prompt.items():
-        if set(scores.columns) != set(methods):
+    first = next(iter(resampled.values()))
+    methods = list(first.columns)
+    total = np.zeros(first.shape)
+    for metric, means in resampled.items():
+        if set(means.columns) != set(methods):
             raise ValueError(f"metric {metric!r}: accepted are the same methods in all metrics: {', '.join(methods)}")
-        counts = rng.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), size=resamples)
-        means = (counts @ scores[methods].to_numpy(dtype=float)) / len(scores)  # (resamples, methods)
-        # equals by construction must not differ by rounding of sums
-        means = np.round(means if metric not in lower_is_better else -means, 12)
-        total += 1 + (means[:, None, :] > means[:, :, None]).sum(axis=2)
-    low, high = np.quantile(total / len(by_prompt), [0.025, 0.975], axis=0)
+        if len(means) != len(first):
+            raise ValueError(f"metric {metric!r}: {len(means)} samples; accepted: {len(first)}, as the first has")
+        signed = means[methods].to_numpy() if metric not in lower_is_better else -means[methods].to_numpy()
+        signed = np.round(signed, 12)  # equals by construction must not differ by rounding of sums
+        total += 1 + (signed[:, None, :] > signed[:, :, None]).sum(axis=2)
+    low, high = np.quantile(total / len(resampled), [0.025, 0.975], axis=0)
     return pd.DataFrame({"low": low, "high": high}, index=pd.Index(methods, name="method"))
 
 

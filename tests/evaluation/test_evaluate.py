@@ -211,6 +211,10 @@ def test_crux_tells_true_from_one():
         ("\\boxed{2} or \\boxed{ \\dfrac{1}{2} }", 1.0),
         ("\\boxed{2}", 0.0),
         ("1/2", 0.0),
+        ("\\boxed 2", 0.0),
+        ("\\fbox{\\frac12}", 0.0),
+        ("\\boxed\\frac{1}{2}", 0.0),
+        ("\\boxed{\\frac12", 0.0),
     ],
 )
 def test_math_is_judged_by_the_last_box(said, right):

@@ -2,13 +2,17 @@
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from lightning_bnf.evaluation.matrix import (
     by_prompt,
+    by_seed,
     differences,
     means,
     picked,
+    resampled,
     runs_table,
     texts,
     tradeoff,
@@ -63,25 +67,36 @@ def test_the_setting_that_passes_most_validation_prompts_is_picked() -> None:
     assert list(table.loc[("bnf", 2e-4), ["seed 1", "seed 2"]]) == ["1.00", "0.00"]
 
 
+def test_settings_are_compared_by_a_seed_that_all_have() -> None:
+    """The second setting passes more with seed 3, the one that both were tried with; with seed 1 it was not tried."""
+    runs = [run("m", 1, 1, [1, 1], [1] * 4, 5), run("m", 1, 3, [0, 0], [1] * 4, 5), run("m", 2, 3, [0, 1], [1] * 4, 5)]
+    assert [one["setting"] for one in picked(runs)["m"]] == [2]
+    with pytest.raises(ValueError, match="m: its settings have no seed in common"):
+        picked([runs[0], runs[2]])
+
+
 def test_measures_are_means_over_seeds_of_each_prompt() -> None:
     """bnf on p: 1, 1; on q: 1, 0, so 0.75 of instructions; against the base's 0 on p it wins twice, against its 1 on q
-    it ties and loses: 1 and 0.25."""
+    it ties and loses: 1 and 0.25. Drawn twice, q and the second run give 0, p gives 1."""
     scores = by_prompt(picked(RECORDS))
-    assert scores["instructions"]["bnf"].tolist() == [1.0, 0.5]
-    assert scores["instructions"]["Base"].tolist() == [0.0, 1.0]
-    assert scores["win rate"]["bnf"].tolist() == [1.0, 0.25]
-    assert scores["win rate"]["Base"].tolist() == [0.5, 0.5]
-    assert scores["reasoning"]["dpo"].tolist() == [0.0]
-    assert scores["other instructions"]["bnf"].tolist() == [0.5]
-    assert scores["length"]["bnf"].tolist() == scores["length, kept out"]["bnf"].tolist() == [25.0] * 2
+    assert scores["instructions"]["bnf"].to_numpy().tolist() == [[1.0, 1.0], [1.0, 0.0]]
+    assert scores["instructions"]["Base"].to_numpy().tolist() == [[0.0], [1.0]]
+    assert scores["win rate"]["bnf"].to_numpy().tolist() == [[1.0, 1.0], [0.5, 0.0]]
+    assert scores["win rate"]["Base"].to_numpy().tolist() == [[0.5], [0.5]]
+    assert scores["reasoning"]["dpo"].to_numpy().tolist() == [[0.0]]
+    assert scores["other instructions"]["bnf"].to_numpy().tolist() == [[0.0, 1.0]]
+    assert scores["length"]["bnf"].to_numpy().tolist() == [[20.0, 30.0]] * 2
+    assert scores["length, kept out"]["bnf"].to_numpy().tolist() == [[20.0, 30.0]] * 2
     tidy = means(scores).set_index(["method", "metric"])
     assert tidy.loc[("bnf", "instructions"), "score"] == 0.75
-    assert tidy.loc[("bnf", "instructions"), "low"] == 0.5
+    assert tidy.loc[("bnf", "instructions"), "low"] == 0.0
     assert tidy.loc[("bnf", "instructions"), "high"] == 1.0
+    assert tidy.loc[("bnf", "length"), ["low", "high"]].tolist() == [20.0, 30.0], "seeds are drawn, not prompts alone"
+    assert by_seed(scores, "instructions").loc["bnf"].tolist() == [1.0, 0.5]
     assert tidy.loc[("dpo", "length"), "n"] == 2
     shown = texts(means(scores))
     assert list(shown.index) == ["Base", "bnf", "dpo"]
-    assert shown.loc["bnf", "instructions"] == "0.75 [0.50, 1.00]"
+    assert shown.loc["bnf", "instructions"] == "0.75 [0.00, 1.00]"
 
 
 def test_figures_hold_every_method_and_run() -> None:
@@ -91,7 +106,7 @@ def test_figures_hold_every_method_and_run() -> None:
     first = figure.axes[0]
     points, intervals = first.collections[1].get_offsets(), first.collections[0].get_segments()
     assert [tuple(point) for point in points] == [(0.5, 0), (0.75, 1), (1.0, 2)]
-    assert [tuple(end[0] for end in segment) for segment in intervals][1] == (0.5, 1.0)
+    assert [tuple(end[0] for end in segment) for segment in intervals][1] == (0.0, 1.0)
     assert [label.get_text() for label in first.get_yticklabels()] == ["Base", "bnf", "dpo"]
     assert first.lines[0].get_xdata()[0] == 0.5
 
@@ -103,10 +118,26 @@ def test_figures_hold_every_method_and_run() -> None:
 
 
 def test_differences_are_paired_over_prompts() -> None:
-    """bnf less dpo on p: 0, on q: -0.5; the mean of two draws lies between them."""
-    table = differences(by_prompt(picked(RECORDS)), "bnf")
-    assert table.loc["dpo", "instructions"] == "-0.25 [-0.50, +0.00]"
-    assert table.loc["dpo", "length"] == "-15.00 [-15.00, -15.00]"
+    """Base less dpo on p: -1, on q: 0, each with one run, so draws of prompts lie between; unpaired ones would go from
+    -1 to 1. bnf less dpo in length: 20 or 30 less 40 on all prompts, so draws of runs lie between -20 and -10."""
+    scores = by_prompt(picked(RECORDS))
+    assert differences(scores, "Base").loc["dpo", "instructions"] == "-0.50 [-1.00, +0.00]"
+    assert differences(scores, "bnf").loc["dpo", "length"] == "-15.00 [-20.00, -10.00]"
+
+
+def test_samples_share_prompts_between_measures_and_methods() -> None:
+    """The win rate of dpo is 0.5 + half of what it passes more than the base, in every sample; bnf's lengths of both
+    groups of prompts are of the same runs. Over many prompts and runs the spread is what the two variances say."""
+    drawn = resampled(by_prompt(picked(RECORDS)))
+    lead = drawn["instructions"]["dpo"] - drawn["instructions"]["Base"]
+    np.testing.assert_allclose(drawn["win rate"]["dpo"], 0.5 + lead / 2)
+    np.testing.assert_allclose(drawn["length"]["bnf"], drawn["length, kept out"]["bnf"])
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(400, 1)) + rng.normal(size=(1, 40)) + 0.1 * rng.normal(size=(400, 40))
+    columns = pd.MultiIndex.from_product([["m"], range(40)], names=["method", "seed"])
+    spread = resampled({"x": pd.DataFrame(values, columns=columns)})["x"]["m"].std()
+    parts = values.mean(1).var() / 400 + values.mean(0).var() / 40
+    assert spread == pytest.approx(np.sqrt(parts), rel=0.1)
 
 
 def test_win_rates_by_hand() -> None:
@@ -114,8 +145,8 @@ def test_win_rates_by_hand() -> None:
     table = win_rates(picked(RECORDS))
     assert list(table.index) == ["bnf", "dpo"]
     assert table.loc["bnf", ["won", "tied", "battles"]].tolist() == ["0.50", "0.25", 4]
-    assert table.loc["bnf", "win rate"].startswith("0.62 [0.25, 1.00]")
-    assert table.loc["dpo", ["won", "tied", "win rate"]].tolist() == ["0.50", "0.50", "0.75 [0.50, 1.00]"]
+    assert table.loc["bnf", "win rate"] == "0.62"
+    assert table.loc["dpo", ["won", "tied", "win rate"]].tolist() == ["0.50", "0.50", "0.75"]
     assert 0 < float(table.loc["dpo", "at equal lengths"].split()[0]) < 1
 
 

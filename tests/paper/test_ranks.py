@@ -53,8 +53,8 @@ def test_the_papers_numbers_as_it_prints_them() -> None:
 
 
 def test_average_rank_intervals() -> None:
-    """a is best on every prompt of both metrics, whichever prompts are drawn; b and c are twins with opposite prompts,
-    so each is second, third or equal to the other."""
+    """a is best in every sample of both metrics; b and c take turns, so each is second or third. A metric that is given
+    twice changes nothing, as its samples are the same; were they drawn anew, ranks of 2.5 would come between."""
     sure = pd.DataFrame({"a": [1.0] * 40, "b": [0.5, 0.0] * 20, "c": [0.0, 0.5] * 20})
     found = average_rank_intervals({"one": sure, "two": sure})
     assert found.loc["a"].tolist() == [1.0, 1.0]
@@ -63,6 +63,8 @@ def test_average_rank_intervals() -> None:
     assert turned.loc["a"].tolist() == [3.0, 3.0]
     with pytest.raises(ValueError, match="metric 'two': accepted are the same methods in all metrics: a, b, c"):
         average_rank_intervals({"one": sure, "two": sure[["a"]]})
+    with pytest.raises(ValueError, match="metric 'two': 39 samples; accepted: 40"):
+        average_rank_intervals({"one": sure, "two": sure.iloc[1:]})
 
 
 def test_equal_methods_share_a_rank_in_every_draw() -> None:

@@ -16,9 +16,16 @@ def level_5(docs: Dataset) -> Dataset:
 
 def math_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """Whether the last boxed expression is the solution's, up to how LaTeX writes it (spaces, fractions, units)."""
-    right = remove_boxed(last_boxed_only_string(doc["solution"]))
-    found = last_boxed_only_string(results[0])
-    return {"exact_match": float(found is not None and is_equiv(remove_boxed(found), right))}
+    found, right = _boxed(results[0]), _boxed(doc["solution"])
+    return {"exact_match": float(found is not None and right is not None and is_equiv(found, right))}
+
+
+def _boxed(text: str) -> str | None:
+    """What is in the last box. None where there is none, or it is not `\\boxed{...}` or `\\boxed ...`, which lm-eval's
+    own function would stop a whole evaluation for."""
+    found = last_boxed_only_string(text)
+    whole = found is not None and (found.startswith("\\boxed ") or re.fullmatch(r"\\boxed\{.*\}", found, re.DOTALL))
+    return remove_boxed(found) if whole else None
 
 
 def crux_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
