@@ -143,7 +143,7 @@ def _check_done(base: Path, run: Run, path: Path) -> None:
     what they would be now. Settings in files that the config names, such as a loss's, are not looked into."""
     record = json.loads(path.read_text())
     shared = yaml.safe_load(base.read_text()) if base.exists() else {}
-    wanted = dict(_leaves(shared)) | dict(run.settings) | {"seed_everything": run.seed}
+    wanted = dict(_leaves(shared)) | dict(run.settings) | _seeds(run)
     differing = [
         f"{name} {found!r}, not {value!r}"
         for name, value in wanted.items()
@@ -152,11 +152,15 @@ def _check_done(base: Path, run: Run, path: Path) -> None:
     ]
     differing += [
         f"other contents of {name}"
-        for name, found in record["fingerprints"].items()
+        for name, found in record.get("fingerprints", {}).items()
         if Path(name).is_file() and file_fingerprint(name) != found
     ]
     if differing:
         raise ValueError(f"{path}: made with {'; '.join(differing)}; accepted: another output, or the file taken away")
+
+
+def _seeds(run: Run) -> dict[str, Any]:
+    return {"seed_everything": run.seed, "data.seed": run.seed}
 
 
 def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -245,7 +249,7 @@ def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
-    settings = {"seed_everything": run.seed, "data.seed": run.seed, "trainer.default_root_dir": folder}
+    settings = _seeds(run) | {"trainer.default_root_dir": folder}
     words = [word for name, value in (dict(run.settings) | settings).items() for word in (f"--{name}", str(value))]
     with (folder / "log.txt").open("w") as log:
         command = [sys.executable, "-m", "lightning_bnf", "fit", "--config", str(base), *words]

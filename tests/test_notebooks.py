@@ -43,7 +43,7 @@ def test_a_notebook_runs_and_shows_what_is_stored(path: Path) -> None:
     assert not any(line.startswith(("def ", "class ")) for cell in code for line in cell.source.splitlines())
     assert any(pictures(stored))
     run = nbformat.read(path, as_version=4)
-    NotebookClient(run, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
+    NotebookClient(run, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
     assert pictures(run) == pictures(stored)
     if path.stem != TRAINS:
         for found, wanted in zip(texts(run), texts(stored), strict=True):
