@@ -5,7 +5,9 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+STEPS = "optimizer step"
 CHOSEN, REJECTED, NEUTRAL = "#1b7837", "#b2182b", "#4d4d4d"
 _SMOOTH = 5  # steps
 _POLICIES = (CHOSEN, "#2166ac", REJECTED, "#e08214", "#762a83", "#01665e", "#8c510a", NEUTRAL)
@@ -22,6 +24,8 @@ def _styled(axes: Any, title: str, x: str, y: str) -> Any:
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
+    if x == STEPS:  # there is no step 1.5
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return axes
 
 
@@ -44,7 +48,7 @@ def _draw(axes: Any, metrics: pd.DataFrame, metric: str, color: str, label: str)
 
 def plot_loss(metrics: pd.DataFrame, loss: str = "loss") -> Figure:
     """What is minimised, at each step and on the validation split; `metrics` as `results.read_metrics` gives them."""
-    figure, axes = _axes(f"{loss}: what is minimised", "optimizer step", "loss (nats)")
+    figure, axes = _axes(f"{loss}: what is minimised", STEPS, "loss (nats)")
     _draw(axes, metrics, "loss", NEUTRAL, "")
     axes.legend(frameon=False)
     return figure
@@ -61,7 +65,7 @@ def plot_logps(metrics: pd.DataFrame) -> Figure:
         panels.append(("logratios_mean", "Shift from the reference", "mean log-ratio (nats a token)"))
     figure = Figure(figsize=(5.4 * len(panels), 4.0), layout="constrained")
     for axes, (name, title, unit) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        _styled(axes, title, "optimizer step", unit)
+        _styled(axes, title, STEPS, unit)
         for side, color in (("chosen", CHOSEN), ("rejected", REJECTED)):
             _draw(axes, metrics, f"{name}/{side}", color, f"{side}, ")
         if name == "logratios_mean":
@@ -147,7 +151,7 @@ def plot_displacement(changes: pd.DataFrame, bounds: Mapping[str, float]) -> Fig
     panels = figure.subplots(1, len(kinds), sharey=True)
     colors = ("#1b7837", "#92c5de", "#4393c3", "#2166ac", "#b2182b", NEUTRAL)
     for axes, (kind, title) in zip(panels, kinds.items()):
-        _styled(axes, title, "optimizer step", "change of mean log-prob (nats a token)" if kind == "chosen" else "")
+        _styled(axes, title, STEPS, "change of mean log-prob (nats a token)" if kind == "chosen" else "")
         for (method, rows), color in zip(changes[changes["kind"] == kind].groupby("method"), colors):
             for _, one in rows.groupby("seed"):
                 axes.plot(one["step"], one["change"], color=color, alpha=0.3, linewidth=0.8)

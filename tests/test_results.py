@@ -52,6 +52,13 @@ def test_plots_show_the_numbers(tmp_path: Path) -> None:
     assert "rejected, validation" not in shown, "an absent class is absent"
 
 
+def test_steps_are_whole_numbers(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(CSV)
+    ticks = plot_loss(read_metrics(tmp_path)).axes[0].get_xticks()
+    assert len(ticks) >= 2
+    assert all(float(tick).is_integer() for tick in ticks)
+
+
 def test_the_shift_has_a_panel_where_there_is_a_reference(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text(CSV)
     assert len(plot_logps(read_metrics(tmp_path)).axes) == 1
