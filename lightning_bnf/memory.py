@@ -76,7 +76,7 @@ def keep_freed_memory(keep: bool) -> None:
     libc = _glibc()
     if libc is not None:
         libc.mallopt(_MMAP_MAX, 0 if keep else 65536)
-        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1 if keep else 2**17)
+        libc.mallopt(_TRIM_THRESHOLD, -1 if keep else 2**26)  # -1: never; 64 MiB is what glibc itself goes up to
     if not keep:
         _give_back_freed()
 

@@ -239,7 +239,8 @@ class PreferenceModule(LightningModule):
 
     def on_train_start(self) -> None:
         """A resumed run goes on, and draws on, as if it had not been interrupted."""
-        keep_freed_memory(self.device.type == "cpu")
+        if self.device.type == "cpu":
+            keep_freed_memory(True)
         loader = self.trainer.train_dataloader
         if isinstance(loader, StepLoader):  # from a checkpoint at an epoch's end Lightning restores no position
             loader.consumed = self.trainer.global_step
@@ -250,7 +251,8 @@ class PreferenceModule(LightningModule):
             self._rng = None
 
     def on_train_end(self) -> None:
-        keep_freed_memory(False)
+        if self.device.type == "cpu":
+            keep_freed_memory(False)
 
     def on_validation_start(self) -> None:
         if not self.trainer.sanity_checking and self.trainer.state.fn != "fit":

@@ -91,13 +91,13 @@ def reproduce(
     tried = {name: _tried(name, method, first) for name, method in methods.items()}
     repeated = [name for name, method in methods.items() if not method.once]
     total = sum(map(len, tried.values())) + len(repeated) * len(others)
-    possible = [run._replace(seed=seed) for runs in tried.values() for run in runs for seed in seeds]
-    done = [run for run in possible if (output / f"{run.name}.json").exists()]
-    for run in done:
-        _check_done(base, run, output / f"{run.name}.json")
-    print(f"{total} runs of some {minutes_per_run:g} minutes, {len(done)} done")
-    queue = _Queue(base, output, work, minutes_per_run, total - len(done), workers)
-    queue.do([run for runs in tried.values() for run in runs])
+    begun = [run for runs in tried.values() for run in runs]
+    done = sum(_is_done(run, output) for run in begun)
+    for seed, name in product(others, repeated):  # with whichever setting
+        done += any(_is_done(run._replace(seed=seed), output) for run in tried[name])
+    print(f"{total} runs of some {minutes_per_run:g} minutes, {done} done")
+    queue = _Queue(base, output, work, minutes_per_run, total - done, workers)
+    queue.do(begun)
     picked = {name: _pick(tried[name], output) for name in repeated}
     queue.do([picked[name]._replace(seed=seed) for seed, name in product(others, repeated)])
 
@@ -139,24 +139,33 @@ def _pick(runs: Sequence[Run], output: Path) -> Run:
 
 
 def _check_done(base: Path, run: Run, path: Path) -> None:
-    """Raises ValueError where a finished run's numbers among its settings, or the contents of its data files, are not
-    what they would be now. Settings in files that the config names, such as a loss's, are not looked into."""
+    """Raises ValueError where a finished run's settings, or the contents of its data files, are not what they would be
+    now. Settings in files that the config names, such as a loss's, are not looked into."""
     record = json.loads(path.read_text())
     shared = yaml.safe_load(base.read_text()) if base.exists() else {}
-    wanted = dict(_leaves(shared)) | dict(run.settings) | _seeds(run)
+    own = dict(run.settings) | _seeds(run)
+    wanted = {
+        name: value
+        for name, value in _leaves(shared)
+        if not any(f"{name}.".startswith(f"{other}.") for other in (*own, "trainer.default_root_dir"))
+    }
+    found = {name: _at(record["config"], name) for name in wanted | own}
     differing = [
-        f"{name} {found!r}, not {value!r}"
-        for name, value in wanted.items()
-        for found in [_at(record["config"], name)]
-        if type(found) in (bool, int, float) and type(value) in (bool, int, float) and found != value
+        f"{name} {found[name]!r}, not {value!r}"
+        for name, value in (wanted | own).items()
+        if _plain(found[name]) and _plain(value) and found[name] != value
     ]
     differing += [
         f"other contents of {name}"
-        for name, found in record.get("fingerprints", {}).items()
-        if Path(name).is_file() and file_fingerprint(name) != found
+        for name, made_with in record.get("fingerprints", {}).items()
+        if Path(name).is_file() and file_fingerprint(name) != made_with
     ]
     if differing:
         raise ValueError(f"{path}: made with {'; '.join(differing)}; accepted: another output, or the file taken away")
+
+
+def _is_done(run: Run, output: Path) -> bool:
+    return (output / f"{run.name}.json").exists()
 
 
 def _seeds(run: Run) -> dict[str, Any]:
@@ -168,14 +177,23 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
     for name, value in config.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield from _leaves({str(i): one for i, one in enumerate(value)}, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float | str)
 
 
 def _at(config: Any, name: str) -> Any:
     """The setting of a dotted name, None where there is none."""
     for part in name.split("."):
-        config = config.get(part) if isinstance(config, dict) else None
+        if isinstance(config, list):
+            config = dict(enumerate(config)).get(int(part)) if part.isdecimal() else None
+        else:
+            config = config.get(part) if isinstance(config, dict) else None
     return config
 
 
@@ -205,7 +223,13 @@ class _Queue:
         return f"about {minutes * self.left / self.workers:.0f} minutes to go"
 
     def do(self, runs: Sequence[Run]) -> None:
-        """Train and keep the results of those that are not there. After a failure no other run is begun."""
+        """Train and keep the results of those that are not there. After a failure no other run is begun.
+
+        Raises ValueError, before any is, where one that is there was made with other settings or data.
+        """
+        for run in runs:
+            if _is_done(run, self.output):
+                _check_done(self.base, run, self.output / f"{run.name}.json")
         with ThreadPoolExecutor(self.workers) as pool:
             for one in [pool.submit(self._do, run) for run in runs]:
                 try:
@@ -215,9 +239,9 @@ class _Queue:
                     raise
 
     def _do(self, run: Run) -> None:
-        path = self.output / f"{run.name}.json"
-        if path.exists() or self.failed.is_set():
+        if _is_done(run, self.output) or self.failed.is_set():
             return
+        path = self.output / f"{run.name}.json"
         folder = self.work / self.output.name / run.name
         threads = max(1, cores() // self.workers) if self.workers > 1 else None
         started = time.perf_counter()

@@ -211,29 +211,37 @@ def test_configs_take_up_what_the_stored_results_picked() -> None:
 
 
 def test_finished_runs_with_other_settings_or_data_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run with lr 1 and steps 5, on a file: the same is skipped; another grid point, base or file is refused."""
+    """A run with lr 1 and steps 5, on a file: the same is skipped; another grid point, base, list or file is refused.
+    What the run's own settings replace is not looked for in the base: a whole part of it (beta) or a number (lr)."""
     base, data = tmp_path / "base.yaml", tmp_path / "rows.jsonl"
 
     def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
         fake_train(base, run, folder, threads)
-        config = {"seed_everything": 1, "data": {"seed": 1, "path": str(data)}, "a": {"lr": 1.0, "steps": 5}}
+        made = {"lr": 1.0, "steps": 5, "loss": {"class_path": "BNF", "beta": 7}, "calls": [{"n": 1}]}
+        config = {"seed_everything": 1, "data": {"seed": 1, "path": str(data)}, "a": made}
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
         (folder / "fingerprints.json").write_text(json.dumps({str(data): file_fingerprint(data)}))
 
-    def go(lr: float, steps: int, rows: str) -> None:
-        base.write_text(yaml.safe_dump({"a": {"steps": steps, "lr": 9.0, "loss": "bnf.yaml"}}))
+    def go(lr: float = 1, steps: int = 5, rows: str = "rows", path: Path = data, calls: int = 1) -> None:
+        shared = {"steps": steps, "lr": 9.0, "loss": {"beta": 8}, "calls": [{"n": calls}]}
+        base.write_text(yaml.safe_dump({"a": shared, "data": {"path": str(path)}}))
         data.write_text(rows)
-        reproduce(base, {"m": Method({"a.lr": lr})}, tmp_path / "out", [1], tmp_path / "work")
+        settings = {"a.lr": lr, "a.loss": "bnf.yaml"}
+        reproduce(base, {"m": Method(settings)}, tmp_path / "out", [1], tmp_path / "work")
 
     monkeypatch.setattr(reproduction, "train", train)
-    go(1, 5, "rows")
-    go(1, 5, "rows")
+    go()
+    go()
     with pytest.raises(ValueError, match=r"m_seed1.json: made with a.lr 1.0, not 2; accepted: another output, or the"):
-        go(2, 5, "rows")
+        go(lr=2)
     with pytest.raises(ValueError, match=r"made with a.steps 5, not 6; accepted"):
-        go(1, 6, "rows")
+        go(steps=6)
+    with pytest.raises(ValueError, match=r"made with a.calls.0.n 1, not 2; accepted"):
+        go(calls=2)
+    with pytest.raises(ValueError, match=r"made with data.path '.*rows.jsonl', not 'other.jsonl'; accepted"):
+        go(path=Path("other.jsonl"))
     with pytest.raises(ValueError, match=r"made with other contents of .*rows.jsonl; accepted"):
-        go(1, 5, "other rows")
+        go(rows="other rows")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/reproduce").glob("*.yaml")), ids=lambda path: path.stem)

@@ -99,7 +99,9 @@ def resampled(scores: Mapping[str, pd.DataFrame], seed: int = 0, resamples: int 
     """Measure -> means, a line for each bootstrap sample and a column for each method.
 
     `scores`: from `by_prompt`. A sample draws prompts with replacement, the same for all methods and for all measures
-    of the same prompts; and of each method as many runs as it has, the same for all measures.
+    of the same prompts; and of each method as many runs as it has, the same for all measures. As draws of n runs vary
+    by (n - 1) / n of what n new runs would, how often a run was drawn is stretched about 1 to make up for it. Of one
+    run nothing varies.
     """
     rng = np.random.default_rng(seed)
     prompts: dict[tuple[str, ...], np.ndarray] = {}
@@ -113,7 +115,8 @@ def resampled(scores: Mapping[str, pd.DataFrame], seed: int = 0, resamples: int 
         for method in methods_of(frame):
             values = frame[method].to_numpy(dtype=float)  # (prompts, runs)
             if method not in runs:
-                runs[method] = _counts(rng, values.shape[1], resamples)
+                n = values.shape[1]
+                runs[method] = 1 + (_counts(rng, n, resamples) - 1) * np.sqrt(n / max(1, n - 1))
             columns[method] = (prompts[some] @ values * runs[method]).sum(axis=1) / values.size
         found[measure] = pd.DataFrame(columns)
     return found

@@ -77,7 +77,8 @@ def test_settings_are_compared_by_a_seed_that_all_have() -> None:
 
 def test_measures_are_means_over_seeds_of_each_prompt() -> None:
     """bnf on p: 1, 1; on q: 1, 0, so 0.75 of instructions; against the base's 0 on p it wins twice, against its 1 on q
-    it ties and loses: 1 and 0.25. Drawn twice, q and the second run give 0, p gives 1."""
+    it ties and loses: 1 and 0.25. Draws of two runs are stretched by the root of 2: 25 +- 5 * 1.41 tokens, and q drawn
+    twice has 1 and 0, so (1 +- 1.41) / 2."""
     scores = by_prompt(picked(RECORDS))
     assert scores["instructions"]["bnf"].to_numpy().tolist() == [[1.0, 1.0], [1.0, 0.0]]
     assert scores["instructions"]["Base"].to_numpy().tolist() == [[0.0], [1.0]]
@@ -89,14 +90,15 @@ def test_measures_are_means_over_seeds_of_each_prompt() -> None:
     assert scores["length, kept out"]["bnf"].to_numpy().tolist() == [[20.0, 30.0]] * 2
     tidy = means(scores).set_index(["method", "metric"])
     assert tidy.loc[("bnf", "instructions"), "score"] == 0.75
-    assert tidy.loc[("bnf", "instructions"), "low"] == 0.0
-    assert tidy.loc[("bnf", "instructions"), "high"] == 1.0
-    assert tidy.loc[("bnf", "length"), ["low", "high"]].tolist() == [20.0, 30.0], "seeds are drawn, not prompts alone"
+    stretched = [(1 - 2**0.5) / 2, (1 + 2**0.5) / 2]
+    assert tidy.loc[("bnf", "instructions"), ["low", "high"]].tolist() == pytest.approx(stretched)
+    assert tidy.loc[("bnf", "length"), ["low", "high"]].tolist() == pytest.approx([25 - 5 * 2**0.5, 25 + 5 * 2**0.5])
+    assert tidy.loc[("dpo", "length"), ["low", "high"]].tolist() == [40.0, 40.0], "one run, so prompts alone"
     assert by_seed(scores, "instructions").loc["bnf"].tolist() == [1.0, 0.5]
     assert tidy.loc[("dpo", "length"), "n"] == 2
     shown = texts(means(scores))
     assert list(shown.index) == ["Base", "bnf", "dpo"]
-    assert shown.loc["bnf", "instructions"] == "0.75 [0.00, 1.00]"
+    assert shown.loc["bnf", "instructions"] == "0.75 [-0.21, 1.21]"
 
 
 def test_figures_hold_every_method_and_run() -> None:
@@ -106,7 +108,9 @@ def test_figures_hold_every_method_and_run() -> None:
     first = figure.axes[0]
     points, intervals = first.collections[1].get_offsets(), first.collections[0].get_segments()
     assert [tuple(point) for point in points] == [(0.5, 0), (0.75, 1), (1.0, 2)]
-    assert [tuple(end[0] for end in segment) for segment in intervals][1] == (0.0, 1.0)
+    assert [tuple(end[0] for end in segment) for segment in intervals][1] == pytest.approx(
+        ((1 - 2**0.5) / 2, (1 + 2**0.5) / 2)
+    )
     assert [label.get_text() for label in first.get_yticklabels()] == ["Base", "bnf", "dpo"]
     assert first.lines[0].get_xdata()[0] == 0.5
 
@@ -119,25 +123,34 @@ def test_figures_hold_every_method_and_run() -> None:
 
 def test_differences_are_paired_over_prompts() -> None:
     """Base less dpo on p: -1, on q: 0, each with one run, so draws of prompts lie between; unpaired ones would go from
-    -1 to 1. bnf less dpo in length: 20 or 30 less 40 on all prompts, so draws of runs lie between -20 and -10."""
+    -1 to 1. bnf less dpo in length: 20 or 30 less 40 on all prompts, -15 +- 5 * 1.41."""
     scores = by_prompt(picked(RECORDS))
     assert differences(scores, "Base").loc["dpo", "instructions"] == "-0.50 [-1.00, +0.00]"
-    assert differences(scores, "bnf").loc["dpo", "length"] == "-15.00 [-20.00, -10.00]"
+    assert differences(scores, "bnf").loc["dpo", "length"] == "-15.00 [-22.07, -7.93]"
 
 
 def test_samples_share_prompts_between_measures_and_methods() -> None:
     """The win rate of dpo is 0.5 + half of what it passes more than the base, in every sample; bnf's lengths of both
-    groups of prompts are of the same runs. Over many prompts and runs the spread is what the two variances say."""
+    groups of prompts are of the same runs."""
     drawn = resampled(by_prompt(picked(RECORDS)))
     lead = drawn["instructions"]["dpo"] - drawn["instructions"]["Base"]
     np.testing.assert_allclose(drawn["win rate"]["dpo"], 0.5 + lead / 2)
     np.testing.assert_allclose(drawn["length"]["bnf"], drawn["length, kept out"]["bnf"])
+
+
+def test_intervals_hold_prompts_and_seeds() -> None:
+    """Tables of 100 prompts and 3 runs: a part of each prompt, of each run, and noise. On average the samples' variance is
+    that of means over many such tables; drawn without stretching, the runs' part would be a third too small."""
     rng = np.random.default_rng(0)
-    values = rng.normal(size=(400, 1)) + rng.normal(size=(1, 40)) + 0.1 * rng.normal(size=(400, 40))
-    columns = pd.MultiIndex.from_product([["m"], range(40)], names=["method", "seed"])
-    spread = resampled({"x": pd.DataFrame(values, columns=columns)})["x"]["m"].std()
-    parts = values.mean(1).var() / 400 + values.mean(0).var() / 40
-    assert spread == pytest.approx(np.sqrt(parts), rel=0.1)
+    columns = pd.MultiIndex.from_product([["m"], range(3)], names=["method", "seed"])
+    found, means_of = [], []
+    for seed in range(400):
+        values = rng.normal(size=(100, 1)) + 0.3 * rng.normal(size=(1, 3)) + 0.1 * rng.normal(size=(100, 3))
+        means_of.append(values.mean())
+        found.append(resampled({"x": pd.DataFrame(values, columns=columns)}, seed, 200)["x"]["m"].var())
+    truth = 1 / 100 + 0.3**2 / 3
+    assert np.var(means_of) == pytest.approx(truth, rel=0.2)
+    assert np.mean(found) == pytest.approx(truth, rel=0.1)
 
 
 def test_win_rates_by_hand() -> None:

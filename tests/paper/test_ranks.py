@@ -53,12 +53,14 @@ def test_the_papers_numbers_as_it_prints_them() -> None:
 
 
 def test_average_rank_intervals() -> None:
-    """a is best in every sample of both metrics; b and c take turns, so each is second or third. A metric that is given
-    twice changes nothing, as its samples are the same; were they drawn anew, ranks of 2.5 would come between."""
+    """a is best in every sample of both metrics; b and c take turns, so each is second or third. With b and c changed
+    over in a second metric each is second once and third once in every sample."""
     sure = pd.DataFrame({"a": [1.0] * 40, "b": [0.5, 0.0] * 20, "c": [0.0, 0.5] * 20})
     found = average_rank_intervals({"one": sure, "two": sure})
     assert found.loc["a"].tolist() == [1.0, 1.0]
     assert found.loc["b"].tolist() == [2.0, 3.0]
+    opposed = average_rank_intervals({"one": sure, "two": sure.rename(columns={"b": "c", "c": "b"})})
+    assert opposed.loc["b"].tolist() == [2.5, 2.5]
     turned = average_rank_intervals({"one": sure, "two": sure}, lower_is_better=["one", "two"])
     assert turned.loc["a"].tolist() == [3.0, 3.0]
     with pytest.raises(ValueError, match="metric 'two': accepted are the same methods in all metrics: a, b, c"):
