@@ -139,7 +139,7 @@ def test_samples_share_prompts_between_measures_and_methods() -> None:
 
 
 def test_intervals_hold_prompts_and_seeds() -> None:
-    """Tables of 100 prompts and 3 runs: a part of each prompt, of each run, and noise. On average the samples' variance is
+    """Tables of 100 prompts and 3 runs: a part of each prompt, of each run, and noise. The mean variance of samples is
     that of means over many such tables; drawn without stretching, the runs' part would be a third too small."""
     rng = np.random.default_rng(0)
     columns = pd.MultiIndex.from_product([["m"], range(3)], names=["method", "seed"])
