@@ -13,6 +13,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TRAINS = "08_your_model_in_24_gb"
 """Its numbers are a training run's, and differ a little from machine to machine."""
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def cells(notebook: Any) -> list[Any]:
@@ -27,7 +28,7 @@ def pictures(notebook: Any) -> list[bool]:
 def texts(notebook: Any) -> list[str]:
     """What each cell returns, as text."""
     held = [[str(output.get("data", {}).get("text/plain", "")) for output in cell.outputs] for cell in cells(notebook)]
-    return ["".join(outputs) for outputs in held]
+    return [ADDRESS.sub("", "".join(outputs)) for outputs in held]
 
 
 def numbers(text: str) -> list[float]:
