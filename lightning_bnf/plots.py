@@ -1,5 +1,6 @@
 """Figures, one function each: from tidy tables to a matplotlib figure."""
 
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lightning_bnf.bench.line import Line
+
+SCALING = "scaling"
 STEPS = "optimizer step"
 CHOSEN, REJECTED, NEUTRAL = "#1b7837", "#b2182b", "#4d4d4d"
 _SMOOTH = 5  # steps
@@ -121,14 +125,19 @@ def plot_constraints(curves: pd.DataFrame) -> Figure:
 
 
 def plot_bench(rows: list[dict[str, Any]]) -> Figure:
-    """Median time and peak memory of every contestant, a panel for each case; `rows` as the bench writes them."""
+    """Median time and peak memory of every contestant, two panels for each case: bars, and against the tokens of a step
+    where these are what differs (suite scaling); `rows` as the bench writes them."""
     table = pd.DataFrame(rows)
     table["median"] = [pd.Series(seconds).median() for seconds in table["seconds"]]
     cases = list(table.groupby(["suite", "case"], sort=False))
-    heights = [len(group) for _, group in cases]
+    heights = [max(len(group), 6 if suite == SCALING else 1) for (suite, _), group in cases]
     figure = Figure(figsize=(10.0, 1.2 + 0.4 * sum(heights) + 0.7 * len(cases)), layout="constrained")
     panels = figure.subplots(len(cases), 2, squeeze=False, gridspec_kw={"height_ratios": heights})
     for ((suite, case), group), (left, right) in zip(cases, panels):
+        left.set_title(f"{suite}: {case}", loc="left", fontsize="medium")
+        if suite == SCALING:
+            _against_tokens(left, right, group.to_dict("records"))
+            continue
         for axes, values, unit in ((left, group["median"], "seconds"), (right, group["peak_bytes"] / 1e9, "peak GB")):
             bars = axes.barh(group["contestant"], values, color=NEUTRAL, height=0.6)
             axes.bar_label(bars, fmt="%.2f", padding=3, fontsize="small")
@@ -136,9 +145,38 @@ def plot_bench(rows: list[dict[str, Any]]) -> Figure:
             axes.set_xlabel(unit)
             axes.margins(x=0.15)
             axes.spines[["top", "right"]].set_visible(False)
-        left.set_title(f"{suite}: {case}", loc="left", fontsize="medium")
         right.set_yticks([])
     return figure
+
+
+def _against_tokens(left: Any, right: Any, rows: list[dict[str, Any]]) -> None:
+    """Median time, with the line through it, and peak memory."""
+    tokens = [statistics.median(row["tokens"]) for row in rows]
+    for axes, unit in ((left, "seconds"), (right, "peak GB")):
+        axes.set_xlabel("tokens a step")
+        axes.set_ylabel(unit)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    left.plot(tokens, [statistics.median(row["seconds"]) for row in rows], "o", color=NEUTRAL)
+    right.plot(tokens, [row["peak_bytes"] / 1e9 for row in rows], "o-", color=NEUTRAL)
+    right.set_ylim(bottom=0)
+    if len(rows) >= 3:
+        line = scaling_line(rows)
+        ends = [0, max(tokens)]
+        left.plot(
+            ends, [line.fixed + end * line.per_token for end in ends], color=NEUTRAL, linewidth=0.8, label=str(line)
+        )
+        left.legend(frameon=False, fontsize="small")
+
+
+def scaling_line(rows: list[dict[str, Any]]) -> Line:
+    """The line through the median times of the suite scaling against the median tokens of a step.
+
+    Raises ValueError where the suite has fewer than three cases.
+    """
+    own = [row for row in rows if row["suite"] == SCALING]
+    tokens, seconds = ([statistics.median(row[name]) for row in own] for name in ("tokens", "seconds"))
+    return Line.through(tokens, seconds)
 
 
 def plot_displacement(changes: pd.DataFrame, bounds: Mapping[str, float]) -> Figure:

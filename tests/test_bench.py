@@ -11,10 +11,11 @@ import torch
 import two_processes
 
 from lightning_bnf.bench import data, heads, peers, plans, steps
+from lightning_bnf.bench.line import Line
 from lightning_bnf.bench.run import SUITES, bench, table
 from lightning_bnf.bench.workers import Contestant, Over, Turns, compete
 from lightning_bnf.cli import main
-from lightning_bnf.plots import plot_bench
+from lightning_bnf.plots import plot_bench, scaling_line
 
 
 class Few(Turns):
@@ -104,7 +105,7 @@ def test_our_steps_run_under_lightnings_trainer(tmp_path: Path, tiny_folder: str
         with pytest.raises(Over):
             steps.ours(turns, workload, loss, {}, "cache" if loss == "BNF" else "auto", str(tmp_path))
         told[loss] = turns.told
-    assert [set(turn) for turn in told["BNF"]] == [{"seconds", "before_optimizer", "loss"}] * 3
+    assert [set(turn) for turn in told["BNF"]] == [{"seconds", "before_optimizer", "loss", "tokens"}] * 3
     assert all(0 < turn["before_optimizer"] <= turn["seconds"] for turn in told["BNF"])
     assert told["FineTuning"][0]["loss"] > told["BNF"][0]["loss"], "fine-tuning adds what BNF subtracts"
 
@@ -113,6 +114,10 @@ def test_token_counts_are_those_of_the_steps_micro_batches(tiny_folder: str) -> 
     workload = steps.Workload(tiny_folder, rows=6, pairs=3, max_tokens=10_000)
     counts = steps.token_counts(workload, 2)
     assert len(counts) == 2
+    turns = Few(3)
+    with pytest.raises(Over):
+        steps.ours(turns, workload, "FineTuning", {}, "auto", "")
+    assert [turn["tokens"] for turn in turns.told[:2]] == [sum(tokens for tokens, _ in step) for step in counts]
     assert all(step and 0 < scored < tokens for step in counts for tokens, scored in step)
     padded = steps.token_counts(replace(workload, layout="padded"), 1)
     assert sum(tokens for tokens, _ in counts[0]) < sum(tokens for tokens, _ in padded[0]), "prompts are there once"
@@ -176,3 +181,36 @@ def test_the_command_writes_json_and_a_plot(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(SystemExit):
         main(["bench", "--suites", "[feet]"])
     assert "suites 'feet': accepted are head, step, layouts, scaling, plan, peers" in capsys.readouterr().err
+
+
+def test_the_line_of_scaling() -> None:
+    """2 s and 3 ms a token; a fourth time that is a third too long pulls the line, and is missed by most."""
+    line = Line.through([1000, 2000, 8000], [5.0, 8.0, 26.0])
+    assert (line.fixed, line.per_token) == (pytest.approx(2), pytest.approx(0.003))
+    assert line.misses == pytest.approx(0, abs=1e-9)
+    assert str(line) == "2.00 s and 3.00 ms for every token: the line misses by 0.0 % at most"
+    tokens, seconds = [1000.0, 2000.0, 4000.0, 8000.0], [5.0, 8.0, 14 * 4 / 3, 26.0]
+    found = Line.through(tokens, seconds)
+
+    def errors(fixed: float, per_token: float) -> list[float]:
+        return [(fixed + per_token * x) / y - 1 for x, y in zip(tokens, seconds)]
+
+    best = sum(error**2 for error in errors(found.fixed, found.per_token))
+    for fixed, slope in ((0.01, 0.0), (-0.01, 0.0), (0.0, 1e-5), (0.0, -1e-5)):
+        assert sum(error**2 for error in errors(found.fixed + fixed, found.per_token + slope)) > best
+    assert found.misses == pytest.approx(max(map(abs, errors(found.fixed, found.per_token))))
+    with pytest.raises(ValueError, match=r"accepted are three points or more"):
+        Line.through([1.0, 2.0], [1.0, 2.0])
+
+
+def test_scaling_is_drawn_against_tokens() -> None:
+    """Medians of each case's turns, with the line through them."""
+    rows = [
+        {"suite": "scaling", "case": "c", "contestant": str(n), "tokens": [n, n, 9 * n], "peak_bytes": 10**9}
+        | {"seconds": [2 + 0.003 * n, 2 + 0.003 * n, 99.0]}
+        for n in (1000, 2000, 8000)
+    ]
+    assert scaling_line([*rows, rows[0] | {"suite": "step", "seconds": [1.0]}]).misses == pytest.approx(0, abs=1e-9)
+    left, right = plot_bench(rows).axes
+    assert left.get_legend().get_texts()[0].get_text().startswith("2.00 s and 3.00 ms")
+    assert left.get_xlabel() == right.get_xlabel() == "tokens a step"

@@ -15,7 +15,7 @@ import torch
 
 from lightning_bnf.bench import heads, peers, plans, steps
 from lightning_bnf.bench.workers import Contestant, compete
-from lightning_bnf.plots import plot_bench
+from lightning_bnf.plots import plot_bench, scaling_line
 from lightning_bnf.policies.sources import BUNDLED
 
 PACKAGES = ("lightning_bnf", "torch", "transformers", "lightning", "trl")
@@ -70,6 +70,8 @@ def bench(
                 if json_file is not None:  # after every group: a long run may end early
                     json_file.parent.mkdir(parents=True, exist_ok=True)
                     json_file.write_text(json.dumps(record(done, source, device), indent=1) + "\n")
+            if name == "scaling":
+                print(f"\n{scaling_line([contestant.row() for contestant in done])}")
     if plot_file is not None:
         plot_file.parent.mkdir(parents=True, exist_ok=True)
         plot_bench([contestant.row() for contestant in done]).savefig(plot_file, dpi=120)

@@ -59,7 +59,8 @@ class FineTuning(TokenLoss):
 
 
 class TakeTurns(Callback):
-    """One optimizer step a turn; `before_optimizer` is its time without the optimizer's own."""
+    """One optimizer step a turn; `before_optimizer` is its time without the optimizer's own, `tokens` are those that
+    went through the layers."""
 
     def __init__(self, turns: Turns):
         self.turns = turns
@@ -74,7 +75,9 @@ class TakeTurns(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.turns.done(before_optimizer=self._before, loss=float(trainer.callback_metrics["train/loss"]))
+        loss = float(trainer.callback_metrics["train/loss"])
+        tokens = sum(one.inputs["input_ids"].numel() for one in batch.micro_batches)
+        self.turns.done(before_optimizer=self._before, loss=loss, tokens=tokens)
 
 
 def ours(turns: Turns, workload: Workload, loss: str, arguments: dict[str, Any], reference: Any, cache: str) -> None:
@@ -180,9 +183,9 @@ def scaling_contestants(source: str, cache: str) -> list[list[Contestant]]:
     groups = []
     for pairs in (4, 8, 16, 32, 64):
         workload = Workload(source, rows=256, pairs=pairs)
-        counts = token_counts(workload, 4)
+        counts = token_counts(workload, workload.rows // pairs)  # an epoch
         mean = sum(tokens for step in counts for tokens, _ in step) // len(counts)
         case = f"BNF, micro-batches of at most {workload.max_tokens} tokens"
-        name = f"{mean} tokens a step ({pairs} pairs)"
+        name = f"{pairs} pairs a step, {mean} tokens on average"
         groups.append([preference(workload, "scaling", case, name, cache, loss="BNF")])
     return groups

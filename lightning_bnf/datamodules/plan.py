@@ -47,7 +47,8 @@ class StepPlan:
         return order[step * self.examples_per_step : (step + 1) * self.examples_per_step]
 
     def micro_batches(self, epoch: int, step: int) -> list[list[int]]:
-        """All micro-batches of a step: rows of like length together, the longest first (so memory peaks at once).
+        """All micro-batches of a step: rows of like length together, the largest micro-batch first, so that memory
+        peaks at once and what the others take fits into what it has left.
 
         Cut where the least time is lost to padding and to further micro-batches; with several ranks, into such equal
         ones that none waits long for another. Rows without tokens, of which the loss learns nothing, are in none.
@@ -66,9 +67,13 @@ class StepPlan:
             budget *= 1.1
         return batches
 
+    def size(self, rows: Sequence[int]) -> int:
+        """Tokens of a micro-batch of these rows, padding included."""
+        return self._size([length for row in rows for length in self.tokens[row]])
+
     def _cut(self, rows: Sequence[int], budget: float) -> list[list[int]]:
         """Rows by falling length, cut into runs within the budget so that tokens, with padding, and `CALL_TOKENS` for
-        each run sum to the least: by the best way to cut the first j rows, for each j."""
+        each run sum to the least: by the best way to cut the first j rows, for each j. The largest run first."""
         least, start = [0.0], [0]
         for j in range(1, len(rows) + 1):
             count = total = 0
@@ -86,10 +91,10 @@ class StepPlan:
         while j:
             batches.append(list(rows[start[j] : j]))
             j = start[j]
-        return batches[::-1]
+        return sorted(batches, key=self.size, reverse=True)
 
     def _size(self, lengths: Sequence[int]) -> int:
-        """Tokens of a micro-batch of such sequences, padding included."""
+        """As `size`, of sequences of these lengths."""
         return sum(lengths) if self.packed else len(lengths) * max(lengths)
 
     def for_rank(self, epoch: int, step: int, rank: int) -> list[list[int]]:
@@ -103,8 +108,8 @@ class StepPlan:
         real = padded = 0
         for step in range(len(self)):
             for batch in self.micro_batches(epoch, step):
-                lengths = [n for row in batch for n in self.tokens[row]]
-                real, padded = real + sum(lengths), padded + self._size(lengths)
+                real += sum(sum(self.tokens[row]) for row in batch)
+                padded += self.size(batch)
         return 1 - real / padded if padded else 0.0
 
 

@@ -62,11 +62,10 @@ def of_rows(
         batches = plan.micro_batches(0, step)
         most = max(most, -(-len(batches) // devices))
         for batch in batches:
-            some = [length for row in batch for length in lengths[row]]
-            size = sum(some) if layout.packed else len(some) * max(some)
+            size, longest = plan.size(batch), max(length for row in batch for length in lengths[row])
             tokens += size
-            if (size, max(some)) > largest:
-                largest, found = (size, max(some)), batch
+            if (size, longest) > largest:
+                largest, found = (size, longest), batch
     return Workload(
         batch=layout.batch([rows[i] for i in found], loss.labels),
         layout=name,
