@@ -14,7 +14,8 @@ from lightning_bnf.losses.base import Examples, StepFacts
 class MicroBatch:
     """B completions as the model's inputs, and where in them the N completion tokens are.
 
-    inputs: what the model's backbone takes, by name; `input_ids` (rows, T) among them
+    inputs: what the model's backbone takes, by name; `input_ids` (rows, T) among them, and where completions share a
+        prompt `segments` (rows, T), which `policies.attention.sees` explains
     position: (N,) index, into the flattened (rows * T), of the hidden state that predicts each token
     target: (N,) the token ids
     row: (N,) index in 0..B-1 of the completion that each token belongs to
@@ -22,6 +23,7 @@ class MicroBatch:
     examples: labels (B,), pairs (P, 2), and what else the data say of the completions
     row_ids: for each completion the id of its data row, for messages
     keys: for each completion its key in the reference cache
+    sequences: where one model row holds several sequences one behind the other, the tokens of each
     """
 
     inputs: dict[str, Tensor]
@@ -32,6 +34,7 @@ class MicroBatch:
     examples: Examples
     row_ids: tuple[str, ...]
     keys: tuple[bytes, ...]
+    sequences: tuple[int, ...] = ()
 
     def completions(self, token: Tensor, entropy: Tensor | None = None) -> Completions:
         """Token log-probs (N,) of any model, with these completions' structure."""

@@ -71,9 +71,10 @@ def preference_metrics(
         by_name["logratios_mean"] = means - reference.mean()
         by_name["rewards"] = implicit_reward_scale * (sums - reference.sum())
     metrics = {} if policy.entropy is None else {"entropy": policy.entropy}
+    preferred, dispreferred = examples.sides()
     for name, values in by_name.items():
-        metrics[f"{name}/chosen"] = values[examples.label > 0]
-        metrics[f"{name}/rejected"] = values[examples.label < 0]
+        metrics[f"{name}/chosen"] = values[preferred]
+        metrics[f"{name}/rejected"] = values[dispreferred]
     if reference is not None and examples.pair is not None:
         margin = examples.chosen_minus_rejected(by_name["rewards"])  # (P,)
         metrics["rewards/margins"] = margin

@@ -11,7 +11,7 @@ class PlainLoRAPolicy(LoRAPolicy):
     """LoRA with the model's own logits over the whole vocabulary; a token loss's objective is left to autograd."""
 
     def forward(self, batch: MicroBatch, weigh: Weigher | None = None, entropy: bool = False) -> PolicyOutput:
-        logits = self.causal_lm(**self._accepted(batch.inputs), use_cache=False).logits.flatten(0, 1)[batch.position]
+        logits = self.causal_lm(**self.model_inputs(batch), use_cache=False).logits.flatten(0, 1)[batch.position]
         logps = logits.float().log_softmax(-1)[torch.arange(len(batch.target)), batch.target]
         if weigh is None:
             return PolicyOutput(logps)

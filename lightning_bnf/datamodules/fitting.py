@@ -38,7 +38,13 @@ def choose_layout(name: LayoutName, policy: Policy, rows: Sequence[TokenizedRow]
 
     `auto` falls back to padded where it does not; a layout asked for by name raises `DataError`.
     """
-    wanted = preferred_layout(name, str(policy.causal_lm.config._attn_implementation), rows, labels)
+    attention = str(policy.causal_lm.config._attn_implementation)
+    wanted = preferred_layout(name, attention, rows, labels)
+    if wanted == "shared_prompt" and attention.startswith("flash"):
+        raise DataError(
+            f"layout 'shared_prompt': {attention} takes no mask of who sees whom; accepted are 'auto', 'packed' and "
+            "'padded' with it, or another attention, such as sdpa"
+        )
     layout = LAYOUTS[wanted]
     if layout is PADDED:
         return PADDED

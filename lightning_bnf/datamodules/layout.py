@@ -89,6 +89,7 @@ def packed(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> Mic
     placed: list[_Placed] = []
     ids: list[int] = []
     positions: list[int] = []
+    lengths: list[int] = []
     for row in rows:
         for completion in taken(row, labels):
             start = len(ids) + len(row.prompt_ids)
@@ -96,38 +97,38 @@ def packed(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> Mic
             sequence = row.prompt_ids + completion.ids
             ids += sequence
             positions += range(len(sequence))
-    return _micro_batch({"input_ids": _stacked([ids or [0]]), "position_ids": _stacked([positions or [0]])}, placed)
+            lengths.append(len(sequence))
+    inputs = {"input_ids": _stacked([ids or [0]]), "position_ids": _stacked([positions or [0]])}
+    return _micro_batch(inputs, placed, tuple(lengths))
 
 
 def shared_prompt(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> MicroBatch:
     """One model row for each data row: the prompt once, then its completions, blind to each other.
 
-    Every completion's position ids go on from the prompt's. `attention_mask` is (rows, 1, T, T), True where a token
-    (dimension 2) sees another (dimension 3); padding sees itself, since a softmax over nothing is NaN.
+    Every completion's position ids go on from the prompt's. `segments` are 0 for the prompt, k for the k-th completion
+    and -1 for padding; the policy makes of them the mask that its attention takes.
     """
     placed: list[_Placed] = []
     sequences: list[list[int]] = []
-    segments: list[list[int]] = []  # 0: prompt, k: the k-th completion
+    segments: list[list[int]] = []
+    positions: list[list[int]] = []
     for row in rows:
-        ids, segment = list(row.prompt_ids), [0] * len(row.prompt_ids)
+        start = len(row.prompt_ids)
+        ids, segment, position = list(row.prompt_ids), [0] * start, list(range(start))
         for k, completion in enumerate(taken(row, labels), start=1):
-            placed.append(_Placed(row, completion, len(sequences), len(ids), len(row.prompt_ids) - 1))
+            placed.append(_Placed(row, completion, len(sequences), len(ids), start - 1))
             ids += completion.ids
             segment += [k] * len(completion.ids)
+            position += range(start, start + len(completion.ids))
         if segment[-1:] > [0]:
             sequences.append(ids)
             segments.append(segment)
-    ids_ = _stacked(sequences)
-    segment_ = _stacked(segments, padding=-1)
-    place = torch.arange(ids_.shape[1])
-    earlier = place[None, :] <= place[:, None]
-    sees = earlier & ((segment_[:, None, :] == segment_[:, :, None]) | (segment_[:, None, :] == 0))
-    sees = (sees & (segment_ >= 0)[:, :, None]) | torch.eye(len(place), dtype=torch.bool)
-    # A completion's k-th token stands at the prompt's length + k, however many completions lie between.
-    start_of_segment = (segment_[:, :, None] == segment_[:, None, :]).long().argmax(-1)
-    prompt = (segment_ == 0).sum(-1, keepdim=True)
-    positions = torch.where(segment_ > 0, prompt + place - start_of_segment, place)
-    inputs = {"input_ids": ids_, "attention_mask": sees[:, None], "position_ids": positions}
+            positions.append(position)
+    inputs = {
+        "input_ids": _stacked(sequences),
+        "segments": _stacked(segments, padding=-1),
+        "position_ids": _stacked(positions),
+    }
     return _micro_batch(inputs, placed)
 
 
@@ -158,7 +159,7 @@ def _stacked(sequences: Sequence[Sequence[int]], padding: int = 0) -> Tensor:
     return stacked
 
 
-def _micro_batch(inputs: dict[str, Tensor], placed: Sequence[_Placed]) -> MicroBatch:
+def _micro_batch(inputs: dict[str, Tensor], placed: Sequence[_Placed], sequences: tuple[int, ...] = ()) -> MicroBatch:
     """The inputs with the places of all trained tokens."""
     width = inputs["input_ids"].shape[1]
     position: list[int] = []
@@ -193,4 +194,5 @@ def _micro_batch(inputs: dict[str, Tensor], placed: Sequence[_Placed]) -> MicroB
         ),
         row_ids=tuple(p.row.id for p in placed),
         keys=tuple(_key(p.row, p.completion) for p in placed),
+        sequences=sequences,
     )

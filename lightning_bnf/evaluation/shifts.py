@@ -106,7 +106,7 @@ def score(
 
 def _scores(policy: Policy, batch: MicroBatch) -> tuple[Tensor, Tensor]:
     with evaluating(policy), torch.autocast(batch.target.device.type, enabled=False):
-        states = policy.causal_lm.base_model(**batch.inputs, use_cache=False).last_hidden_state
+        states = policy.causal_lm.base_model(**policy.model_inputs(batch), use_cache=False).last_hidden_state
         hidden, head = states.flatten(0, 1)[batch.position], policy.head()
         return token_logps(hidden, batch.target, head).logps, target_logits(hidden, batch.target, head)
 
@@ -115,7 +115,8 @@ def _check_logits(policy: Policy, batch: MicroBatch) -> None:
     """The head's logits against the model's own: log-probs alone would not show a constant between them."""
     batch = batch.to(next(policy.causal_lm.parameters()).device)
     with evaluating(policy):
-        own = policy.causal_lm(**batch.inputs, use_cache=False).logits.flatten(0, 1)[batch.position].float()
+        own = policy.causal_lm(**policy.model_inputs(batch), use_cache=False).logits
+    own = own.flatten(0, 1)[batch.position].float()
     logps, logits = _scores(policy, batch)
     worst = max(
         (own.gather(-1, batch.target[:, None]).squeeze(-1) - logits).abs().max().item(),

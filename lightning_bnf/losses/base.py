@@ -24,12 +24,23 @@ class Examples:
     pair: (P, 2) rows of the chosen and the rejected completion of each pair, or None where the data are unpaired
     group: (B,) index in 0..G-1 of the data row that each completion belongs to, or None where nobody asks
     columns: name -> (B,) numbers that the data give (`reward`, `win_probability`, ...), NaN where a row has none
+    found: what `sides` gives, where it was found already
     """
 
     label: Tensor
     pair: Tensor | None = None
     group: Tensor | None = None
     columns: Mapping[str, Tensor] = field(default_factory=dict)
+    found: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
+
+    def sides(self) -> tuple[Tensor, Tensor]:
+        """Which completions are preferred, and which dispreferred: indices in 0..B-1.
+
+        Found on the CPU, before `map` moves them: how many there are would have to be waited for on another device.
+        """
+        if self.found is not None:
+            return self.found
+        return (self.label > 0).nonzero().squeeze(-1), (self.label < 0).nonzero().squeeze(-1)
 
     def pairs(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Per-completion values (B,) -> those of the chosen and of the rejected completions, (P,) each."""
@@ -48,7 +59,9 @@ class Examples:
     def map(self, function: Callable[[Tensor], Tensor]) -> "Examples":
         """The same with `function` of each tensor, such as a move to another device."""
         pair, group = (None if x is None else function(x) for x in (self.pair, self.group))
-        return Examples(function(self.label), pair, group, {k: function(v) for k, v in self.columns.items()})
+        preferred, dispreferred = map(function, self.sides())
+        columns = {name: function(values) for name, values in self.columns.items()}
+        return Examples(function(self.label), pair, group, columns, (preferred, dispreferred))
 
     def column(self, name: str) -> Tensor:
         """Numbers that the data give for each completion, (B,); NaN where they give none."""

@@ -26,4 +26,4 @@ class PoFT(Loss):
         self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
     ) -> LossOutput:
         lead = policy.mean() - examples.column("baseline_mean_logps")
-        return LossOutput(-logsigmoid(lead[examples.label > 0]))
+        return LossOutput(-logsigmoid(lead[examples.sides()[0]]))

@@ -49,7 +49,10 @@ class TokenLoss(Loss):
             metrics = self.token_metrics(tokens, step)
             metrics |= {name: policy.sum_of(values) for name, values in self.token_sums(tokens, step).items()}
         value = -policy.sum_of(weight * policy.token)  # (B,)
-        return LossOutput(value[torch.isin(examples.label, examples.label.new_tensor(self.labels))], metrics)
+        if len(self.labels) == 1:  # of the batch's completions it learns from these alone
+            preferred, dispreferred = examples.sides()
+            value = value[preferred if 1 in self.labels else dispreferred]
+        return LossOutput(value, metrics)
 
     def weigher(self, completions: Completions, examples: Examples, step: StepFacts) -> Weigher | None:
         every = _by_token(completions, completions, examples)

@@ -28,6 +28,8 @@ def skeleton(policy: P) -> P:
 
 
 def _base(config: PreTrainedConfig, dtype: torch.dtype, attention: str | None) -> PreTrainedModel:
+    if attention == "flex_attention":  # it looks into its masks; sdpa's kernels save the same tensors
+        attention = "sdpa"
     try:
         return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
     except ImportError:  # kernels that are not installed here, such as flash attention's: sdpa's save the same tensors

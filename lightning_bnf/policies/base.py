@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.head import Head, token_logps, weighted_token_logps
 from lightning_bnf.losses.base import Weigher
+from lightning_bnf.policies.attention import model_inputs
 from lightning_bnf.policies.sources import load_end_ids, load_model, load_tokenizer, resolve_source
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -155,25 +157,21 @@ class Policy(nn.Module, ABC):
 
     def forward(self, batch: MicroBatch, weigh: Weigher | None = None, entropy: bool = False) -> PolicyOutput:
         """Differentiable token log-probs; or, with a token loss's weights, detached ones and the objective."""
-        hidden = self._hidden(batch.inputs)[batch.position]  # (N, H)
+        hidden = self._hidden(batch)[batch.position]  # (N, H)
         if weigh is None:
             plain = token_logps(hidden, batch.target, self.head(), entropy)
             return PolicyOutput(plain.logps, entropy=plain.entropy)
         weighted = weighted_token_logps(hidden, batch.target, self.head(), weigh, entropy)
         return PolicyOutput(weighted.logps, weighted.objective, weighted.entropy)
 
-    def _hidden(self, inputs: dict[str, Tensor]) -> Tensor:
+    def _hidden(self, batch: MicroBatch) -> Tensor:
         """Last hidden states, flattened to (rows * T, H)."""
-        return self.causal_lm.base_model(**self._accepted(inputs), use_cache=False).last_hidden_state.flatten(0, 1)
+        output = self.causal_lm.base_model(**self.model_inputs(batch), use_cache=False)
+        return output.last_hidden_state.flatten(0, 1)
 
-    def _accepted(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The inputs with a mask of who sees whom as this model's attention takes it: eager adds what it gets."""
-        mask = inputs.get("attention_mask")
-        if mask is None or mask.dtype != torch.bool or self.causal_lm.config._attn_implementation == "sdpa":
-            return inputs
-        dtype = self.causal_lm.dtype
-        added = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
-        return inputs | {"attention_mask": added}
+    def model_inputs(self, batch: MicroBatch) -> dict[str, Any]:
+        """The micro-batch as the model's arguments."""
+        return model_inputs(batch, str(self.causal_lm.config._attn_implementation), self.causal_lm.dtype)
 
     def distance(self, one: MicroBatch, other: MicroBatch) -> float:
         """The largest difference (nats) between the token log-probs of the same completions in two layouts."""
@@ -198,10 +196,11 @@ class Policy(nn.Module, ABC):
     @torch.no_grad()
     def check_head(self, batch: MicroBatch) -> None:
         """Compare the first tokens' log-probs with the model's own logits; raises `PolicyError` where they differ."""
-        few = {name: _first(value, CHECKED_TOKENS) for name, value in batch.inputs.items()}
-        tokens = few["input_ids"].flatten()  # whatever they are predicted from: any target shows what becomes of logits
+        inputs = {name: value[:1, :CHECKED_TOKENS] for name, value in batch.inputs.items()}
+        few = replace(batch, inputs=inputs, sequences=())
+        tokens = inputs["input_ids"].flatten()  # whatever predicts them: any target shows what becomes of logits
         with torch.autocast(tokens.device.type, enabled=False):  # the model's own logits would be rounded too
-            own = self.causal_lm(**self._accepted(few), use_cache=False).logits.flatten(0, 1).float()
+            own = self.causal_lm(**self.model_inputs(few), use_cache=False).logits.flatten(0, 1).float()
             hidden = self._hidden(few)
         own = own.log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
         worst = (own - token_logps(hidden, tokens, self.head()).logps).abs().max().item()
@@ -230,11 +229,6 @@ class Policy(nn.Module, ABC):
             return kept
         destination.update(kept)
         return destination
-
-
-def _first(inputs: Tensor, tokens: int) -> Tensor:
-    """The first row's first tokens of a model's input: (rows, T), or a mask of who sees whom (rows, 1, T, T)."""
-    return inputs[:1, :, :tokens, :tokens] if inputs.ndim == 4 else inputs[:1, :tokens]
 
 
 def _disable_dropout(model: nn.Module) -> None:

@@ -28,7 +28,8 @@ class FullPolicy(Policy):
             source: Hub id, local folder, GGUF file, or `bundled:smollm2-135m-instruct`.
             revision: Commit, tag or branch of a hub id.
             dtype: Type of the weights.
-            attention: Attention implementation of transformers (`sdpa`, `eager`, ...); null lets it choose.
+            attention: Attention implementation of transformers (`sdpa`, `eager`, `flex_attention`,
+                `flash_attention_2`, ...); null lets it choose.
             gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
         """
         super().__init__(source, revision, dtype, attention, gradient_checkpointing)

@@ -56,7 +56,8 @@ class LoRAPolicy(Policy):
             adapter: Peft folder or hub id (`owner/name@revision`) of an adapter to start from, such as one of SFT, made
                 with the same settings; the reference then is the base with it. Null starts from the base.
             dtype: Type of the base's weights; adapters are float32.
-            attention: Attention implementation of transformers (`sdpa`, `eager`, ...); null lets it choose.
+            attention: Attention implementation of transformers (`sdpa`, `eager`, `flex_attention`,
+                `flash_attention_2`, ...); null lets it choose.
             gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
         """
         super().__init__(source, revision, dtype, attention, gradient_checkpointing)

@@ -52,7 +52,8 @@ class QLoRAPolicy(LoRAPolicy):
                 with the same settings; the reference then is the base with it. Null starts from the base.
             double_quantization: Quantize the scales of the blocks too: 0.4 bits a weight less.
             dtype: Type of what is not quantized, and of products with what is; adapters are float32.
-            attention: Attention implementation of transformers (`sdpa`, `eager`, ...); null lets it choose.
+            attention: Attention implementation of transformers (`sdpa`, `eager`, `flex_attention`,
+                `flash_attention_2`, ...); null lets it choose.
             gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
         """
         super().__init__(

@@ -1,18 +1,24 @@
 """The layouts against one sequence at a time, and where their tokens lie."""
 
+from itertools import pairwise
 from typing import Any
 
 import oracles
 import pytest
 import torch
 import transformers
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, create_mask
 from transformers import LlamaForCausalLM
+from transformers.masking_utils import flash_attention_mask
 
+from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.errors import DataError
 from lightning_bnf.datamodules.fitting import choose_layout
 from lightning_bnf.datamodules.layout import PACKED, PADDED, SHARED_PROMPT, Layout, packed, padded, shared_prompt
 from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
 from lightning_bnf.policies import FullPolicy
+from lightning_bnf.policies.attention import model_inputs, sees
 
 
 def row(name: str, prompt: list[int], *completions: tuple[list[int], int], paired: bool = True) -> TokenizedRow:
@@ -65,11 +71,12 @@ def test_a_shared_prompt_stands_once_by_hand() -> None:
     assert batch.row.tolist() == padded(ROWS).row.tolist()
     assert batch.examples.pair is not None
     assert batch.examples.pair.tolist() == [[0, 1], [2, 3]]
-    sees = batch.inputs["attention_mask"][:, 0]
-    assert sees[0, 4].nonzero().flatten().tolist() == [0, 1, 2, 3, 4], "the first completion sees prompt and itself"
-    assert sees[0, 6].nonzero().flatten().tolist() == [0, 1, 2, 5, 6], "the second does not see the first"
-    assert sees[0, 1].nonzero().flatten().tolist() == [0, 1], "the prompt sees no completion"
-    assert sees[1, 7].nonzero().flatten().tolist() == [7], "padding sees itself alone"
+    assert batch.inputs["segments"].tolist() == [[0, 0, 0, 1, 1, 2, 2, 2, 2], [0, 0, 1, 2, 2, -1, -1, -1, -1]]
+    seen = sees(batch.inputs["segments"])
+    assert seen[0, 4].nonzero().flatten().tolist() == [0, 1, 2, 3, 4], "the first completion sees prompt and itself"
+    assert seen[0, 6].nonzero().flatten().tolist() == [0, 1, 2, 5, 6], "the second does not see the first"
+    assert seen[0, 1].nonzero().flatten().tolist() == [0, 1], "the prompt sees no completion"
+    assert seen[1, 7].nonzero().flatten().tolist() == [7], "padding sees itself alone"
 
 
 def test_packed_sequences_stand_one_behind_the_other_by_hand() -> None:
@@ -135,6 +142,28 @@ def policy_of(architecture: str, **changes: Any) -> FullPolicy:
     return policy
 
 
+Results = tuple[Tensor, dict[str, Tensor | None]]
+
+
+def gradients(policy: FullPolicy, batch: MicroBatch) -> Results:
+    """Token log-probs, and the gradient of their sum."""
+    policy.zero_grad()
+    logps = policy(batch).token_logps
+    logps.sum().backward()
+    return logps.detach(), {name: p.grad for name, p in policy.trainable().items()}
+
+
+def assert_alike(found: Results, wanted: Results) -> None:
+    """Log-probs to 1e-5 nats, gradients to 1e-4 of the largest."""
+    torch.testing.assert_close(found[0], wanted[0], rtol=0, atol=1e-5)
+    scale = max(float(grad.abs().max()) for grad in wanted[1].values() if grad is not None)
+    for name, grad in wanted[1].items():
+        other = found[1][name]
+        assert (grad is None) == (other is None)
+        if grad is not None and other is not None:
+            torch.testing.assert_close(other, grad, rtol=0, atol=1e-4 * scale)
+
+
 def long_rows() -> list[TokenizedRow]:
     ids = torch.randint(3, 60, (2, 60), generator=torch.Generator().manual_seed(1)).tolist()
     return [
@@ -150,19 +179,78 @@ def test_all_layouts_give_the_same_log_probs_and_gradients(architecture: str, la
     policy, rows = policy_of(architecture), long_rows()
     policy.check_head(padded(rows))
     policy.check_head(shared_prompt(rows))
-    results = []
-    for batch in (padded(rows), layout.batch(rows, (1, -1))):
-        policy.zero_grad()
-        logps = policy(batch).token_logps
-        logps.sum().backward()
-        results.append((logps.detach(), {name: p.grad for name, p in policy.trainable().items()}))
-    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=1e-5)
-    scale = max(float(grad.abs().max()) for grad in results[0][1].values() if grad is not None)
-    for name, grad in results[0][1].items():
-        other = results[1][1][name]
-        assert (grad is None) == (other is None)
-        if grad is not None:
-            torch.testing.assert_close(grad, other, rtol=0, atol=1e-4 * scale)
+    assert_alike(gradients(policy, layout.batch(rows, (1, -1))), gradients(policy, padded(rows)))
+
+
+def attention_by_hand(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    **named: Any,
+) -> tuple[Tensor, None]:
+    """What FlashAttention's kernel for sequences one behind the other does: (1, heads, T, D) -> (1, T, heads, D)."""
+    assert attention_mask is None
+    assert torch.equal(named["cu_seq_lens_q"], named["cu_seq_lens_k"])
+    ends = named["cu_seq_lens_q"].tolist()
+    assert named["cu_seq_lens_q"].dtype == torch.int32
+    assert named["max_length_q"] == named["max_length_k"] == max(b - a for a, b in pairwise(ends))
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    found = []
+    for start, end in pairwise(ends):
+        q, k, v = (tensor[:, :, start:end] for tensor in (query, key, value))
+        scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
+        scores = scores if softcap is None else softcap * (scores / softcap).tanh()
+        later = torch.ones(end - start, end - start, dtype=torch.bool).triu(1)
+        found.append(scores.masked_fill(later, -torch.inf).softmax(-1) @ v)
+    return torch.cat(found, dim=2).transpose(1, 2), None
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_flash_attention_is_told_where_packed_sequences_end(architecture: str) -> None:
+    """Its kernels need a GPU; here a function of the same arguments stands for them."""
+    transformers.AttentionInterface.register("flash_by_hand", attention_by_hand)
+    transformers.AttentionMaskInterface.register("flash_by_hand", flash_attention_mask)
+    policy, rows = policy_of(architecture), long_rows()
+    wanted = gradients(policy, padded(rows))
+    policy.causal_lm.config._attn_implementation = "flash_by_hand"
+    found = gradients(policy, packed(rows))
+    assert_alike(found, wanted)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_flex_attention_takes_shared_prompts_in_blocks(architecture: str) -> None:
+    """Log-probs alone, and uncompiled: on the CPU it has no backward pass."""
+    policy, rows = policy_of(architecture), long_rows()
+    wanted = policy(padded(rows)).token_logps.detach()
+    if not policy.causal_lm._supports_flex_attn:
+        pytest.skip("transformers has no flex attention for it, and says so on loading")
+    policy.causal_lm.set_attn_implementation("flex_attention")
+    assert isinstance(policy.model_inputs(shared_prompt(rows))["attention_mask"], BlockMask)
+    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+        for layout in (shared_prompt, packed):
+            torch.testing.assert_close(policy(layout(rows)).token_logps, wanted, rtol=0, atol=1e-5)
+
+
+def test_blocks_are_those_of_the_mask() -> None:
+    batch = shared_prompt(long_rows())
+    segments = batch.inputs["segments"]
+    blocks = model_inputs(batch, "flex_attention", torch.float32)["attention_mask"]
+    rows, heads, width = 2, 1, segments.shape[1]
+    made = create_mask(blocks.mask_mod, rows, heads, width, width, "cpu")
+    assert torch.equal(made[:, 0], sees(segments))
+
+
+def test_flash_attention_refuses_shared_prompts() -> None:
+    """Its kernels take no mask of who sees whom."""
+    policy = policy_of("Llama")
+    policy.causal_lm.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(DataError, match=r"layout 'shared_prompt': flash_attention_2 takes no mask"):
+        choose_layout("shared_prompt", policy, long_rows(), (1, -1))
 
 
 def test_a_window_shorter_than_a_row_is_found_out() -> None:
@@ -188,7 +276,10 @@ def test_a_layout_that_changes_the_numbers_falls_back_or_is_refused(layout: Any)
 def test_an_empty_micro_batch_still_feeds_the_model_one_token(layout: Any) -> None:
     batch = layout([])
     assert batch.inputs["input_ids"].shape == (1, 1)
-    assert batch.inputs["attention_mask"].flatten().tolist() == [1]
+    if layout is padded:
+        assert batch.inputs["attention_mask"].flatten().tolist() == [1]
+    else:
+        assert sees(batch.inputs["segments"]).flatten().tolist() == [True]
     assert len(batch.position) == len(batch.length) == 0
     assert batch.examples.pair is not None
     assert batch.examples.pair.shape == (0, 2)

@@ -1,5 +1,6 @@
 """What every loss promises, each as its YAML builds it."""
 
+import contextlib
 import math
 from dataclasses import replace
 
@@ -7,9 +8,11 @@ import catalog
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 
 from lightning_bnf.logps import Completions
 from lightning_bnf.losses import Examples, Loss
+from lightning_bnf.metrics import preference_metrics
 
 LOSSES = {name: catalog.build(name) for name in catalog.FILES}
 each = pytest.mark.parametrize("name", LOSSES)
@@ -84,6 +87,30 @@ def part(policy: Tensor, reference: Tensor, rows: list[int], loss: Loss) -> tupl
     total = loss(mine, ref, examples, replace(step, statistics=sliced)).value.sum()
     (grad,) = torch.autograd.grad(total, token)
     return total.detach(), torch.zeros_like(policy).index_copy(0, at, grad)
+
+
+@each
+def test_nothing_waits_for_the_device(name: str) -> None:
+    """On tensors without contents: whoever asks for a value, or for as many places as there are, raises there.
+
+    D2O's groups are counted on the device.
+    """
+    loss = LOSSES[name]
+    step = catalog.facts(loss, POLICY, REFERENCE)
+    on_cpu = replace(catalog.EXAMPLES, found=catalog.EXAMPLES.sides())
+    with FakeTensorMode() as without_contents:
+        fake = without_contents.from_tensor
+        row, length = fake(catalog.ROW), fake(catalog.LENGTH)
+        policy, reference = (Completions(fake(tokens), row, length) for tokens in (POLICY, REFERENCE))
+        examples = on_cpu.map(fake)
+        step = replace(step, statistics={key: fake(found) for key, found in step.statistics.items()})
+        ref = reference if loss.needs_reference else None
+        preference_metrics(policy, ref, examples, loss.implicit_reward_scale)
+        with pytest.raises(DynamicOutputShapeException) if name == "d2o" else contextlib.nullcontext():
+            loss(policy, ref, examples, step)
+        weigh = loss.weigher(reference, examples, step)
+        if weigh is not None:
+            weigh(policy.token[:4], slice(0, 4))
 
 
 @each
