@@ -286,7 +286,8 @@ class PreferenceModule(LightningModule):
                 # DDP and FSDP average gradients over the ranks; the world size makes the average a sum.
                 with self._sharing_gradients(last=i == len(step.micro_batches) - 1):
                     self.manual_backward(result.objective * (self.trainer.world_size / count))
-            evaluated.append((batch, result))
+            # Without the graph, whose small tensors would stay between what the next micro-batch takes and gives back.
+            evaluated.append((batch, result._replace(objective=result.objective.detach())))
             self._add(result)
         self._count(count)
         self.means.add("grad_norm", self._clip(), 1)

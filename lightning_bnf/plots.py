@@ -155,18 +155,18 @@ def _against_tokens(left: Any, right: Any, rows: list[dict[str, Any]]) -> None:
     for axes, unit in ((left, "seconds"), (right, "peak GB")):
         axes.set_xlabel("tokens a step")
         axes.set_ylabel(unit)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     left.plot(tokens, [statistics.median(row["seconds"]) for row in rows], "o", color=NEUTRAL)
     right.plot(tokens, [row["peak_bytes"] / 1e9 for row in rows], "o-", color=NEUTRAL)
-    right.set_ylim(bottom=0)
+    right.set_ylim(0, 1.15 * max(row["peak_bytes"] for row in rows) / 1e9)
+    left.set(xlim=(0, None), ylim=(0, None))
+    right.set_xlim(left=0)
     if len(rows) >= 3:
         line = scaling_line(rows)
-        ends = [0, max(tokens)]
-        left.plot(
-            ends, [line.fixed + end * line.per_token for end in ends], color=NEUTRAL, linewidth=0.8, label=str(line)
-        )
-        left.legend(frameon=False, fontsize="small")
+        left.axline((0, line.fixed), slope=line.per_token, color=NEUTRAL, linewidth=0.8, label=str(line))
+        left.legend(frameon=False, fontsize="small", loc="upper left")
 
 
 def scaling_line(rows: list[dict[str, Any]]) -> Line:

@@ -188,7 +188,7 @@ def test_the_line_of_scaling() -> None:
     line = Line.through([1000, 2000, 8000], [5.0, 8.0, 26.0])
     assert (line.fixed, line.per_token) == (pytest.approx(2), pytest.approx(0.003))
     assert line.misses == pytest.approx(0, abs=1e-9)
-    assert str(line) == "2.00 s and 3.00 ms for every token: the line misses by 0.0 % at most"
+    assert str(line) == "2.00 s + 3.00 ms a token (misses by 0.0 % at most)"
     tokens, seconds = [1000.0, 2000.0, 4000.0, 8000.0], [5.0, 8.0, 14 * 4 / 3, 26.0]
     found = Line.through(tokens, seconds)
 
@@ -212,5 +212,5 @@ def test_scaling_is_drawn_against_tokens() -> None:
     ]
     assert scaling_line([*rows, rows[0] | {"suite": "step", "seconds": [1.0]}]).misses == pytest.approx(0, abs=1e-9)
     left, right = plot_bench(rows).axes
-    assert left.get_legend().get_texts()[0].get_text().startswith("2.00 s and 3.00 ms")
+    assert left.get_legend().get_texts()[0].get_text().startswith("2.00 s + 3.00 ms a token")
     assert left.get_xlabel() == right.get_xlabel() == "tokens a step"

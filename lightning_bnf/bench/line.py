@@ -27,6 +27,5 @@ class Line:
 
     def __str__(self) -> str:
         return (
-            f"{self.fixed:.2f} s and {1000 * self.per_token:.2f} ms for every token: "
-            f"the line misses by {100 * self.misses:.1f} % at most"
+            f"{self.fixed:.2f} s + {1000 * self.per_token:.2f} ms a token (misses by {100 * self.misses:.1f} % at most)"
         )
