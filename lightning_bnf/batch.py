@@ -23,7 +23,7 @@ class MicroBatch:
     examples: labels (B,), pairs (P, 2), and what else the data say of the completions
     row_ids: for each completion the id of its data row, for messages
     keys: for each completion its key in the reference cache
-    sequences: where one model row holds several sequences one behind the other, the tokens of each
+    sequence_lengths: where one model row holds several sequences one behind the other, the tokens of each
     """
 
     inputs: dict[str, Tensor]
@@ -34,7 +34,7 @@ class MicroBatch:
     examples: Examples
     row_ids: tuple[str, ...]
     keys: tuple[bytes, ...]
-    sequences: tuple[int, ...] = ()
+    sequence_lengths: tuple[int, ...] = ()
 
     def completions(self, token: Tensor, entropy: Tensor | None = None) -> Completions:
         """Token log-probs (N,) of any model, with these completions' structure."""

@@ -129,7 +129,9 @@ class PreferenceModule(LightningModule):
         """What this run combines, for the rules of what goes together."""
         trainer = self.trainer
         spread, device = spread_of(trainer.strategy), trainer.strategy.root_device.type
-        return Combination(self.policy.kind, spread, self.reference_kind, str(trainer.precision), device)
+        return Combination(
+            self.policy.kind, spread, self.reference_kind, str(trainer.precision), device, self.policy.attention
+        )
 
     def configure_model(self) -> None:
         if self.policy.model is None:
@@ -286,12 +288,13 @@ class PreferenceModule(LightningModule):
                 # DDP and FSDP average gradients over the ranks; the world size makes the average a sum.
                 with self._sharing_gradients(last=i == len(step.micro_batches) - 1):
                     self.manual_backward(result.objective * (self.trainer.world_size / count))
-            # Without the graph, whose small tensors would stay between what the next micro-batch takes and gives back.
-            evaluated.append((batch, result._replace(objective=result.objective.detach())))
+            # The graph goes now: its tensors would lie between what the next micro-batch takes and gives back.
+            result = result._replace(objective=result.objective.detach())
+            evaluated.append((batch, result))
             self._add(result)
         self._count(count)
         self.means.add("grad_norm", self._clip(), 1)
-        means = self.means.compute()  # the one time in a step that the device is waited for
+        means = self.means.compute()  # where the device is waited for, once a step
         if not math.isfinite(means.get("loss", 0.0) + means["grad_norm"]):
             summands = [
                 (batch, bool(one.value.isfinite().all() and one.objective.isfinite())) for batch, one in evaluated

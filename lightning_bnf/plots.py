@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lightning_bnf.bench.line import Line
+from lightning_bnf.line import Line
 
 SCALING = "scaling"
 STEPS = "optimizer step"

@@ -14,6 +14,8 @@ from lightning.pytorch.strategies import (
     StrategyRegistry,
 )
 
+from lightning_bnf.policies.attention import is_flash
+
 Spread = Literal["one device", "ddp", "fsdp2"]
 
 
@@ -67,13 +69,14 @@ def refuse_sharded(strategy: Strategy, what: str) -> None:
 @dataclass(frozen=True)
 class Combination:
     """What a run combines. policy: full, lora or qlora (`Policy.kind`); reference: as `check_reference` resolves it;
-    device: cpu or cuda."""
+    device: cpu or cuda; attention: transformers' name of it, None where it chooses."""
 
     policy: str
     spread: Spread
     reference: str
     precision: str
     device: str
+    attention: str | None = None
 
     def refusal(self) -> str | None:
         """Why this does not go together, as a sentence that says what is accepted; None where it does."""
@@ -84,6 +87,9 @@ class Combination:
             )
         if self.spread == "fsdp2" and self.policy == "qlora":
             return "strategy fsdp2 with 4-bit weights, which cannot be sharded: accepted is ddp, each device with all"
+        on_gpus_alone = self.attention is not None and (is_flash(self.attention) or self.attention == "flex_attention")
+        if on_gpus_alone and self.device == "cpu":
+            return f"attention {self.attention!r} on a CPU, for which it is not made: accepted are sdpa and eager"
         if self.reference == "adapter_off" and self.policy == "full":
             return "reference 'adapter_off': a full policy has no adapters; accepted are auto, copy and cache"
         return None

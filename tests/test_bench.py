@@ -11,10 +11,10 @@ import torch
 import two_processes
 
 from lightning_bnf.bench import data, heads, peers, plans, steps
-from lightning_bnf.bench.line import Line
 from lightning_bnf.bench.run import SUITES, bench, table
 from lightning_bnf.bench.workers import Contestant, Over, Turns, compete
 from lightning_bnf.cli import main
+from lightning_bnf.line import Line
 from lightning_bnf.plots import plot_bench, scaling_line
 
 

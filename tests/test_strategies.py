@@ -86,3 +86,11 @@ def test_float16_is_refused(precision: str) -> None:
 def test_other_strategies_are_refused() -> None:
     with pytest.raises(ValueError, match="strategy FSDPStrategy: accepted are auto, ddp and fsdp2"):
         spread_of(FSDPStrategy())
+
+
+@pytest.mark.parametrize("attention", ["flex_attention", "flash_attention_2"])
+def test_attention_for_gpus_is_refused_on_a_cpu(attention: str) -> None:
+    found = [
+        Combination("lora", "one device", "none", "32-true", kind, attention).refusal() for kind in ("cpu", "cuda")
+    ]
+    assert found == [f"attention {attention!r} on a CPU, for which it is not made: accepted are sdpa and eager", None]

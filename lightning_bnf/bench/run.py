@@ -71,7 +71,7 @@ def bench(
                     json_file.parent.mkdir(parents=True, exist_ok=True)
                     json_file.write_text(json.dumps(record(done, source, device), indent=1) + "\n")
             if name == "scaling":
-                print(f"\n{scaling_line([contestant.row() for contestant in done])}")
+                print(f"\nscaling: {scaling_line([contestant.row() for contestant in done])}")
     if plot_file is not None:
         plot_file.parent.mkdir(parents=True, exist_ok=True)
         plot_bench([contestant.row() for contestant in done]).savefig(plot_file, dpi=120)

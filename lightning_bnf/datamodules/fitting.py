@@ -8,8 +8,10 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_bnf.datamodules.errors import DataError
 from lightning_bnf.datamodules.layout import PACKED, PADDED, SHARED_PROMPT, Layout
+from lightning_bnf.datamodules.plan import size_of
 from lightning_bnf.datamodules.template import TokenizedRow
 from lightning_bnf.memory import available_bytes, peak_bytes, taken_bytes
+from lightning_bnf.policies.attention import is_flash
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.policies.parallel import local
 
@@ -25,10 +27,15 @@ def preferred_layout(
 ) -> LayoutName:
     """The layout asked for, and under `auto` the one that is tried first; sharing where nothing is shared is padded.
 
-    attention: transformers' name of the attention implementation
+    attention: transformers' name of the attention implementation. Raises `DataError` where it cannot share prompts.
     """
+    if name == "shared_prompt" and is_flash(attention):
+        raise DataError(
+            f"layout 'shared_prompt': {attention} takes no mask of who sees whom; accepted are 'auto', 'packed' and "
+            "'padded' with it, or another attention, such as sdpa"
+        )
     if name == "auto":
-        name = "packed" if attention.startswith("flash") else "shared_prompt"
+        name = "packed" if is_flash(attention) else "shared_prompt"
     several = any(sum(c.label in labels for c in row.completions) > 1 for row in rows)
     return "padded" if name == "shared_prompt" and not several else name
 
@@ -38,13 +45,7 @@ def choose_layout(name: LayoutName, policy: Policy, rows: Sequence[TokenizedRow]
 
     `auto` falls back to padded where it does not; a layout asked for by name raises `DataError`.
     """
-    attention = str(policy.causal_lm.config._attn_implementation)
-    wanted = preferred_layout(name, attention, rows, labels)
-    if wanted == "shared_prompt" and attention.startswith("flash"):
-        raise DataError(
-            f"layout 'shared_prompt': {attention} takes no mask of who sees whom; accepted are 'auto', 'packed' and "
-            "'padded' with it, or another attention, such as sdpa"
-        )
+    wanted = preferred_layout(name, str(policy.causal_lm.config._attn_implementation), rows, labels)
     layout = LAYOUTS[wanted]
     if layout is PADDED:
         return PADDED
@@ -87,7 +88,7 @@ def choose_budget(
         8 * local(p).numel() for p in policy.trainable().values()
     )  # AdamW's two, which come with the first step
     plan_tokens = [layout.lengths(row, labels) for row in rows]
-    longest = max(sum(some) if layout.packed else len(some) * max(some) for some in plan_tokens if some)
+    longest = max(size_of(some, layout.packed) for some in plan_tokens if some)
     before, limit = taken_bytes(device), int(SHARE_OF_FREE * available_bytes(device)) - moments
 
     def peak(budget: int) -> int:
@@ -123,7 +124,7 @@ def _largest(tokens: Sequence[Sequence[int]], budget: int, packed: bool) -> list
     lengths: list[int] = []
     for row in sorted((row for row, some in enumerate(tokens) if some), key=lambda row: (-max(tokens[row]), row)):
         lengths += tokens[row]
-        if chosen and (sum(lengths) if packed else len(lengths) * max(lengths)) > budget:
+        if chosen and size_of(lengths, packed) > budget:
             break
         chosen.append(row)
     return chosen

@@ -159,8 +159,8 @@ def _stacked(sequences: Sequence[Sequence[int]], padding: int = 0) -> Tensor:
     return stacked
 
 
-def _micro_batch(inputs: dict[str, Tensor], placed: Sequence[_Placed], sequences: tuple[int, ...] = ()) -> MicroBatch:
-    """The inputs with the places of all trained tokens."""
+def _micro_batch(inputs: dict[str, Tensor], placed: Sequence[_Placed], lengths: tuple[int, ...] = ()) -> MicroBatch:
+    """The inputs with the places of all trained tokens; `lengths` of sequences that lie in one row."""
     width = inputs["input_ids"].shape[1]
     position: list[int] = []
     target: list[int] = []
@@ -194,5 +194,5 @@ def _micro_batch(inputs: dict[str, Tensor], placed: Sequence[_Placed], sequences
         ),
         row_ids=tuple(p.row.id for p in placed),
         keys=tuple(_key(p.row, p.completion) for p in placed),
-        sequences=sequences,
+        sequence_lengths=lengths,
     )

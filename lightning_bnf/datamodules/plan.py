@@ -69,7 +69,7 @@ class StepPlan:
 
     def size(self, rows: Sequence[int]) -> int:
         """Tokens of a micro-batch of these rows, padding included."""
-        return self._size([length for row in rows for length in self.tokens[row]])
+        return size_of([length for row in rows for length in self.tokens[row]], self.packed)
 
     def _cut(self, rows: Sequence[int], budget: float) -> list[list[int]]:
         """Rows by falling length, cut into runs within the budget so that tokens, with padding, and `CALL_TOKENS` for
@@ -93,10 +93,6 @@ class StepPlan:
             j = start[j]
         return sorted(batches, key=self.size, reverse=True)
 
-    def _size(self, lengths: Sequence[int]) -> int:
-        """As `size`, of sequences of these lengths."""
-        return sum(lengths) if self.packed else len(lengths) * max(lengths)
-
     def for_rank(self, epoch: int, step: int, rank: int) -> list[list[int]]:
         """One rank's micro-batches: every rank has equally many, so some may be empty."""
         batches = self.micro_batches(epoch, step)
@@ -111,6 +107,11 @@ class StepPlan:
                 real += sum(sum(self.tokens[row]) for row in batch)
                 padded += self.size(batch)
         return 1 - real / padded if padded else 0.0
+
+
+def size_of(lengths: Sequence[int], packed: bool) -> int:
+    """Tokens of a micro-batch of sequences of these lengths, padding included; `packed` ones have none."""
+    return sum(lengths) if packed else len(lengths) * max(lengths)
 
 
 @lru_cache(maxsize=4)  # an epoch asks for the same order at every step

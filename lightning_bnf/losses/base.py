@@ -24,22 +24,22 @@ class Examples:
     pair: (P, 2) rows of the chosen and the rejected completion of each pair, or None where the data are unpaired
     group: (B,) index in 0..G-1 of the data row that each completion belongs to, or None where nobody asks
     columns: name -> (B,) numbers that the data give (`reward`, `win_probability`, ...), NaN where a row has none
-    found: what `sides` gives, where it was found already
+    known_sides: what `sides` gives, where it is known already
     """
 
     label: Tensor
     pair: Tensor | None = None
     group: Tensor | None = None
     columns: Mapping[str, Tensor] = field(default_factory=dict)
-    found: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
+    known_sides: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False)
 
     def sides(self) -> tuple[Tensor, Tensor]:
         """Which completions are preferred, and which dispreferred: indices in 0..B-1.
 
         Found on the CPU, before `map` moves them: how many there are would have to be waited for on another device.
         """
-        if self.found is not None:
-            return self.found
+        if self.known_sides is not None:
+            return self.known_sides
         return (self.label > 0).nonzero().squeeze(-1), (self.label < 0).nonzero().squeeze(-1)
 
     def pairs(self, values: Tensor) -> tuple[Tensor, Tensor]:

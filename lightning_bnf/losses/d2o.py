@@ -40,13 +40,13 @@ class D2O(Loss):
         self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
     ) -> LossOutput:
         assert examples.group is not None, "this loss needs groups; the data were to be refused earlier"
-        ratios, own, group = logratios(policy, reference), examples.label > 0, examples.group
-        rejected = _by_group(ratios[~own], group[~own], group)  # (G,)
+        ratios, group, (own, others) = logratios(policy, reference), examples.group, examples.sides()
+        rejected = _by_group(ratios[others], group[others], group)  # (G,)
         samples = _by_group(ratios[own], group[own], group) / _by_group(torch.ones_like(ratios[own]), group[own], group)
         return LossOutput(-logsigmoid(self.beta * samples - self.alpha * rejected))
 
 
 def _by_group(values: Tensor, owner: Tensor, groups: Tensor) -> Tensor:
-    """Sum `values` (n,) by their `owner` (n,), for all of `groups`: (G,)."""
+    """Sum `values` (n,) by their `owner` (n,), for all of `groups`: (G,). How many there are waits for the device."""
     count = int(groups.max()) + 1 if len(groups) else 0
     return values.new_zeros(count).index_add(0, owner, values)

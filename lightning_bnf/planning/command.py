@@ -85,7 +85,9 @@ def run_of(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str,
     """The run that a fit of these would be."""
     devices = devices_of(trainer, question)
     precision = str(trainer.get("precision") or "32-true")
-    refusal = Combination(module.policy.kind, devices.spread, module.reference_kind, precision, devices.kind).refusal()
+    refusal = Combination(
+        module.policy.kind, devices.spread, module.reference_kind, precision, devices.kind, module.policy.attention
+    ).refusal()
     if refusal:
         raise ValueError(refusal)
     told = question.rows is not None or question.tokens_per_row is not None

@@ -28,12 +28,12 @@ def skeleton(policy: P) -> P:
 
 
 def _base(config: PreTrainedConfig, dtype: torch.dtype, attention: str | None) -> PreTrainedModel:
-    if attention == "flex_attention":  # it looks into its masks; sdpa's kernels save the same tensors
-        attention = "sdpa"
+    if attention == "flex_attention":  # its masks have contents; what transformers chooses itself stands for it
+        attention = None
     try:
         return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
-    except ImportError:  # kernels that are not installed here, such as flash attention's: sdpa's save the same tensors
-        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+    except ImportError:  # kernels that are not installed here, such as flash attention's
+        return AutoModelForCausalLM.from_config(config, dtype=dtype)
 
 
 def load_config(source: str, revision: str | None = None) -> PreTrainedConfig:

@@ -10,6 +10,11 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from lightning_bnf.batch import MicroBatch
 
 
+def is_flash(implementation: str) -> bool:
+    """Whether transformers' name of an attention is one of FlashAttention's kernels, its own or one of the hub's."""
+    return "flash" in implementation
+
+
 def model_inputs(batch: MicroBatch, implementation: str, dtype: torch.dtype) -> dict[str, Any]:
     """The micro-batch as arguments of a transformers model.
 
@@ -19,8 +24,8 @@ def model_inputs(batch: MicroBatch, implementation: str, dtype: torch.dtype) -> 
     segments = inputs.pop("segments", None)
     if segments is not None:
         inputs["attention_mask"] = _mask(segments, implementation, dtype)
-    elif batch.sequences and implementation.startswith("flash"):
-        inputs |= _ends(batch.sequences, inputs["input_ids"].device)
+    elif batch.sequence_lengths and is_flash(implementation):
+        inputs |= _ends(batch.sequence_lengths, inputs["input_ids"].device)
     return inputs
 
 
@@ -53,9 +58,9 @@ def _mask(segments: Tensor, implementation: str, dtype: torch.dtype) -> Tensor |
     return added.masked_fill_(~seen, torch.finfo(dtype).min)
 
 
-def _ends(sequences: tuple[int, ...], device: torch.device) -> dict[str, Any]:
+def _ends(lengths: tuple[int, ...], device: torch.device) -> dict[str, Any]:
     """Where the sequences of a packed row end, by FlashAttention's names. Without it transformers reads the ends off
     the position ids in every layer, each time waiting for the device."""
-    ends = torch.tensor([0, *accumulate(sequences)], dtype=torch.int32).to(device, non_blocking=True)
-    longest = max(sequences)
+    ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(device, non_blocking=True)
+    longest = max(lengths)
     return {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}

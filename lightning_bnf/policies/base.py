@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.head import Head, token_logps, weighted_token_logps
 from lightning_bnf.losses.base import Weigher
-from lightning_bnf.policies.attention import model_inputs
+from lightning_bnf.policies.attention import is_flash, model_inputs
 from lightning_bnf.policies.sources import load_end_ids, load_model, load_tokenizer, resolve_source
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -64,6 +64,11 @@ class Policy(nn.Module, ABC):
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
+        if attention is not None and is_flash(attention) and dtype == "float32":
+            raise ValueError(
+                f"attention {attention!r} with dtype float32, which its kernels do not take: accepted is bfloat16, or "
+                "another attention, such as sdpa"
+            )
         self.source = source
         self.revision = revision
         self.dtype = getattr(torch, dtype)
@@ -197,7 +202,7 @@ class Policy(nn.Module, ABC):
     def check_head(self, batch: MicroBatch) -> None:
         """Compare the first tokens' log-probs with the model's own logits; raises `PolicyError` where they differ."""
         inputs = {name: value[:1, :CHECKED_TOKENS] for name, value in batch.inputs.items()}
-        few = replace(batch, inputs=inputs, sequences=())
+        few = replace(batch, inputs=inputs, sequence_lengths=())
         tokens = inputs["input_ids"].flatten()  # whatever predicts them: any target shows what becomes of logits
         with torch.autocast(tokens.device.type, enabled=False):  # the model's own logits would be rounded too
             own = self.causal_lm(**self.model_inputs(few), use_cache=False).logits.flatten(0, 1).float()

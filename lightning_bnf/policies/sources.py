@@ -100,7 +100,8 @@ def load_model(
 ) -> PreTrainedModel:
     """The causal language model of `source` in `dtype`, in evaluation mode, weights frozen or not as loaded.
 
-    `attention` is transformers' `attn_implementation` (`eager`, `sdpa`, `flash_attention_2`, ...); None lets it choose.
+    `attention` is transformers' `attn_implementation` (`eager`, `sdpa`, `flex_attention`, `flash_attention_2`, ...);
+    None lets it choose.
     Only safetensors and GGUF weights are read. With `quantization` linear layers but the head are quantized on loading.
     Raises `SourceError` where the weights are quantized already, but not as asked for.
     """

@@ -65,7 +65,7 @@ class ScoreFile:
     def fill(
         self, entries: Sequence[Entry], compute: Callable[[list[Entry]], list[float]], max_tokens: int
     ) -> dict[str, float]:
-        """The scores of the entries, by key; those that are missing are computed, the longest first.
+        """The scores of the entries, by key; those that are missing are computed, the largest batches first.
 
         A batch's entries are alike in length, and its padded size stays within `max_tokens` unless a single entry
         exceeds it. Every finished batch is in the file. Raises `ScoringError` for a score that is not finite.

@@ -14,7 +14,7 @@ from transformers.masking_utils import flash_attention_mask
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.errors import DataError
-from lightning_bnf.datamodules.fitting import choose_layout
+from lightning_bnf.datamodules.fitting import choose_layout, preferred_layout
 from lightning_bnf.datamodules.layout import PACKED, PADDED, SHARED_PROMPT, Layout, packed, padded, shared_prompt
 from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
 from lightning_bnf.policies import FullPolicy
@@ -177,8 +177,8 @@ def long_rows() -> list[TokenizedRow]:
 def test_all_layouts_give_the_same_log_probs_and_gradients(architecture: str, layout: Layout) -> None:
     """For an architecture where they did not, `auto` would have to fall back: here none of them has to."""
     policy, rows = policy_of(architecture), long_rows()
-    policy.check_head(padded(rows))
-    policy.check_head(shared_prompt(rows))
+    for some in (padded, packed, shared_prompt):
+        policy.check_head(some(rows))
     assert_alike(gradients(policy, layout.batch(rows, (1, -1))), gradients(policy, padded(rows)))
 
 
@@ -211,10 +211,10 @@ def attention_by_hand(
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_flash_attention_is_told_where_packed_sequences_end(architecture: str) -> None:
+def test_flash_attention_is_told_where_packed_sequences_end(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its kernels need a GPU; here a function of the same arguments stands for them."""
-    transformers.AttentionInterface.register("flash_by_hand", attention_by_hand)
-    transformers.AttentionMaskInterface.register("flash_by_hand", flash_attention_mask)
+    monkeypatch.setitem(transformers.AttentionInterface._global_mapping, "flash_by_hand", attention_by_hand)
+    monkeypatch.setitem(transformers.AttentionMaskInterface._global_mapping, "flash_by_hand", flash_attention_mask)
     policy, rows = policy_of(architecture), long_rows()
     wanted = gradients(policy, padded(rows))
     policy.causal_lm.config._attn_implementation = "flash_by_hand"
@@ -245,12 +245,28 @@ def test_blocks_are_those_of_the_mask() -> None:
     assert torch.equal(made[:, 0], sees(segments))
 
 
-def test_flash_attention_refuses_shared_prompts() -> None:
-    """Its kernels take no mask of who sees whom."""
-    policy = policy_of("Llama")
-    policy.causal_lm.config._attn_implementation = "flash_attention_2"
-    with pytest.raises(DataError, match=r"layout 'shared_prompt': flash_attention_2 takes no mask"):
-        choose_layout("shared_prompt", policy, long_rows(), (1, -1))
+@pytest.mark.parametrize("attention", ["flash_attention_2", "kernels-community/flash-attn2"])
+def test_flash_attention_cannot_share_prompts(attention: str) -> None:
+    """Its kernels take no mask of who sees whom, so `auto` packs."""
+    assert preferred_layout("auto", attention, long_rows(), (1, -1)) == "packed"
+    with pytest.raises(DataError, match=rf"layout 'shared_prompt': {attention} takes no mask"):
+        preferred_layout("shared_prompt", attention, long_rows(), (1, -1))
+
+
+def test_flash_attention_refuses_float32() -> None:
+    with pytest.raises(ValueError, match=r"attention 'flash_attention_2' with dtype float32.*accepted is bfloat16"):
+        FullPolicy("tiny", attention="flash_attention_2")
+    assert FullPolicy("tiny", attention="flash_attention_2", dtype="bfloat16").attention == "flash_attention_2"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_eager_attention_adds_a_finite_mask_of_the_models_type(dtype: torch.dtype) -> None:
+    batch = shared_prompt(ROWS)
+    mask = model_inputs(batch, "eager", dtype)["attention_mask"]
+    assert mask.dtype == dtype
+    assert mask.isfinite().all(), "what is not seen is as low as the type goes, not -inf"
+    assert torch.equal(mask == 0, sees(batch.inputs["segments"])[:, None])
+    assert (mask[mask != 0] == torch.finfo(dtype).min).all()
 
 
 def test_a_window_shorter_than_a_row_is_found_out() -> None:

@@ -51,7 +51,7 @@ def loaded(folder: Path | str) -> Policy:
 
 
 def check_against_full_logits(policy: Policy, responses: list[TokenizedRow]) -> None:
-    """Micro-batches of 40 tokens, so of one or two responses each, longest first: the order must be put back."""
+    """Micro-batches of 40 tokens, so of one or two responses each, the largest first: the order must be put back."""
     found = score(policy, responses, max_tokens=40)
     oracle = [by_full_logits(policy.loaded, one) for one in responses]
     assert found.length.tolist() == [len(one.completions[0].ids) for one in responses]

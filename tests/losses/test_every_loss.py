@@ -8,7 +8,7 @@ import catalog
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from lightning_bnf.logps import Completions
 from lightning_bnf.losses import Examples, Loss
@@ -93,11 +93,11 @@ def part(policy: Tensor, reference: Tensor, rows: list[int], loss: Loss) -> tupl
 def test_nothing_waits_for_the_device(name: str) -> None:
     """On tensors without contents: whoever asks for a value, or for as many places as there are, raises there.
 
-    D2O's groups are counted on the device.
+    D2O's groups are counted on the device. What is made once a step (`statistics`) may wait for it.
     """
     loss = LOSSES[name]
     step = catalog.facts(loss, POLICY, REFERENCE)
-    on_cpu = replace(catalog.EXAMPLES, found=catalog.EXAMPLES.sides())
+    on_cpu = replace(catalog.EXAMPLES, known_sides=catalog.EXAMPLES.sides())
     with FakeTensorMode() as without_contents:
         fake = without_contents.from_tensor
         row, length = fake(catalog.ROW), fake(catalog.LENGTH)
@@ -106,7 +106,7 @@ def test_nothing_waits_for_the_device(name: str) -> None:
         step = replace(step, statistics={key: fake(found) for key, found in step.statistics.items()})
         ref = reference if loss.needs_reference else None
         preference_metrics(policy, ref, examples, loss.implicit_reward_scale)
-        with pytest.raises(DynamicOutputShapeException) if name == "d2o" else contextlib.nullcontext():
+        with pytest.raises(DataDependentOutputException) if name == "d2o" else contextlib.nullcontext():
             loss(policy, ref, examples, step)
         weigh = loss.weigher(reference, examples, step)
         if weigh is not None:

@@ -209,3 +209,9 @@ def test_mixtures_of_experts_are_planned_in_bfloat16_and_refused_otherwise(tmp_p
     assert found.parameters == 2 * 3 * 32 * 32 + others
     with pytest.raises(PolicyError, match=r"in torch.float32 cannot be run without contents"):
         step_cost(setting(FullPolicy(str(tmp_path))))
+
+
+def test_flex_attention_is_planned_as_what_transformers_chooses(tiny_folder: str) -> None:
+    """Blocks of its masks depend on their contents, which a plan does not have."""
+    found = [step_cost(setting(FullPolicy(tiny_folder, attention=name))) for name in (None, "flex_attention")]
+    assert found[0] == found[1]
