@@ -172,10 +172,12 @@ def contestants(source: str, cache: str) -> list[list[Contestant]]:
 
 
 def layout_contestants(source: str, cache: str) -> list[list[Contestant]]:
-    """BNF on the same pairs in all layouts."""
+    """BNF on the same pairs in all layouts, and padded to the longest of the whole step, which no plan has cut."""
     names: tuple[LayoutName, ...] = ("padded", "packed", "shared_prompt")
     case = "BNF, 4 pairs a step, cached reference"
-    return [[preference(Workload(source, layout=name), "layouts", case, name, cache, loss="BNF") for name in names]]
+    group = [preference(Workload(source, layout=name), "layouts", case, name, cache, loss="BNF") for name in names]
+    uncut = Workload(source, layout="padded", max_tokens=10**6)
+    return [[*group, preference(uncut, "layouts", case, "padded, steps uncut", cache, loss="BNF")]]
 
 
 def scaling_contestants(source: str, cache: str) -> list[list[Contestant]]:
