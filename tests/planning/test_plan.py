@@ -300,4 +300,4 @@ def test_the_readme_says_what_is_stored() -> None:
     text = (ROOT / "README.md").read_text()
     for case, peak in stored_peaks().items():
         change = round(100 * (peak["planned"] / peak["measured"] - 1))
-        assert f"| {case} | {peak['planned'] / 1e9:.2f} | {peak['measured'] / 1e9:.2f} | {change} % |" in text
+        assert f"| {case} | {peak['planned'] / 1e9:.2f} | {peak['measured'] / 1e9:.2f} | {change:+d} % |" in text
