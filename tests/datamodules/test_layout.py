@@ -228,7 +228,9 @@ def test_flex_attention_takes_shared_prompts_in_blocks(architecture: str) -> Non
     policy, rows = policy_of(architecture), long_rows()
     wanted = policy(padded(rows)).token_logps.detach()
     if not policy.causal_lm._supports_flex_attn:
-        pytest.skip("transformers has no flex attention for it, and says so on loading")
+        with pytest.raises(ValueError, match="does not support .*flex"):
+            policy.causal_lm.set_attn_implementation("flex_attention")
+        return
     policy.causal_lm.set_attn_implementation("flex_attention")
     assert isinstance(policy.model_inputs(shared_prompt(rows))["attention_mask"], BlockMask)
     with torch.compiler.set_stance("force_eager"), torch.no_grad():
