@@ -127,11 +127,9 @@ class PreferenceModule(LightningModule):
 
     def combination(self) -> Combination:
         """What this run combines, for the rules of what goes together."""
-        trainer = self.trainer
-        spread, device = spread_of(trainer.strategy), trainer.strategy.root_device.type
-        return Combination(
-            self.policy.kind, spread, self.reference_kind, str(trainer.precision), device, self.policy.attention
-        )
+        policy, strategy, precision = self.policy, self.trainer.strategy, str(self.trainer.precision)
+        device = strategy.root_device.type
+        return Combination(policy.kind, spread_of(strategy), self.reference_kind, precision, device, policy.attention)
 
     def configure_model(self) -> None:
         if self.policy.model is None:

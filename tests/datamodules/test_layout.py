@@ -228,7 +228,7 @@ def test_flex_attention_takes_shared_prompts_in_blocks(architecture: str) -> Non
     policy, rows = policy_of(architecture), long_rows()
     wanted = policy(padded(rows)).token_logps.detach()
     if not policy.causal_lm._supports_flex_attn:
-        with pytest.raises(ValueError, match="does not support .*flex"):
+        with pytest.raises(ValueError, match=r"does not support .*flex"):
             policy.causal_lm.set_attn_implementation("flex_attention")
         return
     policy.causal_lm.set_attn_implementation("flex_attention")
