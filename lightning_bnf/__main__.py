@@ -1,6 +1,6 @@
 """`python -m lightning_bnf`."""
 
-from lightning_bnf.cli import main
+from lightning_bnf.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -6,8 +6,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from lightning_bnf.logps import Completions
-from lightning_bnf.losses.base import Examples, StepFacts
+from lightning_bnf.losses.base import Examples, StepContext
+from lightning_bnf.losses.completions import Completions
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class MicroBatch:
         prompt `segments` (rows, T), which `policies.attention.sees` explains
     position: (N,) index, into the flattened (rows * T), of the hidden state that predicts each token
     target: (N,) the token ids
-    row: (N,) index in 0..B-1 of the completion that each token belongs to
+    completion: (N,) index in 0..B-1 of the completion that each token belongs to
     length: (B,) tokens of each completion
     examples: labels (B,), pairs (P, 2), and what else the data say of the completions
     row_ids: for each completion the id of its data row, for messages
@@ -29,16 +29,16 @@ class MicroBatch:
     inputs: dict[str, Tensor]
     position: Tensor
     target: Tensor
-    row: Tensor
+    completion: Tensor
     length: Tensor
     examples: Examples
     row_ids: tuple[str, ...]
     keys: tuple[bytes, ...]
     sequence_lengths: tuple[int, ...] = ()
 
-    def completions(self, token: Tensor, entropy: Tensor | None = None) -> Completions:
+    def completions(self, token_logps: Tensor, entropy: Tensor | None = None) -> Completions:
         """Token log-probs (N,) of any model, with these completions' structure."""
-        return Completions(token, self.row, self.length, entropy)
+        return Completions(token_logps, self.completion, self.length, entropy)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """All tensors on `device`."""
@@ -46,7 +46,9 @@ class MicroBatch:
         def move(value: Tensor) -> Tensor:
             return value.to(device, non_blocking=non_blocking)
 
-        moved: dict[str, Any] = {name: move(getattr(self, name)) for name in ("position", "target", "row", "length")}
+        moved: dict[str, Any] = {
+            name: move(getattr(self, name)) for name in ("position", "target", "completion", "length")
+        }
         return replace(
             self,
             inputs={name: move(value) for name, value in self.inputs.items()},
@@ -56,17 +58,17 @@ class MicroBatch:
 
 
 class Step:
-    """One optimizer step of one rank: its micro-batches, and the facts of the whole step over all ranks.
+    """One optimizer step of one rank: its micro-batches, and the context of the whole step over all ranks.
 
     `mismatched`: micro-batches of mismatched completions, for losses with a pass over them. No dataclass: Lightning
     would walk into one and cast what it finds there to the run's precision.
     """
 
     def __init__(
-        self, micro_batches: tuple[MicroBatch, ...], facts: StepFacts, mismatched: tuple[MicroBatch, ...] = ()
+        self, micro_batches: tuple[MicroBatch, ...], context: StepContext, mismatched: tuple[MicroBatch, ...] = ()
     ):
         self.micro_batches = micro_batches
-        self.facts = facts
+        self.context = context
         self.mismatched = mismatched
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Step":
@@ -75,4 +77,4 @@ class Step:
             tuple(batch.to(device, non_blocking) for batch in batches)
             for batches in (self.micro_batches, self.mismatched)
         )
-        return Step(own, self.facts, others)
+        return Step(own, self.context, others)

@@ -12,32 +12,26 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch, Step
-from lightning_bnf.checks import GradientCheck, check_start, stop_not_finite
-from lightning_bnf.datamodules.layout import PADDED
-from lightning_bnf.datamodules.loader import PromptBatch, StepLoader
-from lightning_bnf.datamodules.plan import StepPlan
-from lightning_bnf.datamodules.template import TokenizedRow
-from lightning_bnf.distributed import gather, gather_objects, several
-from lightning_bnf.evaluation.generate import Sampling, generate_with_lengths
+from lightning_bnf.datamodules.steps.layout import PADDED
+from lightning_bnf.datamodules.steps.loader import PromptBatch, StepLoader
+from lightning_bnf.datamodules.steps.plan import StepPlan
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.evaluation.verify import verify
-from lightning_bnf.losses.base import Examples, Loss, StepFacts, StepLogps
-from lightning_bnf.memory import keep_freed_memory
-from lightning_bnf.metrics import PREFERENCE_METRICS, Means, preference_metrics
-from lightning_bnf.optimization import Optimization
+from lightning_bnf.generation.sampling import Sampling, generate_with_lengths
+from lightning_bnf.losses.base import Examples, Loss, StepContext, StepLogps
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.lora import LoRAPolicy
-from lightning_bnf.policies.parallel import shard, whole
-from lightning_bnf.policies.reference import (
-    AdapterOff,
-    AsItIs,
-    CachedReference,
-    FrozenCopy,
-    Reference,
-    ReferenceKind,
-    build_reference,
-    check_reference,
-)
-from lightning_bnf.strategies import Combination, spread_of
+from lightning_bnf.policies.reference.build import build_reference, check_reference
+from lightning_bnf.policies.reference.cached import CachedReference
+from lightning_bnf.policies.reference.providers import AdapterOff, AsItIs, FrozenCopy, Reference, ReferenceKind
+from lightning_bnf.policies.sharding import shard
+from lightning_bnf.runtime.distributed import gather, gather_objects, several, whole
+from lightning_bnf.runtime.memory import keep_freed_memory
+from lightning_bnf.training.checks import GradientCheck, check_start, stop_not_finite
+from lightning_bnf.training.metrics import PREFERENCE_METRICS, Means, preference_metrics
+from lightning_bnf.training.optimization import Optimization
+from lightning_bnf.training.strategies import parallelism_of
+from lightning_bnf.training.support import Combination
 
 DEFAULT_OPTIMIZATION = Optimization()
 DEFAULT_GENERATION = Sampling(temperature=0.0, max_new_tokens=256)
@@ -98,7 +92,7 @@ class PreferenceModule(LightningModule):
         self.generation = generation
         self.entropy = entropy
         self.reference_cache = reference_cache
-        self.running = dict(loss.running)
+        self.state = dict(loss.state)
         self.reference: Reference | None = None
         self.means = Means(["grad_norm", *PREFERENCE_METRICS, *loss.metric_names])
         self._rng: dict[str, Tensor] | None = None
@@ -129,7 +123,9 @@ class PreferenceModule(LightningModule):
         """What this run combines, for the rules of what goes together."""
         policy, strategy, precision = self.policy, self.trainer.strategy, str(self.trainer.precision)
         device = strategy.root_device.type
-        return Combination(policy.kind, spread_of(strategy), self.reference_kind, precision, device, policy.attention)
+        return Combination(
+            policy.kind, parallelism_of(strategy), self.reference_kind, precision, device, policy.attention
+        )
 
     def configure_model(self) -> None:
         if self.policy.model is None:
@@ -139,7 +135,7 @@ class PreferenceModule(LightningModule):
             self.reference = build_reference(
                 self.reference_kind, self.policy, self.reference_cache, self.trainer.global_rank if self._trainer else 0
             )
-            if self._trainer is not None and spread_of(self.trainer.strategy) == "fsdp2":
+            if self._trainer is not None and parallelism_of(self.trainer.strategy) == "fsdp2":
                 assert self.device_mesh is not None
                 mesh, mixed = self.device_mesh["data_parallel"], str(self.trainer.precision) == "bf16-mixed"
                 shard(self.policy, mesh, mixed)
@@ -153,7 +149,7 @@ class PreferenceModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["loss_running"] = dict(self.running)
+        checkpoint["loss_state"] = dict(self.state)
         checkpoint["trainable"] = sorted(self.policy.trainable())
         checkpoint["rng"] = gather_objects(_rng_state())
 
@@ -164,26 +160,26 @@ class PreferenceModule(LightningModule):
                 f"the checkpoint does not fit this policy: it lacks {sorted(wanted - held)[:3] or 'nothing'} and has "
                 f"{sorted(held - wanted)[:3] or 'nothing'} too many; use the config that was saved with the run"
             )
-        carried = checkpoint.get("loss_running", {})
-        if set(carried) != set(self.running):
+        carried = checkpoint.get("loss_state", {})
+        if set(carried) != set(self.state):
             raise PolicyError(
                 f"the checkpoint's loss carries {sorted(carried) or 'nothing'} from step to step and "
-                f"{type(self.loss).__name__} {sorted(self.running) or 'nothing'}; use the loss that it was saved with"
+                f"{type(self.loss).__name__} {sorted(self.state) or 'nothing'}; use the loss that it was saved with"
             )
-        self.running = dict(carried)
+        self.state = dict(carried)
         if len(checkpoint["rng"]) == self.trainer.world_size:
             self._rng = checkpoint["rng"][self.trainer.global_rank]
 
     # Evaluating a micro-batch ---------------------------------------------------------------------------------------
 
-    def evaluate(self, batch: MicroBatch, facts: StepFacts) -> Evaluated:
+    def evaluate(self, batch: MicroBatch, context: StepContext) -> Evaluated:
         """Policy, reference and loss of a micro-batch, with all metrics."""
         reference = None if self.reference is None else batch.completions(self.reference(batch))
         structure = reference or batch.completions(torch.zeros(len(batch.target), device=batch.target.device))
-        weigh = self.loss.weigher(structure, batch.examples, facts)
+        weigh = self.loss.weigher(structure, batch.examples, context)
         output = self.policy(batch, weigh, self.entropy)
         policy = batch.completions(output.token_logps, output.entropy)
-        values = self.loss(policy, reference, batch.examples, facts)
+        values = self.loss(policy, reference, batch.examples, context)
         objective = values.value.sum() if output.objective is None else output.objective
         metrics = preference_metrics(policy, reference, batch.examples, self.loss.implicit_reward_scale)
         metrics |= values.metrics
@@ -195,21 +191,21 @@ class PreferenceModule(LightningModule):
         exact = self.policy.exact and str(self.trainer.precision).startswith(("32", "64"))
         return 1e-4 if exact else 0.15
 
-    def facts(self, step: Step) -> list[StepFacts]:
-        """The step's facts for each of its micro-batches, with the passes over the step that the loss asks for."""
-        facts = dataclasses.replace(
-            step.facts, reference_tolerance=self.reference_tolerance, running=dict(self.running)
+    def contexts(self, step: Step) -> list[StepContext]:
+        """The step's context for each of its micro-batches, with the passes over the step that the loss asks for."""
+        context = dataclasses.replace(
+            step.context, reference_tolerance=self.reference_tolerance, state=dict(self.state)
         )
         if not self.loss.step_passes:
-            return [facts] * len(step.micro_batches)
+            return [context] * len(step.micro_batches)
         batches = {"own": step.micro_batches, "mismatched": step.mismatched}
         passes = {name: self._logps_of_step(batches[name]) for name in self.loss.step_passes}
-        statistics = self.loss.statistics({name: found.logps for name, found in passes.items()}, facts)
+        statistics = self.loss.statistics({name: found.logps for name, found in passes.items()}, context)
         first, each = passes["own"].first if "own" in passes else 0, []
         for batch in step.micro_batches:
             mine = slice(first, first := first + len(batch.length))
             sliced = {name: value if value.ndim == 0 else value[mine] for name, value in statistics.items()}
-            each.append(dataclasses.replace(facts, statistics=sliced))
+            each.append(dataclasses.replace(context, statistics=sliced))
         return each
 
     def _logps_of_step(self, batches: Sequence[MicroBatch]) -> PassOutput:
@@ -276,12 +272,12 @@ class PreferenceModule(LightningModule):
     def training_step(self, step: Step, index: int) -> dict[str, Tensor]:
         if self.global_step == 0 and step.micro_batches:
             check_start(self.policy, self.reference, step.micro_batches[0], self.reference_tolerance)
-        count = self.loss.example_count(step.facts)
+        count = self.loss.value_count(step.context)
         optimizer = self.optimizers(use_pl_optimizer=True)
         evaluated: list[tuple[MicroBatch, Evaluated]] = []
         self.means.reset()
-        for i, (batch, facts) in enumerate(zip(step.micro_batches, self.facts(step))):
-            result = self.evaluate(batch, facts)
+        for i, (batch, context) in enumerate(zip(step.micro_batches, self.contexts(step))):
+            result = self.evaluate(batch, context)
             if count:  # a step may hold no example that the loss learns from, such as SFT on dispreferred rows
                 # DDP and FSDP average gradients over the ranks; the world size makes the average a sum.
                 with self._sharing_gradients(last=i == len(step.micro_batches) - 1):
@@ -300,7 +296,7 @@ class PreferenceModule(LightningModule):
             stop_not_finite(self.global_step, means.get("loss", 0.0), means["grad_norm"], summands)
         if count:
             self._gradient_check(self.policy.trainable())
-            self.running = self.loss.next_running(means, dataclasses.replace(step.facts, running=self.running))
+            self.state = self.loss.next_state(means, dataclasses.replace(step.context, state=self.state))
         optimizer.step()  # type: ignore[union-attr]
         optimizer.zero_grad()  # type: ignore[union-attr]
         schedule: Any = self.lr_schedulers()
@@ -350,9 +346,9 @@ class PreferenceModule(LightningModule):
     # Validation and test --------------------------------------------------------------------------------------------
 
     def validation_step(self, step: Step, index: int, dataloader_idx: int = 0) -> None:
-        for batch, facts in zip(step.micro_batches, self.facts(step)):
-            self._add(self.evaluate(batch, facts))
-        self._count(self.loss.example_count(step.facts))
+        for batch, context in zip(step.micro_batches, self.contexts(step)):
+            self._add(self.evaluate(batch, context))
+        self._count(self.loss.value_count(step.context))
 
     test_step = validation_step
 

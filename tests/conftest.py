@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 import torch.multiprocessing as mp
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
-from two_processes import Cell, run_cell, run_cells
+from support.models import PAIRS, tiny_llama_model
+from support.two_processes import Cell, run_cell, run_cells
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from lightning_bnf.losses import Loss
 from lightning_bnf.policies.sources import BUNDLED, load_tokenizer
@@ -25,23 +26,6 @@ torch.set_num_threads(1)  # tiny models are slower with more, and pytest-xdist u
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerBase:
     return load_tokenizer(BUNDLED)
-
-
-def tiny_llama_model(vocab_size: int, dtype: torch.dtype = torch.float32, **config: int) -> LlamaForCausalLM:
-    """A random Llama of two layers; the same weights at every call."""
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=vocab_size,
-            num_hidden_layers=2,
-            bos_token_id=1,
-            eos_token_id=2,
-            pad_token_id=2,
-            initializer_range=0.2,
-            **(sizes | config),
-        )
-    ).to(dtype)
 
 
 @pytest.fixture(scope="session")
@@ -57,15 +41,6 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedT
     tiny_llama_model(len(tokenizer)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
-
-
-PAIRS = [
-    ("What is 3 + 4?", "7", "The sum is 8."),
-    ("Name a colour.", "Blue is a colour.", "Dog"),
-    ("Say hello to Ann.", "Hello Ann!", "I will not say hello to anybody today."),
-    ("Largest of 2, 9, 4?", "9", "2"),
-    ("What is the capital of France?", "Paris", "It is Lyon, of course."),
-]
 
 
 @pytest.fixture

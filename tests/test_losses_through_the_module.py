@@ -4,23 +4,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import catalog
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from test_module import FAST, full_module, train
+from support import catalog
+from support.training import FAST, full_module, train
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from lightning_bnf.datamodules.dataset import load_rows
-from lightning_bnf.datamodules.errors import DataError
-from lightning_bnf.datamodules.layout import PACKED, PADDED, SHARED_PROMPT, Layout
-from lightning_bnf.datamodules.loader import Part, StepLoader
-from lightning_bnf.datamodules.mismatched import mismatched
-from lightning_bnf.datamodules.options import DataOptions
-from lightning_bnf.datamodules.plan import StepPlan
 from lightning_bnf.datamodules.preference import PreferenceData
-from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.datamodules.steps.layout import PACKED, PADDED, SHARED_PROMPT, Layout
+from lightning_bnf.datamodules.steps.loader import Part, StepLoader
+from lightning_bnf.datamodules.steps.plan import StepPlan
+from lightning_bnf.datamodules.tokens.load import load_rows
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.datamodules.tokens.rows import mismatched
 from lightning_bnf.losses import BCO, DPO, KTO, MADPO, SFT, SPO, AOTUnpaired, PoFT
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
@@ -42,10 +42,10 @@ def step_gradient(
     step = StepLoader(rows, plan, layout, labels, mismatched=partners).step(0, 0)
     if max_tokens < 200:
         assert len(step.micro_batches) > 1
-    count, total = module.loss.example_count(step.facts), 0.0
+    count, total = module.loss.value_count(step.context), 0.0
     module.zero_grad()
-    for batch, facts in zip(step.micro_batches, module.facts(step)):
-        result = module.evaluate(batch, facts)
+    for batch, context in zip(step.micro_batches, module.contexts(step)):
+        result = module.evaluate(batch, context)
         (result.objective / count).backward()
         total += result.value.sum().item() / count
     return total, {name: p.grad.clone() for name, p in module.policy.trainable().items() if p.grad is not None}
@@ -114,8 +114,8 @@ def test_ktos_kl_is_that_of_single_mismatched_rows(
     others = mismatched(rows, 200)
     partners = Part(others, StepPlan([PADDED.lengths(row, (1, -1)) for row in others], 5, 150))
     step = StepLoader(rows, plan, PADDED, mismatched=partners).step(0, 0)
-    for facts in module.facts(step):
-        assert facts.statistics["kto/kl"].item() == pytest.approx(kl, rel=1e-6)
+    for context in module.contexts(step):
+        assert context.statistics["kto/kl"].item() == pytest.approx(kl, rel=1e-6)
     assert kl > 0.1
 
 
@@ -156,7 +156,7 @@ def test_what_a_loss_carries_survives_a_checkpoint(tmp_path: Path, tiny_folder: 
     torch.manual_seed(1)
     first = train(tmp_path, module(), PreferenceData(path, examples_per_step=2), max_steps=3, max_epochs=-1)
     first.save_checkpoint(tmp_path / "at3.ckpt")
-    held = torch.load(tmp_path / "at3.ckpt", weights_only=True)["loss_running"]
+    held = torch.load(tmp_path / "at3.ckpt", weights_only=True)["loss_state"]
     assert held["bco/seen"] == 12.0  # 3 steps of 2 pairs
     second = module()
     resumed = Trainer(
@@ -168,8 +168,8 @@ def test_what_a_loss_carries_survives_a_checkpoint(tmp_path: Path, tiny_folder: 
         default_root_dir=tmp_path,
     )
     resumed.fit(second, PreferenceData(path, examples_per_step=2), ckpt_path=str(tmp_path / "at3.ckpt"))
-    assert second.running["bco/seen"] == whole.running["bco/seen"] == 24.0
-    assert second.running["bco/shift"] != 0.0
+    assert second.state["bco/seen"] == whole.state["bco/seen"] == 24.0
+    assert second.state["bco/shift"] != 0.0
     other = PreferenceModule(LoRAPolicy(tiny_folder), KTO())
     with pytest.raises(PolicyError, match=r"carries \['bco/seen', 'bco/shift'\] from step to step and KTO nothing"):
         Trainer(
@@ -246,8 +246,8 @@ def test_a_loss_without_need_of_a_reference_never_causes_one(
     def refuse(*_: Any) -> None:
         raise AssertionError("a reference was built")
 
-    monkeypatch.setattr("lightning_bnf.policies.reference.FrozenCopy.__init__", refuse)
-    monkeypatch.setattr("lightning_bnf.policies.reference.AdapterOff.__init__", refuse)
+    monkeypatch.setattr("lightning_bnf.policies.reference.providers.FrozenCopy.__init__", refuse)
+    monkeypatch.setattr("lightning_bnf.policies.reference.providers.AdapterOff.__init__", refuse)
     loss = catalog.build(name)
     for policy in (FullPolicy(tiny_folder), LoRAPolicy(tiny_folder)):
         module = PreferenceModule(policy, loss)

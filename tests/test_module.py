@@ -5,58 +5,39 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import oracles
 import pytest
 import torch
-from conftest import tiny_llama_model
 from lightning.pytorch import Trainer
-from plain_path import PlainLoRAPolicy
+from support import oracles
+from support.models import tiny_llama_model
+from support.plain_path import PlainLoRAPolicy
+from support.training import FAST, full_module, perturbed, train
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from lightning_bnf.checks import NonFiniteError
-from lightning_bnf.datamodules.dataset import load_rows
-from lightning_bnf.datamodules.layout import padded
-from lightning_bnf.datamodules.loader import step_facts
 from lightning_bnf.datamodules.preference import PreferenceData
-from lightning_bnf.datamodules.template import TokenizedRow
-from lightning_bnf.losses import BNF, DPO, NLLPLL, SFT, Completions, Examples, Loss, LossOutput, StepFacts
+from lightning_bnf.datamodules.steps.layout import padded
+from lightning_bnf.datamodules.steps.loader import step_context
+from lightning_bnf.datamodules.tokens.load import load_rows
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.losses import BNF, DPO, NLLPLL, SFT, Completions, Examples, Loss, LossOutput, StepContext
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.optimization import Optimization
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
+from lightning_bnf.training.checks import NonFiniteError
+from lightning_bnf.training.optimization import Optimization
 
 WritePairs = Callable[..., str]
-
-
-def loaded(policy: FullPolicy | LoRAPolicy, dtype: torch.dtype = torch.float32) -> FullPolicy | LoRAPolicy:
-    policy.load()
-    return policy.to(dtype)
-
-
-def perturbed(module: PreferenceModule, scale: float = 0.05) -> PreferenceModule:
-    """Move the policy away from its reference, so that ratios are not all 1."""
-    generator = torch.Generator().manual_seed(3)
-    for parameter in module.policy.trainable().values():
-        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        parameter.data += scale * noise.to(parameter.dtype)
-    return module
-
-
-def full_module(folder: str, loss: Loss, dtype: torch.dtype = torch.float64) -> PreferenceModule:
-    module = PreferenceModule(FullPolicy(folder), loss)
-    module.configure_model()
-    return perturbed(module.to(dtype))
 
 
 def gradients(
     module: PreferenceModule, batches: Sequence[Sequence[TokenizedRow]], labels: tuple[int, ...] = (1, -1)
 ) -> dict[str, Tensor]:
     """The gradient of a whole step, cut into these micro-batches."""
-    facts = step_facts([row for batch in batches for row in batch], labels)
+    context = step_context([row for batch in batches for row in batch], labels)
     module.zero_grad()
     for rows in batches:
-        objective = module.evaluate(padded(rows, labels), facts).objective
-        (objective / module.loss.example_count(facts)).backward()
+        objective = module.evaluate(padded(rows, labels), context).objective
+        (objective / module.loss.value_count(context)).backward()
     return {name: p.grad.clone() for name, p in module.policy.trainable().items() if p.grad is not None}
 
 
@@ -118,8 +99,8 @@ def test_weight_is_one_at_step_0_for_the_same_forward_and_within_tolerance_for_o
     rows, _ = load_rows(write_pairs(), tokenizer)
     module = PreferenceModule(FullPolicy(tiny_folder), BNF())
     module.configure_model()
-    facts = step_facts(rows, (1, -1))
-    assert module.evaluate(padded(rows), facts).metrics["bnf/weight"].eq(1).all()
+    context = step_context(rows, (1, -1))
+    assert module.evaluate(padded(rows), context).metrics["bnf/weight"].eq(1).all()
     assert module.reference is not None
     together = module.reference(padded(rows))
     alone = torch.cat([module.reference(padded([row])) for row in rows])
@@ -132,26 +113,8 @@ def test_fused_and_plain_way_give_the_same_objective(
 ) -> None:
     """The objective that is differentiated and the values that are logged must not drift apart."""
     rows, _ = load_rows(write_pairs(), tokenizer)
-    result = full_module(tiny_folder, loss).evaluate(padded(rows), step_facts(rows, (1, -1)))
+    result = full_module(tiny_folder, loss).evaluate(padded(rows), step_context(rows, (1, -1)))
     torch.testing.assert_close(result.objective, result.value.sum())
-
-
-def train(root: Path, module: PreferenceModule, data: PreferenceData, **options: Any) -> Trainer:
-    settings: dict[str, Any] = {"max_epochs": 2, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(
-        accelerator="cpu",
-        default_root_dir=root,
-        logger=False,
-        enable_checkpointing=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        **(settings | options),
-    )
-    trainer.fit(module, data)
-    return trainer
-
-
-FAST = Optimization(learning_rate=1e-2)
 
 
 def test_freed_memory_is_kept_while_it_trains(
@@ -208,7 +171,7 @@ class Explodes(Loss):
     needs_reference = False
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
         return LossOutput(policy.sum() * math.inf)
 
@@ -228,7 +191,7 @@ class Constant(Loss):
     needs_reference = False
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
         return LossOutput(policy.sum() * 0)
 

@@ -10,7 +10,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, PreTrainedTokenizerBase
 
-from lightning_bnf.cli import main
+from lightning_bnf.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 PATHS = sorted((ROOT / "configs/paper").glob("*.yaml"))

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from two_processes import Cell
+from support.two_processes import Cell
 
-from lightning_bnf.checkpoints import check_checkpoint
+from lightning_bnf.training.checkpoints import check_checkpoint
 
 CELLS = [
     Cell(policy, loss, strategy)

@@ -84,7 +84,7 @@ def test_the_quickstart_runs_on_a_tiny_model(
     tmp_path: Path, tiny_folder: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """configs/quickstart.yaml as it is shipped, data and all, with a tiny random model and few steps."""
-    from lightning_bnf.cli import main
+    from lightning_bnf.cli.main import main
 
     monkeypatch.chdir(ROOT)
     run = tmp_path / "quickstart"

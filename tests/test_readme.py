@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lightning_bnf.cli import main
-from lightning_bnf.evaluation import matrix
-from lightning_bnf.reproduction import expanded, read_results
+from lightning_bnf.cli.main import main
+from lightning_bnf.reproduction import scores as matrix
+from lightning_bnf.reproduction.runs import expanded, read_results
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -123,7 +123,7 @@ def test_generate_and_evaluate_run(tmp_path: Path, tiny_folder: str, monkeypatch
 
 
 def test_the_rows_of_the_readme_are_read(tmp_path: Path) -> None:
-    from lightning_bnf.datamodules.records import read_rows
+    from lightning_bnf.datamodules.reading.records import read_rows
 
     (lines,) = (block.strip().splitlines() for block in blocks("json"))
     kinds = []
@@ -138,15 +138,15 @@ def test_the_loss_of_the_readme_is_a_loss() -> None:
     import torch
     from torch.nn.functional import softplus
 
-    from lightning_bnf.losses import Completions, Examples, Loss, LossOutput, StepFacts
+    from lightning_bnf.losses import Completions, Examples, Loss, LossOutput, StepContext
 
     (source,) = (block for block in blocks("python") if "class MeanMargin" in block)
     names = {"Loss": Loss, "LossOutput": LossOutput, "softplus": softplus}
     exec(source, names)  # noqa: S102 - the README's own code
     policy = Completions(torch.tensor([-1.0, -3.0]), torch.tensor([0, 1]), torch.tensor([1, 1]))
-    facts = StepFacts(pairs=1, preferred=1, dispreferred=1, preferred_tokens=1, smallest_length=1)
+    context = StepContext(pairs=1, preferred=1, dispreferred=1, preferred_tokens=1, smallest_length=1)
     examples = Examples(torch.tensor([1, -1]), torch.tensor([[0, 1]]))
-    value = names["MeanMargin"]()(policy, None, examples, facts).value  # type: ignore[operator]
+    value = names["MeanMargin"]()(policy, None, examples, context).value  # type: ignore[operator]
     assert value.item() == pytest.approx(softplus(torch.tensor(-2.0)).item())
 
 

@@ -3,8 +3,8 @@
 from lightning_bnf.callbacks.before_after import BeforeAfter
 from lightning_bnf.callbacks.displacement import DisplacementAlarm
 from lightning_bnf.callbacks.export import ExportPolicy
-from lightning_bnf.callbacks.faults import Faults
 from lightning_bnf.callbacks.fingerprints import Fingerprints
+from lightning_bnf.callbacks.graceful_shutdown import GracefulShutdown
 from lightning_bnf.callbacks.run_logger import RunLogger
 from lightning_bnf.callbacks.run_plots import RunPlots
 from lightning_bnf.callbacks.score_prompts import ScorePrompts
@@ -14,8 +14,8 @@ __all__ = [
     "BeforeAfter",
     "DisplacementAlarm",
     "ExportPolicy",
-    "Faults",
     "Fingerprints",
+    "GracefulShutdown",
     "RunLogger",
     "RunPlots",
     "ScorePrompts",

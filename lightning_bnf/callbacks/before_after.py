@@ -8,12 +8,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_bnf.datamodules.preference import PreferenceData
-from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.evaluation import comparison
 from lightning_bnf.evaluation.comparison import Snapshot
 from lightning_bnf.evaluation.pass_rates import VerifiedPrompt, complete_and_verify, verified_prompts
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.strategies import refuse_sharded
+from lightning_bnf.training.strategies import refuse_sharded
 
 
 class BeforeAfter(Callback):

@@ -9,9 +9,9 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_bnf.datamodules.dataset import load_rows
 from lightning_bnf.datamodules.preference import PreferenceData
-from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.datamodules.tokens.load import load_rows
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.module import PreferenceModule
 
 KINDS = ("chosen", "rejected", "held_out")
@@ -69,7 +69,7 @@ class DisplacementAlarm(Callback):
             raise ValueError("callback DisplacementAlarm: accepted is PreferenceData as the run's data")
         assert isinstance(pl_module, PreferenceModule)
         policy = pl_module.policy
-        self._watched = spread(data.split("validation") or data.split("train"), self.rows)
+        self._watched = evenly_spaced(data.split("validation") or data.split("train"), self.rows)
         self._texts = [
             row for path in self.held_out for row in load_rows(path, policy.tokenizer, data.options, policy.end_ids)[0]
         ]
@@ -130,7 +130,7 @@ def alarms(since: dict[str, float], fall: float, held_out_fall: float) -> dict[s
     return found
 
 
-def spread(rows: Sequence[TokenizedRow], count: int) -> list[TokenizedRow]:
+def evenly_spaced(rows: Sequence[TokenizedRow], count: int) -> list[TokenizedRow]:
     """At most `count` of the rows with completions, evenly apart."""
     rows = [row for row in rows if row.completions]
     return [rows[i * len(rows) // count] for i in range(count)] if len(rows) > count else rows

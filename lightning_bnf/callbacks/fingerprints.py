@@ -1,6 +1,5 @@
 """What a run began with, so that results can be told apart by what made them."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -8,10 +7,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.policies.fingerprint import weights_fingerprint
 from lightning_bnf.policies.lora import LoRAPolicy
-
-_PIECE = 2**20
+from lightning_bnf.runtime.fingerprints import file_fingerprint, weights_fingerprint
 
 
 class Fingerprints(Callback):
@@ -33,12 +30,3 @@ class Fingerprints(Callback):
         files = {path for paths in data.paths.values() for path in paths if Path(path).is_file()}
         found |= {path: file_fingerprint(path) for path in sorted(files)}
         (Path(trainer.default_root_dir) / "fingerprints.json").write_text(json.dumps(found, indent=1) + "\n")
-
-
-def file_fingerprint(path: str | Path) -> str:
-    """16 hex digits of the SHA-256 of a file's contents."""
-    hashed = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while piece := file.read(_PIECE):
-            hashed.update(piece)
-    return hashed.hexdigest()[:16]

@@ -7,8 +7,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.plots import plot_logps, plot_loss, plot_weights
-from lightning_bnf.results import read_metrics
+from lightning_bnf.results.plots import plot_logps, plot_loss, plot_weights
+from lightning_bnf.results.tables import read_metrics
 
 
 class RunPlots(Callback):

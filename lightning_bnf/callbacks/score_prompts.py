@@ -12,7 +12,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation.comparison import choose
 from lightning_bnf.evaluation.pass_rates import Record, VerifiedPrompt, complete_and_verify, verified_prompts
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.strategies import refuse_sharded
+from lightning_bnf.training.strategies import refuse_sharded
 
 Split = Literal["validation", "test"]
 

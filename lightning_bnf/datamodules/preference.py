@@ -9,19 +9,18 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
-from lightning_bnf.datamodules.errors import DataError
-from lightning_bnf.datamodules.fitting import LAYOUTS, LayoutName, choose_budget, choose_layout
-from lightning_bnf.datamodules.layout import Layout, PlannedBatch
-from lightning_bnf.datamodules.loader import Part, PromptLoader, StepLoader
-from lightning_bnf.datamodules.mismatched import mismatched
-from lightning_bnf.datamodules.needs import check_labels, check_rows, usable_rows
-from lightning_bnf.datamodules.options import DataOptions
-from lightning_bnf.datamodules.pairing import PartlyPaired
-from lightning_bnf.datamodules.plan import StepPlan
-from lightning_bnf.datamodules.store import RowView, load_stored
-from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.datamodules.steps.layout import Layout, PlannedBatch
+from lightning_bnf.datamodules.steps.loader import Part, PromptLoader, StepLoader
+from lightning_bnf.datamodules.steps.needs import check_labels, check_rows, usable_rows
+from lightning_bnf.datamodules.steps.plan import StepPlan
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.datamodules.tokens.rows import PartlyPaired, RowView, mismatched
+from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.losses.tokens import TokenLoss
+from lightning_bnf.training.fitting import LAYOUTS, LayoutName, choose_budget, choose_layout
 
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
 DEFAULT_OPTIONS = DataOptions()

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from lightning_bnf.datamodules.dataset import load_rows
-from lightning_bnf.datamodules.options import DataOptions
-from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
-from lightning_bnf.evaluation.generate import Sampling, generate_ids
+from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.datamodules.tokens.load import load_rows
+from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.evaluation.shift_report import Shifts, write_shifts
 from lightning_bnf.evaluation.shifts import (
     TokenScores,
@@ -22,10 +21,11 @@ from lightning_bnf.evaluation.shifts import (
     single_responses,
     token_shifts,
 )
+from lightning_bnf.generation.sampling import Sampling, generate_ids
 from lightning_bnf.policies.base import Dtype, Policy
-from lightning_bnf.policies.fingerprint import tokenizer_fingerprints, weights_fingerprint
+from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.sources import BUNDLED
-from lightning_bnf.policies.trained import exported
+from lightning_bnf.runtime.fingerprints import tokenizer_fingerprints, weights_fingerprint
 
 
 def analyze(

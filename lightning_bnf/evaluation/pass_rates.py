@@ -14,9 +14,9 @@ import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from lightning_bnf.datamodules.template import TokenizedRow
-from lightning_bnf.evaluation.generate import Sampling, batches, generate_with_lengths
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.evaluation.verify import VerifierError, check_verifier, verify
+from lightning_bnf.generation.sampling import Sampling, batches, generate_with_lengths
 
 _Z = 1.959964  # the normal distribution's 97.5 % quantile
 

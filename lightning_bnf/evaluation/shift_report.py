@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lightning_bnf.evaluation.shifts import MEASURES, summary
-from lightning_bnf.plots import plot_shift_bins, plot_shifts
+from lightning_bnf.results.plots import plot_shift_bins, plot_shifts
 
 RESULT = "shifts.json"
 

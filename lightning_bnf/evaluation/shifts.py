@@ -22,12 +22,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from lightning_bnf.batch import MicroBatch
-from lightning_bnf.datamodules.layout import PADDED
-from lightning_bnf.datamodules.plan import StepPlan
-from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.datamodules.steps.layout import PADDED
+from lightning_bnf.datamodules.steps.plan import StepPlan
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.evaluation.pass_rates import paired_bootstrap
-from lightning_bnf.head import target_logits, token_logps
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
+from lightning_bnf.policies.head.tiles import target_logits, token_logps
 
 MEASURES = {
     "logp_shift": "log-likelihood shift (nats)",

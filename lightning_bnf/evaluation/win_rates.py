@@ -1,18 +1,18 @@
 """How often a policy's completion beats the base's on the same prompt, by verifier score; also at equal lengths.
 
-A battle is won by the higher score; a tie counts half for each. A completion that was cut off scores 0.
+A comparison is won by the higher score; a tie counts half for each. A completion that was cut off scores 0.
 
-Length-controlled: a logistic regression of the battles' outcomes w (1, 1/2, 0) on the difference of lengths,
+Length-controlled: a logistic regression of the comparisons' outcomes w (1, 1/2, 0) on the difference of lengths,
 
     P(win) = sigmoid(a + b x)     x = tanh(d / s)     d = length - base length (tokens), s its standard deviation
 
 read at x = 0, where both are equally long: sigmoid(a). This is AlpacaEval 2's estimator (Dubois et al. 2024, "Length-
 controlled AlpacaEval") for one pair of models: its term for the models and its term for the length, tanh of the scaled
 difference, which keeps a few very long completions from deciding the slope. Its third term, the difficulty of each
-instruction, is left out: it is estimated from many models' battles, and there are two here. Its regularisation is
+instruction, is left out: it is estimated from many models' comparisons, and there are two here. Its regularisation is
 replaced by a stated one: b has a standard normal prior, which keeps the fit finite where length alone separates wins
-from losses and is otherwise outweighed by some dozens of battles; a has none, so without differences in length the rate
-is the plain one. Where no battle is near equal lengths the rate is an extrapolation of the logistic curve.
+from losses and is otherwise outweighed by some dozens of comparisons; a has none, so without differences in length
+the rate is the plain one. Where no comparison is near equal lengths the rate is an extrapolation of the logistic curve.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,14 +23,18 @@ import pandas as pd
 
 from lightning_bnf.evaluation.pass_rates import Record, grouped
 
-_STEPS, _ACCURACY, _BOUND = 50, 1e-9, 30.0  # of Newton's method; |a| stays below the bound where all battles are won
+_STEPS, _ACCURACY, _BOUND = (
+    50,
+    1e-9,
+    30.0,
+)  # of Newton's method; |a| stays below the bound where all comparisons are won
 
 
 @dataclass(frozen=True)
-class Battles:
+class Comparisons:
     """Outcomes on the same prompts.
 
-    prompt: (N,) index of each battle's prompt; win: (N,) 1, 0.5 or 0; length, base_length: (N,) tokens
+    prompt: (N,) index of each comparison's prompt; win: (N,) 1, 0.5 or 0; length, base_length: (N,) tokens
     """
 
     prompt: np.ndarray
@@ -50,7 +54,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class WinRate:
-    """A group's win rate against the base: n battles, the shares won, tied and lost, the rate (ties count half), the
+    """A group against the base: n comparisons, the shares won, tied and lost, the win rate (ties count half), the
     rate at equal lengths, and mean lengths in tokens."""
 
     group: str
@@ -65,31 +69,33 @@ class WinRate:
     base_length: float
 
 
-def battles(records: Sequence[Record], base: Sequence[Record]) -> Battles:
+def comparisons(records: Sequence[Record], base: Sequence[Record]) -> Comparisons:
     """Each prompt's completion against the base's, both once each. Raises ValueError where prompts differ."""
     own, other = ({record.prompt_id: record for record in side} for side in (records, base))
     if not own or own.keys() != other.keys() or len(own) != len(records) or len(other) != len(base):
         raise ValueError("records and base: accepted are one or more completions of the same prompts, once each")
     scores = np.array([[_score(own[prompt]), _score(other[prompt])] for prompt in own])
     lengths = np.array([[own[prompt].length, other[prompt].length] for prompt in own])
-    return Battles(np.arange(len(own)), 0.5 + 0.5 * np.sign(scores[:, 0] - scores[:, 1]), lengths[:, 0], lengths[:, 1])
+    return Comparisons(
+        np.arange(len(own)), 0.5 + 0.5 * np.sign(scores[:, 0] - scores[:, 1]), lengths[:, 0], lengths[:, 1]
+    )
 
 
 def _score(record: Record) -> float:
     return record.score if record.finished else 0.0
 
 
-def win_rate(fought: Battles, seed: int = 0, resamples: int = 2000) -> Interval:
-    """The mean outcome, with a bootstrap interval (percentiles) over prompts: a prompt's battles are drawn together."""
+def win_rate(fought: Comparisons, seed: int = 0, resamples: int = 2000) -> Interval:
+    """The mean outcome, with a bootstrap interval (percentiles) over prompts, each drawn whole."""
     drawn = _draws(fought, seed, resamples)
     drawn = (drawn @ fought.win) / drawn.sum(axis=1)
     return _interval(float(fought.win.mean()), drawn)
 
 
-def controlled_win_rate(fought: Battles, seed: int = 0, resamples: int = 2000) -> Interval:
+def controlled_win_rate(fought: Comparisons, seed: int = 0, resamples: int = 2000) -> Interval:
     """The win rate at equal lengths (this file's docstring), with an interval like `win_rate`'s, of the same draws.
 
-    The scale s of length differences is that of all battles in every draw.
+    The scale s of length differences is that of all comparisons in every draw.
     """
     difference = (fought.length - fought.base_length).astype(np.float64)
     x = np.tanh(difference / (difference.std() or 1.0))
@@ -101,7 +107,7 @@ def controlled_win_rate(fought: Battles, seed: int = 0, resamples: int = 2000) -
 
 
 def _at_equal_lengths(x: np.ndarray, win: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """sigmoid(a) of the fits to the battles with each line of weights (R, N), by Newton's method: (R,)."""
+    """sigmoid(a) of the fits to the comparisons with each line of weights (R, N), by Newton's method: (R,)."""
     a, b = np.zeros(len(weights)), np.zeros(len(weights))
     for _ in range(_STEPS):
         p = 1 / (1 + np.exp(-(a[:, None] + b[:, None] * x)))  # (R, N)
@@ -118,8 +124,8 @@ def _at_equal_lengths(x: np.ndarray, win: np.ndarray, weights: np.ndarray) -> np
     return 1 / (1 + np.exp(-a))
 
 
-def _draws(fought: Battles, seed: int, resamples: int) -> np.ndarray:
-    """How often each battle is in each draw of prompts with replacement: (resamples, N)."""
+def _draws(fought: Comparisons, seed: int, resamples: int) -> np.ndarray:
+    """How often each comparison is in each draw of prompts with replacement: (resamples, N)."""
     prompts, place = np.unique(fought.prompt, return_inverse=True)
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(len(prompts), np.full(len(prompts), 1 / len(prompts)), size=resamples)
@@ -141,7 +147,7 @@ def win_rates(records: Iterable[Record], base: Iterable[Record], seed: int = 0, 
         raise ValueError(f"the groups differ: {sorted(set(ours) ^ set(theirs))}; accepted: the same on both sides")
     found = []
     for (group, decoding), own in ours.items():
-        fought = battles(own, theirs[group, decoding])
+        fought = comparisons(own, theirs[group, decoding])
         found.append(
             WinRate(
                 group,

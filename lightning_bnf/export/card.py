@@ -12,12 +12,12 @@ from typing import Any
 import yaml
 
 import lightning_bnf
-from lightning_bnf.datamodules.cache import content_key
 from lightning_bnf.datamodules.preference import PreferenceData
-from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.policies.sources import licence
+from lightning_bnf.runtime.fingerprints import content_key
 
 _LIBRARIES = ("torch", "transformers", "peft", "lightning", "bitsandbytes")
 _SECRET_NAMES = ("TOKEN", "API_KEY", "SECRET", "PASSWORD")  # of environment variables

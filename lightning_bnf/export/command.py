@@ -17,7 +17,7 @@ from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies.base import PolicyError
 from lightning_bnf.policies.full import FullPolicy
 from lightning_bnf.policies.lora import LoRAPolicy
-from lightning_bnf.results import read_metrics
+from lightning_bnf.results.tables import read_metrics
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lightning_bnf.policies.base import Policy
-from lightning_bnf.policies.parallel import whole
+from lightning_bnf.runtime.distributed import whole
 
 MAX_SHARD_SIZE = "5GB"
 

@@ -8,8 +8,8 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from lightning_bnf.datamodules.layout import PADDED
-from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.datamodules.steps.layout import PADDED
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.export.folders import MAX_SHARD_SIZE
 from lightning_bnf.policies.base import Dtype, Policy, evaluating
 from lightning_bnf.policies.full import FullPolicy

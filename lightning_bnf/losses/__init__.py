@@ -8,7 +8,7 @@ from lightning_bnf.losses.base import (
     Examples,
     Loss,
     LossOutput,
-    StepFacts,
+    StepContext,
     StepLogps,
 )
 from lightning_bnf.losses.bco import BCO
@@ -94,7 +94,7 @@ __all__ = [
     "SimNPO",
     "SimPER",
     "SimPO",
-    "StepFacts",
+    "StepContext",
     "StepLogps",
     "Sum",
     "Term",

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.logps import Completions
 from lightning_bnf.losses.arguments import positive
-from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts, StepLogps, StepPass, logratios
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, StepLogps, StepPass, logratios
+from lightning_bnf.losses.completions import Completions
 
 
 class AOT(Loss):
@@ -37,7 +37,7 @@ class AOT(Loss):
         positive(beta=beta)
         self.beta = beta
 
-    def statistics(self, passes: Mapping[StepPass, StepLogps], step: StepFacts) -> dict[str, Tensor]:
+    def statistics(self, passes: Mapping[StepPass, StepLogps], step: StepContext) -> dict[str, Tensor]:
         own = passes["own"]
         target = torch.zeros_like(own.policy)  # (M,), at the place of each pair's chosen completion
         assert own.examples.pair is not None, "this loss needs pairs; the data were to be refused earlier"
@@ -47,7 +47,7 @@ class AOT(Loss):
         return {"aot/target": target}
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
         target, _ = examples.pairs(step.statistics["aot/target"])
         return LossOutput(-logsigmoid(self.beta * (examples.chosen_minus_rejected(policy.sum()) - target)))
@@ -81,7 +81,7 @@ class AOTUnpaired(Loss):
         positive(beta=beta)
         self.beta = beta
 
-    def statistics(self, passes: Mapping[StepPass, StepLogps], step: StepFacts) -> dict[str, Tensor]:
+    def statistics(self, passes: Mapping[StepPass, StepLogps], step: StepContext) -> dict[str, Tensor]:
         ratios, preferred = passes["own"].logratios, passes["own"].examples.label > 0
         partner = torch.zeros_like(ratios)
         if preferred.any() and not preferred.all():
@@ -90,7 +90,7 @@ class AOTUnpaired(Loss):
         return {"aot/partner": partner}
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
         difference = examples.label * (logratios(policy, reference) - step.statistics["aot/partner"])
         value = -logsigmoid(self.beta * difference)  # (B,)

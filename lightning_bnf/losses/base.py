@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_bnf.logps import Completions
+from lightning_bnf.losses.completions import Completions
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Examples:
     """What the data say about the B completions of a batch.
 
     label: (B,) +1 for preferred, -1 for dispreferred completions
-    pair: (P, 2) rows of the chosen and the rejected completion of each pair, or None where the data are unpaired
+    pair: (P, 2) indices of the chosen and the rejected completion of each pair, or None where the data are unpaired
     group: (B,) index in 0..G-1 of the data row that each completion belongs to, or None where nobody asks
     columns: name -> (B,) numbers that the data give (`reward`, `win_probability`, ...), NaN where a row has none
     known_sides: what `sides` gives, where it is known already
@@ -69,14 +69,14 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class StepFacts:
+class StepContext:
     """What is known of a whole optimizer step (all micro-batches, all ranks) before its first backward pass.
 
     pairs, groups, preferred, dispreferred: counts of pairs, of data rows and of completions by label
     preferred_tokens: tokens of all preferred completions
     smallest_length: tokens of the shortest completion
     reference_tolerance: nats by which policy and reference may differ in this run's precision though they are equal
-    running: what a loss carries from step to step, by name (`Loss.running`)
+    state: what a loss carries from step to step, by name (`Loss.state`)
     statistics: what `Loss.statistics` made of the step, by name; () or, for this micro-batch's completions, (B,)
     """
 
@@ -87,7 +87,7 @@ class StepFacts:
     smallest_length: int
     groups: int = 0
     reference_tolerance: float = 1e-4
-    running: Mapping[str, float] = field(default_factory=dict)
+    state: Mapping[str, float] = field(default_factory=dict)
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
@@ -124,7 +124,7 @@ Weigher = Callable[[Tensor, slice], Tensor]
 
 @dataclass(frozen=True)
 class LossOutput:
-    """`value`: one number per example; its sum over the step, divided by `Loss.example_count`, is minimised.
+    """`value`: one number per example; its sum over the step, divided by `Loss.value_count`, is minimised.
 
     metrics: detached; name -> values whose mean over the step is the metric.
     """
@@ -152,7 +152,7 @@ class Loss(ABC):
     """Names of all metrics that `LossOutput.metrics` may hold."""
     step_passes: tuple[StepPass, ...] = ()
     """Passes without gradients that `statistics` is made of; each costs a forward pass of policy and reference."""
-    running: Mapping[str, float] = {}
+    state: Mapping[str, float] = {}
     """What it carries from step to step, with the values at the start; checkpoints hold it."""
 
     def __repr__(self) -> str:
@@ -166,26 +166,26 @@ class Loss(ABC):
 
     @abstractmethod
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
-        """The value of each example, differentiable in `policy.token`."""
+        """The value of each example, differentiable in `policy.token_logps`."""
 
-    def weigher(self, completions: Completions, examples: Examples, step: StepFacts) -> Weigher | None:
+    def weigher(self, completions: Completions, examples: Examples, step: StepContext) -> Weigher | None:
         """For token losses: the weights of some of the batch's tokens from their log-probs. Else None.
 
         `completions` hold the reference's token log-probs, or anything where `needs_reference` is False.
         """
         return None
 
-    def statistics(self, passes: Mapping[StepPass, StepLogps], step: StepFacts) -> dict[str, Tensor]:
+    def statistics(self, passes: Mapping[StepPass, StepLogps], step: StepContext) -> dict[str, Tensor]:
         """What the loss needs of a whole step, by name: numbers (), or one per completion of the pass "own" (M,)."""
         return {}
 
-    def next_running(self, means: Mapping[str, float], step: StepFacts) -> dict[str, float]:
-        """The running values after a step, from `step.running` and the step's mean metrics."""
-        return dict(step.running)
+    def next_state(self, means: Mapping[str, float], step: StepContext) -> dict[str, float]:
+        """The running values after a step, from `step.state` and the step's mean metrics."""
+        return dict(step.state)
 
-    def example_count(self, step: StepFacts) -> int:
+    def value_count(self, step: StepContext) -> int:
         """The number of examples in the whole step: what the summed values are divided by."""
         if self.needs_pairs:
             return step.pairs

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.logps import Completions
 from lightning_bnf.losses.arguments import positive
-from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts, logratios
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, logratios
+from lightning_bnf.losses.completions import Completions
 
 
 class BCO(Loss):
@@ -25,7 +25,7 @@ class BCO(Loss):
 
     needs_reference = True
     metric_names = ("bco/reward", "bco/shift")
-    running: Mapping[str, float] = {"bco/shift": 0.0, "bco/seen": 0.0}
+    state: Mapping[str, float] = {"bco/shift": 0.0, "bco/seen": 0.0}
 
     def __init__(self, beta: float = 0.01):
         """
@@ -35,18 +35,18 @@ class BCO(Loss):
         positive(beta=beta)
         self.beta = beta
 
-    def next_running(self, means: Mapping[str, float], step: StepFacts) -> dict[str, float]:
-        before, now = step.running["bco/seen"], self.example_count(step)
+    def next_state(self, means: Mapping[str, float], step: StepContext) -> dict[str, float]:
+        before, now = step.state["bco/seen"], self.value_count(step)
         if not now:
-            return dict(step.running)
-        shift = (before * step.running["bco/shift"] + now * means["bco/reward"]) / (before + now)
+            return dict(step.state)
+        shift = (before * step.state["bco/shift"] + now * means["bco/reward"]) / (before + now)
         return {"bco/shift": shift, "bco/seen": before + now}
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
         rewards = self.beta * logratios(policy, reference)  # (B,)
-        shift = step.running["bco/shift"]
+        shift = step.state["bco/shift"]
         value = -logsigmoid(examples.label * (rewards - shift))
         metrics = {"bco/reward": rewards.detach(), "bco/shift": rewards.new_full(rewards.shape, shift)}
         return LossOutput(value, metrics)

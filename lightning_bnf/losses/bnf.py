@@ -5,9 +5,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_bnf.logps import log_odds
 from lightning_bnf.losses.arguments import one_of
-from lightning_bnf.losses.base import StepFacts
+from lightning_bnf.losses.base import StepContext
+from lightning_bnf.losses.completions import log_odds
 from lightning_bnf.losses.tokens import TokenLoss, Tokens
 
 
@@ -48,20 +48,20 @@ class BNF(TokenLoss):
         one_of("normalizer", normalizer, ("response", "step_min"))
         self.normalizer = normalizer
 
-    def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:
+    def token_weight(self, tokens: Tokens, step: StepContext) -> Tensor:
         w = clipped_odds_ratio(tokens.policy, tokens.reference)
         return tokens.label * w / self._length(tokens, step)
 
-    def _length(self, tokens: Tokens, step: StepFacts) -> Tensor | int:
+    def _length(self, tokens: Tokens, step: StepContext) -> Tensor | int:
         return tokens.length if self.normalizer == "response" else step.smallest_length
 
-    def token_metrics(self, tokens: Tokens, step: StepFacts) -> dict[str, Tensor]:
+    def token_metrics(self, tokens: Tokens, step: StepContext) -> dict[str, Tensor]:
         assert tokens.reference is not None
         w = clipped_odds_ratio(tokens.policy, tokens.reference)
         below = tokens.policy < tokens.reference - step.reference_tolerance
         return {"bnf/weight": w, "bnf/clipped": below.to(w.dtype)}
 
-    def token_sums(self, tokens: Tokens, step: StepFacts) -> dict[str, Tensor]:
+    def token_sums(self, tokens: Tokens, step: StepContext) -> dict[str, Tensor]:
         if tokens.entropy is None:
             return {}
         w = clipped_odds_ratio(tokens.policy, tokens.reference)

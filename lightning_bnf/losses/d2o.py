@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.logps import Completions
 from lightning_bnf.losses.arguments import positive
-from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts, logratios
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, logratios
+from lightning_bnf.losses.completions import Completions
 
 
 class D2O(Loss):
@@ -37,7 +37,7 @@ class D2O(Loss):
         self.alpha = alpha
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
         assert examples.group is not None, "this loss needs groups; the data were to be refused earlier"
         ratios, group, (own, others) = logratios(policy, reference), examples.group, examples.sides()

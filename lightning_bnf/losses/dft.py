@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lightning_bnf.losses.base import StepFacts
+from lightning_bnf.losses.base import StepContext
 from lightning_bnf.losses.tokens import TokenLoss, Tokens
 
 
@@ -19,6 +19,6 @@ class DFT(TokenLoss):
     needs_reference = False
     labels = (1,)
 
-    def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:
+    def token_weight(self, tokens: Tokens, step: StepContext) -> Tensor:
         preferred = (tokens.label > 0).to(tokens.policy.dtype)
         return preferred * tokens.policy.exp() * step.token_mean

@@ -5,9 +5,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from lightning_bnf.logps import Completions
 from lightning_bnf.losses.arguments import one_of, positive
-from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts, StepLogps, StepPass, logratios
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, StepLogps, StepPass, logratios
+from lightning_bnf.losses.completions import Completions
 
 
 class KTO(Loss):
@@ -56,13 +56,13 @@ class KTO(Loss):
         if kl_estimate == "none":
             self.step_passes = ()
 
-    def statistics(self, passes: Mapping[StepPass, StepLogps], step: StepFacts) -> dict[str, Tensor]:
+    def statistics(self, passes: Mapping[StepPass, StepLogps], step: StepContext) -> dict[str, Tensor]:
         if "mismatched" not in passes or not len(passes["mismatched"].policy):
             return {}
         return {"kto/kl": passes["mismatched"].logratios.mean().clamp(min=0)}
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
         ratios = logratios(policy, reference)  # (B,)
         z0 = step.statistics.get("kto/kl", ratios.new_zeros(())).detach()

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from lightning_bnf.logps import Completions
-from lightning_bnf.losses.base import Examples, LossOutput, StepFacts
+from lightning_bnf.losses.base import Examples, LossOutput, StepContext
+from lightning_bnf.losses.completions import Completions
 from lightning_bnf.losses.pairs import PairLoss, Pairs, as_pairs
 
 
@@ -35,7 +35,7 @@ class LCPO(PairLoss):
             eta: Share of right labels assumed at the start (above 0, below 1).
             rate: How fast it follows the labels' confidence (above 0, at most 1).
         """
-        if not isinstance(base, PairLoss) or base.step_passes or base.running:
+        if not isinstance(base, PairLoss) or base.step_passes or base.state:
             raise ValueError(f"base {type(base).__name__}: accepted are pairwise losses without state, such as DPO")
         if not 0 < eta < 1:
             raise ValueError(f"eta {eta}: accepted are numbers above 0 and below 1")
@@ -44,7 +44,7 @@ class LCPO(PairLoss):
         self.base = base
         self.rate = rate
         self.eta = eta
-        self.running: Mapping[str, float] = {"lcpo/eta": eta}
+        self.state: Mapping[str, float] = {"lcpo/eta": eta}
         self.needs_reference = base.needs_reference
         self.needs_columns = base.needs_columns
         self.needs_ordered_rewards = base.needs_ordered_rewards
@@ -53,14 +53,14 @@ class LCPO(PairLoss):
     def implicit_reward_scale(self) -> float:
         return self.base.implicit_reward_scale
 
-    def next_running(self, means: Mapping[str, float], step: StepFacts) -> dict[str, float]:
-        eta = step.running["lcpo/eta"]
+    def next_state(self, means: Mapping[str, float], step: StepContext) -> dict[str, float]:
+        eta = step.state["lcpo/eta"]
         return {"lcpo/eta": (1 - self.rate) * eta + self.rate * means.get("lcpo/confidence", eta)}
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
-        eta = step.running["lcpo/eta"]
+        eta = step.state["lcpo/eta"]
         value, confidence = self.values(as_pairs(policy, reference, examples), eta)
         metrics = {"lcpo/confidence": confidence, "lcpo/eta": confidence.new_full(confidence.shape, eta)}
         return LossOutput(value, metrics)

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from lightning_bnf.logps import Completions
-from lightning_bnf.losses.base import Examples, LossOutput, StepFacts
+from lightning_bnf.losses.base import Examples, LossOutput, StepContext
+from lightning_bnf.losses.completions import Completions
 from lightning_bnf.losses.dpo import DPO
 
 
@@ -33,15 +33,15 @@ class LDDPO(DPO):
         self.alpha = alpha
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
         weight = self._weight(policy, examples)  # (N,)
-        weighed = None if reference is None else reference.replaced(weight * reference.token)
-        return super().__call__(policy.replaced(weight * policy.token), weighed, examples, step)
+        weighed = None if reference is None else reference.replaced(weight * reference.token_logps)
+        return super().__call__(policy.replaced(weight * policy.token_logps), weighed, examples, step)
 
     def _weight(self, policy: Completions, examples: Examples) -> Tensor:
         assert examples.pair is not None, "this loss needs pairs; the data were to be refused earlier"
         shorter = torch.minimum(*examples.pairs(policy.length))  # (P,)
         shared = policy.length.index_copy(0, examples.pair.flatten(), shorter.repeat_interleave(2))  # (B,)
         beyond = policy.position >= policy.per_token(shared)
-        return torch.where(beyond, self.alpha, 1.0).to(policy.token.dtype)
+        return torch.where(beyond, self.alpha, 1.0).to(policy.token_logps.dtype)

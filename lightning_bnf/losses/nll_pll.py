@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from lightning_bnf.losses.arguments import one_of
-from lightning_bnf.losses.base import StepFacts
+from lightning_bnf.losses.base import StepContext
 from lightning_bnf.losses.tokens import TokenLoss, Tokens
 
 
@@ -33,5 +33,5 @@ class NLLPLL(TokenLoss):
         one_of("reduction", reduction, ("mean", "sum"))
         self.reduction = reduction
 
-    def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:
+    def token_weight(self, tokens: Tokens, step: StepContext) -> Tensor:
         return tokens.label / tokens.length if self.reduction == "mean" else tokens.label

@@ -3,9 +3,9 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.logps import Completions
 from lightning_bnf.losses.arguments import not_negative, positive
-from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts, logratios
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, logratios
+from lightning_bnf.losses.completions import Completions
 
 
 class NPO(Loss):
@@ -37,7 +37,7 @@ class NPO(Loss):
         self.retain_weight = retain_weight
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
         forget = forgetting(-self.beta * logratios(policy, reference), self.beta)  # (B,)
         return LossOutput(examples.by_label(-self.retain_weight * policy.mean(), forget))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from lightning_bnf.logps import Completions, log_odds
-from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts, logratios
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, logratios
+from lightning_bnf.losses.completions import Completions, log_odds
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class PairLoss(Loss):
         """The value of each pair, (P,), differentiable."""
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
         return LossOutput(self.pair_loss(as_pairs(policy, reference, examples)))
 

@@ -2,8 +2,8 @@
 
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.logps import Completions
-from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext
+from lightning_bnf.losses.completions import Completions
 
 
 class PoFT(Loss):
@@ -23,7 +23,7 @@ class PoFT(Loss):
     labels = (1,)
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
         lead = policy.mean() - examples.column("baseline_mean_logps")
         return LossOutput(-logsigmoid(lead[examples.sides()[0]]))

@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from lightning_bnf.losses.arguments import one_of
-from lightning_bnf.losses.base import StepFacts
+from lightning_bnf.losses.base import StepContext
 from lightning_bnf.losses.tokens import TokenLoss, Tokens
 
 
@@ -33,7 +33,7 @@ class SFT(TokenLoss):
         one_of("reduction", reduction, ("mean", "sum", "token_mean"))
         self.reduction = reduction
 
-    def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:
+    def token_weight(self, tokens: Tokens, step: StepContext) -> Tensor:
         preferred = (tokens.label > 0).to(tokens.policy.dtype)
         if self.reduction == "mean":
             return preferred / tokens.length

@@ -1,8 +1,8 @@
 """Simple Negative Preference Optimization."""
 
-from lightning_bnf.logps import Completions
 from lightning_bnf.losses.arguments import not_negative, positive
-from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext
+from lightning_bnf.losses.completions import Completions
 from lightning_bnf.losses.npo import forgetting
 
 
@@ -36,7 +36,7 @@ class SimNPO(Loss):
         self.retain_weight = retain_weight
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
         means = policy.mean()  # (B,)
         forget = forgetting(self.beta * (-means - self.gamma), self.beta)

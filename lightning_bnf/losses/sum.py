@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_bnf.logps import Completions
-from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts, StepLogps, StepPass, Weigher
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, StepLogps, StepPass, Weigher
+from lightning_bnf.losses.completions import Completions
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Sum(Loss):
 
     It needs whatever one of its losses needs, and takes the way of token losses if all are. Its `rewards/*` are the
     first term's. BNF with a pairwise term is the combination that the BNF paper names as future work. Returns values
-    whose sum over the step, divided by `example_count`, is L. Raises ValueError for no terms and for a class that comes
+    whose sum over the step, divided by `value_count`, is L. Raises ValueError for no terms and for a class that comes
     twice.
     """
 
@@ -63,29 +63,29 @@ class Sum(Loss):
         self.metric_names = _each_once(
             [(f"loss/{name}", *loss.metric_names) for name, loss in zip(names, losses)],
         )
-        self.running: Mapping[str, float] = {k: v for loss in losses for k, v in loss.running.items()}
+        self.state: Mapping[str, float] = {k: v for loss in losses for k, v in loss.state.items()}
 
     @property
     def implicit_reward_scale(self) -> float:
         return self.terms[0].loss.implicit_reward_scale
 
-    def example_count(self, step: StepFacts) -> int:
-        return max(term.loss.example_count(step) for term in self.terms)
+    def value_count(self, step: StepContext) -> int:
+        return max(term.loss.value_count(step) for term in self.terms)
 
-    def statistics(self, passes: Mapping[StepPass, StepLogps], step: StepFacts) -> dict[str, Tensor]:
+    def statistics(self, passes: Mapping[StepPass, StepLogps], step: StepContext) -> dict[str, Tensor]:
         return {name: found for term in self.terms for name, found in term.loss.statistics(passes, step).items()}
 
-    def next_running(self, means: Mapping[str, float], step: StepFacts) -> dict[str, float]:
-        changed = dict(step.running)
+    def next_state(self, means: Mapping[str, float], step: StepContext) -> dict[str, float]:
+        changed = dict(step.state)
         for term in self.terms:
-            mine = term.loss.next_running(means, step)
-            changed |= {name: mine[name] for name in term.loss.running}
+            mine = term.loss.next_state(means, step)
+            changed |= {name: mine[name] for name in term.loss.state}
         return changed
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
-        values: list[Tensor] = [policy.token.new_zeros(0)]
+        values: list[Tensor] = [policy.token_logps.new_zeros(0)]
         metrics: dict[str, Tensor] = {}
         for term, factor in self._factors(step):
             output = term.loss(policy, reference, examples, step)
@@ -93,7 +93,7 @@ class Sum(Loss):
             metrics |= {**output.metrics, f"loss/{type(term.loss).__name__}": output.value.detach()}
         return LossOutput(torch.cat(values), metrics)
 
-    def weigher(self, completions: Completions, examples: Examples, step: StepFacts) -> Weigher | None:
+    def weigher(self, completions: Completions, examples: Examples, step: StepContext) -> Weigher | None:
         weighers: list[tuple[Weigher, float]] = []
         for term, factor in self._factors(step):
             weigh = term.loss.weigher(completions, examples, step)
@@ -106,11 +106,11 @@ class Sum(Loss):
 
         return summed if weighers else None
 
-    def _factors(self, step: StepFacts) -> list[tuple[Term, float]]:
+    def _factors(self, step: StepContext) -> list[tuple[Term, float]]:
         """The terms that have examples in the step, and what each of their values is multiplied with."""
-        count = self.example_count(step)
-        with_examples = [term for term in self.terms if term.loss.example_count(step)]
-        return [(term, term.weight * count / term.loss.example_count(step)) for term in with_examples]
+        count = self.value_count(step)
+        with_examples = [term for term in self.terms if term.loss.value_count(step)]
+        return [(term, term.weight * count / term.loss.value_count(step)) for term in with_examples]
 
 
 def _each_once(listed: Iterable[Iterable[Any]]) -> tuple:

@@ -77,7 +77,7 @@ def _needs(loss: type[Loss]) -> tuple[str, ...]:
         "reference": loss.needs_reference,
         **{name.replace("_", " "): True for name in loss.needs_columns},
         "a pass over the step": bool(loss.step_passes),
-        "state": bool(loss.running),
+        "state": bool(loss.state),
     }
     return tuple(name for name, needed in found.items() if needed)
 

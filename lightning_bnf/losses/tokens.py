@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_bnf.logps import Completions
-from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepFacts, Weigher
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, Weigher
+from lightning_bnf.losses.completions import Completions
 
 
 @dataclass(frozen=True)
@@ -29,32 +29,32 @@ class TokenLoss(Loss):
     """
 
     @abstractmethod
-    def token_weight(self, tokens: Tokens, step: StepFacts) -> Tensor:
+    def token_weight(self, tokens: Tokens, step: StepContext) -> Tensor:
         """The weight of each token, (n,), elementwise; the sign is the label's. No gradient flows through it."""
 
-    def token_metrics(self, tokens: Tokens, step: StepFacts) -> dict[str, Tensor]:
+    def token_metrics(self, tokens: Tokens, step: StepContext) -> dict[str, Tensor]:
         """Detached per-token metrics, by name."""
         return {}
 
-    def token_sums(self, tokens: Tokens, step: StepFacts) -> dict[str, Tensor]:
+    def token_sums(self, tokens: Tokens, step: StepContext) -> dict[str, Tensor]:
         """Detached per-token values, by name, whose sums over the completions are metrics."""
         return {}
 
     def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepFacts
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
         tokens = _by_token(policy.detached(), reference, examples)
         with torch.no_grad():
             weight = self.token_weight(tokens, step)
             metrics = self.token_metrics(tokens, step)
             metrics |= {name: policy.sum_of(values) for name, values in self.token_sums(tokens, step).items()}
-        value = -policy.sum_of(weight * policy.token)  # (B,)
+        value = -policy.sum_of(weight * policy.token_logps)  # (B,)
         if len(self.labels) == 1:  # of the batch's completions it learns from these alone
             preferred, dispreferred = examples.sides()
             value = value[preferred if 1 in self.labels else dispreferred]
         return LossOutput(value, metrics)
 
-    def weigher(self, completions: Completions, examples: Examples, step: StepFacts) -> Weigher | None:
+    def weigher(self, completions: Completions, examples: Examples, step: StepContext) -> Weigher | None:
         every = _by_token(completions, completions, examples)
 
         def weigh(token: Tensor, where: slice) -> Tensor:
@@ -68,9 +68,9 @@ class TokenLoss(Loss):
 def _by_token(policy: Completions, reference: Completions | None, examples: Examples) -> Tokens:
     """Lay everything that a token loss reads out by token."""
     return Tokens(
-        policy=policy.token,
-        reference=None if reference is None else reference.token,
-        label=policy.per_token(examples.label).to(policy.token.dtype),
-        length=policy.per_token(policy.length).to(policy.token.dtype),
+        policy=policy.token_logps,
+        reference=None if reference is None else reference.token_logps,
+        label=policy.per_token(examples.label).to(policy.token_logps.dtype),
+        length=policy.per_token(policy.length).to(policy.token_logps.dtype),
         entropy=policy.entropy,
     )

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_bnf.batch import MicroBatch
-from lightning_bnf.head import Head, token_logps, weighted_token_logps
 from lightning_bnf.losses.base import Weigher
 from lightning_bnf.policies.attention import is_flash, model_inputs
+from lightning_bnf.policies.head.tiles import Head, token_logps, weighted_token_logps
 from lightning_bnf.policies.sources import load_end_ids, load_model, load_tokenizer, resolve_source
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -132,7 +132,7 @@ class Policy(nn.Module, ABC):
         dtype = str(self.dtype).removeprefix("torch.")
         return {"policy": self.kind, "source": self.source, "revision": self.revision, "dtype": dtype}
 
-    def reference_facts(self) -> dict[str, str]:
+    def reference_description(self) -> dict[str, str]:
         """What a cache of this policy's reference says of it in words, beside its weights' fingerprint."""
         return {}
 

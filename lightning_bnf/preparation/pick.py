@@ -7,7 +7,7 @@ model never wrote. It still counts as failed in the pass rates. Of completions w
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lightning_bnf.evaluation.generate import Generated
+from lightning_bnf.generation.sampling import Generated
 
 
 @dataclass(frozen=True)

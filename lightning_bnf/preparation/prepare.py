@@ -7,20 +7,20 @@ from typing import Any
 
 import torch
 
-from lightning_bnf.datamodules.template import Renderer
-from lightning_bnf.evaluation.generate import Generated, Sampling, generate_with_lengths
+from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.evaluation.verify import verify
+from lightning_bnf.generation.sampling import Generated, Sampling, generate_with_lengths
 from lightning_bnf.policies.base import Dtype
-from lightning_bnf.policies.fingerprint import weights_fingerprint
-from lightning_bnf.policies.sources import BUNDLED, load_model, load_tokenizer
+from lightning_bnf.policies.sources import BUNDLED, load_model, load_tokenizer, placed
 from lightning_bnf.preparation.card import Outcome, write_card
 from lightning_bnf.preparation.families import Question, draw_questions
 from lightning_bnf.preparation.pick import Scored, pick_pair, pick_unpaired, scored
 from lightning_bnf.preparation.prompts import PromptFile, draw_prompts, sample_prompts, write_scored
 from lightning_bnf.preparation.sample import Complete, Job, sample_jobs
-from lightning_bnf.preparation.scoring import Scorer, placed
+from lightning_bnf.preparation.scoring import Scorer
 from lightning_bnf.preparation.tasks import FAMILIES
-from lightning_bnf.preparation.work import write_jsonl, write_text
+from lightning_bnf.runtime.fingerprints import weights_fingerprint
+from lightning_bnf.runtime.jsonl import write_jsonl, write_text
 
 Row = dict[str, Any]
 _NONE: list[str] = []  # a default that is never changed

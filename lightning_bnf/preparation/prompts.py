@@ -13,18 +13,18 @@ from typing import Any
 
 import torch
 
-from lightning_bnf.datamodules.messages import Message, Messages
-from lightning_bnf.datamodules.options import Rendering
-from lightning_bnf.datamodules.records import read_file
-from lightning_bnf.datamodules.template import Renderer
-from lightning_bnf.evaluation.generate import Generated, Sampling, generate_with_lengths
+from lightning_bnf.datamodules.reading.messages import Message, Messages
+from lightning_bnf.datamodules.reading.options import Rendering
+from lightning_bnf.datamodules.reading.records import read_file
+from lightning_bnf.datamodules.tokens.renderer import Renderer
+from lightning_bnf.generation.sampling import Generated, Sampling, generate_with_lengths
 from lightning_bnf.policies.base import Dtype
-from lightning_bnf.policies.fingerprint import content_hash, weights_fingerprint
-from lightning_bnf.policies.sources import load_model, load_tokenizer
+from lightning_bnf.policies.sources import load_model, load_tokenizer, placed
 from lightning_bnf.preparation.pick import Scored, pick_extremes, scored, usable
 from lightning_bnf.preparation.sample import Job, sample_jobs
-from lightning_bnf.preparation.scoring import Candidates, Scorer, placed
-from lightning_bnf.preparation.work import write_jsonl, write_text
+from lightning_bnf.preparation.scoring import Candidates, Scorer
+from lightning_bnf.runtime.fingerprints import content_hash, weights_fingerprint
+from lightning_bnf.runtime.jsonl import write_jsonl, write_text
 
 SPLITS = ("train", "validation", "test")
 

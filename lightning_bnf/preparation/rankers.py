@@ -12,18 +12,10 @@ from transformers import DebertaV2Model, PreTrainedTokenizerBase
 from transformers.models.deberta_v2.modeling_deberta_v2 import DebertaV2PreTrainedModel
 
 from lightning_bnf.policies.base import Dtype
-from lightning_bnf.policies.fingerprint import content_hash, tokenizer_fingerprints, weights_fingerprint
-from lightning_bnf.policies.sources import load_tokenizer
+from lightning_bnf.policies.sources import load_tokenizer, placed
 from lightning_bnf.preparation.reward_models import load_whole
-from lightning_bnf.preparation.scoring import (
-    Candidates,
-    Entry,
-    ScoreFile,
-    Scorer,
-    ScoringError,
-    placed,
-    right_padded,
-)
+from lightning_bnf.preparation.scoring import Candidates, Entry, ScoreFile, Scorer, ScoringError, right_padded
+from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
 
 MARKS = ("<|source|>", "<|candidate1|>", "<|candidate2|>")
 _CHUNK = 16384  # comparisons of which the token ids are held at once

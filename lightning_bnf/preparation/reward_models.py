@@ -8,20 +8,12 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from lightning_bnf.datamodules.chat import ChatTemplate
-from lightning_bnf.datamodules.messages import Message
+from lightning_bnf.datamodules.reading.messages import Message
+from lightning_bnf.datamodules.tokens.chat_template import ChatTemplate
 from lightning_bnf.policies.base import Dtype
-from lightning_bnf.policies.fingerprint import content_hash, tokenizer_fingerprints, weights_fingerprint
-from lightning_bnf.policies.sources import load_tokenizer, resolve_source
-from lightning_bnf.preparation.scoring import (
-    Candidates,
-    Entry,
-    ScoreFile,
-    Scorer,
-    ScoringError,
-    placed,
-    right_padded,
-)
+from lightning_bnf.policies.sources import load_tokenizer, placed, resolve_source
+from lightning_bnf.preparation.scoring import Candidates, Entry, ScoreFile, Scorer, ScoringError, right_padded
+from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
 
 _CHUNK = 1024  # prompts of which the token ids are held at once
 

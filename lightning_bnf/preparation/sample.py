@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from lightning_bnf.evaluation.generate import Generated, Sampling, batches
-from lightning_bnf.policies.fingerprint import content_hash
-from lightning_bnf.preparation.work import read_work
+from lightning_bnf.generation.sampling import Generated, Sampling, batches
+from lightning_bnf.runtime.fingerprints import content_hash
+from lightning_bnf.runtime.jsonl import read_work
 
 Complete = Callable[[list[list[int]], Sampling], list[list[Generated]]]
 

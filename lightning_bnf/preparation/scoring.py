@@ -6,16 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from tqdm.auto import tqdm
 
-from lightning_bnf.datamodules.messages import Messages
-from lightning_bnf.datamodules.plan import StepPlan
-from lightning_bnf.preparation.work import read_work
-
-Model = TypeVar("Model", bound=torch.nn.Module)
+from lightning_bnf.datamodules.reading.messages import Messages
+from lightning_bnf.datamodules.steps.plan import StepPlan
+from lightning_bnf.runtime.jsonl import read_work
 
 
 class ScoringError(ValueError):
@@ -93,10 +90,3 @@ def right_padded(entries: Sequence[Entry], pad: int, device: torch.device) -> tu
     ids = [entry.ids + [pad] * (width - len(entry.ids)) for entry in entries]
     mask = [[1] * len(entry.ids) + [0] * (width - len(entry.ids)) for entry in entries]
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-
-def placed(model: Model) -> Model:
-    """The model, moved to the GPU where there is one."""
-    if torch.cuda.is_available():
-        torch.nn.Module.cuda(model)
-    return model

@@ -12,8 +12,8 @@ from lightning_bnf.callbacks import BeforeAfter
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import BNF
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.optimization import Optimization
 from lightning_bnf.policies import LoRAPolicy
+from lightning_bnf.training.optimization import Optimization
 
 
 def fit(root: Path, folder: str, data: PreferenceData, callback: BeforeAfter) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from test_module import FAST, train
+from support.training import FAST, train
 
 from lightning_bnf.callbacks import DisplacementAlarm
-from lightning_bnf.callbacks.displacement import alarms, spread
-from lightning_bnf.cli import main
+from lightning_bnf.callbacks.displacement import alarms, evenly_spaced
+from lightning_bnf.cli.main import main
 from lightning_bnf.datamodules.preference import PreferenceData
-from lightning_bnf.datamodules.template import TokenizedRow
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.losses import NLLPLL, SFT
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import LoRAPolicy
@@ -67,7 +67,7 @@ def test_what_it_measures_is_what_the_policy_gives(tmp_path: Path, tiny_folder: 
     assert [found["step"] for found in record["measured"]] == [0, 2, 4, 6]
     assert record["alarms"] == {}
     module = trainer.lightning_module
-    rows = spread(trainer.datamodule.rows["train"], 3)
+    rows = evenly_spaced(trainer.datamodule.rows["train"], 3)
     means = module.mean_logps(rows, 10_000)
     last = record["measured"][-1]
     assert last["chosen"] == pytest.approx(sum(pair[0] for pair in means) / 3, rel=1e-6)
@@ -118,8 +118,8 @@ def test_what_it_has_measured_survives_a_checkpoint() -> None:
 
 def test_watched_rows_are_spread_evenly() -> None:
     rows = [TokenizedRow(str(i), "", "paired", [1], (object(),)) for i in range(10)]  # type: ignore[arg-type]
-    assert [row.id for row in spread(rows, 3)] == ["0", "3", "6"]
-    assert spread(rows[:2], 3) == rows[:2]
+    assert [row.id for row in evenly_spaced(rows, 3)] == ["0", "3", "6"]
+    assert evenly_spaced(rows[:2], 3) == rows[:2]
 
 
 def test_bad_arguments_are_refused() -> None:

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from test_module import train
+from support.training import train
 
 from lightning_bnf.callbacks import Fingerprints
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import BNF
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
-from lightning_bnf.policies.fingerprint import weights_fingerprint
 from lightning_bnf.policies.sources import load_model
+from lightning_bnf.runtime.fingerprints import weights_fingerprint
 
 
 @pytest.mark.parametrize("make", [FullPolicy, LoRAPolicy])

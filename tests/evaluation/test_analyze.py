@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import tiny_llama_model
 from peft import LoraConfig, get_peft_model
+from support.models import tiny_llama_model
 from transformers import PreTrainedTokenizerBase
 
-from lightning_bnf.cli import main
-from lightning_bnf.datamodules.dataset import load_rows
-from lightning_bnf.evaluation.generate import Sampling, generate_ids
+from lightning_bnf.cli.main import main
+from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.evaluation.shift_report import read_shifts
 from lightning_bnf.evaluation.shifts import single_responses
-from lightning_bnf.plots import plot_shift_bins, plot_shifts
+from lightning_bnf.generation.sampling import Sampling, generate_ids
+from lightning_bnf.results.plots import plot_shift_bins, plot_shifts
 
 ROOT = Path(__file__).parents[2]
 WritePairs = Callable[..., str]

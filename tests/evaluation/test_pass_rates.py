@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from lightning_bnf.datamodules.template import TokenizedRow
-from lightning_bnf.evaluation.generate import Sampling, generate_with_lengths
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.evaluation.pass_rates import (
     Record,
     VerifiedPrompt,
@@ -16,6 +15,7 @@ from lightning_bnf.evaluation.pass_rates import (
     wilson,
 )
 from lightning_bnf.evaluation.verify import VerifierError
+from lightning_bnf.generation.sampling import Sampling, generate_with_lengths
 
 
 def record(prompt_id: str, passed: bool, family: str = "sums", group: str = "trained", decoding: str = "greedy"):

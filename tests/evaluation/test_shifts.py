@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_llama_model
 from peft import LoraConfig, get_peft_model
+from support.models import tiny_llama_model
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerBase
 
-from lightning_bnf.datamodules.dataset import load_rows
-from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
+from lightning_bnf.datamodules.tokens.load import load_rows
+from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.evaluation import shifts
 from lightning_bnf.evaluation.shifts import (
     TokenScores,
@@ -27,9 +27,9 @@ from lightning_bnf.evaluation.shifts import (
     summary,
     token_shifts,
 )
-from lightning_bnf.head import TILE_BYTES
 from lightning_bnf.policies.base import Policy, PolicyError
-from lightning_bnf.policies.trained import exported
+from lightning_bnf.policies.exported import exported
+from lightning_bnf.policies.head.tiles import TILE_BYTES
 
 WritePairs = Callable[..., str]
 

@@ -1,12 +1,12 @@
-"""Win rates on battles made by hand, and on simulated ones whose true rate is known."""
+"""Win rates on comparisons made by hand, and on simulated ones whose true rate is known."""
 
 import numpy as np
 import pytest
 
 from lightning_bnf.evaluation.pass_rates import Record
 from lightning_bnf.evaluation.win_rates import (
-    Battles,
-    battles,
+    Comparisons,
+    comparisons,
     controlled_win_rate,
     win_rate,
     win_rates,
@@ -22,20 +22,20 @@ def sigmoid(z: np.ndarray | float) -> np.ndarray | float:
     return 1 / (1 + np.exp(-z))
 
 
-def simulated(rng: np.random.Generator, n: int, quality: float, bias: float, longer: float) -> Battles:
-    """n battles, each won with P = sigmoid(quality + bias * tanh(d / 40)), d ~ N(longer, 40): at equal lengths the
+def simulated(rng: np.random.Generator, n: int, quality: float, bias: float, longer: float) -> Comparisons:
+    """n comparisons, each won with P = sigmoid(quality + bias * tanh(d / 40)), d ~ N(longer, 40): at equal lengths the
     policy wins with sigmoid(quality); a judge of another `bias` than 0 looks at the length too."""
     length = np.full(n, 200.0)
     difference = rng.normal(longer, 40.0, n)
     won = rng.uniform(size=n) < sigmoid(quality + bias * np.tanh(difference / 40.0))
-    return Battles(np.arange(n), won.astype(float), length + difference, length)
+    return Comparisons(np.arange(n), won.astype(float), length + difference, length)
 
 
 def test_battles_by_hand() -> None:
     """Higher score wins, equal ones tie, and what was cut off has 0, however good it was going to be."""
     ours = [record("a", 1.0), record("b", 0.5), record("c", 1.0, finished=False), record("d", 0.2, length=9)]
     base = [record("b", 0.5, length=7), record("a", 0.0), record("d", 0.1), record("c", 0.5)]
-    fought = battles(ours, base)
+    fought = comparisons(ours, base)
     assert fought.win.tolist() == [1.0, 0.5, 0.0, 1.0]
     assert fought.length.tolist() == [5, 5, 5, 9]
     assert fought.base_length.tolist() == [5, 7, 5, 5]
@@ -46,19 +46,19 @@ def test_battles_by_hand() -> None:
 def test_other_prompts_are_refused(base: list[str]) -> None:
     ours = [record("a", 1.0), record("b", 1.0)]
     with pytest.raises(ValueError, match="accepted are one or more completions of the same prompts, once each"):
-        battles(ours, [record(name, 0.0) for name in base])
+        comparisons(ours, [record(name, 0.0) for name in base])
     with pytest.raises(ValueError, match="accepted are one or more"):
-        battles([], [])
+        comparisons([], [])
 
 
 def test_the_interval_covers_the_true_rate() -> None:
     """Won with 0.5, tied with 0.2, so the true rate is 0.6: 95 % of 600 intervals hold it, give or take 0.9 % (one
-    standard error) and what a percentile interval of 120 battles lacks."""
+    standard error) and what a percentile interval of 120 comparisons lacks."""
     rng = np.random.default_rng(7)
     held = 0
     for _ in range(600):
         win = rng.choice([1.0, 0.5, 0.0], p=[0.5, 0.2, 0.3], size=120)
-        found = win_rate(Battles(np.arange(120), win, np.zeros(120), np.zeros(120)), resamples=400)
+        found = win_rate(Comparisons(np.arange(120), win, np.zeros(120), np.zeros(120)), resamples=400)
         held += found.low <= 0.6 <= found.high
     assert 0.93 <= held / 600 <= 0.97
 
@@ -93,11 +93,11 @@ def test_without_bias_both_rates_agree() -> None:
 
 
 def test_without_differences_in_length_both_rates_are_the_same() -> None:
-    same = Battles(np.arange(4), np.array([1.0, 1.0, 0.5, 0.0]), np.full(4, 9), np.full(4, 9))
+    same = Comparisons(np.arange(4), np.array([1.0, 1.0, 0.5, 0.0]), np.full(4, 9), np.full(4, 9))
     plain, controlled = win_rate(same), controlled_win_rate(same)
     assert (controlled.value, controlled.low, controlled.high) == pytest.approx((plain.value, plain.low, plain.high))
     assert controlled.value == pytest.approx(0.625)
-    won = Battles(np.arange(4), np.ones(4), np.full(4, 9), np.full(4, 9))
+    won = Comparisons(np.arange(4), np.ones(4), np.full(4, 9), np.full(4, 9))
     assert controlled_win_rate(won).value == pytest.approx(1.0, abs=1e-9)
 
 
@@ -121,18 +121,18 @@ def test_the_fit_is_the_maximum_of_what_it_says_it_maximises() -> None:
 def test_where_length_alone_decides_the_fit_is_finite() -> None:
     """Every longer answer wins: nothing speaks for either side at equal lengths."""
     difference = np.array([-30.0, -20.0, -10.0, 10.0, 20.0, 30.0])
-    fought = Battles(np.arange(6), (difference > 0).astype(float), 100 + difference, np.full(6, 100.0))
+    fought = Comparisons(np.arange(6), (difference > 0).astype(float), 100 + difference, np.full(6, 100.0))
     found = controlled_win_rate(fought)
     assert found.value == pytest.approx(0.5)
     assert 0 <= found.low < 0.5 < found.high <= 1
 
 
 def test_battles_of_a_prompt_are_drawn_together() -> None:
-    """Each battle twice under the same prompt is no more evidence; as if of 80 prompts the interval would shrink."""
+    """Each comparison twice under the same prompt is no more evidence; as if of 80 the interval would shrink."""
     one = simulated(np.random.default_rng(6), 40, quality=0.5, bias=1.0, longer=0.0)
-    twice = Battles(*(np.concatenate([part, part]) for part in (one.prompt, one.win, one.length, one.base_length)))
+    twice = Comparisons(*(np.concatenate([part, part]) for part in (one.prompt, one.win, one.length, one.base_length)))
     for estimate in (win_rate, controlled_win_rate):
-        narrow = estimate(Battles(np.arange(80), twice.win, twice.length, twice.base_length))
+        narrow = estimate(Comparisons(np.arange(80), twice.win, twice.length, twice.base_length))
         wide = estimate(twice)
         assert (narrow.high - narrow.low) / (wide.high - wide.low) == pytest.approx(0.5**0.5, abs=0.1)
     single, double = win_rate(one), win_rate(twice)

@@ -7,8 +7,8 @@ import pytest
 import yaml
 from transformers import PreTrainedTokenizerBase
 
-from lightning_bnf.cli import main
-from lightning_bnf.datamodules.dataset import load_rows
+from lightning_bnf.cli.main import main
+from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.export.card import data_fingerprint, without_secrets
 
 ROOT = Path(__file__).parents[2]

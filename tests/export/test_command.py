@@ -9,9 +9,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lightning_bnf.cli import main
+from lightning_bnf.cli.main import main
 from lightning_bnf.policies.sources import load_model
-from lightning_bnf.results import read_metrics
+from lightning_bnf.results.tables import read_metrics
 
 ROOT = Path(__file__).parents[2]
 Fit = Callable[..., Path]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_bnf.callbacks.checkpoint_io import AtomicCheckpointIO
 from lightning_bnf.export.folders import finished_folder
+from lightning_bnf.training.strategies import AtomicCheckpointIO
 
 
 def write(folder: Path, text: str, fail: bool = False) -> None:

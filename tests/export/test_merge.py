@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from lightning_bnf.datamodules.dataset import load_rows
+from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.export.merge import change_of_base, rescored, scores
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, QLoRAPolicy
 

@@ -1,8 +1,8 @@
 """AOT against its formula on the whole step, sorted at once."""
 
-import catalog
 import pytest
 import torch
+from support import catalog
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -29,7 +29,7 @@ def test_value_and_gradient_are_those_of_the_sorted_step(loss: AOT | AOTUnpaired
     policy, reference = catalog.tokens(seed, 4.0).requires_grad_(), catalog.tokens(seed + 50, 4.0)
     right = whole_step(policy, reference, isinstance(loss, AOT), beta=0.7)
     ours = catalog.value(loss, policy, reference).sum() / count
-    assert loss.example_count(catalog.FACTS) == count
+    assert loss.value_count(catalog.CONTEXT) == count
     assert ours.item() == pytest.approx(right.item(), rel=1e-12)
     for a, b in zip(torch.autograd.grad(ours, policy), torch.autograd.grad(right, policy)):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-15)
@@ -48,5 +48,5 @@ def test_one_label_alone_is_no_example() -> None:
     from dataclasses import replace
 
     loss = AOTUnpaired()
-    assert loss.example_count(replace(catalog.FACTS, dispreferred=0)) == 0
-    assert loss.example_count(catalog.FACTS) == 6
+    assert loss.value_count(replace(catalog.CONTEXT, dispreferred=0)) == 0
+    assert loss.value_count(catalog.CONTEXT) == 6

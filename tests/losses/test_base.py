@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import catalog
 import pytest
 import torch
 import yaml
+from support import catalog
 
 from lightning_bnf import losses
-from lightning_bnf.cli import main
-from lightning_bnf.losses import BNF, Completions, Examples, Loss, StepFacts
+from lightning_bnf.cli.main import main
+from lightning_bnf.losses import BNF, Completions, Examples, Loss, StepContext
 
 NEW_LOSS = '''
 """A loss of a user's own."""
@@ -110,8 +110,8 @@ def test_the_weigher_sees_the_tile_it_is_asked_for() -> None:
     reference = Completions(
         torch.tensor([-1.0, -2.0, -3.0], dtype=torch.float64), torch.tensor([0, 1, 1]), torch.tensor([1, 2])
     )
-    facts = StepFacts(pairs=0, preferred=1, dispreferred=1, preferred_tokens=1, smallest_length=1)
-    weigh = BNF().weigher(reference, Examples(torch.tensor([1, -1])), facts)
+    context = StepContext(pairs=0, preferred=1, dispreferred=1, preferred_tokens=1, smallest_length=1)
+    weigh = BNF().weigher(reference, Examples(torch.tensor([1, -1])), context)
     assert weigh is not None
     whole = weigh(torch.tensor([-1.0, -2.0, -3.0], dtype=torch.float64), slice(0, 3))
     assert whole.tolist() == [1.0, -0.5, -0.5]

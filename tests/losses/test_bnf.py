@@ -3,16 +3,16 @@
 import itertools
 import math
 
-import oracles
 import pytest
 import torch
+from support import oracles
 from torch import Tensor
 
-from lightning_bnf.logps import Completions
-from lightning_bnf.losses import BNF, NLLPLL, Examples, StepFacts
+from lightning_bnf.losses import BNF, NLLPLL, Examples, StepContext
 from lightning_bnf.losses.bnf import clipped_odds_ratio
+from lightning_bnf.losses.completions import Completions
 
-FACTS = StepFacts(pairs=0, preferred=1, dispreferred=1, preferred_tokens=2, smallest_length=1)
+CONTEXT = StepContext(pairs=0, preferred=1, dispreferred=1, preferred_tokens=2, smallest_length=1)
 
 
 def logit(p: float) -> float:
@@ -41,7 +41,7 @@ def test_value_by_hand() -> None:
         torch.tensor([0.2, 0.8, 0.5], dtype=torch.float64).log(), torch.tensor([0, 0, 1]), torch.tensor([2, 1])
     )
     reference = policy.replaced(torch.tensor([0.5, 0.5, 0.75], dtype=torch.float64).log())
-    value = BNF()(policy, reference, Examples(torch.tensor([1, -1])), FACTS).value
+    value = BNF()(policy, reference, Examples(torch.tensor([1, -1])), CONTEXT).value
     expected = [-(math.log(0.2) / 4 + math.log(0.8)) / 2, math.log(0.5) / 3]
     torch.testing.assert_close(value, torch.tensor(expected, dtype=torch.float64))
 
@@ -79,7 +79,7 @@ def token_form(logits: Tensor, ref_logits: Tensor, y: Tensor, row: Tensor, lengt
         return z.log_softmax(-1).gather(-1, y[:, None]).squeeze(-1)
 
     policy = Completions(logps(logits), row, length)
-    return BNF()(policy, policy.replaced(logps(ref_logits)), Examples(label), FACTS).value
+    return BNF()(policy, policy.replaced(logps(ref_logits)), Examples(label), CONTEXT).value
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -116,7 +116,7 @@ def test_with_the_entropy_the_value_of_eq4_is_a_metric(seed: int) -> None:
     log_p = logits.detach().log_softmax(-1)
     policy = Completions(log_p.gather(-1, y[:, None]).squeeze(-1), row, length, -(log_p.exp() * log_p).sum(-1))
     reference = policy.replaced(ref_logits.log_softmax(-1).gather(-1, y[:, None]).squeeze(-1))
-    metrics = BNF()(policy, reference, Examples(label), FACTS).metrics
+    metrics = BNF()(policy, reference, Examples(label), CONTEXT).metrics
     torch.testing.assert_close(metrics["bnf/eq4"], oracles.bnf_eq4(*case).detach(), rtol=1e-12, atol=1e-14)
 
 
@@ -124,7 +124,7 @@ def test_equals_nll_plus_pll_where_policy_is_at_the_reference() -> None:
     logits, _, *rest = random_case(3)
     y, row, length, label = rest
     policy = Completions(logits.log_softmax(-1).gather(-1, y[:, None]).squeeze(-1), row, length)
-    nll_pll = NLLPLL()(policy, None, Examples(label), FACTS).value
+    nll_pll = NLLPLL()(policy, None, Examples(label), CONTEXT).value
     torch.testing.assert_close(token_form(logits, logits.detach(), *rest), nll_pll, rtol=0, atol=0)
 
 
@@ -144,15 +144,17 @@ def test_no_gradient_flows_through_the_weight() -> None:
     token = logits.log_softmax(-1).gather(-1, y[:, None]).squeeze(-1).detach().requires_grad_()
     reference = ref_logits.log_softmax(-1).gather(-1, y[:, None]).squeeze(-1)
     policy = Completions(token, row, length)
-    (grad,) = torch.autograd.grad(BNF()(policy, policy.replaced(reference), Examples(label), FACTS).value.sum(), token)
+    (grad,) = torch.autograd.grad(
+        BNF()(policy, policy.replaced(reference), Examples(label), CONTEXT).value.sum(), token
+    )
     frozen = clipped_odds_ratio(token.detach(), reference)
     torch.testing.assert_close(grad, -(label.double() / length)[row] * frozen, rtol=1e-12, atol=0)
 
 
 def test_step_min_divides_by_the_shortest_completion_of_the_step() -> None:
     policy = Completions(torch.full((4,), -1.0), torch.tensor([0, 0, 0, 1]), torch.tensor([3, 1]))
-    facts = StepFacts(pairs=0, preferred=2, dispreferred=0, preferred_tokens=4, smallest_length=2)
-    value = BNF("step_min")(policy, policy, Examples(torch.tensor([1, 1])), facts).value
+    context = StepContext(pairs=0, preferred=2, dispreferred=0, preferred_tokens=4, smallest_length=2)
+    value = BNF("step_min")(policy, policy, Examples(torch.tensor([1, 1])), context).value
     torch.testing.assert_close(value, torch.tensor([3 / 2, 1 / 2]))
 
 
@@ -161,7 +163,7 @@ def test_metrics_count_tokens_below_the_reference_by_more_than_the_tolerance() -
         torch.tensor([-1.0, -1.00005, -2.0, -0.5]), torch.zeros(4, dtype=torch.long), torch.tensor([4])
     )
     reference = policy.replaced(torch.full((4,), -1.0))
-    metrics = BNF()(policy, reference, Examples(torch.tensor([1])), FACTS).metrics
+    metrics = BNF()(policy, reference, Examples(torch.tensor([1])), CONTEXT).metrics
     assert metrics["bnf/clipped"].tolist() == [0, 0, 1, 0]
     assert metrics["bnf/weight"].tolist() == pytest.approx([1, 0.99992, 0.26895, 1], abs=1e-5)
 

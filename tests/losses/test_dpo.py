@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_bnf.logps import Completions
-from lightning_bnf.losses import DPO, Examples, StepFacts
+from lightning_bnf.losses import DPO, Examples, StepContext
+from lightning_bnf.losses.completions import Completions
 
-FACTS = StepFacts(pairs=1, preferred=1, dispreferred=1, preferred_tokens=2, smallest_length=1)
+CONTEXT = StepContext(pairs=1, preferred=1, dispreferred=1, preferred_tokens=2, smallest_length=1)
 PAIR = Examples(torch.tensor([1, -1]), torch.tensor([[0, 1]]))
 
 
@@ -20,7 +20,7 @@ def pair(chosen: list[float], rejected: list[float]) -> Completions:
 
 
 def loss(policy: Completions, reference: Completions, **arguments: float) -> Tensor:
-    return DPO(**arguments)(policy, reference, PAIR, FACTS).value
+    return DPO(**arguments)(policy, reference, PAIR, CONTEXT).value
 
 
 @pytest.mark.parametrize("margin", [0.0, 1.0, 2.0])
@@ -41,7 +41,7 @@ def test_label_smoothing_by_hand() -> None:
 def test_gradient_by_hand_and_its_sign() -> None:
     """dL/dlp = -beta s(-beta D) on every chosen token, the opposite on every rejected one."""
     policy, reference = pair([-1, -2], [-3]), pair([-1, -1], [-2])
-    (grad,) = torch.autograd.grad(loss(policy, reference, beta=0.5).sum(), policy.token)
+    (grad,) = torch.autograd.grad(loss(policy, reference, beta=0.5).sum(), policy.token_logps)
     push = 0.5 / (1 + math.exp(0.5 * (-1 - -1)))
     assert grad.tolist() == pytest.approx([-push, -push, push])
 
@@ -49,15 +49,15 @@ def test_gradient_by_hand_and_its_sign() -> None:
 def test_swapping_chosen_and_rejected_flips_the_gradient_at_the_reference() -> None:
     policy = pair([-1, -2], [-3])
     swapped = Examples(PAIR.label, torch.tensor([[1, 0]]))
-    (grad,) = torch.autograd.grad(loss(policy, policy.detached()).sum(), policy.token)
-    (flipped,) = torch.autograd.grad(DPO()(policy, policy.detached(), swapped, FACTS).value.sum(), policy.token)
+    (grad,) = torch.autograd.grad(loss(policy, policy.detached()).sum(), policy.token_logps)
+    (flipped,) = torch.autograd.grad(DPO()(policy, policy.detached(), swapped, CONTEXT).value.sum(), policy.token_logps)
     torch.testing.assert_close(grad, -flipped)
 
 
 def test_a_constant_added_to_policy_and_reference_changes_nothing() -> None:
     policy, reference = pair([-1, -2], [-3]), pair([-2, -1], [-2.5])
     shift = torch.tensor([-0.3, -0.7, -2.0], dtype=torch.float64)
-    shifted = loss(policy.replaced(policy.token + shift), reference.replaced(reference.token + shift))
+    shifted = loss(policy.replaced(policy.token_logps + shift), reference.replaced(reference.token_logps + shift))
     torch.testing.assert_close(loss(policy, reference), shifted)
 
 

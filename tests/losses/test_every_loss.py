@@ -4,15 +4,15 @@ import contextlib
 import math
 from dataclasses import replace
 
-import catalog
 import pytest
 import torch
+from support import catalog
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from lightning_bnf.logps import Completions
 from lightning_bnf.losses import Examples, Loss
-from lightning_bnf.metrics import preference_metrics
+from lightning_bnf.losses.completions import Completions
+from lightning_bnf.training.metrics import preference_metrics
 
 LOSSES = {name: catalog.build(name) for name in catalog.FILES}
 each = pytest.mark.parametrize("name", LOSSES)
@@ -24,7 +24,7 @@ CHOSEN = (catalog.EXAMPLES.label > 0)[catalog.ROW]
 @each
 def test_gradcheck_with_detached_factors_frozen(name: str) -> None:
     loss = LOSSES[name]
-    step = catalog.facts(loss, POLICY, REFERENCE)
+    step = catalog.context(loss, POLICY, REFERENCE)
     frozen = catalog.FrozenDetaches(lambda token: catalog.value(loss, token, REFERENCE, step))
     frozen(POLICY)  # records the factors at this point
     assert torch.autograd.gradcheck(frozen, POLICY.clone().requires_grad_())
@@ -69,7 +69,7 @@ def test_the_reference_counts_exactly_where_it_is_needed(name: str) -> None:
 
 
 def part(policy: Tensor, reference: Tensor, rows: list[int], loss: Loss) -> tuple[Tensor, Tensor]:
-    """Value and gradient of some of the step's rows (pairs), in this order, with the facts of the whole step."""
+    """Value and gradient of some of the step's rows (pairs), in this order, with the context of the whole step."""
     which = torch.tensor([completion for row in rows for completion in (2 * row, 2 * row + 1)])
     at = torch.cat([(completion == catalog.ROW).nonzero().squeeze(-1) for completion in which])
     token = policy[at].requires_grad_()
@@ -81,7 +81,7 @@ def part(policy: Tensor, reference: Tensor, rows: list[int], loss: Loss) -> tupl
         torch.arange(len(rows)).repeat_interleave(2),
         {column: values[which] for column, values in catalog.EXAMPLES.columns.items()},
     )
-    step = catalog.facts(loss, policy, reference)
+    step = catalog.context(loss, policy, reference)
     sliced = {key: found if found.ndim == 0 else found[which] for key, found in step.statistics.items()}
     ref = mine.replaced(reference[at]) if loss.needs_reference else None
     total = loss(mine, ref, examples, replace(step, statistics=sliced)).value.sum()
@@ -96,7 +96,7 @@ def test_nothing_waits_for_the_device(name: str) -> None:
     D2O's groups are counted on the device. What is made once a step (`statistics`) may wait for it.
     """
     loss = LOSSES[name]
-    step = catalog.facts(loss, POLICY, REFERENCE)
+    step = catalog.context(loss, POLICY, REFERENCE)
     on_cpu = replace(catalog.EXAMPLES, known_sides=catalog.EXAMPLES.sides())
     with FakeTensorMode() as without_contents:
         fake = without_contents.from_tensor
@@ -110,7 +110,7 @@ def test_nothing_waits_for_the_device(name: str) -> None:
             loss(policy, ref, examples, step)
         weigh = loss.weigher(reference, examples, step)
         if weigh is not None:
-            weigh(policy.token[:4], slice(0, 4))
+            weigh(policy.token_logps[:4], slice(0, 4))
 
 
 @each
@@ -130,18 +130,18 @@ def test_metrics_are_declared_detached_and_one_value_goes_with_each_example(name
     policy = catalog.completions(POLICY.clone().requires_grad_())
     policy = replace(policy, entropy=torch.ones_like(POLICY))
     reference = policy.replaced(REFERENCE) if loss.needs_reference else None
-    step = catalog.facts(loss, POLICY, REFERENCE)
+    step = catalog.context(loss, POLICY, REFERENCE)
     output = loss(policy, reference, catalog.EXAMPLES, step)
     assert set(output.metrics) == set(loss.metric_names)
     assert not any(values.requires_grad for values in output.metrics.values())
     if "loss/DPO" not in loss.metric_names:  # a sum has the values of all its terms
-        assert len(output.value) == loss.example_count(step)
+        assert len(output.value) == loss.value_count(step)
 
 
 @each
 def test_token_losses_give_the_head_the_weights_of_their_gradient(name: str) -> None:
     loss = LOSSES[name]
-    step = catalog.facts(loss, POLICY, REFERENCE)
+    step = catalog.context(loss, POLICY, REFERENCE)
     weigh = loss.weigher(catalog.completions(REFERENCE), catalog.EXAMPLES, step)
     if weigh is None:
         return
@@ -161,7 +161,7 @@ def test_unpaired_losses_take_any_mixture_of_labels(name: str) -> None:
         policy = Completions(POLICY[at], torch.repeat_interleave(torch.arange(3), length), length)
         columns = {column: values[which] for column, values in catalog.EXAMPLES.columns.items()}
         step = replace(
-            catalog.facts(loss, POLICY, REFERENCE),
+            catalog.context(loss, POLICY, REFERENCE),
             preferred=3 if keep > 0 else 0,
             dispreferred=3 if keep < 0 else 0,
         )
@@ -170,7 +170,7 @@ def test_unpaired_losses_take_any_mixture_of_labels(name: str) -> None:
         examples = Examples(catalog.EXAMPLES.label[which], columns=columns)
         found = loss(policy, reference, examples, replace(step, statistics=sliced)).value
         expected = 3 if keep in loss.labels and not loss.needs_both_labels else 0
-        assert loss.example_count(step) == expected
+        assert loss.value_count(step) == expected
         assert len(found) == (3 if keep in loss.labels else 0)
         assert found.isfinite().all()
 
@@ -187,4 +187,4 @@ def test_a_constant_added_to_policy_and_reference_changes_nothing(name: str) -> 
 
 def test_the_catalog_has_everything() -> None:
     assert len(LOSSES) >= 40
-    assert math.isclose(catalog.FACTS.preferred_tokens, catalog.LENGTH[catalog.EXAMPLES.label > 0].sum())
+    assert math.isclose(catalog.CONTEXT.preferred_tokens, catalog.LENGTH[catalog.EXAMPLES.label > 0].sum())

@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from lightning_bnf.logps import Completions
-from lightning_bnf.losses import DFT, NPO, Examples, SimNPO, StepFacts
+from lightning_bnf.losses import DFT, NPO, Examples, SimNPO, StepContext
+from lightning_bnf.losses.completions import Completions
 
 # Preferred: tokens (-1, -1); dispreferred: tokens (-2, -4).
 ROW, LENGTH = torch.tensor([0, 0, 1, 1]), torch.tensor([2, 2])
 EXAMPLES = Examples(torch.tensor([1, -1]))
-FACTS = StepFacts(pairs=0, preferred=1, dispreferred=1, preferred_tokens=2, smallest_length=2)
+CONTEXT = StepContext(pairs=0, preferred=1, dispreferred=1, preferred_tokens=2, smallest_length=2)
 
 
 def policy(dtype: torch.dtype = torch.float64) -> Completions:
@@ -30,20 +30,20 @@ def ln_s(x: float) -> float:
 @pytest.mark.parametrize("ratio", [0.0, 1.0, 2.0])
 def test_npo_by_hand(ratio: float) -> None:
     """Preferred: .5 * 1 nat; dispreferred: -(2 / .5) ln s(-.5 R)."""
-    value = NPO(beta=0.5, retain_weight=0.5)(policy(), reference(ratio), EXAMPLES, FACTS).value
+    value = NPO(beta=0.5, retain_weight=0.5)(policy(), reference(ratio), EXAMPLES, CONTEXT).value
     assert value.tolist() == pytest.approx([0.5, -4 * ln_s(-0.5 * ratio)])
 
 
 def test_simnpo_by_hand() -> None:
     """A_l = -3, beta = .5, gamma = 1: -(2 / .5) ln s(.5 (3 - 1))."""
-    value = SimNPO(beta=0.5, gamma=1.0, retain_weight=2.0)(policy(), None, EXAMPLES, FACTS).value
+    value = SimNPO(beta=0.5, gamma=1.0, retain_weight=2.0)(policy(), None, EXAMPLES, CONTEXT).value
     assert value.tolist() == pytest.approx([2.0, -4 * ln_s(1.0)])
 
 
 def test_npo_becomes_gradient_ascent_as_beta_vanishes() -> None:
     p = policy()
-    value = NPO(beta=1e-6)(p, reference(1.0), EXAMPLES, FACTS).value
-    (grad,) = torch.autograd.grad(value[1], p.token)
+    value = NPO(beta=1e-6)(p, reference(1.0), EXAMPLES, CONTEXT).value
+    (grad,) = torch.autograd.grad(value[1], p.token_logps)
     assert grad.tolist() == pytest.approx([0, 0, 1, 1], abs=1e-5)
 
 
@@ -51,7 +51,7 @@ def test_npo_pushes_less_the_further_a_completion_has_fallen() -> None:
     pushes = []
     for ratio in (0.0, -5.0, -50.0):
         p = policy()
-        (grad,) = torch.autograd.grad(NPO(beta=0.5)(p, reference(ratio), EXAMPLES, FACTS).value[1], p.token)
+        (grad,) = torch.autograd.grad(NPO(beta=0.5)(p, reference(ratio), EXAMPLES, CONTEXT).value[1], p.token_logps)
         pushes.append(grad[2].item())
     assert pushes[0] == pytest.approx(1.0)
     assert pushes[0] > pushes[1] > pushes[2] >= 0
@@ -60,9 +60,9 @@ def test_npo_pushes_less_the_further_a_completion_has_fallen() -> None:
 def test_dft_weighs_each_token_by_its_own_probability() -> None:
     """Two tokens of probability 1/e: each -(1/e) * (-1), their mean over the step's 2 tokens of 1 example."""
     p = policy()
-    value = DFT()(p, None, EXAMPLES, FACTS).value
+    value = DFT()(p, None, EXAMPLES, CONTEXT).value
     assert value.tolist() == pytest.approx([math.exp(-1) * (1 + 1) / 2])
-    (grad,) = torch.autograd.grad(value.sum(), p.token)
+    (grad,) = torch.autograd.grad(value.sum(), p.token_logps)
     assert grad.tolist() == pytest.approx([-math.exp(-1) / 2, -math.exp(-1) / 2, 0, 0])
 
 

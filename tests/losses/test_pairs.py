@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_bnf.logps import Completions
 from lightning_bnf.losses import (
     ASFT,
     CPO,
@@ -36,10 +35,11 @@ from lightning_bnf.losses import (
     SimPER,
     SimPO,
     SLiC,
-    StepFacts,
+    StepContext,
 )
+from lightning_bnf.losses.completions import Completions
 
-FACTS = StepFacts(pairs=1, preferred=1, dispreferred=1, preferred_tokens=2, smallest_length=1)
+CONTEXT = StepContext(pairs=1, preferred=1, dispreferred=1, preferred_tokens=2, smallest_length=1)
 PAIR = Examples(torch.tensor([1, -1]), torch.tensor([[0, 1]]))
 ROW, LENGTH = torch.tensor([0, 0, 1]), torch.tensor([2, 1])
 
@@ -57,7 +57,7 @@ def reference(r_w: float, r_l: float) -> Completions:
 
 
 def value(loss: PairLoss, r_w: float = 0.0, r_l: float = 0.0) -> float:
-    return loss(completions(*POLICY), reference(r_w, r_l), PAIR, FACTS).value.item()
+    return loss(completions(*POLICY), reference(r_w, r_l), PAIR, CONTEXT).value.item()
 
 
 def ln_s(x: float) -> float:
@@ -110,7 +110,7 @@ def test_value_by_hand(loss: PairLoss, r_w: float, r_l: float, expected: float) 
 
 
 def gradient(loss: PairLoss, policy: Completions, ref: Completions) -> Tensor:
-    (grad,) = torch.autograd.grad(loss(policy, ref, PAIR, FACTS).value.sum(), policy.token)
+    (grad,) = torch.autograd.grad(loss(policy, ref, PAIR, CONTEXT).value.sum(), policy.token_logps)
     return grad
 
 
@@ -122,7 +122,7 @@ def test_ipo_has_its_minimum_at_one_over_two_tau() -> None:
 def test_simpo_is_unchanged_by_the_length_of_a_repeated_token() -> None:
     once = Completions(torch.tensor([-1.0, -3.0]), torch.tensor([0, 1]), torch.tensor([1, 1]))
     twice = Completions(torch.tensor([-1.0, -1.0, -3.0]), ROW, LENGTH)
-    assert SimPO()(once, None, PAIR, FACTS).value.item() == SimPO()(twice, None, PAIR, FACTS).value.item()
+    assert SimPO()(once, None, PAIR, CONTEXT).value.item() == SimPO()(twice, None, PAIR, CONTEXT).value.item()
 
 
 def test_without_smoothing_cdpo_and_without_price_rdpo_are_dpo() -> None:

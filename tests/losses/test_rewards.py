@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_bnf.logps import Completions
-from lightning_bnf.losses import DPO, MADPO, SPO, SPPO, Examples, PairLoss, PoFT, StepFacts
+from lightning_bnf.losses import DPO, MADPO, SPO, SPPO, Examples, PairLoss, PoFT, StepContext
+from lightning_bnf.losses.completions import Completions
 
-FACTS = StepFacts(pairs=1, preferred=1, dispreferred=1, preferred_tokens=1, smallest_length=1)
+CONTEXT = StepContext(pairs=1, preferred=1, dispreferred=1, preferred_tokens=1, smallest_length=1)
 
 
 def at(loss: PairLoss, r_w: float, r_l: float = 0.0, **columns: tuple[float, float]) -> tuple[float, Tensor]:
@@ -19,7 +19,7 @@ def at(loss: PairLoss, r_w: float, r_l: float = 0.0, **columns: tuple[float, flo
     reference = policy.replaced(torch.full((2,), -400.0, dtype=torch.float64))
     given = {name: torch.tensor(pair, dtype=torch.float64) for name, pair in columns.items()}
     examples = Examples(torch.tensor([1, -1]), torch.tensor([[0, 1]]), columns=given)
-    value = loss(policy, reference, examples, FACTS).value.sum()
+    value = loss(policy, reference, examples, CONTEXT).value.sum()
     (grad,) = torch.autograd.grad(value, token)
     return value.item(), grad
 
@@ -97,7 +97,7 @@ def test_poft_by_hand() -> None:
     token = torch.tensor([-1.0, -2.0, -3.0], dtype=torch.float64, requires_grad=True)
     policy = Completions(token, torch.tensor([0, 0, 1]), torch.tensor([2, 1]))
     columns = {"baseline_mean_logps": torch.tensor([-1.0, torch.nan], dtype=torch.float64)}
-    value = PoFT()(policy, None, Examples(torch.tensor([1, -1]), columns=columns), FACTS).value
+    value = PoFT()(policy, None, Examples(torch.tensor([1, -1]), columns=columns), CONTEXT).value
     assert value.tolist() == pytest.approx([math.log1p(math.exp(0.5))])
     (grad,) = torch.autograd.grad(value.sum(), token)
     slope = 1 / (1 + math.exp(-0.5))

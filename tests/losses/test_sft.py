@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from lightning_bnf.logps import Completions
-from lightning_bnf.losses import NLLPLL, SFT, Examples, StepFacts
+from lightning_bnf.losses import NLLPLL, SFT, Examples, StepContext
+from lightning_bnf.losses.completions import Completions
 
 # Preferred, two tokens (-1, -2); dispreferred, one token (-4); preferred, one token (-5).
 TOKEN, ROW, LENGTH = [-1.0, -2.0, -4.0, -5.0], torch.tensor([0, 0, 1, 2]), torch.tensor([2, 1, 1])
 EXAMPLES = Examples(torch.tensor([1, -1, 1]))
-FACTS = StepFacts(pairs=0, preferred=2, dispreferred=1, preferred_tokens=3, smallest_length=1)
+CONTEXT = StepContext(pairs=0, preferred=2, dispreferred=1, preferred_tokens=3, smallest_length=1)
 
 
 def completions() -> Completions:
@@ -26,22 +26,22 @@ def completions() -> Completions:
 )
 def test_sft_takes_preferred_completions_alone(reduction: str, values: list[float]) -> None:
     policy = completions()
-    output = SFT(reduction)(policy, None, EXAMPLES, FACTS)  # type: ignore[arg-type]
+    output = SFT(reduction)(policy, None, EXAMPLES, CONTEXT)  # type: ignore[arg-type]
     assert output.value.tolist() == pytest.approx(values)
-    (grad,) = torch.autograd.grad(output.value.sum(), policy.token)
+    (grad,) = torch.autograd.grad(output.value.sum(), policy.token_logps)
     assert grad[2] == 0
     assert (grad[[0, 1, 3]] < 0).all()
-    assert SFT().example_count(FACTS) == 2
+    assert SFT().value_count(CONTEXT) == 2
 
 
 @pytest.mark.parametrize(("reduction", "values"), [("mean", [1.5, -4.0, 5.0]), ("sum", [3.0, -4.0, 5.0])])
 def test_nll_pll_by_hand(reduction: str, values: list[float]) -> None:
     policy = completions()
-    output = NLLPLL(reduction)(policy, None, EXAMPLES, FACTS)  # type: ignore[arg-type]
+    output = NLLPLL(reduction)(policy, None, EXAMPLES, CONTEXT)  # type: ignore[arg-type]
     assert output.value.tolist() == pytest.approx(values)
-    (grad,) = torch.autograd.grad(output.value.sum(), policy.token)
+    (grad,) = torch.autograd.grad(output.value.sum(), policy.token_logps)
     assert grad.tolist() == pytest.approx([-0.5, -0.5, 1.0, -1.0] if reduction == "mean" else [-1, -1, 1, -1])
-    assert NLLPLL().example_count(FACTS) == 3
+    assert NLLPLL().value_count(CONTEXT) == 3
 
 
 def test_refuses_another_reduction() -> None:

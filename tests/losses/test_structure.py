@@ -3,14 +3,14 @@
 import math
 from dataclasses import replace
 
-import catalog
 import pytest
 import torch
+from support import catalog
 
-from lightning_bnf.logps import Completions
-from lightning_bnf.losses import BCO, BNF, D2O, DPO, KTO, LCPO, LDDPO, NLLPLL, SFT, Examples, StepFacts, Sum, Term
+from lightning_bnf.losses import BCO, BNF, D2O, DPO, KTO, LCPO, LDDPO, NLLPLL, SFT, Examples, StepContext, Sum, Term
+from lightning_bnf.losses.completions import Completions
 
-FACTS = StepFacts(pairs=1, groups=1, preferred=1, dispreferred=1, preferred_tokens=2, smallest_length=1)
+CONTEXT = StepContext(pairs=1, groups=1, preferred=1, dispreferred=1, preferred_tokens=2, smallest_length=1)
 PAIR = Examples(torch.tensor([1, -1]), torch.tensor([[0, 1]]))
 
 
@@ -25,11 +25,11 @@ def test_ld_dpo_by_hand() -> None:
     token = reference + torch.tensor([1.0, 2.0, 4.0, 3.0])
     policy = Completions(token, torch.tensor([0, 0, 0, 1]), torch.tensor([3, 1]))
     ref = policy.replaced(reference)
-    assert LDDPO(beta=0.5)(policy, ref, PAIR, FACTS).value.item() == pytest.approx(-ln_s(0.5 * (4 - 3)))
+    assert LDDPO(beta=0.5)(policy, ref, PAIR, CONTEXT).value.item() == pytest.approx(-ln_s(0.5 * (4 - 3)))
     turned = Examples(torch.tensor([-1, 1]), torch.tensor([[1, 0]]))
-    assert LDDPO(beta=0.5)(policy, ref, turned, FACTS).value.item() == pytest.approx(-ln_s(0.5 * (3 - 4)))
-    dpo = DPO(beta=0.5)(policy, ref, PAIR, FACTS).value
-    torch.testing.assert_close(LDDPO(beta=0.5, alpha=1.0)(policy, ref, PAIR, FACTS).value, dpo)
+    assert LDDPO(beta=0.5)(policy, ref, turned, CONTEXT).value.item() == pytest.approx(-ln_s(0.5 * (3 - 4)))
+    dpo = DPO(beta=0.5)(policy, ref, PAIR, CONTEXT).value
+    torch.testing.assert_close(LDDPO(beta=0.5, alpha=1.0)(policy, ref, PAIR, CONTEXT).value, dpo)
 
 
 def test_d2o_by_hand() -> None:
@@ -37,9 +37,9 @@ def test_d2o_by_hand() -> None:
     ratios = torch.tensor([1.0, 3.0, 2.0], dtype=torch.float64)
     policy = Completions((ratios - 9).requires_grad_(), torch.arange(3), torch.ones(3, dtype=torch.long))
     examples = Examples(torch.tensor([1, 1, -1]), group=torch.zeros(3, dtype=torch.long))
-    value = D2O(beta=0.5, alpha=0.25)(policy, policy.replaced(torch.full_like(ratios, -9.0)), examples, FACTS).value
+    value = D2O(beta=0.5, alpha=0.25)(policy, policy.replaced(torch.full_like(ratios, -9.0)), examples, CONTEXT).value
     assert value.tolist() == pytest.approx([-ln_s(0.5)])
-    (grad,) = torch.autograd.grad(value.sum(), policy.token)
+    (grad,) = torch.autograd.grad(value.sum(), policy.token_logps)
     slope = 1 - 1 / (1 + math.exp(-0.5))
     assert grad.tolist() == pytest.approx([-slope * 0.25, -slope * 0.25, slope * 0.25])
 
@@ -52,23 +52,23 @@ def test_lcpo_by_hand(eta: float) -> None:
         torch.tensor([-7.0, -8.0], dtype=torch.float64, requires_grad=True), torch.arange(2), torch.ones(2)
     )
     reference = policy.replaced(torch.full((2,), -9.0, dtype=torch.float64))
-    step = replace(FACTS, running={"lcpo/eta": eta})
+    step = replace(CONTEXT, state={"lcpo/eta": eta})
     output = LCPO(DPO(beta=0.5))(policy, reference, PAIR, step)
     right, wrong = eta * math.exp(ln_s(x)), (1 - eta) * math.exp(ln_s(-x))
     q = right / (right + wrong)
     assert output.value.item() == pytest.approx(-q * ln_s(x) - (1 - q) * ln_s(-x))
     assert output.metrics["lcpo/confidence"].item() == pytest.approx(q)
-    (grad,) = torch.autograd.grad(output.value.sum(), policy.token)
+    (grad,) = torch.autograd.grad(output.value.sum(), policy.token_logps)
     s = math.exp(ln_s(x))
     assert grad[0].item() == pytest.approx(0.5 * (-q * (1 - s) + (1 - q) * s))  # none through q
 
 
 def test_lcpo_follows_the_confidence() -> None:
     loss = LCPO(DPO(), eta=0.8, rate=0.25)
-    assert loss.running == {"lcpo/eta": 0.8}
-    step = replace(FACTS, running=loss.running)
-    assert loss.next_running({"lcpo/confidence": 0.4}, step) == {"lcpo/eta": pytest.approx(0.7)}
-    assert loss.next_running({}, step) == loss.running
+    assert loss.state == {"lcpo/eta": 0.8}
+    step = replace(CONTEXT, state=loss.state)
+    assert loss.next_state({"lcpo/confidence": 0.4}, step) == {"lcpo/eta": pytest.approx(0.7)}
+    assert loss.next_state({}, step) == loss.state
 
 
 def both() -> tuple[Completions, Completions]:
@@ -81,15 +81,15 @@ def test_a_sum_adds_weighted_means_over_each_losss_own_examples() -> None:
     terms = [Term(DPO()), Term(SFT(), 0.5), Term(BNF(), 2.0)]
     policy, reference = both()
     loss = Sum(terms)
-    output = loss(policy, reference, catalog.EXAMPLES, catalog.FACTS)
-    ours = output.value.sum() / loss.example_count(catalog.FACTS)
+    output = loss(policy, reference, catalog.EXAMPLES, catalog.CONTEXT)
+    ours = output.value.sum() / loss.value_count(catalog.CONTEXT)
     right = torch.zeros((), dtype=torch.float64)
     for term in terms:
-        alone = term.loss(policy, reference, catalog.EXAMPLES, catalog.FACTS).value
+        alone = term.loss(policy, reference, catalog.EXAMPLES, catalog.CONTEXT).value
         right = right + term.weight * alone.mean()
         assert output.metrics[f"loss/{type(term.loss).__name__}"].mean() == alone.mean()
     torch.testing.assert_close(ours, right, rtol=1e-12, atol=0)
-    for a, b in zip(torch.autograd.grad(ours, policy.token), torch.autograd.grad(right, policy.token)):
+    for a, b in zip(torch.autograd.grad(ours, policy.token_logps), torch.autograd.grad(right, policy.token_logps)):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-15)
 
 
@@ -99,30 +99,30 @@ def test_a_sum_needs_what_its_losses_need() -> None:
     assert loss.needs_pairs
     assert loss.labels == (1, -1)
     assert loss.step_passes == ("mismatched",)
-    assert set(loss.running) == {"bco/shift", "bco/seen", "lcpo/eta"}
-    step = replace(catalog.FACTS, running=loss.running)
+    assert set(loss.state) == {"bco/shift", "bco/seen", "lcpo/eta"}
+    step = replace(catalog.CONTEXT, state=loss.state)
     means = {"bco/reward": 2.0, "lcpo/confidence": 0.5}
-    assert loss.next_running(means, step) == {"bco/shift": 2.0, "bco/seen": 6.0, "lcpo/eta": pytest.approx(0.86)}
+    assert loss.next_state(means, step) == {"bco/shift": 2.0, "bco/seen": 6.0, "lcpo/eta": pytest.approx(0.86)}
     assert not Sum([Term(SFT()), Term(NLLPLL())]).needs_reference
 
 
 def test_a_sum_takes_the_way_of_token_losses_only_if_all_are() -> None:
     policy, reference = both()
     fused = Sum([Term(BNF()), Term(SFT(), 0.5)])
-    weigh = fused.weigher(reference, catalog.EXAMPLES, catalog.FACTS)
+    weigh = fused.weigher(reference, catalog.EXAMPLES, catalog.CONTEXT)
     assert weigh is not None
-    value = fused(policy, reference, catalog.EXAMPLES, catalog.FACTS).value.sum()
-    (grad,) = torch.autograd.grad(value, policy.token)
-    torch.testing.assert_close(-weigh(policy.token.detach(), slice(0, 13)), grad, rtol=1e-12, atol=0)
-    assert Sum([Term(BNF()), Term(DPO())]).weigher(reference, catalog.EXAMPLES, catalog.FACTS) is None
+    value = fused(policy, reference, catalog.EXAMPLES, catalog.CONTEXT).value.sum()
+    (grad,) = torch.autograd.grad(value, policy.token_logps)
+    torch.testing.assert_close(-weigh(policy.token_logps.detach(), slice(0, 13)), grad, rtol=1e-12, atol=0)
+    assert Sum([Term(BNF()), Term(DPO())]).weigher(reference, catalog.EXAMPLES, catalog.CONTEXT) is None
 
 
 def test_a_term_without_examples_in_a_step_is_left_out() -> None:
     loss = Sum([Term(SFT()), Term(NLLPLL())])
-    step = StepFacts(pairs=0, preferred=0, dispreferred=2, preferred_tokens=0, smallest_length=1)
+    step = StepContext(pairs=0, preferred=0, dispreferred=2, preferred_tokens=0, smallest_length=1)
     policy = Completions(torch.tensor([-1.0, -2.0]), torch.arange(2), torch.ones(2, dtype=torch.long))
     output = loss(policy, None, Examples(torch.tensor([-1, -1])), step)
-    assert output.value.sum().item() / loss.example_count(step) == pytest.approx(-1.5)
+    assert output.value.sum().item() / loss.value_count(step) == pytest.approx(-1.5)
     assert "loss/SFT" not in output.metrics
 
 

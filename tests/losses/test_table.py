@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lightning_bnf import losses
-from lightning_bnf.cli import main
+from lightning_bnf.cli.main import main
 from lightning_bnf.losses.table import as_markdown, table
 
 ROOT = Path(__file__).parents[2]

@@ -13,17 +13,17 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 import pytest
 import torch
 import trl
-from conftest import PAIRS, tiny_llama_model
 from datasets import Dataset
 from lightning.pytorch import Trainer as LightningTrainer
+from support.models import PAIRS, tiny_llama_model
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.batch import Step
-from lightning_bnf.datamodules.dataset import load_rows
-from lightning_bnf.datamodules.layout import PADDED
-from lightning_bnf.datamodules.loader import step_facts
-from lightning_bnf.datamodules.template import TokenizedCompletion, TokenizedRow
+from lightning_bnf.datamodules.steps.layout import PADDED
+from lightning_bnf.datamodules.steps.loader import step_context
+from lightning_bnf.datamodules.tokens.load import load_rows
+from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.losses import (
     AOT,
     BCO,
@@ -121,10 +121,10 @@ def ours(
     module.policy.loaded.load_state_dict(weights.state_dict())
     module.trainer = LightningTrainer(accelerator="cpu", logger=False)
     batch = PADDED.batch(rows, loss.labels)
-    step = Step((batch,), step_facts(rows, loss.labels), (PADDED.batch(others, (1, -1)),) if others else ())
-    (facts,) = module.facts(step)
-    result = module.evaluate(batch, facts)
-    count = loss.example_count(step.facts)
+    step = Step((batch,), step_context(rows, loss.labels), (PADDED.batch(others, (1, -1)),) if others else ())
+    (context,) = module.contexts(step)
+    result = module.evaluate(batch, context)
+    count = loss.value_count(step.context)
     (result.objective / count).backward()
     grads = {name.removeprefix("model."): p.grad for name, p in module.policy.named_parameters() if p.grad is not None}
     return result.value.sum().item() / count, grads
@@ -328,9 +328,9 @@ def test_twenty_steps_of_dpo_have_trls_losses(
     from transformers import TrainerCallback
     from trl import DPOConfig, DPOTrainer
 
-    from lightning_bnf.datamodules.plan import StepPlan
     from lightning_bnf.datamodules.preference import PreferenceData
-    from lightning_bnf.optimization import Optimization
+    from lightning_bnf.datamodules.steps.plan import StepPlan
+    from lightning_bnf.training.optimization import Optimization
 
     rows = [row | {"prompt": f"{row['prompt']} ({i})"} for i, row in enumerate(ROWS * 12)]
     path = tmp_path / "rows.jsonl"

@@ -11,12 +11,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from lightning_bnf.batch import MicroBatch
-from lightning_bnf.datamodules.dataset import load_rows
-from lightning_bnf.datamodules.layout import padded
+from lightning_bnf.datamodules.steps.layout import padded
+from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.export.folders import whole_weights
 from lightning_bnf.policies import LoRAPolicy, PolicyError, QLoRAPolicy
 from lightning_bnf.policies.adapters import adapter_folder
-from lightning_bnf.policies.reference import build_reference, open_cache
+from lightning_bnf.policies.reference.build import build_reference
+from lightning_bnf.policies.reference.cached import open_cache
 
 Make = Callable[..., LoRAPolicy]
 

@@ -7,11 +7,12 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from lightning_bnf.datamodules.dataset import load_rows
-from lightning_bnf.datamodules.layout import padded
+from lightning_bnf.datamodules.steps.layout import padded
+from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.export.folders import whole_weights
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, Policy, PolicyError
-from lightning_bnf.policies.reference import AdapterOff, FrozenCopy, build_reference, check_reference
+from lightning_bnf.policies.reference.build import build_reference, check_reference
+from lightning_bnf.policies.reference.providers import AdapterOff, FrozenCopy
 
 
 def lora(folder: str, **arguments: object) -> LoRAPolicy:

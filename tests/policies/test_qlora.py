@@ -8,15 +8,16 @@ import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
-from conftest import tiny_llama_model
 from gguf import GGUFWriter
+from support.models import tiny_llama_model
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedTokenizerBase
 
 from lightning_bnf.batch import MicroBatch
-from lightning_bnf.datamodules.dataset import load_rows
-from lightning_bnf.datamodules.layout import padded
+from lightning_bnf.datamodules.steps.layout import padded
+from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.policies import FullPolicy, PolicyError, QLoRAPolicy
-from lightning_bnf.policies.reference import build_reference, open_cache
+from lightning_bnf.policies.reference.build import build_reference
+from lightning_bnf.policies.reference.cached import open_cache
 from lightning_bnf.policies.sources import SourceError, load_model
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import tiny_llama_model
+from support.models import tiny_llama_model
 from transformers import BertConfig, BertForSequenceClassification, DebertaV2Config, LlamaForSequenceClassification
 
 from lightning_bnf.policies.sources import load_tokenizer

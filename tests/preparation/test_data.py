@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from lightning_bnf.evaluation.verify import check_verifier, verify
-from lightning_bnf.policies.fingerprint import content_hash
 from lightning_bnf.preparation.prepare import draw_splits
 from lightning_bnf.preparation.tasks import FAMILIES
+from lightning_bnf.runtime.fingerprints import content_hash
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "data" / "quickstart"

@@ -5,10 +5,10 @@ import re
 import pytest
 
 from lightning_bnf.evaluation.verify import check_verifier, verify
-from lightning_bnf.policies.fingerprint import content_hash
 from lightning_bnf.preparation.families import Family, Question, draw_questions
 from lightning_bnf.preparation.tasks import FAMILIES
 from lightning_bnf.preparation.words import NOUNS, TOPICS
+from lightning_bnf.runtime.fingerprints import content_hash
 
 # A right answer to every family's question, from the question's text alone.
 NUMBERS = re.compile(r"\d+")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_bnf.cli import main
+from lightning_bnf.cli.main import main
 from lightning_bnf.preparation.near_duplicates import pairs
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ from zlib import crc32
 import pytest
 import yaml
 
-from lightning_bnf.evaluation.generate import Generated
 from lightning_bnf.evaluation.verify import verify
+from lightning_bnf.generation.sampling import Generated
 from lightning_bnf.preparation import prepare as module
 from lightning_bnf.preparation.prepare import draw_splits, interleaved, prepare, write_text
 

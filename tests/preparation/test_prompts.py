@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import tiny_llama_model
-from test_cli import refused
+from support.commands import refused
+from support.models import tiny_llama_model
 from transformers import LlamaForSequenceClassification
 
-from lightning_bnf.cli import main
-from lightning_bnf.datamodules.records import read_rows
-from lightning_bnf.evaluation.generate import Generated
+from lightning_bnf.cli.main import main
+from lightning_bnf.datamodules.reading.records import read_rows
+from lightning_bnf.generation.sampling import Generated
 from lightning_bnf.preparation import Scorer, prompts
 from lightning_bnf.preparation.prepare import prepare
 from lightning_bnf.preparation.prompts import Prompt, PromptFile, draw_prompts, write_scored

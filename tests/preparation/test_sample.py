@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from lightning_bnf.evaluation.generate import Generated, Sampling, generate_with_lengths
-from lightning_bnf.policies.fingerprint import weights_fingerprint
+from lightning_bnf.generation.sampling import Generated, Sampling, generate_with_lengths
 from lightning_bnf.preparation.sample import Job, sample_jobs
+from lightning_bnf.runtime.fingerprints import weights_fingerprint
 
 JOBS = [
     Job("short", [[1, 5], [1, 6, 7], [1, 8], [1, 9, 9, 9]], Sampling(0.8, 6, samples=2, seed=1, batch_size=4)),

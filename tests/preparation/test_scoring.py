@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import LlamaModel
 
-from lightning_bnf.datamodules.chat import ChatTemplate
+from lightning_bnf.datamodules.tokens.chat_template import ChatTemplate
 from lightning_bnf.preparation import ArmoRM, Candidates, PairRanker, PairRM, RewardModel
 from lightning_bnf.preparation.armorm import Gate
 from lightning_bnf.preparation.rankers import MARKS, PairRMModel, shares_of_wins

@@ -1,0 +1,119 @@
+"""The head against the matrix products that it is made of, and against the paper's listing."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lightning_bnf.costs.bench.workers import Turns, Variant, repeat
+from lightning_bnf.losses.bnf import clipped_odds_ratio
+from lightning_bnf.policies.head.tiles import TILE_BYTES, Head, token_logps, weighted_token_logps
+
+
+class Problem:
+    """Random hidden states, weight and targets of a head, with reference log-probs and labels."""
+
+    def __init__(self, tokens: int, hidden: int, vocabulary: int, train_head: bool, device: str, dtype: torch.dtype):
+        torch.manual_seed(0)
+        self.hidden = torch.randn(tokens, hidden, device=device).to(dtype).requires_grad_()
+        self.weight = (0.05 * torch.randn(vocabulary, hidden, device=device)).to(dtype).requires_grad_(train_head)
+        self.target = torch.randint(vocabulary, (tokens,), device=device)
+        with torch.no_grad():
+            self.logps = token_logps(self.hidden, self.target, Head(self.weight)).logps
+        self.reference = self.logps + 0.3 * torch.randn(tokens, device=device)
+        self.label = torch.where(torch.arange(tokens, device=device) % 2 == 0, 1.0, -1.0)
+
+    def clear(self) -> None:
+        """Drop the gradients."""
+        self.hidden.grad = self.weight.grad = None
+
+    def weigh(self, logps: Tensor, where: slice) -> Tensor:
+        """BNF's weights."""
+        return self.label[where] * clipped_odds_ratio(logps, self.reference[where]) / len(self.target)
+
+
+def products(problem: Problem, rows: int) -> Callable[[], None]:
+    """The bare products: logits, gradient of the hidden states, and of the weight if it is trained."""
+    hidden, weight = problem.hidden.detach(), problem.weight.detach()
+    tile = hidden.new_empty(rows, len(weight))
+    grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+
+    def run() -> None:
+        for start in range(0, len(hidden), rows):
+            some = hidden[start : start + rows]
+            logits = torch.mm(some, weight.T, out=tile[: len(some)])
+            torch.mm(logits, weight, out=grad_hidden[start : start + rows])
+            if problem.weight.requires_grad:
+                grad_weight.addmm_(logits.T, some)
+
+    return run
+
+
+def ours(problem: Problem) -> Callable[[], None]:
+    """BNF through the fused head."""
+
+    def run() -> None:
+        problem.clear()
+        weighted_token_logps(problem.hidden, problem.target, Head(problem.weight), problem.weigh).objective.backward()
+
+    return run
+
+
+def recomputed(problem: Problem) -> Callable[[], None]:
+    """What sequence losses take: log-probs, and each tile again in the backward pass."""
+
+    def run() -> None:
+        problem.clear()
+        token_logps(problem.hidden, problem.target, Head(problem.weight)).logps.sum().backward()
+
+    return run
+
+
+def listing(problem: Problem) -> Callable[[], None]:
+    """The loss as the paper's Appendix B lists it, on full logits (with Eq. 4's sign), its reference given."""
+
+    def run() -> None:
+        problem.clear()
+        logps = (problem.hidden.float() @ problem.weight.float().T).log_softmax(-1)
+        response = logps.gather(-1, problem.target[:, None]).squeeze(-1)
+        probability = response.exp().detach()
+        others = (logps.exp().detach() * logps).sum(-1) - probability * response
+        target = torch.clamp(response.exp() / problem.reference.exp(), max=1).detach()
+        others_target = (1 - target) / (1 - probability)
+        (-(target * response + others_target * others) * problem.label / len(problem.target)).sum().backward()
+
+    return run
+
+
+RUNS: dict[str, Callable[[Problem], Callable[[], None]]] = {"ours": ours, "recomputed": recomputed, "listing": listing}
+
+
+def contest(
+    turns: Turns, kind: str, tokens: int, hidden: int, vocabulary: int, train_head: bool, device: str, dtype: str
+) -> None:
+    """One way through the head, or the bare products in tiles of `products:ROWS`."""
+    problem = Problem(tokens, hidden, vocabulary, train_head, device, getattr(torch, dtype))
+    kind, _, rows = kind.partition(":")
+    repeat(turns, products(problem, int(rows)) if rows else RUNS[kind](problem))
+
+
+def variants(device: str, tokens: int = 2048, hidden: int = 576, vocabulary: int = 49152) -> list[list[Variant]]:
+    """The suite: groups that are compared with one another."""
+    dtype = "bfloat16" if device == "cuda" else "float32"
+    most = TILE_BYTES // (4 * vocabulary)
+    tiles = sorted({rows for rows in (128, 256, 512, most) if rows <= tokens})
+    groups = []
+    for train_head in (True, False):
+        case = f"{tokens} tokens, {hidden} x {vocabulary}, head {'trained' if train_head else 'frozen'}"
+        kinds = {f"bare products, tiles of {rows}": f"products:{rows}" for rows in tiles}
+        kinds |= {"BNF, fused": "ours", "sequence loss": "recomputed"}
+        if train_head:
+            kinds["paper's listing"] = "listing"
+        sizes = {"tokens": tokens, "hidden": hidden, "vocabulary": vocabulary, "device": device, "dtype": dtype}
+        groups.append(
+            [
+                Variant("head", case, name, contest, {"kind": kind, "train_head": train_head} | sizes)
+                for name, kind in kinds.items()
+            ]
+        )
+    return groups

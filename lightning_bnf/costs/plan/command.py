@@ -1,0 +1,181 @@
+"""The verb `plan`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lightning_bnf.costs.plan.advice import advice, with_checkpointing
+from lightning_bnf.costs.plan.duration import measured_rate, steps_of, total_flops
+from lightning_bnf.costs.plan.estimate import Devices, Part
+from lightning_bnf.costs.plan.report import GB, advice_list, heading, memory_table, steps_line
+from lightning_bnf.costs.plan.run import Assessment, Run, assess
+from lightning_bnf.costs.plan.workload import local_rows
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.memory import Unmeasurable, taken_bytes
+from lightning_bnf.training.fitting import MOST_TOKENS
+from lightning_bnf.training.strategies import Parallelism, parallelism_of
+from lightning_bnf.training.support import Combination
+
+CUDA_CONTEXT = 0.6 * GB  # of the driver and its libraries; not measured
+TIGHT = 0.9  # of the memory
+HOLES = 0.75  # of what comes and goes in a step: what glibc's malloc held in holes; an observation, not a law
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of `plan` beside a config.
+
+    Args:
+        gpus: Number of GPUs; null takes the Trainer's devices.
+        gpu_memory: Memory of each device in GB (10^9 bytes); null asks for no verdict.
+        flops: Rate that each device reaches in training, in TFLOP/s; null measures matrix products on this machine.
+        rows: Number of training rows; then the data are not read. Null counts them where they are local files.
+        tokens_per_row: Mean tokens of a row with all its completions; the same.
+    """
+
+    gpus: int | None = None
+    gpu_memory: float | None = None
+    flops: float | None = None
+    rows: int | None = None
+    tokens_per_row: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("gpus", "gpu_memory", "flops", "rows", "tokens_per_row"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} {value}: accepted are numbers > 0, or null")
+
+
+def devices_of(trainer: Mapping[str, Any], question: Question) -> Devices:
+    """Where the run is to be: what `question` says, else the Trainer's settings."""
+    accelerator = trainer.get("accelerator", "auto")
+    asked = question.gpus is not None or question.gpu_memory is not None
+    cuda = accelerator in ("cuda", "gpu") or (accelerator == "auto" and (asked or torch.cuda.is_available()))
+    count = question.gpus or _devices(trainer.get("devices", "auto")) * int(trainer.get("num_nodes") or 1)
+    memory = None if question.gpu_memory is None else question.gpu_memory * GB
+    return Devices("cuda" if cuda or question.gpus else "cpu", count, _spread(trainer.get("strategy"), count), memory)
+
+
+def _devices(devices: Any) -> int:
+    """Of a node; `auto` counts those of this machine."""
+    if isinstance(devices, list):
+        return len(devices)
+    if str(devices).lstrip("-").isdigit() and int(devices) > 0:
+        return int(devices)
+    return max(torch.cuda.device_count(), 1)
+
+
+def _spread(strategy: Any, count: int) -> Parallelism:
+    if count == 1:
+        return "one device"
+    if not isinstance(strategy, str | None):
+        return parallelism_of(strategy)  # an object, which the config gave by its class
+    name = strategy or "auto"
+    if name == "fsdp2":
+        return "fsdp2"
+    if name == "auto" or name.startswith("ddp"):
+        return "ddp"
+    raise ValueError(f"strategy {name}: accepted are auto, ddp and fsdp2")
+
+
+def run_of(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str, Any], question: Question) -> Run:
+    """The run that a fit of these would be."""
+    devices = devices_of(trainer, question)
+    precision = str(trainer.get("precision") or "32-true")
+    refusal = Combination(
+        module.policy.kind, devices.parallelism, module.reference_kind, precision, devices.kind, module.policy.attention
+    ).refusal()
+    if refusal:
+        raise ValueError(refusal)
+    told = question.rows is not None or question.tokens_per_row is not None
+    rows = None if told else local_rows(data, module.policy, module.loss)
+    if rows is not None and not rows:
+        raise DataError("data.train: no row is left to train on; accepted: at least one")
+    return Run(
+        policy=module.policy,
+        loss=module.loss,
+        reference=module.reference_kind,
+        optimization=module.optimization,
+        data=data,
+        precision=precision,
+        devices=devices,
+        max_tokens=MOST_TOKENS[devices.kind] if data.max_tokens == "auto" else data.max_tokens,
+        rows=rows,
+        count=question.rows,
+        tokens_per_row=question.tokens_per_row,
+    )
+
+
+def plan(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str, Any], question: Question) -> bool:
+    """Print what a run takes; returns whether it fits, or True where no memory was given."""
+    process = overhead_of(devices_of(trainer, question).kind)  # before there is anything else
+    run = run_of(module, data, trainer, question)
+    found = assess(run)
+    print(heading(found))
+    if data.max_tokens == "auto":
+        print(f"data.max_tokens auto: taken as {run.max_tokens}, the most it chooses; it takes less where less is free")
+    print("\nGB of each device:")
+    beside = [process, fragmentation_of(found)]
+    print(memory_table(found.estimate, beside))
+    other = assess(with_checkpointing(run, not run.policy.gradient_checkpointing))
+    word = "without" if run.policy.gradient_checkpointing else "with"
+    print(
+        f"activations {word} gradient_checkpointing: {other.cost.saved / GB:.3f} GB, total "
+        f"{other.estimate.total / GB:.3f} GB"
+    )
+    if run.reference == "cache":
+        size = "unknown" if found.workload.scored is None else f"{4 * found.workload.scored / GB:.3f} GB"
+        print(f"reference cache on disk: {size}")
+    _print_duration(found, trainer, question)
+    return _verdict(found, sum(part.bytes for part in beside))
+
+
+def overhead_of(kind: str) -> Part:
+    """What a process takes beside tensors: on a CPU this one is taken for it, which has read the same libraries."""
+    if kind == "cuda":
+        return Part("CUDA's own (taken as)", CUDA_CONTEXT)
+    try:
+        return Part("interpreter, libraries", taken_bytes(torch.device("cpu")))
+    except Unmeasurable:
+        return Part("interpreter, libraries (not measurable here)", 0.0)
+
+
+def fragmentation_of(found: Assessment) -> Part:
+    """What malloc holds on a CPU in holes between activations and temporaries, as a rule of thumb."""
+    passing = max(phase.beside for phase in found.cost.phases)
+    return Part("malloc's holes (rule of thumb)", HOLES * passing if found.run.devices.kind == "cpu" else 0.0)
+
+
+def _print_duration(found: Assessment, trainer: Mapping[str, Any], question: Question) -> None:
+    run, rows = found.run, found.workload.rows
+    steps = None if rows is None else steps_of(trainer, rows, run.data.examples_per_step)
+    print(steps_line(found, steps))
+    flops = None if steps is None else total_flops(found, steps)
+    if flops is None:
+        return
+    dtype = torch.bfloat16 if run.precision.startswith("bf16") else run.policy.dtype
+    if question.flops is not None:
+        rate, origin = 1e12 * question.flops, "as given"
+    else:
+        rate = measured_rate("cuda" if torch.cuda.is_available() else "cpu", dtype)
+        origin = "matrix products on this machine just now; a run reaches less"
+    hours = flops / (rate * run.devices.count) / 3600
+    print(f"time: {hours:.2g} hours for {flops / 1e15:.3g} PFLOP at {rate / 1e12:.3g} TFLOP/s a device ({origin})")
+
+
+def _verdict(found: Assessment, overhead: float) -> bool:
+    memory = found.run.devices.memory
+    if memory is None:
+        return True
+    needed = found.estimate.total + overhead
+    if needed <= memory:
+        tight = "; that is tight, as allocators lose some" if needed > TIGHT * memory else ""
+        print(f"It fits: {needed / GB:.2f} of {memory / GB:g} GB{tight}.")
+        return True
+    print(f"It does not fit: {needed / GB:.2f} GB are needed and there are {memory / GB:g}.")
+    print(advice_list(advice(found), memory - overhead))
+    return False

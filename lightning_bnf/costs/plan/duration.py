@@ -1,0 +1,62 @@
+"""How many steps a run has, and how long they take at a rate of computation."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from lightning_bnf.costs.plan.run import Assessment
+from lightning_bnf.costs.plan.step import step_flops
+
+_SIDE = {"cpu": 1024, "cuda": 8192}  # of the matrices that a rate is measured with
+_SECONDS = 1.0
+
+
+def steps_of(trainer: Mapping[str, Any], rows: int, examples_per_step: int) -> int:
+    """Optimizer steps of a run: epochs, `max_steps` and `limit_train_batches` as the Trainer takes them."""
+    epoch = -(-rows // examples_per_step)
+    limit = trainer.get("limit_train_batches")
+    if isinstance(limit, int):
+        epoch = min(epoch, limit)
+    elif limit is not None:
+        epoch = int(epoch * limit)
+    most = trainer.get("max_steps", -1)
+    epochs = trainer.get("max_epochs")
+    if epochs is None:
+        epochs = 1000 if most == -1 else -1  # Lightning's own defaults
+    total = math.inf if epochs == -1 else epoch * epochs
+    if most not in (None, -1):
+        total = min(total, most)
+    if total == math.inf:
+        raise ValueError("trainer.max_epochs -1 without max_steps: accepted is one of them, else a run has no end")
+    return int(total)
+
+
+def total_flops(found: Assessment, steps: int) -> float | None:
+    """Of all devices over the whole run, from the largest micro-batch's operations for a token; None where the tokens
+    are not known."""
+    work, loss, reference = found.workload, found.run.loss, found.run.reference
+    if work.rows is None or work.tokens is None:
+        return None
+    cost = step_flops(found.setting)
+    of_step = work.tokens / -(-work.rows // found.run.data.examples_per_step)  # tokens
+    besides = 1 if reference in ("copy", "adapter_off") else 0
+    passes = besides + len(loss.step_passes) * (1 + besides)
+    trained = steps * of_step * (cost.both + passes * cost.forward) / work.batch_tokens
+    return trained + (work.tokens * cost.forward / work.batch_tokens if reference == "cache" else 0.0)
+
+
+def measured_rate(device: str, dtype: torch.dtype) -> float:
+    """Operations a second of square matrix products on this machine: the most that a run could reach."""
+    side = _SIDE[device]
+    one = torch.randn(side, side, device=device).to(dtype)
+    out = torch.mm(one, one)
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < _SECONDS:
+        torch.mm(one, one, out=out)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        count += 1
+    return count * 2 * side**3 / (time.perf_counter() - started)

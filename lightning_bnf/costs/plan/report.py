@@ -1,0 +1,56 @@
+"""The plan as text."""
+
+from collections.abc import Sequence
+
+from lightning_bnf.costs.plan.advice import Advice
+from lightning_bnf.costs.plan.estimate import Estimate, Part
+from lightning_bnf.costs.plan.run import Assessment
+
+GB = 1e9
+
+
+def memory_table(estimate: Estimate, beside: Sequence[Part]) -> str:
+    """What takes how much of a device, in GB, at the moment at which most is taken; `beside` are no tensors."""
+    extra = [part for part in beside if part.bytes]
+    width = max(len(part.name) for part in [*estimate.parts, *extra]) + 2
+    lines = [f"  {part.name:{width}s}{part.bytes / GB:9.3f}" for part in estimate.parts]
+    lines.append(f"  {'tensors in all':{width}s}{estimate.total / GB:9.3f}   (most in the {estimate.phase})")
+    lines += [f"  {part.name:{width}s}{part.bytes / GB:9.3f}" for part in extra]
+    total = estimate.total + sum(part.bytes for part in extra)
+    lines.append(f"  {'total':{width}s}{total / GB:9.3f}")
+    return "\n".join(lines)
+
+
+def heading(found: Assessment) -> str:
+    """What is planned: model, micro-batch, devices."""
+    run, work, held = found.run, found.workload, found.cost.held
+    where = f"{run.devices.count} x {run.devices.kind}" + (
+        f", {run.devices.parallelism}" if run.devices.count > 1 else ""
+    )
+    batch = work.batch.inputs["input_ids"]
+    return (
+        f"{type(run.policy).__name__} of {run.policy.source}: {held.parameters:,} parameters, {held.trained:,} trained;"
+        f" reference: {run.reference}\n"
+        f"{where}, precision {run.precision}; the largest micro-batch has {len(batch)} x {batch.shape[1]} tokens "
+        f"({work.layout}, data.max_tokens {run.max_tokens}; from {work.assumed})"
+    )
+
+
+def steps_line(found: Assessment, steps: int | None) -> str:
+    """Steps and tokens of the run, as far as they are known."""
+    work = found.workload
+    if work.rows is None:
+        return "steps: unknown, as data.train is not a local file; give --rows and --tokens_per_row"
+    size = found.run.data.examples_per_step
+    line = f"steps: {steps} of {min(size, work.rows)} rows ({work.rows:,} rows in an epoch)"
+    if work.tokens is None:
+        return line + "; tokens a step: unknown, give --tokens_per_row"
+    return line + f"; tokens a step: {round(work.tokens / -(-work.rows // size)):,}, padding included"
+
+
+def advice_list(some: Sequence[Advice], limit: float | None) -> str:
+    """What would take less, each with its total."""
+    lines = [
+        f"  {one.total / GB:8.3f} GB  {one.what}" + (" - fits" if limit and one.total <= limit else "") for one in some
+    ]
+    return "\n".join(["What would take less (GB of tensors on each device):", *lines])

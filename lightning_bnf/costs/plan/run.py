@@ -1,0 +1,67 @@
+"""A run as it was configured, and what it takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lightning_bnf.costs.plan.estimate import Devices, Estimate, estimate
+from lightning_bnf.costs.plan.step import Setting, StepCost, step_cost
+from lightning_bnf.costs.plan.workload import Workload, of_budget, of_rows
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.losses import Loss, TokenLoss
+from lightning_bnf.policies.base import Policy
+from lightning_bnf.training.optimization import Optimization
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was configured. rows: the training rows, or None where they are not at hand; then count and tokens_per_row
+    say what they are like, if known."""
+
+    policy: Policy
+    loss: Loss
+    reference: str
+    optimization: Optimization
+    data: PreferenceData
+    precision: str
+    devices: Devices
+    max_tokens: int
+    rows: Sequence[TokenizedRow] | None = None
+    count: int | None = None
+    tokens_per_row: float | None = None
+
+    def workload(self) -> Workload:
+        """Its steps and its largest micro-batch."""
+        attention, devices = self.policy.attention or "", self.devices.count  # flash only where it is asked for
+        if self.rows is not None:
+            return of_rows(self.rows, self.data, self.loss, attention, self.max_tokens, devices)
+        return of_budget(self.data, self.loss, attention, self.max_tokens, devices, self.count, self.tokens_per_row)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A run with what it goes through, what a step costs, and what that comes to on a device."""
+
+    run: Run
+    workload: Workload
+    setting: Setting
+    cost: StepCost
+    estimate: Estimate
+
+
+def assess(run: Run) -> Assessment:
+    """Run one step without contents and see what it takes. Raises `PolicyError` as `step_cost` does."""
+    workload = run.workload()
+    setting = Setting(
+        policy=run.policy,
+        reference=run.reference,
+        batch=workload.batch,
+        token_loss=isinstance(run.loss, TokenLoss),
+        accumulating=workload.accumulating,
+        precision=run.precision,
+        device=run.devices.kind,
+        sharded=run.devices.sharded,
+        optimization=run.optimization,
+    )
+    cost = step_cost(setting)
+    return Assessment(run, workload, setting, cost, estimate(cost, run.devices))

@@ -1,0 +1,227 @@
+"""What one optimizer step takes of memory and of computation, by running it on tensors without contents.
+
+Everything is the run's own code: the policy's forward and backward passes through transformers, peft and the tiled
+head, the reference's pass, autocast. So nothing is known here of architectures, and what autograd saves is not guessed.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from inspect import unwrap
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode, addmm_flop, sdpa_backward_flop, sdpa_flop
+
+from lightning_bnf.batch import MicroBatch
+from lightning_bnf.costs.plan.held import Held, held, stepping_bytes
+from lightning_bnf.costs.plan.live import LiveBytes
+from lightning_bnf.costs.plan.skeleton import shape_of, skeleton, without_contents
+from lightning_bnf.losses.base import Weigher
+from lightning_bnf.policies.base import CHECKED_TOKENS, Policy, PolicyError
+from lightning_bnf.policies.reference.build import build_reference
+from lightning_bnf.policies.reference.providers import AsItIs, Reference
+from lightning_bnf.training.optimization import Optimization
+
+_ATEN = torch.ops.aten
+FORMULAS = {  # what torch's counter does not know by itself
+    _ATEN.addmm_: unwrap(addmm_flop),
+    _ATEN._scaled_dot_product_flash_attention_for_cpu: unwrap(sdpa_flop),
+    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: unwrap(sdpa_backward_flop),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a step's memory depends on.
+
+    policy: not loaded; reference: as `check_reference` resolved it; batch: the largest micro-batch; token_loss: whether
+    the head makes the gradient in its forward pass; accumulating: whether a device has several micro-batches a step;
+    precision: the Trainer's; device: cpu or cuda, whose kernels are taken where torch has them, else those of the CPU;
+    sharded: under FSDP2
+    """
+
+    policy: Policy
+    reference: str
+    batch: MicroBatch
+    token_loss: bool
+    accumulating: bool
+    precision: str = "32-true"
+    device: str = "cpu"
+    sharded: bool = False
+    optimization: Optimization = field(default_factory=Optimization)
+
+    @property
+    def traced(self) -> str:
+        """The device whose kernels the step is run with."""
+        return self.device if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The moment of a phase of the step at which most is taken, in bytes: gradients and moments that are there then,
+    and what is beside them and the weights (activations, the head's tile, temporaries)."""
+
+    name: str
+    gradients: int
+    moments: int
+    beside: int
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """phases: of one device that holds everything; saved: bytes that the forward pass leaves for the backward pass."""
+
+    held: Held
+    phases: tuple[Phase, ...]
+    saved: int
+
+
+@dataclass(frozen=True)
+class StepFlops:
+    """Floating-point operations on the micro-batch: of forward and backward pass, and of a forward pass alone."""
+
+    both: int
+    forward: int
+
+
+class _Outline(NamedTuple):
+    """Policy and reference without contents, what the precision does to them, and what they hold."""
+
+    policy: Policy
+    reference: Reference | None
+    context: Precision
+    held: Held
+    batch: MicroBatch
+
+
+def step_cost(setting: Setting) -> StepCost:
+    """Run a step of `setting` without contents and see what it takes.
+
+    Attention masks are made as for a micro-batch that has padding. Raises `PolicyError` for what cannot be run so, such
+    as an architecture that asks for values to know what to compute.
+    """
+    with _outlined(setting) as outline:
+        return _Run(setting, outline).cost()
+
+
+def step_flops(setting: Setting) -> StepFlops:
+    """Count the operations of a step of `setting`, as torch does: of matrix products and attention alone."""
+    counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)  # apart from `step_cost`: it holds tensors
+    with _outlined(setting) as outline, outline.context.train_step_context(), counter:
+        AsItIs(outline.policy)(outline.batch)
+        forward = counter.get_total_flops()
+        _objective(outline, setting.token_loss).backward()
+    return StepFlops(counter.get_total_flops() - forward, forward)
+
+
+@contextmanager
+def _outlined(setting: Setting) -> Iterator[_Outline]:
+    """Inside, tensors have no contents."""
+    policy = skeleton(setting.policy)
+    reference = None if setting.reference == "cache" else build_reference(setting.reference, policy)
+    context = _context(setting.precision, setting.traced)
+    for model in (policy, reference):
+        if model is not None:
+            context.convert_module(model)
+    mixed = isinstance(context, MixedPrecision)
+    kept = held(policy, reference, setting.optimization, setting.sharded, mixed)
+    if setting.sharded and mixed:  # what is gathered is in 16 bits already, so that autocast copies nothing
+        policy.to(torch.bfloat16)
+    try:
+        with FakeTensorMode():
+            without_contents(policy, setting.traced)
+            if reference is not None:
+                without_contents(reference, setting.traced)
+            yield _Outline(policy, reference, context, kept, shape_of(setting.batch, setting.traced))
+    except RuntimeError as error:  # torch's own for operations that ask for values, or lack a rule for shapes
+        reason = str(error).strip().split("\n")[0]
+        raise PolicyError(
+            f"source {setting.policy.source!r}: a step of this architecture in {setting.policy.dtype} cannot be run "
+            f"without contents ({reason}), so it cannot be planned; accepted: dense models, and mixtures of experts in "
+            "bfloat16 where transformers multiplies them in groups"
+        ) from error
+
+
+def _objective(outline: _Outline, token_loss: bool) -> Tensor:
+    """Of a loss that takes nothing of its own worth counting."""
+    weigh: Weigher | None = (lambda logps, _: torch.ones_like(logps)) if token_loss else None
+    output = outline.policy(outline.batch, weigh)
+    return -output.token_logps.sum() if output.objective is None else output.objective
+
+
+class _Run:
+    """The step itself."""
+
+    def __init__(self, setting: Setting, outline: _Outline):
+        self.setting, self.outline = setting, outline
+        self.accumulating = setting.accumulating or setting.sharded
+        self.trained = list(outline.policy.trainable().values())
+        self.live = LiveBytes()
+        self.standing = 0
+        self.phases: list[Phase] = []
+
+    def cost(self) -> StepCost:
+        """Run it."""
+        self._hold_all()
+        for parameter in self.trained:
+            parameter.register_post_accumulate_grad_hook(self._count_gradient)
+        with self.outline.context.train_step_context(), self.live:
+            if self.outline.reference is not None:
+                self.outline.reference(self.outline.batch)
+            objective = _objective(self.outline, self.setting.token_loss)
+            saved = self.live.now - self.standing - self.live.gradients
+            self._end("forward pass")
+            objective.backward()
+            self._end("backward pass")
+        self._add_optimizer_and_start()
+        return StepCost(self.outline.held, tuple(self.phases), saved)
+
+    def _hold_all(self) -> None:
+        """Count what is there before the step begins."""
+        policy, reference, _, _, batch = self.outline
+        self.live.hold([*policy.parameters(), *policy.buffers()])
+        self.live.hold([*batch.inputs.values(), batch.position, batch.target])
+        if reference is not None:
+            self.live.hold([*reference.parameters(), *reference.buffers()])
+        self.standing = self.live.now
+        if self.accumulating:
+            for parameter in self.trained:
+                parameter.grad = torch.empty_like(parameter)
+                self.live.hold([parameter.grad])
+            self.live.gradients = self.live.now - self.standing
+        self.live.restart()
+
+    def _count_gradient(self, parameter: Tensor) -> None:
+        if not self.accumulating:
+            self.live.gradients += parameter.nbytes
+
+    def _end(self, name: str) -> None:
+        """Note the most that was taken since the last phase's end."""
+        gradients = self.live.gradients_at_peak
+        beside = self.live.peak - self.standing - gradients + self.outline.policy.unpacked_bytes
+        self.phases.append(Phase(name, gradients, self.outline.held.moments, beside))
+        self.live.restart()
+
+    def _add_optimizer_and_start(self) -> None:
+        """The optimizer's step; and the check of the head before the first step, when there are no moments yet: it
+        takes the model's own logits of some tokens."""
+        held, policy = self.outline.held, self.outline.policy
+        taken = stepping_bytes(self.trained, self.setting.optimization)
+        self.phases.append(Phase("optimizer's step", held.gradients, held.moments, taken))
+        tokens, vocabulary = self.outline.batch.inputs["input_ids"].shape[1], policy.head().weight.shape[0]
+        tokens = min(tokens, CHECKED_TOKENS)
+        logits = tokens * vocabulary * policy.causal_lm.dtype.itemsize
+        self.phases.append(Phase("check before step 1", 0, 0, 2 * logits))
+
+
+def _context(precision: str, device: str) -> Precision:
+    """Lightning's own plugin for a precision, which converts weights and casts as in a run."""
+    if precision in ("bf16-mixed", "bf16"):
+        return MixedPrecision("bf16-mixed", device)
+    if precision == "bf16-true":
+        return HalfPrecision("bf16-true")
+    return DoublePrecision() if precision in ("64-true", "64") else Precision()

@@ -1,0 +1,110 @@
+"""What a run goes through: its steps, their tokens, and the largest micro-batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_bnf.batch import MicroBatch
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.steps.plan import StepPlan
+from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
+from lightning_bnf.datamodules.tokens.rows import RowView
+from lightning_bnf.datamodules.tokens.stored import load_stored
+from lightning_bnf.losses.base import Loss
+from lightning_bnf.policies.base import Policy
+from lightning_bnf.training.fitting import LAYOUTS, LayoutName, preferred_layout
+
+
+@dataclass(frozen=True)
+class Workload:
+    """An epoch of a run on `devices`.
+
+    batch: its largest micro-batch; layout: of all; accumulating: whether a device has several micro-batches in a step;
+    rows, tokens, scored: of an epoch, tokens with padding, scored ones as the reference cache holds them; None where
+    they are not known; assumed: what was taken for the lengths of the rows, for the report
+    """
+
+    batch: MicroBatch
+    layout: str
+    accumulating: bool
+    rows: int | None
+    tokens: int | None
+    scored: int | None
+    assumed: str
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of the largest micro-batch, padding included."""
+        return self.batch.inputs["input_ids"].numel()
+
+
+def local_rows(data: PreferenceData, policy: Policy, loss: Loss) -> Sequence[TokenizedRow] | None:
+    """The training rows where all files are local, tokenized as a run does it; None where something is a hub id."""
+    paths = data.paths["train"]
+    if not paths or not all(Path(path).expanduser().exists() for path in paths):
+        return None
+    parts = [load_stored(path, policy.tokenizer, data.options, policy.end_ids)[0] for path in paths]
+    rows, _ = data.selected("train", RowView(parts), loss)
+    return rows.where(lambda row: bool(row.completions))
+
+
+def of_rows(
+    rows: Sequence[TokenizedRow], data: PreferenceData, loss: Loss, attention: str, max_tokens: int, devices: int
+) -> Workload:
+    """The workload of rows that are there: the run's own step plan over them."""
+    name = preferred_layout(data.layout, attention, rows, loss.labels)
+    layout = LAYOUTS[name]
+    lengths = [layout.lengths(row, loss.labels) for row in rows]
+    plan = StepPlan(lengths, data.examples_per_step, max_tokens, data.seed, devices, layout.packed)
+    largest: tuple[int, int] = (0, 0)
+    found: list[int] = []
+    tokens, most = 0, 0
+    for step in range(len(plan)):
+        batches = plan.micro_batches(0, step)
+        most = max(most, -(-len(batches) // devices))
+        for batch in batches:
+            size, longest = plan.size(batch), max(length for row in batch for length in lengths[row])
+            tokens += size
+            if (size, longest) > largest:
+                largest, found = (size, longest), batch
+    return Workload(
+        batch=layout.batch([rows[i] for i in found], loss.labels),
+        layout=name,
+        accumulating=most > 1,
+        rows=len(rows),
+        tokens=tokens,
+        scored=sum(sum(completion.completion_mask) for row in rows for completion in row.completions),
+        assumed="the rows of data.train",
+    )
+
+
+def of_budget(
+    data: PreferenceData,
+    loss: Loss,
+    attention: str,
+    max_tokens: int,
+    devices: int,
+    rows: int | None,
+    tokens_per_row: float | None,
+) -> Workload:
+    """The workload of rows that are not there: a micro-batch filled to the brim, by rows as long as is allowed.
+
+    Every token but the first of a row is scored, which is the most that can be.
+    """
+    longest = min(max_tokens, data.options.max_length)
+    count = max(1, max_tokens // longest)
+    half = longest // 2
+    each = (TokenizedCompletion([0] * half, [True] * half, loss.labels[0]),)
+    made = [TokenizedRow(str(i), "", "unpaired", [0] * (longest - half), each) for i in range(count)]
+    name: LayoutName = "padded" if data.layout == "auto" else data.layout
+    tokens = None if rows is None or tokens_per_row is None else round(rows * tokens_per_row)
+    step_tokens = None if tokens_per_row is None else data.examples_per_step * tokens_per_row
+    return Workload(
+        batch=LAYOUTS[name].batch(made, loss.labels),
+        layout=name,
+        accumulating=step_tokens is None or step_tokens > max_tokens * devices,
+        rows=rows,
+        tokens=tokens,
+        scored=tokens,
+        assumed=f"{count} rows of {longest} tokens, the longest that data.options.max_length allows",
+    )

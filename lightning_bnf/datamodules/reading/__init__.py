@@ -1,0 +1,1 @@
+"""What a data file says: columns, formats, messages, and what is refused."""

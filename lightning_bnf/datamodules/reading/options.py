@@ -1,0 +1,80 @@
+"""How data files are read and rendered: what a user sets under `data.options`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from lightning_bnf.datamodules.reading.formats import FORMAT_NAMES
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How rows become token ids.
+
+    Args:
+        strings: What plain strings are: `text` (no template, the end-of-sequence token appended), or `chat` (one user
+            and one assistant message).
+        system: What happens to a system message where the model's template has no place for one: `error`, `merge`
+            (put before the first user message), or `drop`.
+        train_on: Which assistant turns of a multi-turn conversation are trained: `last_turn`, or `all_turns` (of
+            pairs, the turns after the prompt that chosen and rejected share).
+        template_arguments: Further arguments of the chat template, such as `{enable_thinking: false}`.
+    """
+
+    strings: Literal["text", "chat"] = "text"
+    system: Literal["error", "merge", "drop"] = "error"
+    train_on: Literal["last_turn", "all_turns"] = "last_turn"
+    template_arguments: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("strings", self.strings, ("text", "chat"))
+        _one_of("system", self.system, ("error", "merge", "drop"))
+        _one_of("train_on", self.train_on, ("last_turn", "all_turns"))
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How data files are read.
+
+    Args:
+        max_length: Longest prompt and completion together, in tokens.
+        max_prompt_length: Longest prompt, in tokens; null: only max_length counts.
+        truncation: What happens to longer rows: `drop`, or `trim` (the prompt from the left, down to half of
+            max_length, its BOS kept; then the completion from the right; an end-of-turn token is never added).
+        allow_drop: Share of a file's rows that may be dropped (0 to 1); more is an error.
+        format: `auto` (from the columns), or one of them: `paired`, `grouped`, `unpaired`, `demonstration`, `prompt`.
+        column_map: Our column names to the file's, such as `{chosen: better}`.
+        ignore_columns: Columns never to read, though their names are or resemble ours.
+        subset: Configuration of hub data that has several.
+        revision: Commit, tag or branch of hub data.
+        rendering: How rows become token ids.
+    """
+
+    max_length: int = 4096
+    max_prompt_length: int | None = None
+    truncation: Literal["drop", "trim"] = "drop"
+    allow_drop: float = 0.01
+    format: Literal["auto", "paired", "grouped", "unpaired", "demonstration", "prompt"] = "auto"
+    column_map: dict[str, str] | None = None
+    ignore_columns: list[str] | None = None
+    subset: str | None = None
+    revision: str | None = None
+    rendering: Rendering = field(default_factory=Rendering)
+
+    def __post_init__(self) -> None:
+        if self.max_length < 2:
+            raise ValueError(f"max_length {self.max_length}: accepted are whole numbers from 2 (tokens)")
+        if self.max_prompt_length is not None and not 1 <= self.max_prompt_length < self.max_length:
+            raise ValueError(
+                f"max_prompt_length {self.max_prompt_length}: accepted are whole numbers from 1 to below max_length"
+                f" ({self.max_length}), or null"
+            )
+        if not 0 <= self.allow_drop <= 1:
+            raise ValueError(f"allow_drop {self.allow_drop}: accepted are shares from 0 to 1")
+        _one_of("truncation", self.truncation, ("drop", "trim"))
+        _one_of("format", self.format, ("auto", *FORMAT_NAMES))
+
+
+def _one_of(name: str, value: str, accepted: Sequence[str]) -> None:
+    if value not in accepted:
+        raise ValueError(f"{name} {value!r}: accepted are {', '.join(map(repr, accepted))}")

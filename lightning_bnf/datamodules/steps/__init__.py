@@ -1,0 +1,1 @@
+"""Optimizer steps: their plan, their layout, their loader."""

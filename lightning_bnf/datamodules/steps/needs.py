@@ -1,0 +1,82 @@
+"""Whether rows have what a loss declares that it needs: known before any model is loaded."""
+
+from collections.abc import Sequence
+
+from lightning_bnf.datamodules.reading.columns import NUMBERS
+from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.datamodules.tokens.rows import RowView
+from lightning_bnf.losses.base import Loss
+
+
+def check_rows(rows: Sequence[TokenizedRow], loss: Loss) -> None:
+    """Refuse (`DataError`) rows that the loss cannot be computed on, naming the first one."""
+    name = type(loss).__name__
+    for row in rows:
+        if not row.completions:
+            raise DataError(f"{row.source}: a prompt alone; accepted for {name}: rows with completions")
+        if loss.needs_pairs and row.format != "paired":
+            raise DataError(
+                f"{row.source}: {name} needs pairs (columns chosen and rejected) and the row is {row.format}; "
+                "accepted: paired rows, or a loss for unpaired data such as BNF"
+            )
+        if loss.needs_groups and row.format != "grouped":
+            raise DataError(
+                f"{row.source}: {name} needs several samples a row (columns prompt, samples and rejected) and the row "
+                f"is {row.format}; accepted: grouped rows, or another loss"
+            )
+        _check_columns(row, loss)
+
+
+def check_labels(rows: Sequence[TokenizedRow], loss: Loss) -> None:
+    """Refuse (`DataError`) training rows whose labels teach the loss nothing."""
+    name = type(loss).__name__
+    labels = {completion.label for row in rows for completion in row.completions}
+    if not labels & set(loss.labels):
+        raise DataError(f"data.train: no completion has a label that {name} learns from; accepted: {loss.labels}")
+    if loss.needs_both_labels and labels != {1, -1}:
+        raise DataError(
+            f"data.train: all completions have the label {labels.pop():+d}, and {name} compares preferred with "
+            "dispreferred ones; accepted: both"
+        )
+
+
+def _check_columns(row: TokenizedRow, loss: Loss) -> None:
+    for name in loss.needs_columns:
+        if any(name not in completion.numbers for completion in row.completions if completion.label in loss.labels):
+            column = NUMBERS[name]
+            columns = f"{column}_chosen and {column}_rejected" if row.format == "paired" else column
+            raise DataError(
+                f"{row.source}: {type(loss).__name__} needs the {name} of every completion it learns from; accepted: "
+                f"rows with {columns}; other names through data.options.column_map"
+            )
+
+
+def usable_rows(rows: RowView, loss: Loss, allow_drop: float) -> tuple[RowView, str | None]:
+    """The rows without those that the loss leaves out by its own rule, and a sentence that counts them.
+
+    Raises `DataError` where that is more than the share `allow_drop`.
+    """
+    if not loss.needs_ordered_rewards:
+        return rows, None
+    kept = rows.where(_ordered)
+    dropped = len(rows) - len(kept)
+    if not dropped:
+        return rows, None
+    rule = f"{type(loss).__name__} needs chosen completions scored above the rejected ones"
+    if dropped > allow_drop * len(rows) or not kept:
+        first = next(row.source for row in rows if not _ordered(row))
+        raise DataError(
+            f"{first}: {dropped} of {len(rows)} rows would be dropped, since {rule}; accepted is a share of allow_drop "
+            f"{allow_drop:g}: raise allow_drop, or mend the scores"
+        )
+    return kept, f"{dropped} of {len(rows)} rows dropped: {rule}"
+
+
+def _ordered(row: TokenizedRow) -> bool:
+    """Whether each preferred completion's reward is above each dispreferred one's; also where one is not given."""
+    rewards = {
+        label: [c.numbers["reward"] for c in row.completions if c.label == label and "reward" in c.numbers]
+        for label in (1, -1)
+    }
+    return not (rewards[1] and rewards[-1]) or min(rewards[1]) > max(rewards[-1])

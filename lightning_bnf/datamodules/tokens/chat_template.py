@@ -1,0 +1,110 @@
+"""What a tokenizer's chat template does, found out by rendering short conversations instead of trusting its name."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.reading.errors import DataError, Fault, shorten
+from lightning_bnf.datamodules.reading.messages import Message
+
+_QUESTION, _ANSWER, _SYSTEM = "Which xquestionx?", "This xanswerx.", "Be xsystemx."  # found again in the rendered text
+
+
+class ChatTemplate:
+    """Renders conversations, and knows how a template ends an assistant turn and whether it takes system messages.
+
+    `end_ids` are the ids that stop generation (the generation config's), `arguments` go to the template. Raises
+    `DataError` for a tokenizer without a template, and for a template that does not open the assistant's turn.
+
+    takes_system: the template has a place for system messages. tail: what it writes from the end-of-turn token on, as
+    ids (`<|im_end|>` and a line break, say); empty where it ends turns with text. ends: all ids that end a turn.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any], end_ids: Iterable[int]):
+        self.tokenizer = tokenizer
+        self.arguments = arguments
+        if not tokenizer.chat_template:
+            raise DataError(
+                f"the tokenizer of {tokenizer.name_or_path!r} has no chat template, so message lists cannot be"
+                " rendered; accepted: an instruct model's tokenizer, or plain strings as prompt and answers"
+            )
+        question = Message(role="user", content=_QUESTION)
+        try:
+            opened, unopened = self.render([question], generation=True), self.render([question])
+            full = self.render([question, Message(role="assistant", content=_ANSWER)])
+        except Fault as fault:
+            raise DataError(f"the tokenizer of {tokenizer.name_or_path!r}: {fault}") from None
+        if opened == unopened:
+            self._check_opened(opened, full)
+        self.takes_system = self._takes_system(question)
+        eos = tokenizer.eos_token_id
+        self.ends = frozenset(end_ids) | (frozenset() if eos is None else {eos})
+        self.tail = self._find_tail(full)
+        self.ends |= set(self.tail[:1])
+
+    def render(self, messages: Sequence[Message], generation: bool = False) -> str:
+        """The conversation as text; with `generation`, up to where the assistant's next turn begins."""
+        try:
+            text = self.tokenizer.apply_chat_template(
+                cast(list[dict[str, str]], [dict(message) for message in messages]),
+                tokenize=False,
+                add_generation_prompt=generation,
+                **self.arguments,
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise Fault(f"the model's chat template refuses this conversation: {error}") from None
+        return cast(str, text)
+
+    def up_to_end(self, ids: list[int]) -> list[int]:
+        """A rendered conversation's ids up to its last end-of-turn token.
+
+        What the template writes behind it, such as a line break, is never generated. A template that ends turns with
+        text has no such token: all that it rendered is kept, and nothing is appended.
+        """
+        if not self.tail:
+            return ids
+        if ids[-len(self.tail) :] != self.tail:
+            raise Fault(
+                f"the chat template ends the conversation with {self._decode(ids[-len(self.tail) :])}, other"
+                f" conversations with {self._decode(self.tail)}; accepted: one way to end a turn"
+            )
+        return ids[: len(ids) - len(self.tail) + 1]
+
+    def _check_opened(self, prompt: str, full: str) -> None:
+        """A template may ignore `add_generation_prompt` only if the user's turn itself opens the assistant's.
+
+        So do Llama-2's and Mistral's (`[INST] ... [/INST]`). Else the header of the assistant's turn would be trained,
+        and generation would begin without it.
+        """
+        header = full[len(prompt) :].partition(_ANSWER)[0] if full.startswith(prompt) else "?"
+        if header.strip() or not prompt.partition(_QUESTION)[2].strip():
+            raise DataError(
+                f"the chat template of {self.tokenizer.name_or_path!r} has no generation prompt (it renders the same"
+                f" with add_generation_prompt and without: {shorten(prompt)}), so generation would not begin where"
+                " the answer does; accepted: a template that opens the assistant's turn"
+            )
+
+    def _takes_system(self, question: Message) -> bool:
+        try:
+            return _SYSTEM in self.render([Message(role="system", content=_SYSTEM), question])
+        except Fault:
+            return False
+
+    def _find_tail(self, full: str) -> list[int]:
+        """The ids from the first end-of-turn token behind the answer on: a known end, or any special token there."""
+        added = self.tokenizer.added_tokens_decoder
+        marks = self.ends | {number for number, token in added.items() if str(token).strip()}
+        behind, ids = (
+            cast(list[int], self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            for text in (full.rpartition(_ANSWER)[2], full)
+        )
+        end = next((token for token in behind if token in marks), None)
+        if end is None:
+            return []
+        places = [place for place, token in enumerate(ids) if token == end]
+        return ids[places[-behind.count(end)] :]
+
+    def _decode(self, ids: list[int]) -> str:
+        return repr(self.tokenizer.decode(ids))

@@ -1,0 +1,114 @@
+"""From a path to tokenized rows and a report: read, check, render, cut to length."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults
+from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.datamodules.reading.records import Row, read_file
+from lightning_bnf.datamodules.tokens.renderer import Renderer, TokenizedRow, Unfit
+from lightning_bnf.datamodules.tokens.report import Report, lengths
+from lightning_bnf.datamodules.tokens.truncation import fit
+
+__all__ = ["DataOptions", "load_rows"]
+
+_AT_ONCE = 500  # rows tokenized together: enough for the tokenizer's threads, little memory
+_SHOWN = 5  # dropped rows named in an error
+
+
+def load_rows(
+    path: str, tokenizer: PreTrainedTokenizerBase, options: DataOptions | None = None, end_ids: Iterable[int] = ()
+) -> tuple[list[TokenizedRow], Report]:
+    """All rows of a file, a dataset folder or a hub id (either with `:split` behind it) as token ids.
+
+    `end_ids` are the ids that stop generation, besides the tokenizer's EOS. Raises `DataError`, naming file and line,
+    for rows that cannot be used, and when more than `allow_drop` are dropped.
+    """
+    options = options or DataOptions()
+    name, split = _split_name(path)
+    records = read_file(
+        name,
+        split,
+        column_map=options.column_map,
+        format=options.format,
+        ignore_columns=options.ignore_columns or (),
+        subset=options.subset,
+        revision=options.revision,
+    )
+    read: list[TokenizedRow] = []
+    kept: list[TokenizedRow] = []
+    unfit: list[tuple[str, Unfit]] = []
+    faults, trimmed = Faults(), 0
+    for row, found in _rendered(records.rows, Renderer(tokenizer, options.rendering, end_ids), path):
+        try:
+            if isinstance(found, Fault):
+                raise found
+            read.append(found)
+            kept.append(fit(found, options, tokenizer.bos_token_id))
+            trimmed += kept[-1] is not found
+        except Unfit as reason:
+            unfit.append((row.source, reason))
+        except Fault as fault:
+            faults.add(row.source, fault)
+    faults.raise_if_any()
+    report = Report(
+        path=path,
+        format=records.format,
+        conversational=records.conversational,
+        read=len(records.rows),
+        kept=len(kept),
+        dropped=_counted(reason.rule for _, reason in unfit),
+        trimmed=trimmed,
+        ignored=records.ignored,
+        duplicates=records.duplicates,
+        prompt_lengths=lengths([len(row.prompt_ids) for row in read]),
+        completion_lengths=lengths([len(completion.ids) for row in read for completion in row.completions]),
+        row_lengths=lengths([_longest(row) for row in read]),
+        samples=tuple(kept[:: max(1, (len(kept) - 1) // 2)][:3]),
+    )
+    _check_dropped(report, options, unfit)
+    return kept, report
+
+
+def _split_name(path: str) -> tuple[str, str | None]:
+    """`owner/name:split` or `folder:split` apart; a path that exists, colon and all, stays whole."""
+    found = re.fullmatch(r"(.+):([\w-]+)", path)
+    if found is None or Path(path).exists() or not (Path(found[1]).is_dir() or re.fullmatch(r"[\w./-]+", found[1])):
+        return path, None
+    return found[1], found[2]
+
+
+def _rendered(rows: Sequence[Row], renderer: Renderer, path: str) -> Iterator[tuple[Row, TokenizedRow | Fault]]:
+    with tqdm(total=len(rows), desc=f"tokenizing {path}", delay=5, unit=" rows") as bar:  # shown from 5 seconds on
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            yield from zip(some, renderer.rows(some))
+            bar.update(len(some))
+
+
+def _longest(row: TokenizedRow) -> int:
+    return len(row.prompt_ids) + max((len(completion.ids) for completion in row.completions), default=0)
+
+
+def _counted(rules: Iterable[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for rule in rules:
+        counts[rule] = counts.get(rule, 0) + 1
+    return counts
+
+
+def _check_dropped(report: Report, options: DataOptions, unfit: Sequence[tuple[str, Unfit]]) -> None:
+    if len(unfit) <= options.allow_drop * report.read and report.kept:
+        return
+    rules = ", ".join(f"{rule}: {count}" for rule, count in report.dropped.items())
+    longest = f"; the longest row has {report.row_lengths.max} tokens" if report.row_lengths else ""
+    places = "".join(f"\n{place}: {reason}" for place, reason in unfit[:_SHOWN])
+    raise DataError(
+        f"{report.path}: {len(unfit)} of {report.read} rows would be dropped ({rules}{longest}); accepted is a share of"
+        f" allow_drop {options.allow_drop:g}: raise max_length or allow_drop, set truncation: trim, or mend the rows:"
+        f"{places}"
+    )

@@ -1,0 +1,285 @@
+"""From rows to token ids: one chat-template render, of which prompt and completion are parts.
+
+    prompt ids       the prompt rendered with the generation prompt: exactly what generation starts from
+    completion ids   what the whole conversation's render has after that, up to and with the end-of-turn token
+    completion mask  True for the tokens that are trained; made from positions, never from token ids
+
+Plain strings are not rendered: the completion's tokens follow the prompt's, then the end-of-sequence token (TRL's
+standard format).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.reading.errors import DataError, Fault, shorten
+from lightning_bnf.datamodules.reading.messages import Message, Messages
+from lightning_bnf.datamodules.reading.options import Rendering
+from lightning_bnf.datamodules.reading.records import Completion, Row, Text
+from lightning_bnf.datamodules.tokens.chat_template import ChatTemplate
+
+END_INSIDE = "end-of-turn token inside an answer"
+MERGED = "answer's first token merges with the prompt's last"
+
+
+@dataclass(frozen=True)
+class TokenizedCompletion:
+    """Token ids of a completion, the end of turn included; `completion_mask` is True where they are trained, `numbers`
+    are those of the data."""
+
+    ids: list[int]
+    completion_mask: list[bool]
+    label: int
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TokenizedRow:
+    """A row as token ids; `id`, `source`, `format`, `verifier`, ... as in `Row`. All completions share the prompt."""
+
+    id: str
+    source: str
+    format: str
+    prompt_ids: list[int]
+    completions: tuple[TokenizedCompletion, ...] = ()
+    verifier: Mapping[str, Any] | None = None
+    family: str | None = None
+    prompt_id: str | None = None
+    max_new_tokens: int | None = None
+    kept_out: bool = False
+    prompt: Text = ""
+
+
+class Unfit(Fault):
+    """A row that is well-formed but cannot be trained on: it is dropped, and counted under `rule`."""
+
+    def __init__(self, rule: str, sentence: str):
+        super().__init__(sentence)
+        self.rule = rule
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What is tokenized of one completion: the whole conversation, and start and end of each turn that is trained.
+
+    Of plain strings there are no turns, but the completion `alone`.
+    """
+
+    prompt: str
+    full: str
+    turns: tuple[tuple[str, str], ...] = ()
+    alone: str | None = None
+
+    def all(self) -> Iterable[str]:
+        """Every text that is needed as ids."""
+        return (self.prompt, self.full, *(text for turn in self.turns for text in turn), self.alone or "")
+
+
+class Renderer:
+    """Renders rows with one tokenizer. `end_ids`: tokens that end a turn, besides the tokenizer's own EOS.
+
+    Raises `DataError` for a tokenizer that cannot render conversations, once, at the first row that needs it.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, rendering: Rendering | None = None, end_ids: Iterable[int] = ()
+    ):
+        self.tokenizer = tokenizer
+        self.rendering = rendering or Rendering()
+        self.end_ids = tuple(end_ids)
+
+    @cached_property
+    def chat(self) -> ChatTemplate:
+        """The tokenizer's chat template."""
+        return ChatTemplate(self.tokenizer, self.rendering.template_arguments or {}, self.end_ids)
+
+    def prompt_ids(self, prompt: Text) -> list[int]:
+        """The ids that generation starts from; training's prompt ids are the same."""
+        text = self._prompt_text(prompt)
+        return self._prompt_ids(prompt, self._ids([text])[text])
+
+    def row(self, row: Row) -> TokenizedRow:
+        """Render a row. Raises `Fault` where prompt and conversation do not fit together."""
+        (found,) = self.rows([row])
+        if isinstance(found, Fault):
+            raise found
+        return found
+
+    def rows(self, rows: Sequence[Row]) -> list[TokenizedRow | Fault]:
+        """Render many rows, their texts tokenized together: a few times faster than one by one."""
+        outlines = [self._outline(row) for row in rows]
+        ids = self._ids(
+            {text for outline in outlines if isinstance(outline, list) for t in outline for text in t.all()}
+        )
+        return [self._tokenized(row, outline, ids) for row, outline in zip(rows, outlines)]
+
+    def _ids(self, texts: Iterable[str]) -> dict[str, list[int]]:
+        texts = list(texts)
+        if not texts:
+            return {}
+        # The template writes BOS itself where it wants one: the tokenizer must not add a second.
+        found = self.tokenizer(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+        return dict(zip(texts, cast(list[list[int]], found["input_ids"])))
+
+    def _outline(self, row: Row) -> list[_Texts] | Fault:
+        """The texts of every completion of a row; of a prompt alone, one entry without a completion."""
+        prompt, history = _cut_history(row, self.rendering.train_on)
+        try:
+            if not row.completions:
+                text = self._prompt_text(prompt)
+                return [_Texts(text, text)]
+            return [self._texts(prompt, history, completion) for completion in row.completions]
+        except Fault as fault:
+            return fault
+
+    def _texts(self, prompt: Text, history: Messages, completion: Completion) -> _Texts:
+        start = self._prompt_text(prompt)
+        if self._is_text(prompt):
+            answer = completion.text or ""
+            return _Texts(start, start + answer, alone=answer)
+        before = self._conversation(prompt)
+        answers = completion.messages or (Message(role="assistant", content=completion.text or ""),)
+        messages = (*before, *history, *answers)
+        spoken = [i for i in range(len(before), len(messages)) if messages[i]["role"] == "assistant"]
+        trained = spoken if self.rendering.train_on == "all_turns" else spoken[-1:]
+        turns = [(self.chat.render(messages[:i], True), self.chat.render(messages[: i + 1])) for i in trained]
+        return _Texts(start, turns[-1][1], tuple(turns))
+
+    def _tokenized(self, row: Row, outline: list[_Texts] | Fault, ids: Mapping[str, list[int]]) -> TokenizedRow | Fault:
+        if isinstance(outline, Fault):
+            return outline
+        try:
+            prompt_ids = self._prompt_ids(row.prompt, ids[outline[0].prompt])
+            completions = tuple(
+                self._text_completion(texts, completion, ids)
+                if texts.alone is not None
+                else self._spoken_completion(texts, completion, ids)
+                for texts, completion in zip(outline, row.completions)
+            )
+        except Fault as fault:
+            return fault
+        return TokenizedRow(
+            id=row.id,
+            source=row.source,
+            format=row.format,
+            prompt_ids=prompt_ids,
+            completions=completions,
+            verifier=row.verifier,
+            family=row.family,
+            prompt_id=row.prompt_id,
+            max_new_tokens=row.max_new_tokens,
+            kept_out=row.kept_out,
+            prompt=row.prompt,
+        )
+
+    def _spoken_completion(
+        self, texts: _Texts, completion: Completion, ids: Mapping[str, list[int]]
+    ) -> TokenizedCompletion:
+        full = self.chat.up_to_end(ids[texts.full])
+        start = self._length_of_prefix(texts.prompt, ids[texts.prompt], texts.full, full)
+        mask = [False] * len(full)
+        for opened, ended in texts.turns:
+            first = self._length_of_prefix(opened, ids[opened], texts.full, full)
+            stop = self._length_of_prefix(ended, self.chat.up_to_end(ids[ended]), texts.full, full)
+            if stop <= first:
+                raise Fault(
+                    f"the chat template writes nothing of the answer behind {shorten(opened[-40:])};"
+                    " accepted: a template whose prompt is a strict prefix of the conversation"
+                )
+            self._refuse_ends(full[first : stop - 1], self.chat.ends)
+            mask[first:stop] = [True] * (stop - first)
+        return TokenizedCompletion(full[start:], mask[start:], completion.label, completion.numbers)
+
+    def _text_completion(
+        self, texts: _Texts, completion: Completion, ids: Mapping[str, list[int]]
+    ) -> TokenizedCompletion:
+        """The tokens of prompt and completion together, if the prompt's come first; else the completion's own.
+
+        Together, because a tokenizer may put a space before a text that stands alone (Llama-2's does).
+        """
+        prompt, joint, alone = ids[texts.prompt], ids[texts.full], ids[texts.alone or ""]
+        found = joint[len(prompt) :] if joint[: len(prompt)] == prompt and len(joint) > len(prompt) else alone
+        eos = self.tokenizer.eos_token_id
+        if eos is None:
+            raise DataError(
+                f"the tokenizer of {self.tokenizer.name_or_path!r} has no end-of-sequence token, so plain strings"
+                " cannot be ended; accepted: a tokenizer with eos_token"
+            )
+        body = found[:-1] if found[-1:] == [eos] else found  # exactly one, also where the file has it already
+        self._refuse_ends(body, frozenset({eos, *self.end_ids}))
+        return TokenizedCompletion([*body, eos], [True] * (len(body) + 1), completion.label, completion.numbers)
+
+    def _refuse_ends(self, inside: list[int], ends: frozenset[int]) -> None:
+        found = next((token for token in inside if token in ends), None)
+        if found is not None:
+            raise Unfit(
+                END_INSIDE,
+                f"the answer's text holds the end-of-turn token {self.tokenizer.decode([found])!r};"
+                " accepted: exactly one end of turn, at the end, which is added here",
+            )
+
+    def _length_of_prefix(self, text: str, ids: list[int], full_text: str, full: list[int]) -> int:
+        """How many ids a part of the conversation has; they must be the first ones of the whole."""
+        if ids == full[: len(ids)]:
+            return len(ids)
+        at = next((i for i, (one, other) in enumerate(zip(ids, full)) if one != other), min(len(ids), len(full)))
+        part, whole = (self.tokenizer.decode(found[at : at + 5]) for found in (ids, full))
+        sentence = f"at token {at} the prompt alone has {part!r} and the conversation {whole!r}"
+        if full_text.startswith(text):
+            raise Unfit(MERGED, f"{sentence}: the answer's beginning merges into the prompt's last token")
+        raise Fault(
+            f"the chat template renders the prompt otherwise when an answer follows: {sentence};"
+            " accepted: a template whose prompt is a strict prefix of the conversation"
+        )
+
+    def _is_text(self, prompt: Text) -> bool:
+        return isinstance(prompt, str) and self.rendering.strings == "text"
+
+    def _prompt_text(self, prompt: Text) -> str:
+        if isinstance(prompt, str) and self._is_text(prompt):
+            return prompt
+        return self.chat.render(self._conversation(prompt), generation=True)
+
+    def _prompt_ids(self, prompt: Text, ids: list[int]) -> list[int]:
+        """`ids` with the BOS that the tokenizer puts before plain strings; the template has written its own."""
+        bos = self.tokenizer.bos_token_id
+        if self._is_text(prompt):
+            return ids if ids[:1] == self._added_bos else [*self._added_bos, *ids]
+        if bos is not None and bos != self.tokenizer.eos_token_id and ids[:2] == [bos, bos]:
+            raise Fault("the prompt starts with two BOS tokens, the chat template's and one in its text; accepted: one")
+        return list(ids)
+
+    @cached_property
+    def _added_bos(self) -> list[int]:
+        first = cast(list[int], self.tokenizer("a")["input_ids"])[:1]
+        return first if first == [self.tokenizer.bos_token_id] else []
+
+    def _conversation(self, prompt: Text) -> Messages:
+        """The prompt's messages as the template takes them: the system message as `system` says."""
+        messages = (Message(role="user", content=prompt),) if isinstance(prompt, str) else prompt
+        if messages[0]["role"] != "system" or self.chat.takes_system:
+            return messages
+        if self.rendering.system == "error":
+            raise Fault(
+                "the model's chat template refuses or ignores system messages; accepted: system: merge (put it before"
+                " the first user message) or system: drop"
+            )
+        system, user, *rest = messages
+        if self.rendering.system == "merge":
+            user = Message(role="user", content=system["content"] + "\n\n" + user["content"])
+        return (user, *rest)
+
+
+def _cut_history(row: Row, train_on: str) -> tuple[Text, Messages]:
+    """The prompt, and the messages of it that are trained on as well: with `all_turns`, from the first answer on.
+
+    Not for pairs: what chosen and rejected share says nothing of either.
+    """
+    prompt = row.prompt
+    if isinstance(prompt, str) or train_on != "all_turns" or row.format not in ("demonstration", "unpaired"):
+        return prompt, ()
+    first = next((i for i, message in enumerate(prompt) if message["role"] == "assistant"), len(prompt))
+    return prompt[:first], prompt[first:]

@@ -1,0 +1,102 @@
+"""What is printed of the data before training: so that nothing is lost or misread in silence."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
+
+OPEN, CLOSE = "⟦", "⟧"
+_SHOWN = 300  # characters of a decoded text; the middle of longer ones is left out
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Quantiles of lengths in tokens."""
+
+    p50: int
+    p95: int
+    max: int
+
+
+def lengths(values: Sequence[int]) -> Lengths | None:
+    """p50, p95 and max of some lengths; None where there are none."""
+    if not values:
+        return None
+    p50, p95 = np.percentile(values, [50, 95], method="higher")
+    return Lengths(int(p50), int(p95), max(values))
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one file or hub id holds.
+
+    read, kept: rows; dropped: rows by rule; trimmed: rows cut to length; duplicates: rows whose content was there
+    before (they are kept); the lengths are in tokens, before anything is dropped or trimmed; `row_lengths` are those
+    of the prompt with its longest completion, which is what max_length limits.
+    """
+
+    path: str
+    format: str
+    read: int
+    kept: int
+    conversational: bool = True
+    dropped: dict[str, int] = field(default_factory=dict)
+    trimmed: int = 0
+    ignored: tuple[str, ...] = ()
+    duplicates: int = 0
+    prompt_lengths: Lengths | None = None
+    completion_lengths: Lengths | None = None
+    row_lengths: Lengths | None = None
+    samples: tuple[TokenizedRow, ...] = ()
+
+    def text(self, tokenizer: PreTrainedTokenizerBase | None = None) -> str:
+        """The report for people; with a tokenizer, three rows are shown with their trained tokens marked."""
+        kind = "messages" if self.conversational else "plain strings"
+        lines = [f"{self.path}: {self.kept:,} rows, format {self.format} ({kind})"]
+        if self.dropped:
+            rules = ", ".join(f"{rule}: {count:,}" for rule, count in self.dropped.items())
+            lines.append(f"  dropped {sum(self.dropped.values()):,} of {self.read:,} rows ({rules})")
+        if self.trimmed:
+            lines.append(f"  trimmed {self.trimmed:,} of {self.read:,} rows to the length limits")
+        if self.duplicates:
+            lines.append(f"  {self.duplicates:,} rows repeat an earlier one (kept)")
+        if self.ignored:
+            lines.append(f"  columns not used: {', '.join(self.ignored)}")
+        named = {"prompt": self.prompt_lengths, "completion": self.completion_lengths, "together": self.row_lengths}
+        table = [(name, found) for name, found in named.items() if found is not None]
+        if self.completion_lengths is None:
+            table = table[:1]  # prompts alone
+        lines += [f"  {name + ' tokens:':<18} p50 {n.p50:>5}  p95 {n.p95:>5}  max {n.max:>5}" for name, n in table]
+        if tokenizer is not None and self.samples:
+            lines.append(f"  samples (trained tokens between {OPEN} and {CLOSE}):")
+            lines += [shown for row in self.samples for shown in _shown(row, tokenizer)]
+        return "\n".join(lines)
+
+
+def _shown(row: TokenizedRow, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    lines = [f"  {row.source}", f"    prompt    {_shortened(str(tokenizer.decode(row.prompt_ids)))!r}"]
+    for completion in row.completions:
+        lines.append(f"    label {completion.label:+d}  {_shortened(marked(completion, tokenizer))!r}")
+    return lines
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} [...] {text[-_SHOWN // 2 :]}"
+
+
+def marked(completion: TokenizedCompletion, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The completion decoded, with its trained tokens between brackets."""
+    text, inside = "", False
+    run: list[int] = []
+    for token, trained in [*zip(completion.ids, completion.completion_mask), (None, None)]:
+        if trained != inside and run:
+            decoded = str(tokenizer.decode(run))
+            text += f"{OPEN}{decoded}{CLOSE}" if inside else decoded
+            run = []
+        inside = bool(trained)
+        if token is not None:
+            run.append(token)
+    return text

@@ -1,0 +1,146 @@
+"""Tokenized rows on disk: an Arrow file that is mapped into memory, so that rows are there when they are asked for.
+
+Rows of a local file are tokenized once for a tokenizer, a chat template and a set of options; the next run opens them.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import ipc
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.datamodules.tokens.load import load_rows
+from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
+from lightning_bnf.datamodules.tokens.rows import Rows
+from lightning_bnf.runtime.files import cache_folder
+
+FORMAT = 1  # of the files; a new one never meets the old
+STORED_FROM = 2000  # rows of a file; less is tokenized in a second
+_BATCH = 1000
+
+_COMPLETION = pa.struct(
+    [
+        ("ids", pa.list_(pa.int32())),
+        ("completion_mask", pa.list_(pa.bool_())),
+        ("label", pa.int8()),
+        ("numbers", pa.string()),
+    ]
+)
+_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("format", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("completions", pa.list_(_COMPLETION)),
+        ("rest", pa.string()),  # what training does not read, as JSON
+    ]
+)
+_REST = ("verifier", "family", "prompt_id", "max_new_tokens", "kept_out", "prompt")
+
+
+class StoredRows(Rows):
+    """Rows of an Arrow file, read one by one when they are asked for."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._table = ipc.open_file(pa.memory_map(str(path))).read_all()
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    def row(self, index: int) -> TokenizedRow:
+        (values,) = self._table.slice(index, 1).to_pylist()
+        return _row(values)
+
+    def __iter__(self) -> Iterator[TokenizedRow]:
+        for batch in self._table.to_batches(max_chunksize=_BATCH):
+            yield from (_row(values) for values in batch.to_pylist())
+
+
+def write_rows(path: Path, rows: Sequence[TokenizedRow]) -> StoredRows:
+    """Write rows to a file under a temporary name, rename it, and open it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with ipc.new_file(str(temporary), _SCHEMA) as file:
+        for start in range(0, len(rows), _BATCH):
+            some = [_values(row) for row in rows[start : start + _BATCH]]
+            file.write_batch(pa.RecordBatch.from_pylist(some, schema=_SCHEMA))
+    temporary.replace(path)
+    return StoredRows(path)
+
+
+def store_key(
+    path: str, tokenizer: PreTrainedTokenizerBase, options: DataOptions, end_ids: Sequence[int]
+) -> str | None:
+    """32 hex digits of all that a local file's tokenized rows depend on; None for what is no local file."""
+    if not Path(path).is_file():
+        return None
+    hashed = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(2**20):
+            hashed.update(piece)
+    sample = tokenizer("a b")["input_ids"]  # whether a BOS is added is no part of the vocabulary
+    about = [FORMAT, path, asdict(options), tokenizer.get_vocab(), tokenizer.chat_template, sample, list(end_ids)]
+    hashed.update(json.dumps(about, sort_keys=True, default=str).encode())
+    return hashed.hexdigest()[:32]
+
+
+def load_stored(
+    path: str, tokenizer: PreTrainedTokenizerBase, options: DataOptions, end_ids: Sequence[int]
+) -> tuple[Sequence[TokenizedRow], str]:
+    """The rows of a file, dataset folder or hub id, and the report on them; large local files are tokenized only once.
+
+    Raises `DataError` as `dataset.load_rows` does.
+    """
+    key = store_key(path, tokenizer, options, end_ids)
+    stored = cache_folder() / "tokens" / f"{key}.arrow"
+    if key and stored.exists():
+        return StoredRows(stored), stored.with_suffix(".txt").read_text()
+    rows, report = load_rows(path, tokenizer, options, end_ids)
+    text = report.text(tokenizer)
+    if key is None or len(rows) < STORED_FROM:
+        return rows, text
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    stored.with_suffix(".txt").write_text(text)
+    return write_rows(stored, rows), text
+
+
+def _values(row: TokenizedRow) -> dict[str, Any]:
+    completions = [
+        {
+            "ids": np.asarray(completion.ids, dtype=np.int32),
+            "completion_mask": completion.completion_mask,
+            "label": completion.label,
+            "numbers": json.dumps(dict(completion.numbers)),
+        }
+        for completion in row.completions
+    ]
+    rest = {name: getattr(row, name) for name in _REST}
+    return {
+        "id": row.id,
+        "source": row.source,
+        "format": row.format,
+        "prompt_ids": np.asarray(row.prompt_ids, dtype=np.int32),
+        "completions": completions,
+        "rest": json.dumps(rest, ensure_ascii=False),
+    }
+
+
+def _row(values: dict[str, Any]) -> TokenizedRow:
+    rest = json.loads(values.pop("rest"))
+    if isinstance(rest["prompt"], list):
+        rest["prompt"] = tuple(rest["prompt"])
+    completions = tuple(
+        TokenizedCompletion(one["ids"], one["completion_mask"], one["label"], json.loads(one["numbers"]))
+        for one in values.pop("completions")
+    )
+    return TokenizedRow(**values, completions=completions, **rest)

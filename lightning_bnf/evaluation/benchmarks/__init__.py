@@ -1,0 +1,1 @@
+"""Benchmarks that lm-eval runs."""

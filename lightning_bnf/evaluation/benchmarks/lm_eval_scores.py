@@ -1,0 +1,82 @@
+"""lm-eval's results, read back from the JSON that it writes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lightning_bnf.evaluation.benchmarks.suites import SuiteError, SuiteTask
+
+
+@dataclass(frozen=True)
+class Score:
+    """A benchmark's score in [0, 1] over `n` rows; `stderr` is lm-eval's, None where it gives none."""
+
+    name: str
+    task: str
+    metric: str
+    n: int
+    value: float
+    stderr: float | None
+
+
+def read_scores(path: Path, tasks: Sequence[SuiteTask]) -> list[Score]:
+    """The scores of `tasks` in a results file of lm-eval. Raises `SuiteError` where one is not in it."""
+    results = json.loads(path.read_text(encoding="utf-8"))
+    return [_score(one, results, path) for one in tasks]
+
+
+def latest_results(folder: Path) -> Path:
+    """The newest results file of a folder; its name holds the time. Raises `SuiteError` where there is none."""
+    found = sorted(folder.glob("results_*.json"))
+    if not found:
+        raise SuiteError(f"{folder}: it holds no results_*.json; accepted: the output folder of evaluate")
+    return found[-1]
+
+
+def _score(one: SuiteTask, results: Mapping[str, Any], path: Path) -> Score:
+    scores = results.get("groups" if one.group else "results", {}).get(one.task, {})
+    if one.metric not in scores:
+        raise SuiteError(f"{path}: it has no {one.metric} of {one.task}; accepted: results of that task")
+    metric, _, filtered = one.metric.partition(",")
+    error = scores.get(f"{metric}_stderr,{filtered}")
+    stderr = float(error) if isinstance(error, (int, float)) else None  # "N/A" where it cannot be computed
+    n = sum(results["n-samples"][task]["effective"] for task in _parts(one.task, results))
+    return Score(one.name, one.task, one.metric, n, float(scores[one.metric]), stderr)
+
+
+def _parts(task: str, results: Mapping[str, Any]) -> list[str]:
+    """The tasks of a group, of its groups too; of a task, itself."""
+    inside = results.get("group_subtasks", {}).get(task) or []
+    return [part for child in inside for part in _parts(child, results)] or [task]
+
+
+def scores_table(scores: Sequence[Score]) -> str:
+    """The scores as Markdown, with their standard errors."""
+    lines = ["| benchmark | metric | n | score | standard error |", "| --- | --- | --- | --- | --- |"]
+    for one in scores:
+        error = "-" if one.stderr is None else f"{one.stderr:.3f}"
+        lines.append(f"| {one.name} | {one.metric} | {one.n} | {one.value:.3f} | {error} |")
+    return "\n".join(lines) + "\n"
+
+
+def scores_beside(folder: Path) -> pd.DataFrame:
+    """The scores of several models, of which `evaluate` wrote each into a folder of its own inside `folder`.
+
+    A line for each, a column for each benchmark with its number of rows: text such as "0.300 ± 0.105", one standard
+    error. Raises `SuiteError` where there is none.
+    """
+    found = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/scores.json"))}
+    if not found:
+        raise SuiteError(f"{folder}: no folder in it holds a scores.json; accepted: folders that evaluate wrote")
+    lines = {
+        model: {
+            f"{one.name} (n {one.n})": f"{one.value:.3f}" + ("" if one.stderr is None else f" ± {one.stderr:.3f}")
+            for one in (Score(**values) for values in scores)
+        }
+        for model, scores in found.items()
+    }
+    return pd.DataFrame(lines).T.fillna("-")

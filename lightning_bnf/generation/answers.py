@@ -1,0 +1,247 @@
+"""The verb `generate`: questions -> answers of a model or a server -> a file that a benchmark's judge reads."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.reading.errors import DataError, Fault
+from lightning_bnf.datamodules.reading.options import Rendering
+from lightning_bnf.datamodules.reading.records import Completion, Row
+from lightning_bnf.datamodules.tokens.renderer import Renderer
+from lightning_bnf.generation.answer_files import Answer, AnswerFormat, Generator, answer_file
+from lightning_bnf.generation.questions import Question, read_questions
+from lightning_bnf.generation.sampling import Sampling, batches, generate_with_lengths
+from lightning_bnf.generation.server import Server, ServerError, ask
+from lightning_bnf.policies.base import Dtype
+from lightning_bnf.policies.exported import exported
+from lightning_bnf.policies.sources import load_tokenizer, placed
+from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
+from lightning_bnf.runtime.jsonl import read_work, write_text
+
+PACKAGES = ("lightning_bnf", "torch", "transformers", "peft")
+
+
+def write_answers(
+    output: Path,
+    questions: str,
+    format: AnswerFormat,
+    name: str,
+    source: str | None = None,
+    server: Server | None = None,
+    split: str | None = None,
+    subset: str | None = None,
+    revision: str | None = None,
+    limit: int | None = None,
+    temperature: float = 0.0,
+    max_new_tokens: int = 2048,
+    seed: int = 0,
+    batch_size: int = 16,
+    dtype: Dtype = "float32",
+    rendering: Rendering = Rendering(strings="chat"),  # noqa: B008 - frozen
+    work: Path = Path("runs/generate"),
+) -> None:
+    """Write a model's answers to a benchmark's questions, for AlpacaEval, Arena-Hard or WildBench. Resumable.
+
+    Either `source` (a model, run here) or `server` (OpenAI-compatible) answers. Settings, versions and fingerprints are
+    written beside the file, as OUTPUT.settings.yaml.
+
+    Args:
+        output: file to write; an existing one is replaced at once when all answers are there.
+        questions: the benchmark's own question file, a file with prompts, or hub data.
+        format: alpaca_eval, arena_hard or wildbench.
+        name: the model's name in the file.
+        source: model that answers: hub id, folder (also an exported adapter's), GGUF file or bundled model.
+        server: OpenAI-compatible server that answers.
+        split: split of hub data.
+        subset: configuration of hub data that has several.
+        revision: commit, tag or branch of hub data.
+        limit: only the first questions; null: all.
+        temperature: softmax temperature; 0 is greedy. No top-k, no top-p.
+        max_new_tokens: tokens after which an answer is cut off.
+        seed: of sampled answers.
+        batch_size: answers generated together by a model that runs here.
+        dtype: type of the model's weights; a GPU is used where there is one.
+        rendering: how prompts become token ids; as in training.
+        work: folder that keeps finished answers, so that an interrupted run goes on where it was.
+    """
+    if (source is None) == (server is None):
+        given = "neither is" if source is None else "both are"
+        raise ValueError(f"source, server: {given} given; accepted is one of them")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit {limit}: accepted are whole numbers from 1, or null")
+    asked = read_questions(questions, split, subset, revision)[:limit]
+    sampling = Sampling(temperature, max_new_tokens, seed=seed, batch_size=batch_size)
+    store = AnswerStore(Path(work) / f"{Path(output).name}.jsonl")
+    if source is not None:
+        answers, identity = answers_of_model(asked, source, dtype, rendering, sampling, store)
+    else:
+        assert server is not None
+        answers, identity = answers_of_server(asked, server, rendering, sampling, store)
+    generator = Generator(name, "transformers" if source else "openai", temperature, max_new_tokens, seed)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_text(output, answer_file(format, answers, generator))
+    cut = sum(not answer.finished for answer in answers)
+    record = {
+        "questions": questions,
+        "format": format,
+        "answers": len(answers),
+        "cut_off": cut,
+        "generator": asdict(generator),
+        "identity": dict(identity),
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    write_text(output.with_name(output.name + ".settings.yaml"), yaml.safe_dump(record, sort_keys=False))
+    print(f"{len(answers)} answers in {output}, {cut} of them cut off at {max_new_tokens} tokens")
+
+
+@dataclass(frozen=True)
+class Said:
+    """A stored answer: text, tokens (None if unknown), whether it ended, when (seconds since 1970)."""
+
+    text: str
+    length: int | None
+    finished: bool
+    time: float
+
+
+class AnswerStore:
+    """Answers on disk, one JSONL line each, keyed by who was asked, how, and what."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.known = {line["key"]: Said(**line["said"]) for line in read_work(path)}
+
+    def add(self, said: Mapping[str, Said]) -> None:
+        """Store answers that are not there yet."""
+        with self.path.open("a", encoding="utf-8") as file:
+            for key, one in said.items():
+                if key not in self.known:
+                    self.known[key] = one
+                    file.write(json.dumps({"key": key, "said": asdict(one)}, ensure_ascii=False) + "\n")
+
+
+def prompt_ids(questions: Sequence[Question], renderer: Renderer) -> list[list[int]]:
+    """The ids that answers start from, compared with those that training would put before an answer.
+
+    Raises `DataError` where a prompt cannot be rendered or the two differ.
+    """
+    found = []
+    for question in questions:
+        answered = Row(question.id, question.id, "demonstration", question.messages, (Completion("Yes.", None, 1),))
+        try:
+            ids, trained = renderer.prompt_ids(question.messages), renderer.row(answered).prompt_ids
+        except Fault as fault:
+            raise DataError(f"question {question.id}: {fault}") from None
+        if ids != trained:
+            raise DataError(
+                f"question {question.id}: its prompt has {len(ids)} ids here and {len(trained)} others in training;"
+                " accepted: the same"
+            )
+        found.append(ids)
+    return found
+
+
+def answers_of_model(
+    questions: Sequence[Question],
+    source: str,
+    dtype: Dtype,
+    rendering: Rendering,
+    sampling: Sampling,
+    store: AnswerStore,
+) -> tuple[list[Answer], dict[str, Any]]:
+    """The answers of a model that runs here, and what identifies it.
+
+    The batches are those of all questions, whatever is stored already: so sampled answers do not depend on where a run
+    was interrupted.
+    """
+    policy = exported(source, dtype)
+    renderer = Renderer(policy.tokenizer, rendering, policy.end_ids)
+    ids = prompt_ids(questions, renderer)  # before the weights are loaded
+    policy.load()
+    model = placed(policy.loaded)
+    identity = {"weights": weights_fingerprint(model), **tokenizer_fingerprints(policy.tokenizer), "source": source}
+    how = [identity["weights"], sampling.temperature, sampling.max_new_tokens, sampling.seed]
+    keys = [content_hash([*how, prompt]) for prompt in ids]
+    bar = tqdm(total=len(questions), desc="Answers", unit="answer")
+    with bar:
+        for batch in batches(ids, sampling):
+            if any(keys[index] not in store.known for index in batch):
+                rows = generate_with_lengths(model, policy.tokenizer, [ids[index] for index in batch], sampling)
+                now = time.time()
+                store.add(
+                    {keys[i]: Said(row[0].text, row[0].length, row[0].finished, now) for i, row in zip(batch, rows)}
+                )
+            bar.update(len(batch))
+    return _in_order(questions, keys, store, [_text(policy.tokenizer, prompt) for prompt in ids]), identity
+
+
+def answers_of_server(
+    questions: Sequence[Question], server: Server, rendering: Rendering, sampling: Sampling, store: AnswerStore
+) -> tuple[list[Answer], dict[str, Any]]:
+    """The answers of a server, `server.at_once` requests at a time, and what identifies it (its key does not)."""
+    server.key()  # refused before the first request
+    identity = {"base_url": server.base_url, "model": server.model}
+    how = [identity, sampling.temperature, sampling.max_new_tokens, sampling.seed]
+    keys = [content_hash([*how, list(question.messages)]) for question in questions]
+    lengths: list[int] | None = None
+    if server.tokenizer is not None:
+        tokenizer = load_tokenizer(server.tokenizer)
+        lengths = [len(ids) for ids in prompt_ids(questions, Renderer(tokenizer, rendering))]
+        identity |= tokenizer_fingerprints(tokenizer)
+
+    def said(index: int) -> Said:
+        question = questions[index]
+        reply = ask(server, question.messages, sampling.temperature, sampling.max_new_tokens, sampling.seed)
+        if lengths is not None and reply.prompt_tokens != lengths[index]:
+            raise ServerError(
+                f"{server.base_url}: question {question.id} has {reply.prompt_tokens} prompt tokens there and"
+                f" {lengths[index]} in training's rendering; accepted: a server with the same chat template"
+            )
+        return Said(reply.text, reply.tokens, reply.finished, time.time())
+
+    missing = [index for index, key in enumerate(keys) if key not in store.known]
+    for index, one in _at_once(said, missing, server.at_once, len(questions)):
+        store.add({keys[index]: one})
+    return _in_order(questions, keys, store, [None] * len(questions)), identity
+
+
+def _at_once(work: Callable[[int], Said], todo: Sequence[int], workers: int, total: int) -> Iterator[tuple[int, Said]]:
+    """Results as they come. After a failure nothing new is begun; what is under way is kept before it is raised."""
+    failure: BaseException | None = None
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=total, initial=total - len(todo), desc="Answers") as bar:
+        futures = {pool.submit(work, index): index for index in todo}
+        for future in as_completed(futures):
+            if future.cancelled():
+                continue
+            if error := future.exception():
+                failure = failure or error
+                for other in futures:
+                    other.cancel()
+                continue
+            bar.update()
+            yield futures[future], future.result()
+    if failure:
+        raise failure
+
+
+def _in_order(
+    questions: Sequence[Question], keys: Sequence[str], store: AnswerStore, prompts: Sequence[str | None]
+) -> list[Answer]:
+    return [
+        Answer(question, prompt=prompt, **asdict(store.known[key]))
+        for question, key, prompt in zip(questions, keys, prompts, strict=True)
+    ]
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    return str(tokenizer.decode(ids))

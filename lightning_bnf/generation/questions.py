@@ -1,0 +1,98 @@
+"""What a model is asked: the question files of AlpacaEval, Arena-Hard and WildBench as they come, or our own prompts.
+
+AlpacaEval     instruction, dataset                                      a JSON list (alpaca_eval.json)
+Arena-Hard     uid, prompt, category (since 2025); question_id, turns    JSONL (question.jsonl)
+WildBench      session_id, conversation_input, primary_tag               the hub's allenai/WildBench, subset v2
+our own        prompt (text or messages), prompt_id if there is one      JSONL, Parquet or hub id
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults, shorten
+from lightning_bnf.datamodules.reading.files import RawRecord, read_raw
+from lightning_bnf.datamodules.reading.messages import Message, Messages, check_messages, check_prompt, check_text
+from lightning_bnf.runtime.fingerprints import content_hash
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt with the id that its file gives it (else the hash of its messages) and the file's other columns."""
+
+    id: str
+    messages: Messages
+    columns: Mapping[str, Any]
+
+
+def read_questions(
+    path: str, split: str | None = None, subset: str | None = None, revision: str | None = None
+) -> list[Question]:
+    """All questions of a file or of hub data. Raises `DataError`, also for ids that occur twice."""
+    faults, found = Faults(), []
+    for record in _records(path, split, subset, revision):
+        try:
+            found.append(_question(record.values))
+        except Fault as fault:
+            faults.add(record.place, fault)
+    faults.raise_if_any()
+    twice = next((one.id for i, one in enumerate(found) if one.id in {other.id for other in found[:i]}), None)
+    if twice is not None:
+        raise DataError(f"{path}: two questions have the id {twice!r}; accepted: each id once")
+    return found
+
+
+def _records(path: str, split: str | None, subset: str | None, revision: str | None) -> list[RawRecord]:
+    """As `read_raw`, and also a file that holds one JSON list, which is how AlpacaEval's questions come."""
+    file = Path(path).expanduser()
+    if file.suffix.lower() == ".json" and file.is_file() and file.read_bytes().lstrip()[:1] == b"[":
+        try:
+            rows = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{path}: it is no readable JSON ({error}); accepted: a list of objects") from None
+        if not rows or not all(isinstance(row, dict) for row in rows):
+            raise DataError(f"{path}: the list holds {shorten(rows)}; accepted: one object or more, and nothing else")
+        return [RawRecord(f"{path}:{number}", row) for number, row in enumerate(rows, start=1)]
+    return read_raw(path, split, subset, revision)
+
+
+def _question(values: Mapping[str, Any]) -> Question:
+    if "conversation_input" in values:
+        column, prompt, named = "conversation_input", _turns(values["conversation_input"]), "session_id"
+    elif "turns" in values:
+        column, prompt, named = "turns", _only_turn(values["turns"]), "question_id"
+    elif "instruction" in values:
+        column, prompt, named = "instruction", values["instruction"], "prompt_id"
+    elif "prompt" in values:
+        column, prompt, named = "prompt", values["prompt"], "uid" if "uid" in values else "prompt_id"
+    else:
+        raise Fault(
+            f"the columns are {', '.join(values)}; accepted: instruction (AlpacaEval), uid and prompt, or question_id"
+            " and turns (Arena-Hard), session_id and conversation_input (WildBench), or prompt"
+        )
+    if isinstance(prompt, str):
+        messages: Messages = (Message(role="user", content=check_text(column, prompt)),)
+    else:
+        messages = check_messages(column, prompt)
+        check_prompt(column, messages)
+    own = values.get("uid", values.get(named))
+    return Question(str(own) if own is not None else content_hash(messages), messages, values)
+
+
+def _turns(conversation: Any) -> Any:
+    """WildBench's turns carry more than role and content (language, hashes), and sometimes an empty system turn."""
+    if not isinstance(conversation, list):
+        return conversation
+    return [turn for turn in conversation if not _is_empty_system(turn)]
+
+
+def _is_empty_system(turn: Any) -> bool:
+    return isinstance(turn, dict) and turn.get("role") == "system" and not str(turn.get("content") or "").strip()
+
+
+def _only_turn(turns: Any) -> Any:
+    if not isinstance(turns, list) or len(turns) != 1 or not isinstance(turns[0], dict):
+        raise Fault(f"column 'turns': the value is {shorten(turns)}; accepted: a list of one turn")
+    return turns[0].get("content")

@@ -1,1 +1,0 @@
-"""The BNF paper's printed numbers, and ours beside them."""

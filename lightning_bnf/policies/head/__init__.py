@@ -1,0 +1,1 @@
+"""From hidden states to token log-probabilities."""

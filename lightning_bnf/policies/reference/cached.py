@@ -1,0 +1,104 @@
+"""The reference as numbers that were stored before."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from tqdm import tqdm
+
+from lightning_bnf.batch import MicroBatch
+from lightning_bnf.datamodules.steps.layout import PADDED, PlannedBatch
+from lightning_bnf.policies.base import Policy, PolicyError
+from lightning_bnf.policies.lora import LoRAPolicy
+from lightning_bnf.policies.reference.providers import Reference
+from lightning_bnf.policies.reference.store import LogpsCache
+from lightning_bnf.runtime.distributed import gather_objects
+from lightning_bnf.runtime.files import cache_folder
+from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
+
+LOCK_SECONDS = 30.0  # that rank 0 waits for a lock before it lets the others know
+
+
+class CachedReference(Reference):
+    """Log-probs that were stored before: no second model, and no second forward pass."""
+
+    def __init__(self, cache: LogpsCache):
+        super().__init__()
+        self.cache = cache
+
+    def forward(self, batch: MicroBatch) -> Tensor:
+        return self.cache.get(batch.keys, batch.row_ids).to(batch.target.device, non_blocking=True)
+
+    def fill(
+        self, reference: Callable[[MicroBatch], Tensor] | None, batches: Sequence[PlannedBatch], device: torch.device
+    ) -> None:
+        """Add what the cache lacks of some micro-batches, with a progress bar; killed, the next run goes on.
+
+        Raises `PolicyError` where something is lacking and there is no `reference` to compute it.
+        """
+        counts = gather_objects(sum(len(batch.content_keys()) for batch in self._lacking(batches)))
+        if any(counts) and reference is None:
+            raise PolicyError(
+                f"reference cache {self.cache.folder}: {sum(counts)} completions are lacking, and"
+                " the policy is no longer its reference; accepted: a cache filled before training "
+                "(python -m lightning_bnf cache --config FILE)"
+            )
+        if any(counts) and reference is not None:
+            with self._alone():
+                self._fill(reference, batches, device)
+        self.cache.reload()
+
+    def _fill(
+        self, reference: Callable[[MicroBatch], Tensor], batches: Sequence[PlannedBatch], device: torch.device
+    ) -> None:
+        self.cache.reload(mend=True)
+        lacking = self._lacking(batches)
+        # Every rank runs equally many, some of them empty: under FSDP2 all take part in each other's forward passes.
+        lacking += [PlannedBatch([], PADDED)] * (max(gather_objects(len(lacking))) - len(lacking))
+        title = f"Reference log-probs into {self.cache.folder}"
+        for planned in tqdm(lacking, desc=title, delay=3, unit=" batches", disable=self.cache.rank > 0):
+            batch = planned.batch()
+            self.cache.add(batch.keys, reference(batch.to(device)).split(batch.length.tolist()))
+        gather_objects(None)  # until all have written
+
+    def _lacking(self, batches: Sequence[PlannedBatch]) -> list[PlannedBatch]:
+        return [batch for batch in batches if any(key not in self.cache for key in batch.content_keys())]
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One run at a time writes into the folder: another that does so is waited for, on all ranks."""
+        lock = FileLock(self.cache.folder / "writing.lock")
+        waited = 0.0
+        while not any(gather_objects(self.cache.rank == 0 and _acquired(lock, waited))):  # in turns: ranks time out
+            if not waited:
+                rank_zero_info(f"reference cache {self.cache.folder}: another run is filling it, which is waited for")
+            waited = LOCK_SECONDS
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _acquired(lock: FileLock, seconds: float) -> bool:
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        return False
+    return True
+
+
+def open_cache(policy: Policy, folder: str | None, rank: int) -> LogpsCache:
+    """The cache of the loaded policy's reference: its own folder below the user's cache, or `folder`."""
+    reference = policy.causal_lm
+    manifest = {
+        "weights": weights_fingerprint(reference, frozen_only=isinstance(policy, LoRAPolicy)),
+        "dtype": str(reference.dtype).removeprefix("torch."),
+        **policy.reference_description(),
+        **tokenizer_fingerprints(policy.tokenizer),
+    }
+    chosen = Path(folder) if folder else cache_folder() / "reference" / content_hash(manifest)
+    return LogpsCache(chosen, manifest, rank)

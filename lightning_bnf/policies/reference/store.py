@@ -1,0 +1,130 @@
+"""The reference cache: token log-probs of completions in a folder, by the content of their token ids.
+
+    manifest.json       whose log-probs these are
+    values-<rank>.f32   float32 values, completion after completion
+    keys-<rank>.bin     for each completion its key, where its values begin, and how many there are
+
+    writing.lock        held by the one run that writes
+
+Files only grow, values before keys, so a run that is killed leaves a folder that the next one goes on with. Neither
+order nor subset of the data, nor the loss, nor truncation matters: another truncation gives other ids, so other keys.
+"""
+
+import json
+import os
+import struct
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_bnf.datamodules.reading.errors import DataError
+
+_ENTRY = struct.Struct("<16sQI")  # key, first value, count
+
+
+class LogpsCache:
+    """Token log-probs (float32, nats) by content key, in a folder that `manifest` describes.
+
+    Raises `DataError` where the folder belongs to another manifest, naming the fields that differ.
+    """
+
+    def __init__(self, folder: str | Path, manifest: Mapping[str, str], rank: int = 0):
+        self.folder, self.manifest, self.rank = Path(folder), dict(manifest), rank
+        self._check_manifest()
+        self._where: dict[bytes, tuple[np.memmap, int, int]] = {}
+        self.reload()
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._where
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def get(self, keys: Sequence[bytes], names: Sequence[str]) -> Tensor:
+        """The values of completions one after the other, (N,). Raises `DataError` naming one that is missing."""
+        for key, name in zip(keys, names):
+            if key not in self._where:
+                raise DataError(
+                    f"reference cache {self.folder}: it lacks a completion of row {name}; accepted: a cache made from "
+                    "these data (python -m lightning_bnf cache --config FILE)"
+                )
+        found = [self._where[key] for key in keys]
+        if not found:
+            return torch.zeros(0)
+        return torch.from_numpy(np.concatenate([values[first : first + count] for values, first, count in found]))
+
+    def add(self, keys: Sequence[bytes], values: Sequence[Tensor]) -> None:
+        """Append completions; they are in the files when this returns."""
+        if not keys:
+            return
+        begin = self._values.stat().st_size // 4 if self._values.exists() else 0
+        entries, numbers = [], []
+        for key, some in zip(keys, values):
+            entries.append(_ENTRY.pack(key, begin, len(some)))
+            numbers.append(some.float().cpu().numpy())
+            begin += len(some)
+        for path, content in ((self._values, np.concatenate(numbers).tobytes()), (self._keys, b"".join(entries))):
+            with path.open("ab") as file:
+                file.write(content)
+
+    def reload(self, mend: bool = False) -> None:
+        """Read what is in the files of all ranks; to `mend` is to cut off what a killed run left half-written, which
+        only the one run may do that writes."""
+        self._where.clear()
+        for path in sorted(self.folder.glob("values-*.f32")):
+            keys = path.with_name(path.name.replace("values-", "keys-")).with_suffix(".bin")
+            size = path.stat().st_size // 4
+            entries = [_ENTRY.unpack(entry) for entry in _whole_entries(keys)]
+            whole = [(key, first, count) for key, first, count in entries if first + count <= size]
+            end = max((first + count for _, first, count in whole), default=0)
+            if mend and keys == self._keys:
+                _cut(keys, len(whole) * _ENTRY.size)
+                _cut(path, 4 * end)
+            if whole:
+                values = np.memmap(path, dtype=np.float32, mode="r", shape=(end,))
+                self._where |= {key: (values, first, count) for key, first, count in whole}
+
+    @property
+    def _values(self) -> Path:
+        return self.folder / f"values-{self.rank}.f32"
+
+    @property
+    def _keys(self) -> Path:
+        return self.folder / f"keys-{self.rank}.bin"
+
+    def _check_manifest(self) -> None:
+        path = self.folder / "manifest.json"
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary = self.folder / f"manifest-{uuid.uuid4().hex}.tmp"
+            temporary.write_text(json.dumps(self.manifest, indent=1) + "\n")
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                pass  # another run was quicker, perhaps with another reference
+            except OSError:  # no links on this file system
+                temporary.replace(path)
+            temporary.unlink(missing_ok=True)
+        held = json.loads(path.read_text())
+        names = sorted(set(held) | set(self.manifest))
+        differing = [name for name in names if held.get(name) != self.manifest.get(name)]
+        if differing:
+            fields = "; ".join(f"{name}: {held.get(name)} there, {self.manifest.get(name)} here" for name in differing)
+            raise DataError(
+                f"reference cache {self.folder}: made for another reference ({fields}); accepted: a new folder"
+            )
+
+
+def _whole_entries(path: Path) -> list[bytes]:
+    content = path.read_bytes() if path.exists() else b""
+    return [content[i : i + _ENTRY.size] for i in range(0, len(content) - _ENTRY.size + 1, _ENTRY.size)]
+
+
+def _cut(path: Path, size: int) -> None:
+    if path.exists() and path.stat().st_size > size:
+        with path.open("r+b") as file:
+            file.truncate(size)

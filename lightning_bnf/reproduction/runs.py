@@ -1,0 +1,309 @@
+"""The verb `reproduce`: a matrix of runs, methods by seeds, that can be stopped and started again."""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from lightning_bnf.runtime.fingerprints import file_fingerprint
+
+RESULTS = ("displacement.json", "before_after.json", "scores.json", "test_pass_rates.json", "test_metrics.json")
+"""Files of a run folder that are carried into its result."""
+PACKAGES = ("lightning_bnf", "torch", "transformers", "lightning", "peft")
+
+
+@dataclass(frozen=True)
+class Method:
+    """What differs from the shared config, as dotted settings.
+
+    Args:
+        settings: Of all the method's runs, such as {model.loss: configs/loss/dpo.yaml}.
+        grid: Settings to try with the first seed, of which the one with the highest greedy pass rate on validation
+            prompts is kept (the first of equals); one entry leaves nothing to pick.
+        once: Whether it gets the first seed only, as a base that is not trained: no seed would change it.
+    """
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    grid: list[dict[str, Any]] = field(default_factory=lambda: [{}])
+    once: bool = False
+
+
+class Run(NamedTuple):
+    """A method with its settings (dotted names as on the command line), and a seed of order and adapters."""
+
+    method: str
+    tried: int | None
+    settings: Mapping[str, Any]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder and its result; `tried` is the place in the method's grid, from 1, where it has several."""
+        return f"{self.method}{'' if self.tried is None else f'_setting{self.tried}'}_seed{self.seed}"
+
+
+def reproduce(
+    base: Path,
+    methods: dict[str, Method],
+    output: Path,
+    seeds: list[int],
+    work: Path = Path("runs/reproduce"),
+    minutes_per_run: float = 5.0,
+    workers: int = 1,
+) -> None:
+    """Run a matrix of methods and seeds, one result file per run; finished runs are skipped.
+
+    `reproduce TABLE --scale SCALE` is short for `reproduce --config configs/reproduce/TABLE_SCALE.yaml`.
+
+    Args:
+        base: config of `fit` that all runs share.
+        methods: name -> what differs from it: settings of all its runs, and a grid to pick from.
+        output: folder for the results, one JSON file a run; one made with other settings or data is refused.
+        seeds: seeds of order and adapters; every method gets its first one before any gets its second.
+        work: folder for the run folders.
+        minutes_per_run: what a run takes, until one has been timed.
+        workers: runs at a time; the machine's cores are shared out among them.
+    """
+    if not methods or not seeds:
+        raise ValueError("methods and seeds: one of them is empty; accepted are one or more of each")
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds {seeds}: accepted is each seed once")
+    for name, method in methods.items():
+        if method.once and len(method.grid) > 1:
+            raise ValueError(f"methods {name!r}: once with a grid of {len(method.grid)}; accepted are one or the other")
+    if workers < 1:
+        raise ValueError(f"workers {workers}: accepted are whole numbers from 1")
+    first, *others = seeds
+    tried = {name: _tried(name, method, first) for name, method in methods.items()}
+    repeated = [name for name, method in methods.items() if not method.once]
+    total = sum(map(len, tried.values())) + len(repeated) * len(others)
+    begun = [run for runs in tried.values() for run in runs]
+    done = sum(_is_done(run, output) for run in begun)
+    for seed, name in product(others, repeated):  # with whichever setting
+        done += any(_is_done(run._replace(seed=seed), output) for run in tried[name])
+    print(f"{total} runs of some {minutes_per_run:g} minutes, {done} done")
+    queue = _Queue(base, output, work, minutes_per_run, total - done, workers)
+    queue.do(begun)
+    picked = {name: _pick(tried[name], output) for name in repeated}
+    queue.do([picked[name]._replace(seed=seed) for seed, name in product(others, repeated)])
+
+
+def expanded(words: Sequence[str], folder: Path = Path("configs/reproduce")) -> list[str]:
+    """The command line with `TABLE --scale SCALE` as the config that it is short for.
+
+    Raises ValueError where there is none of that name.
+    """
+    if not words or words[0].startswith("-"):
+        return list(words)
+    parser = argparse.ArgumentParser(prog="python -m lightning_bnf reproduce", allow_abbrev=False)
+    parser.add_argument("table")
+    parser.add_argument("--scale", default="small")
+    given, rest = parser.parse_known_args(list(words))
+    held = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    name = next((name for name in (f"{given.table}_{given.scale}", given.table) if name in held), None)
+    if name is None:
+        raise ValueError(f"reproduce {given.table} --scale {given.scale}: accepted are {', '.join(held) or 'none'}")
+    return ["--config", str(held[name]), *rest]
+
+
+def _tried(name: str, method: Method, seed: int) -> list[Run]:
+    """A run for each point of the method's grid."""
+    if not method.grid:
+        raise ValueError(f"methods {name!r}, grid: it is empty; accepted are one or more settings")
+    several = len(method.grid) > 1
+    return [Run(name, i + 1 if several else None, method.settings | point, seed) for i, point in enumerate(method.grid)]
+
+
+def _pick(runs: Sequence[Run], output: Path) -> Run:
+    """The run with the highest greedy pass rate on validation prompts, the first of equals."""
+    if len(runs) == 1:
+        return runs[0]
+    rates = [validation_rate(json.loads((output / f"{run.name}.json").read_text())) for run in runs]
+    best = max(range(len(runs)), key=rates.__getitem__)
+    print(f"{runs[best].method}: setting {best + 1} of {len(runs)} passes most validation prompts ({rates[best]:.3f})")
+    return runs[best]
+
+
+def _check_done(base: Path, run: Run, path: Path) -> None:
+    """Raises ValueError where a finished run's settings, or the contents of its data files, are not what they would be
+    now. Settings in files that the config names, such as a loss's, are not looked into."""
+    record = json.loads(path.read_text())
+    shared = yaml.safe_load(base.read_text()) if base.exists() else {}
+    own = dict(run.settings) | _seeds(run)
+    wanted = {
+        name: value
+        for name, value in _leaves(shared)
+        if not any(f"{name}.".startswith(f"{other}.") for other in (*own, "trainer.default_root_dir"))
+    }
+    found = {name: _at(record["config"], name) for name in wanted | own}
+    differing = [
+        f"{name} {found[name]!r}, not {value!r}"
+        for name, value in (wanted | own).items()
+        if _plain(found[name]) and _plain(value) and found[name] != value
+    ]
+    differing += [
+        f"other contents of {name}"
+        for name, made_with in record.get("fingerprints", {}).items()
+        if Path(name).is_file() and file_fingerprint(name) != made_with
+    ]
+    if differing:
+        raise ValueError(f"{path}: made with {'; '.join(differing)}; accepted: another output, or the file taken away")
+
+
+def _is_done(run: Run, output: Path) -> bool:
+    return (output / f"{run.name}.json").exists()
+
+
+def _seeds(run: Run) -> dict[str, Any]:
+    return {"seed_everything": run.seed, "data.seed": run.seed}
+
+
+def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested settings."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield from _leaves({str(i): one for i, one in enumerate(value)}, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float | str)
+
+
+def _at(config: Any, name: str) -> Any:
+    """The setting of a dotted name, None where there is none."""
+    for part in name.split("."):
+        if isinstance(config, list):
+            config = dict(enumerate(config)).get(int(part)) if part.isdecimal() else None
+        else:
+            config = config.get(part) if isinstance(config, dict) else None
+    return config
+
+
+def validation_rate(record: Mapping[str, Any]) -> float:
+    """The share of validation prompts whose greedy completion passed. Raises ValueError where none were scored."""
+    scores = record["results"].get("scores", {}).get("validation", [])
+    passed = [one["passed"] for one in scores if one["decoding"] == "greedy"]
+    if not passed:
+        raise ValueError(
+            f"{record['method']}: its grid is picked from by scores of validation prompts, and there are none; "
+            "accepted: a base config with the callback ScorePrompts"
+        )
+    return sum(passed) / len(passed)
+
+
+class _Queue:
+    """Runs what is not done yet, `workers` at a time, and says how long the rest will take."""
+
+    def __init__(self, base: Path, output: Path, work: Path, minutes: float, left: int, workers: int):
+        self.base, self.output, self.work, self.left, self.workers = base, output, work, left, workers
+        self.taken: list[float] = []
+        self.failed, self.counting = threading.Event(), threading.Lock()
+        output.mkdir(parents=True, exist_ok=True)
+        print(self._to_go(minutes), flush=True)
+
+    def _to_go(self, minutes: float) -> str:
+        return f"about {minutes * self.left / self.workers:.0f} minutes to go"
+
+    def do(self, runs: Sequence[Run]) -> None:
+        """Train and keep the results of those that are not there. After a failure no other run is begun.
+
+        Raises ValueError, before any is, where one that is there was made with other settings or data.
+        """
+        for run in runs:
+            if _is_done(run, self.output):
+                _check_done(self.base, run, self.output / f"{run.name}.json")
+        with ThreadPoolExecutor(self.workers) as pool:
+            for one in [pool.submit(self._do, run) for run in runs]:
+                try:
+                    one.result()
+                except BaseException:  # also Ctrl-C
+                    self.failed.set()
+                    raise
+
+    def _do(self, run: Run) -> None:
+        if _is_done(run, self.output) or self.failed.is_set():
+            return
+        path = self.output / f"{run.name}.json"
+        folder = self.work / self.output.name / run.name
+        threads = max(1, cores() // self.workers) if self.workers > 1 else None
+        started = time.perf_counter()
+        try:
+            train(self.base, run, folder, threads)
+            minutes = (time.perf_counter() - started) / 60
+            record = result(run, folder, minutes) | {"workers": self.workers}
+        except BaseException:
+            self.failed.set()
+            raise
+        path.with_suffix(".tmp").write_text(json.dumps(record, indent=1) + "\n")
+        path.with_suffix(".tmp").rename(path)
+        with self.counting:
+            self.taken.append(minutes)
+            self.left -= 1
+            to_go = self._to_go(statistics.median(self.taken))
+            print(f"{run.name}: {minutes:.1f} minutes; {self.left} runs, {to_go}", flush=True)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
+    """One run, in a process of its own. Raises ValueError with its last words if it fails.
+
+    threads: what torch may use of the machine's cores; None leaves it to torch
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+    settings = _seeds(run) | {"trainer.default_root_dir": folder}
+    words = [word for name, value in (dict(run.settings) | settings).items() for word in (f"--{name}", str(value))]
+    with (folder / "log.txt").open("w") as log:
+        command = [sys.executable, "-m", "lightning_bnf", "fit", "--config", str(base), *words]
+        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False).returncode
+    if status:
+        last = (folder / "log.txt").read_text().splitlines()[-5:]
+        raise ValueError(f"{run.name}: the run ended with status {status}; see {folder}/log.txt:\n" + "\n".join(last))
+
+
+def result(run: Run, folder: Path, minutes: float) -> dict[str, Any]:
+    """What is kept of a finished run: its settings, versions, fingerprints and numbers."""
+    return {
+        "method": run.method,
+        "setting": run.tried,
+        "seed": run.seed,
+        "minutes": round(minutes, 2),
+        "machine": f"{platform.machine()}, {platform.system()}",
+        "versions": {name: version(name) for name in PACKAGES},
+        "fingerprints": json.loads((folder / "fingerprints.json").read_text()),
+        "config": yaml.safe_load((folder / "config.yaml").read_text()),
+        "data_report": (folder / "data_report.txt").read_text().splitlines()[0],
+        "results": {
+            Path(name).stem: json.loads((folder / name).read_text()) for name in RESULTS if (folder / name).exists()
+        },
+    }
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """All results of a folder, by method and seed. Raises FileNotFoundError where it has none."""
+    found = [json.loads(path.read_text()) for path in Path(folder).glob("*_seed*.json")]
+    if not found:
+        raise FileNotFoundError(f"{folder}: no results; accepted is a folder that `reproduce` has written to")
+    return sorted(found, key=lambda record: (record["method"], record["seed"]))

@@ -1,0 +1,1 @@
+"""What every room stands on: processes, memory, files, fingerprints."""

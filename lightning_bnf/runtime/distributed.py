@@ -1,0 +1,54 @@
+"""What the ranks of a run tell each other."""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+
+class Gathered(NamedTuple):
+    """values: of all ranks in their order, (M, ...); first: where this rank's own begin."""
+
+    values: Tensor
+    first: int
+
+
+def several() -> bool:
+    """Whether this process is one of several ranks."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """The values of all ranks in their order. Alone: this one's."""
+    if not several():
+        return [value]
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
+def gather(values: Tensor) -> Gathered:
+    """Join the (n, ...) tensors of all ranks, of which each may have another n. Alone: the tensor itself."""
+    if not several():
+        return Gathered(values, 0)
+    lengths = [torch.zeros(1, dtype=torch.long, device=values.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(lengths, torch.tensor([len(values)], device=values.device))
+    counts = [int(length) for length in lengths]
+    padded = values.new_zeros((max(counts), *values.shape[1:]))
+    padded[: len(values)] = values
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    rank = dist.get_rank()
+    return Gathered(torch.cat([part[:count] for part, count in zip(parts, counts)]), sum(counts[:rank]))
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a tensor, or the tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor of all ranks' parts. Every rank must call it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -1,0 +1,66 @@
+"""What tells models, tokenizers, files and completions apart, in a few bytes."""
+
+import hashlib
+import json
+import struct
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.runtime.distributed import whole
+
+
+def content_hash(content: Any) -> str:
+    """16 hex digits of the content's SHA-256; equal content, equal id, in any file and order."""
+    text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def weights_fingerprint(model: torch.nn.Module, frozen_only: bool = False) -> str:
+    """16 hex digits over every parameter's name, shape and 64 of its values: tells models apart, proves nothing.
+
+    The names are those of the model without adapters around it; `frozen_only` leaves trainable parameters out. Of 4-bit
+    weights the blocks' scales count too. Of sharded weights the whole counts, so that every rank has to call this.
+    """
+    parts: list[list[Any]] = []
+    for name, parameter in model.named_parameters():
+        if not (frozen_only and parameter.requires_grad):
+            plain = name.replace("base_model.model.", "").replace(".base_layer", "")
+            parts.append([plain, list(parameter.shape), _some(parameter)])
+            quantized = getattr(parameter, "quant_state", None)
+            if quantized is not None:
+                scales = {name: value for name, value in quantized.as_dict().items() if "absmax" in name}
+                parts.append([plain, quantized.quant_type, {name: _some(value) for name, value in scales.items()}])
+    return content_hash(parts)
+
+
+def _some(values: torch.Tensor) -> list[float]:
+    values = whole(values.detach()).flatten()
+    return values[:: max(1, len(values) // 64)].float().tolist()
+
+
+def tokenizer_fingerprints(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    """Of the vocabulary, and of the chat template."""
+    return {"tokenizer": content_hash(tokenizer.get_vocab()), "template": content_hash(tokenizer.chat_template)}
+
+
+def file_fingerprint(path: str | Path) -> str:
+    """16 hex digits of the SHA-256 of a file's contents."""
+    hashed = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while piece := file.read(2**20):
+            hashed.update(piece)
+    return hashed.hexdigest()[:16]
+
+
+def content_key(prompt_ids: Sequence[int], ids: Sequence[int], completion_mask: Sequence[bool]) -> bytes:
+    """16 bytes that stand for a prompt, the completion after it, and which of its tokens are scored."""
+    hashed = hashlib.sha256(struct.pack("<II", len(prompt_ids), len(ids)))
+    hashed.update(array("I", prompt_ids).tobytes())
+    hashed.update(array("I", ids).tobytes())
+    hashed.update(bytes(completion_mask))
+    return hashed.digest()[:16]

@@ -1,0 +1,130 @@
+"""What is found out from the loaded model before the first step: the layout, and the budget of a micro-batch."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+
+from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.datamodules.steps.layout import PACKED, PADDED, SHARED_PROMPT, Layout
+from lightning_bnf.datamodules.steps.plan import size_of
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.policies.attention import is_flash
+from lightning_bnf.policies.base import Policy
+from lightning_bnf.runtime.distributed import local
+from lightning_bnf.runtime.memory import available_bytes, peak_bytes, taken_bytes
+
+LayoutName = Literal["auto", "padded", "packed", "shared_prompt"]
+LAYOUTS = {"padded": PADDED, "packed": PACKED, "shared_prompt": SHARED_PROMPT}
+
+SHARE_OF_FREE = 0.8  # of free memory that a step may take: allocators need some, and other programs
+MOST_TOKENS = {"cpu": 2048, "cuda": 32768}  # more make nothing faster
+
+
+def preferred_layout(
+    name: LayoutName, attention: str, rows: Sequence[TokenizedRow], labels: Sequence[int]
+) -> LayoutName:
+    """The layout asked for, and under `auto` the one that is tried first; sharing where nothing is shared is padded.
+
+    attention: transformers' name of the attention implementation. Raises `DataError` where it cannot share prompts.
+    """
+    if name == "shared_prompt" and is_flash(attention):
+        raise DataError(
+            f"layout 'shared_prompt': {attention} takes no mask of who sees whom; accepted are 'auto', 'packed' and "
+            "'padded' with it, or another attention, such as sdpa"
+        )
+    if name == "auto":
+        name = "packed" if is_flash(attention) else "shared_prompt"
+    several = any(sum(c.label in labels for c in row.completions) > 1 for row in rows)
+    return "padded" if name == "shared_prompt" and not several else name
+
+
+def choose_layout(name: LayoutName, policy: Policy, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
+    """The layout asked for, if the loaded model gives the same log-probs with it as with single rows.
+
+    `auto` falls back to padded where it does not; a layout asked for by name raises `DataError`.
+    """
+    wanted = preferred_layout(name, str(policy.causal_lm.config._attn_implementation), rows, labels)
+    layout = LAYOUTS[wanted]
+    if layout is PADDED:
+        return PADDED
+    # The longest row shows whether some window is shorter than it; a short one beside it, whether padding is blind.
+    tried = _extremes(rows, layout, labels)
+    if not tried:
+        return PADDED
+    worst = policy.distance(PADDED.batch(tried, labels), layout.batch(tried, labels))
+    if worst <= policy.tolerance:
+        return layout
+    sentence = f"this model's log-probs differ by {worst:.2g} nats under it from those of single rows"
+    if name == wanted:
+        raise DataError(f"layout {wanted!r}: {sentence}; accepted for this model is 'padded'")
+    rank_zero_info(f"Layout padded, not {wanted}: {sentence}.")
+    return PADDED
+
+
+def _extremes(rows: Iterable[TokenizedRow], layout: Layout, labels: Sequence[int]) -> list[TokenizedRow]:
+    """The longest and the shortest row, of those with most completions of these labels."""
+    longest = shortest = None
+    for row in rows:
+        count, size = sum(c.label in labels for c in row.completions), sum(layout.lengths(row, labels))
+        if count and (longest is None or (min(count, 2), size) > longest[0]):
+            longest = ((min(count, 2), size), row)
+        if count and (shortest is None or (-min(count, 2), size) < shortest[0]):
+            shortest = ((-min(count, 2), size), row)
+    return [longest[1], shortest[1]] if longest and shortest else []
+
+
+def choose_budget(
+    policy: Policy, rows: Sequence[TokenizedRow], layout: Layout, labels: Sequence[int], token_loss: bool
+) -> int:
+    """The largest budget of a micro-batch (tokens) that fits into the free memory, by dry steps on the longest rows.
+
+    Two of them give what a token takes; a third one, at the budget, confirms it. Raises `DataError` where even the
+    longest row does not fit, and `memory.Unmeasurable` where memory cannot be measured.
+    """
+    device = next(policy.causal_lm.parameters()).device
+    moments = sum(
+        8 * local(p).numel() for p in policy.trainable().values()
+    )  # AdamW's two, which come with the first step
+    plan_tokens = [layout.lengths(row, labels) for row in rows]
+    longest = max(size_of(some, layout.packed) for some in plan_tokens if some)
+    before, limit = taken_bytes(device), int(SHARE_OF_FREE * available_bytes(device)) - moments
+
+    def peak(budget: int) -> int:
+        batch = layout.batch([rows[i] for i in _largest(plan_tokens, budget, layout.packed)], labels).to(device)
+        with torch.random.fork_rng():
+            return peak_bytes(lambda: policy.dry_step(batch, token_loss), device) - before
+
+    small = max(longest, 256)
+    first, second = peak(small), peak(2 * small)
+    if first > limit:
+        raise DataError(
+            f"max_tokens 'auto': the longest row ({longest} tokens) takes {first / 1e9:.1f} GB and {limit / 1e9:.1f} GB"
+            " are free beside the optimizer; accepted: a smaller max_length, gradient_checkpointing, or LoRA"
+        )
+    a_token = max((second - first) / small, 1.0)
+    budget = int(
+        min(small + (limit - first) / a_token, MOST_TOKENS.get(device.type, 16384), sum(map(sum, plan_tokens)))
+    )
+    budget = max(budget // 64 * 64, small)
+    while budget > small and (found := peak(budget)) > limit:
+        budget = max(budget * 3 // 4, small)
+    taken = first if budget == small else found
+    rank_zero_info(
+        f"max_tokens auto: {budget} tokens a micro-batch; a dry step on the longest took {taken / 1e9:.2f} GB beside"
+        f" the weights, of {limit / 1e9:.1f} GB that are free."
+    )
+    return budget
+
+
+def _largest(tokens: Sequence[Sequence[int]], budget: int, packed: bool) -> list[int]:
+    """The micro-batch that takes most of all within a budget: the longest rows, as many as it holds, one at least."""
+    chosen: list[int] = []
+    lengths: list[int] = []
+    for row in sorted((row for row, some in enumerate(tokens) if some), key=lambda row: (-max(tokens[row]), row)):
+        lengths += tokens[row]
+        if chosen and size_of(lengths, packed) > budget:
+            break
+        chosen.append(row)
+    return chosen

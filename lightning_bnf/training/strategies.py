@@ -1,0 +1,83 @@
+"""How a run is spread over devices, and checkpoints that are whole or not there."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    ModelParallelStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+    StrategyRegistry,
+)
+
+Parallelism = Literal["one device", "ddp", "fsdp2"]
+
+
+class FullySharded(ModelParallelStrategy):
+    """FSDP2 over all devices of the run (`strategy: fsdp2`): weights, gradients and moments are shared out.
+
+    Lightning's ModelParallelStrategy with one mesh of all ranks, and checkpoints that take their name only when every
+    rank has written its part.
+    """
+
+    def setup_environment(self) -> None:
+        """One dimension of the mesh, of all ranks: Lightning's own default shards within a node only, and by tensor."""
+        self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
+        super().setup_environment()
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """A folder with a file of every rank, written under another name and renamed."""
+        target = Path(self.broadcast(filepath))
+        unfinished = target.with_name(f".{target.name}.unfinished")
+        if self.is_global_zero:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        self.barrier()
+        super().save_checkpoint(checkpoint, unfinished, storage_options)
+        self.barrier()
+        if self.is_global_zero:
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(unfinished, target)
+        self.barrier()
+
+
+StrategyRegistry.register("fsdp2", FullySharded, description="FSDP2 over all devices", override=True)
+
+
+def parallelism_of(strategy: Strategy) -> Parallelism:
+    """What a Trainer's strategy comes to; raises ValueError for those that no test shows the results of."""
+    if isinstance(strategy, FullySharded):
+        return "fsdp2"
+    if type(strategy) is DDPStrategy:
+        return "ddp"
+    if isinstance(strategy, SingleDeviceStrategy):
+        return "one device"
+    raise ValueError(f"strategy {type(strategy).__name__}: accepted are auto, ddp and fsdp2")
+
+
+def refuse_sharded(strategy: Strategy, what: str) -> None:
+    """Raises ValueError under FSDP2, for what generates: one process draws the completions."""
+    if parallelism_of(strategy) == "fsdp2":
+        raise ValueError(f"{what}: one process generates, and none has all weights; accepted: ddp, one device")
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes to a temporary name in the same folder and renames; a full disk leaves nothing half-written behind."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, unfinished = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(unfinished, target)
+        finally:
+            Path(unfinished).unlink(missing_ok=True)

@@ -1,0 +1,276 @@
+"""The command line as a user types it: runs, saved configs, refusals in sentences."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from peft import PeftModel
+from support import catalog
+from support.commands import refused
+from transformers import AutoModelForCausalLM
+
+from lightning_bnf.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+WritePairs = Callable[..., str]
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> Callable[..., str]:
+    """Writes a config of a small run and returns its path; dotted keyword arguments replace entries."""
+
+    def write(**changes: Any) -> str:
+        values: dict[str, Any] = {
+            "model": {
+                "policy": {
+                    "class_path": "lightning_bnf.policies.LoRAPolicy",
+                    "init_args": {"source": tiny_folder, "r": 4},
+                },
+                "loss": str(ROOT / "configs/loss/bnf.yaml"),
+                "optimization": {"learning_rate": 0.01},
+            },
+            "data": {"train": write_pairs(rows=10), "examples_per_step": 5},
+            "trainer": {
+                "accelerator": "cpu",
+                "max_epochs": 2,
+                "default_root_dir": str(tmp_path / "run"),
+                "log_every_n_steps": 1,
+            },
+        }
+        for key, value in changes.items():
+            *path, last = key.split("__")
+            entry = values
+            for name in path:
+                entry = entry[name]
+            entry[last] = value
+        file = tmp_path / "config.yaml"
+        file.write_text(yaml.safe_dump(values))
+        return str(file)
+
+    return write
+
+
+def test_a_run_leaves_everything_in_its_folder(tmp_path: Path, config: Callable[..., str], tiny_folder: str) -> None:
+    main(["fit", "--config", config()])
+    run = tmp_path / "run"
+    for name in ("config.yaml", "metrics.csv", "data_report.txt", "plots/loss.png", "plots/bnf_weight.png"):
+        assert (run / name).stat().st_size > 100, name
+    assert list(run.glob("events.out.tfevents.*"))
+    assert [path.name for path in (run / "checkpoints").iterdir()]
+    assert "⟦7<|im_end|>⟧" in (run / "data_report.txt").read_text()
+    assert "Load with: `PeftModel" in (run / "policy" / "README.md").read_text()
+    held = torch.load(next((run / "checkpoints").glob("*=4.ckpt")), weights_only=True)["state_dict"]
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder), run / "policy")
+    saved = {name.replace("base_model", "policy.model.base_model", 1): p for name, p in adapted.named_parameters()}
+    assert all(torch.equal(value, saved[name]) for name, value in held.items()), "the export is the checkpoint's policy"
+
+
+def test_the_saved_config_makes_the_same_run_again(tmp_path: Path, config: Callable[..., str]) -> None:
+    main(["fit", "--config", config()])
+    run = tmp_path / "run"
+    first = (run / "metrics.csv").read_text()
+    main(["fit", "--config", str(run / "config.yaml")])
+    assert (run / "metrics.csv").read_text() == first
+    assert (tmp_path / "run.1" / "metrics.csv").read_text() == first, "the earlier run is moved aside, not lost"
+
+
+def with_verifiers(path: str, tmp_path: Path) -> str:
+    """The pairs with a verifier, as a test file."""
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    extra = {"verifier": {"name": "ends_with_question"}, "family": "f", "max_new_tokens": 4}
+    target = tmp_path / "test.jsonl"
+    target.write_text("".join(json.dumps(row | extra | {"kept_out": i % 2 == 0}) + "\n" for i, row in enumerate(rows)))
+    return str(target)
+
+
+def test_test_and_validate_print_metrics_and_pass_rates(
+    tmp_path: Path, config: Callable[..., str], write_pairs: WritePairs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verified = with_verifiers(write_pairs("v.jsonl"), tmp_path)
+    file = config(data__test=verified, data__validation=verified)
+    main(["test", "--config", file])
+    shown = capsys.readouterr().out
+    assert "test/logps/chosen" in shown
+    assert "| kept-out | sampled  | 3 |" in shown
+    base = json.loads((tmp_path / "run" / "test_metrics.json").read_text())
+    assert base["test/rewards/margins"] == 0.0, "the plain base is its own reference"
+    main(["fit", "--config", file])
+    metrics = (tmp_path / "run" / "metrics.csv").read_text()
+    checkpoint = str(next((tmp_path / "run" / "checkpoints").glob("*=4.ckpt")))
+    capsys.readouterr()
+    main(["validate", "--config", str(tmp_path / "run" / "config.yaml"), "--ckpt_path", checkpoint])
+    assert "| trained  | greedy   | 2 |" in capsys.readouterr().out
+    trained = json.loads((tmp_path / "run" / "validation_metrics.json").read_text())
+    assert trained["val/rewards/margins"] > 0.1
+    assert (tmp_path / "run" / "metrics.csv").read_text() == metrics, "the run's own metrics are left alone"
+
+
+def test_predict_writes_a_line_for_every_prompt(
+    tmp_path: Path, config: Callable[..., str], write_pairs: WritePairs
+) -> None:
+    file = config(data__test=with_verifiers(write_pairs("v.jsonl"), tmp_path))
+    main(["predict", "--config", file, "--model.generation.samples", "2", "--model.generation.temperature", "1.0"])
+    lines = [json.loads(line) for line in (tmp_path / "run" / "predictions_0.jsonl").read_text().splitlines()]
+    assert len(lines) == 5 * 2
+    assert {line["prompt"][0]["content"] for line in lines} >= {"What is 3 + 4?", "Name a colour."}
+    assert all(0 < line["length"] <= 4 for line in lines)
+    assert all(0 <= line["score"] <= 1 for line in lines)
+
+
+def test_prompts_alone_can_be_tested(tmp_path: Path, config: Callable[..., str], capsys: Any) -> None:
+    path = tmp_path / "prompts.jsonl"
+    row = {"prompt": [{"role": "user", "content": "Hi"}], "verifier": {"name": "question"}, "max_new_tokens": 3}
+    path.write_text(json.dumps(row) + "\n")
+    main(["test", "--config", config(data__test=str(path))])
+    assert "greedy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("loss", [path.stem for path in sorted((ROOT / "configs/loss").glob("*.yaml"))])
+def test_the_loss_is_swapped_by_a_file(
+    tmp_path: Path, config: Callable[..., str], write_for: WritePairs, loss: str
+) -> None:
+    data = write_for(catalog.build(loss), "rows.jsonl", 10)
+    words = ["--model.loss", str(ROOT / f"configs/loss/{loss}.yaml"), "--data.validation", data]
+    main(["fit", "--config", config(data__train=data), *words])
+    saved = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert saved["model"]["loss"] == yaml.safe_load((ROOT / f"configs/loss/{loss}.yaml").read_text())
+    assert (tmp_path / "run" / "plots" / "bnf_weight.png").exists() == (loss in ("bnf", "bnf_dpo"))
+
+
+@pytest.mark.parametrize("policy", ["full", "lora", "qlora"])
+def test_the_policy_is_swapped_by_a_file(
+    tmp_path: Path, config: Callable[..., str], policy: str, tiny_folder: str
+) -> None:
+    file = str(ROOT / f"configs/policy/{policy}.yaml")
+    main(["fit", "--config", config(), "--model.policy", file, "--model.policy.init_args.source", tiny_folder])
+    weights = "model.safetensors" if policy == "full" else "adapter_model.safetensors"
+    assert (tmp_path / "run" / "policy" / weights).is_file()
+
+
+def test_trainer_files_fit_the_trainer(tmp_path: Path, config: Callable[..., str]) -> None:
+    main(["fit", "--config", config(), "--trainer", str(ROOT / "configs/trainer/cpu.yaml")])
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["trainer"]["max_epochs"] == 1
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_bfloat16_runs(tmp_path: Path, config: Callable[..., str], precision: str) -> None:
+    main(["fit", "--config", config(), "--trainer.precision", precision])
+    assert (tmp_path / "run" / "policy").is_dir()
+
+
+def test_an_unpaired_run_logs_no_pair_metrics(tmp_path: Path, config: Callable[..., str]) -> None:
+    path = tmp_path / "unpaired.jsonl"
+    rows = [{"prompt": f"say {i}", "completion": str(i), "label": i % 2 == 0} for i in range(6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    main(["fit", "--config", config(data__train=str(path))])
+    header = (tmp_path / "run" / "metrics.csv").read_text().splitlines()[0]
+    assert "train/rewards/chosen" in header
+    assert "margins" not in header
+
+
+UNKNOWN = [
+    (["--model.los", "x"], "model.los", "model.loss"),
+    (["--data.example_per_step", "3"], "data.example_per_step", "data.examples_per_step"),
+    (["--model.loss.init_args.normaliser", "response"], "normaliser", "normalizer"),
+    (["--trainer.max_epoch", "3"], "trainer.max_epoch", "trainer.max_epochs"),
+]
+
+
+@pytest.mark.parametrize(("words", "unknown", "nearest"), UNKNOWN)
+def test_an_unknown_argument_is_refused_with_the_nearest(
+    config: Callable[..., str], capsys: pytest.CaptureFixture[str], words: list[str], unknown: str, nearest: str
+) -> None:
+    message = refused(capsys, "fit", "--config", config(), *words)
+    assert unknown in message
+    assert f"did you mean '{nearest}'" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "unknown", "nearest"),
+    [
+        ({"data__exampels_per_step": 3}, "data.exampels_per_step", "data.examples_per_step"),
+        ({"trainer__max_epoch": 3}, "trainer.max_epoch", "trainer.max_epochs"),
+    ],
+)
+def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(
+    config: Callable[..., str], capsys: pytest.CaptureFixture[str], changes: Any, unknown: str, nearest: str
+) -> None:
+    message = refused(capsys, "fit", "--config", config(**changes))
+    assert unknown in message
+    assert f"did you mean '{nearest}'" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--model.loss", "BFN"], ["model.loss", "BFN", "BCO, BNF, CPO, CalDPO, D2O"]),
+        (["--model.optimization.learning_rate", "-1"], ["learning_rate -1.0: accepted are numbers > 0"]),
+        (["--model.policy.init_args.r", "0"], ["r 0: accepted are whole numbers from 1"]),
+        (["--model.policy.init_args.target_modules", "[query]"], ["target_modules", "query", "q_proj"]),
+        (["--model.policy.init_args.source", "./nowhere"], ["source './nowhere': there is no such folder"]),
+        (["--model.reference", "none"], ["reference 'none': the loss needs a reference"]),
+        (["--trainer.gradient_clip_val", "1.0"], ["gradient_clip_val 1.0", "max_grad_norm"]),
+        (["--trainer.accumulate_grad_batches", "2"], ["accumulate_grad_batches 2", "examples_per_step"]),
+        (["--trainer.use_distributed_sampler", "true"], ["use_distributed_sampler true: accepted is false"]),
+        (["--data.max_tokens", "many"], ["max_tokens"]),
+        (["--trainer.precision", "16-mixed"], ["precision 16-mixed: accepted are 32-true"]),
+        (["--data.train", "/no/such.jsonl"], ["/no/such.jsonl", "there is no such file"]),
+        (["--data.max_tokens", "0"], ["max_tokens 0: accepted are whole numbers from 1"]),
+        (["--data.options.max_length", "20"], ["train.jsonl", "rows would be dropped", "max_length"]),
+    ],
+)
+def test_a_bad_setting_is_refused_in_a_sentence(
+    config: Callable[..., str], capsys: pytest.CaptureFixture[str], words: list[str], parts: list[str]
+) -> None:
+    message = refused(capsys, "fit", "--config", config(), *words)
+    for part in parts:
+        assert part in message
+    assert "Traceback" not in message
+
+
+def test_an_unknown_command_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no command 'fti'; did you mean 'fit'?" in refused(capsys, "fti")
+
+
+def test_help_lists_every_command_and_explains_every_field(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    overview = capsys.readouterr().out
+    assert all(f"\n  {name} " in overview for name in ("fit", "validate", "test", "predict", "prepare"))
+    with pytest.raises(SystemExit):
+        main(["fit", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for text in (
+        "Peak learning rate (> 0).",
+        "Token budget of a micro-batch, padding included",
+        "Longest prompt and completion together, in tokens.",
+        "How `predict` draws completions",
+        "Where reference log-probabilities come from",
+    ):
+        assert text in shown
+    with pytest.raises(SystemExit):
+        main(["prepare", "--help"])
+    assert "completions drawn per question" in capsys.readouterr().out
+
+
+def test_disk_full_while_exporting_leaves_nothing_half_written(
+    tmp_path: Path, config: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(PeftModel, "save_pretrained", full)
+    with pytest.raises(OSError, match="No space left"):
+        main(["fit", "--config", config()])
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert "policy" not in names
+    assert not any(name.startswith(".policy") for name in names)
+
+
+def test_several_devices_are_for_training(config: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    message = refused(capsys, "validate", "--config", config(data__validation=["x.jsonl"]), *two)
+    assert "2 devices; accepted for validate is one device" in message

@@ -1,0 +1,124 @@
+"""The step plan: pure, complete, independent of budget and ranks."""
+
+import random
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.steps.plan import CALL_TOKENS, StepPlan
+from lightning_bnf.datamodules.tokens.load import load_rows
+from lightning_bnf.training.fitting import LAYOUTS, LayoutName
+
+ROOT = Path(__file__).parents[3]
+
+TOKENS = [(5, 7), (9, 3), (4, 4), (20, 18), (6, 6), (8, 8), (2, 3)]
+
+
+def plan(**changes: object) -> StepPlan:
+    return StepPlan(**({"tokens": TOKENS, "examples_per_step": 3, "max_tokens": 40, "seed": 1} | changes))  # type: ignore[arg-type]
+
+
+def test_an_epoch_holds_every_row_once_and_the_last_step_is_short() -> None:
+    p = plan()
+    steps = [p.rows(0, step) for step in range(len(p))]
+    assert [len(rows) for rows in steps] == [3, 3, 1]
+    assert sorted(row for rows in steps for row in rows) == list(range(7))
+
+
+def test_it_is_a_function_of_seed_epoch_and_step() -> None:
+    assert plan().rows(2, 1) == plan().rows(2, 1)
+    orders = {tuple(row for step in range(3) for row in plan(seed=s).rows(e, step)) for s in (1, 2) for e in (0, 1)}
+    assert len(orders) == 4
+    assert plan(seed=None).rows(5, 0) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("max_tokens", [1, 20, 40, 1000])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_budget_and_ranks_change_nothing_of_a_steps_rows(max_tokens: int, world_size: int) -> None:
+    p = plan(max_tokens=max_tokens, world_size=world_size)
+    for step in range(len(p)):
+        shares = [p.for_rank(0, step, rank) for rank in range(world_size)]
+        assert len({len(share) for share in shares}) == 1, "every rank runs equally many micro-batches"
+        assert sorted(row for share in shares for batch in share for row in batch) == sorted(plan().rows(0, step))
+
+
+def test_micro_batches_keep_to_the_budget_with_padding_counted() -> None:
+    p = plan(examples_per_step=7)
+    for batch in p.micro_batches(0, 0):
+        lengths = [n for row in batch for n in TOKENS[row]]
+        assert len(lengths) * max(lengths) <= 40 or len(batch) == 1
+        assert p.size(batch) == len(lengths) * max(lengths)
+
+
+def test_rows_that_the_loss_does_not_learn_from_are_in_no_micro_batch() -> None:
+    p = plan(tokens=[(5,), (), (4,), ()], examples_per_step=2, seed=None)
+    assert [p.micro_batches(0, step) for step in range(2)] == [[[0]], [[2]]]
+    assert plan(tokens=[(), ()], seed=None).micro_batches(0, 0) == []
+
+
+def test_padding_by_hand() -> None:
+    """One micro-batch of rows (5, 7) and (9, 3): 24 real tokens in 4 x 9."""
+    assert StepPlan([(5, 7), (9, 3)], 2, 1000).padding() == pytest.approx(1 - 24 / 36)
+
+
+@pytest.mark.parametrize("name", ["examples_per_step", "max_tokens", "world_size"])
+def test_refuses_numbers_below_one(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} 0: accepted are whole numbers from 1"):
+        plan(**{name: 0})
+
+
+def test_packed_micro_batches_are_filled_to_the_budget_without_padding() -> None:
+    """Sums count, not widths: 9 + 3, then 5 + 7; with padding the pair (9, 3) alone would take 18."""
+    plan = StepPlan([(5, 7), (9, 3), (2,)], 3, 24, packed=True)
+    assert sorted(map(sorted, plan.micro_batches(0, 0))) in ([[0, 1], [2]], [[0, 2], [1]])
+    assert plan.padding() == 0.0
+    assert StepPlan([(5, 7), (9, 3), (2,)], 3, 24).micro_batches(0, 0) == [[0, 2], [1]], "21 tokens before 18"
+
+
+def every_cut(rows: list[int]) -> list[list[list[int]]]:
+    """All ways to cut a list into runs."""
+    if not rows:
+        return [[]]
+    return [[rows[:i], *rest] for i in range(1, len(rows) + 1) for rest in every_cut(rows[i:])]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("seed", range(10))
+def test_no_other_cut_costs_less(seed: int, packed: bool) -> None:
+    """Against all 128 ways to cut eight rows of random lengths."""
+    draw = random.Random(seed)
+    tokens = [[draw.randint(1, 90) for _ in range(draw.randint(1, 3))] for _ in range(8)]
+    p = StepPlan(tokens, 8, 400, packed=packed)
+
+    def cost(cut: list[list[int]]) -> float:
+        total = 0.0
+        for batch in cut:
+            lengths = [n for row in batch for n in tokens[row]]
+            size = sum(lengths) if packed else len(lengths) * max(lengths)
+            total += float("inf") if size > 400 and len(batch) > 1 else size + CALL_TOKENS
+        return total
+
+    ordered = sorted(range(8), key=lambda row: (-max(tokens[row]), row))
+    found = p.micro_batches(0, 0)
+    assert [p.size(batch) for batch in found] == sorted(map(p.size, found), reverse=True), "the largest comes first"
+    assert [row for batch in sorted(found, key=lambda batch: ordered.index(batch[0])) for row in batch] == ordered
+    assert cost(found) == min(cost(cut) for cut in every_cut(ordered))
+
+
+def test_ranks_get_like_shares() -> None:
+    """16 rows of 50 tokens would fill two micro-batches of 400; four ranks get four of four rows, and none is idle."""
+    p = StepPlan([(50,)] * 16, 16, 400, world_size=4)
+    assert [len(batch) for rank in range(4) for batch in p.for_rank(0, 0, rank)] == [4, 4, 4, 4]
+    assert len(StepPlan([(50,)] * 16, 16, 400).micro_batches(0, 0)) == 2
+
+
+@pytest.mark.parametrize(("examples", "max_tokens"), [(8, 640), (32, 2048), (128, 8192)])
+@pytest.mark.parametrize(("name", "most"), [("padded", 0.10), ("shared_prompt", 0.10), ("packed", 0.02)])
+def test_little_is_padded_on_the_quickstart_data(
+    tokenizer: PreTrainedTokenizerBase, name: LayoutName, most: float, examples: int, max_tokens: int
+) -> None:
+    rows, _ = load_rows(str(ROOT / "data/quickstart/train_pairs.jsonl"), tokenizer)
+    layout = LAYOUTS[name]
+    lengths = [layout.lengths(row, (1, -1)) for row in rows]
+    assert StepPlan(lengths, examples, max_tokens, seed=1, packed=layout.packed).padding() < most

@@ -1,0 +1,130 @@
+"""From a file to token ids and the report, and the errors that stop a run before it starts."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.datamodules.reading.options import DataOptions, Rendering
+from lightning_bnf.datamodules.tokens.load import load_rows
+from lightning_bnf.datamodules.tokens.report import Lengths, marked
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes rows as JSON lines and returns the path."""
+
+    def write(*rows: dict[str, Any], name: str = "train.jsonl") -> str:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return str(path)
+
+    return write
+
+
+def text_row(prompt_tokens: int, answer_tokens: int) -> dict[str, Any]:
+    """An unpaired row of plain strings; " word" is one token, the answer has its end of turn besides."""
+    return {
+        "prompt": "word" + " word" * (prompt_tokens - 1),
+        "completion": " word" * (answer_tokens - 1),
+        "label": True,
+    }
+
+
+def test_rows_and_report(tokenizer: Any, write: Write) -> None:
+    path = write(*[text_row(n, 3) | {"origin": "web"} for n in range(1, 10)], text_row(9, 3))
+    rows, report = load_rows(path, tokenizer)
+    assert [len(row.prompt_ids) for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
+    assert marked(rows[0].completions[0], tokenizer) == "⟦ word word<|im_end|>⟧"
+    assert (report.read, report.kept, report.format, report.conversational) == (10, 10, "unpaired", False)
+    assert (report.ignored, report.duplicates, report.dropped, report.trimmed) == (("origin",), 1, {}, 0)
+    assert report.prompt_lengths == Lengths(6, 9, 9)
+    assert report.completion_lengths == Lengths(3, 3, 3)
+    assert report.row_lengths == Lengths(9, 12, 12)
+    assert [row.source.rsplit(":")[-1] for row in report.samples] == ["1", "5", "9"]
+
+
+def test_dropped_rows_are_counted_by_rule(tokenizer: Any, write: Write) -> None:
+    stored = [text_row(2, 2)] * 7 + [text_row(2, 9), text_row(11, 2), text_row(2, 2) | {"completion": "a<|im_end|>b"}]
+    rows, report = load_rows(write(*stored), tokenizer, DataOptions(max_length=10, allow_drop=0.3))
+    assert len(rows) == report.kept == 7
+    assert report.dropped == {
+        "longer than max_length": 1,
+        "prompt longer than max_length": 1,
+        "end-of-turn token inside an answer": 1,
+    }
+    assert report.row_lengths == Lengths(4, 13, 13)  # before anything is dropped; the third cannot be tokenized
+
+
+def test_dropping_more_than_allowed_is_an_error_that_names_the_rows(tokenizer: Any, write: Write) -> None:
+    path = write(*[text_row(2, 2)] * 97, *[text_row(11, 2)] * 3)
+    with pytest.raises(DataError) as caught:
+        load_rows(path, tokenizer, DataOptions(max_length=10))
+    message = str(caught.value)
+    assert "3 of 100 rows would be dropped (prompt longer than max_length: 3; the longest row has 13 tokens)" in message
+    assert "accepted is a share of allow_drop 0.01: raise max_length or allow_drop, set truncation: trim" in message
+    assert "train.jsonl:98: the prompt has 11 tokens; accepted: at most 10" in message
+    assert load_rows(path, tokenizer, DataOptions(max_length=10, allow_drop=0.03))[1].kept == 97
+
+
+def test_one_in_a_hundred_may_be_dropped_but_never_all(tokenizer: Any, write: Write) -> None:
+    rows, _ = load_rows(write(*[text_row(2, 2)] * 99, text_row(11, 2)), tokenizer, DataOptions(max_length=10))
+    assert len(rows) == 99
+    with pytest.raises(DataError, match="1 of 1 rows would be dropped"):
+        load_rows(write(text_row(11, 2)), tokenizer, DataOptions(max_length=10, allow_drop=1))
+
+
+def test_trimmed_rows_are_counted(tokenizer: Any, write: Write) -> None:
+    path = write(text_row(2, 2), text_row(11, 2))
+    rows, report = load_rows(path, tokenizer, DataOptions(max_length=10, truncation="trim"))
+    assert [len(row.prompt_ids) for row in rows] == [2, 8]
+    assert (report.trimmed, report.dropped) == (1, {})
+
+
+def test_faults_of_rendering_name_the_line(tokenizer: Any, write: Write) -> None:
+    import copy
+
+    refusing = copy.deepcopy(tokenizer)
+    refusing.chat_template = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}" + tokenizer.chat_template
+    )
+    answer = {"completion": [{"role": "assistant", "content": "A"}], "label": True}
+    question = {"role": "user", "content": "Q"}
+    stored = [{"prompt": [question]} | answer, {"prompt": [{"role": "system", "content": "S"}, question]} | answer]
+    path = write(*stored, stored[1])
+    with pytest.raises(DataError, match=r"train\.jsonl:2: .*system: merge[^\n]*\n.*train\.jsonl:3: "):
+        load_rows(path, refusing)
+    rows, _ = load_rows(path, refusing, DataOptions(rendering=Rendering(system="drop")))
+    assert rows[0].prompt_ids == rows[1].prompt_ids
+
+
+def test_options_reach_the_reader(tokenizer: Any, write: Write) -> None:
+    path = write({"prompt": "Q", "better": "A", "worse": "B", "scores": [1]})
+    columns = {"chosen": "better", "rejected": "worse"}
+    rows, _ = load_rows(path, tokenizer, DataOptions(column_map=columns, ignore_columns=["scores"]))
+    assert rows[0].format == "paired"
+    options = DataOptions(column_map=columns, ignore_columns=["scores"], format="prompt")
+    assert load_rows(path, tokenizer, options)[0][0].completions == ()
+
+
+def test_a_split_stands_behind_the_name(
+    tokenizer: Any, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "data").mkdir()
+    write(text_row(2, 2), name="data/train.jsonl")
+    write(text_row(3, 2), text_row(4, 2), name="data/test.jsonl")
+    rows, report = load_rows(f"{tmp_path}/data:test", tokenizer)
+    assert [len(row.prompt_ids) for row in rows] == [3, 4]
+    assert report.path == f"{tmp_path}/data:test"
+
+
+def test_many_rows_are_tokenized_in_several_parts(tokenizer: Any, write: Write) -> None:
+    rows, _ = load_rows(write(*[text_row(1 + n % 7, 2) for n in range(1201)]), tokenizer)
+    assert [len(row.prompt_ids) for row in rows] == [1 + n % 7 for n in range(1201)]

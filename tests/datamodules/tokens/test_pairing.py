@@ -1,0 +1,77 @@
+"""Pairs that lose a side: how many, which sides, nested over ratios, and through PreferenceData."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from support.training import train
+
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
+from lightning_bnf.datamodules.tokens.rows import PartlyPaired
+from lightning_bnf.losses import BNF, DPO, Loss
+from lightning_bnf.module import PreferenceModule
+from lightning_bnf.policies import LoRAPolicy
+
+
+def row(number: int, *labels: int) -> TokenizedRow:
+    completions = tuple(TokenizedCompletion([number, label % 5], [True, True], label) for label in labels)
+    return TokenizedRow(str(number), f"file:{number}", "paired" if len(labels) == 2 else "unpaired", [7], completions)
+
+
+ROWS = [row(i, 1, -1) for i in range(200)] + [row(200, 1), row(201, -1)]
+
+
+def sides(rows: Sequence[TokenizedRow]) -> list[tuple[int, ...]]:
+    return [tuple(one.label for one in found.completions) for found in rows]
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.25, 0.5, 1.0])
+def test_the_share_asked_for_stays_whole(ratio: float) -> None:
+    found = PartlyPaired(ROWS, ratio, seed=3)
+    kept = sides(found)
+    assert sides([found[i] for i in range(-len(found), 0)]) == sides(found[:]) == kept
+    assert found.report == f"pairing_ratio {ratio:g}: {int(200 * ratio)} of 202 rows are pairs"
+    assert kept[:200].count((1, -1)) == 200 * ratio
+    assert [found[i].format for i in (200, 201)] == ["unpaired"] * 2
+    assert kept[200:] == [(1,), (-1,)], "rows of one label stay as they are"
+    for own, before in zip(found, ROWS):
+        assert (own.format == "paired") == (len(own.completions) == 2)
+        assert all(one in before.completions for one in own.completions)
+        assert (own.id, own.prompt_ids) == (before.id, before.prompt_ids)
+    alone = 200 - int(200 * ratio)
+    if alone:  # a fair coin: four standard deviations
+        assert abs(kept[:200].count((1,)) - alone / 2) < 2 * alone**0.5
+
+
+def test_ratios_are_nested_and_seeds_differ() -> None:
+    none, some = sides(PartlyPaired(ROWS, 0, 3)), sides(PartlyPaired(ROWS, 0.5, 3))
+    assert all(one in ((1, -1), alone) for one, alone in zip(some, none))
+    assert some == sides(PartlyPaired(ROWS, 0.5, 3))
+    assert some != sides(PartlyPaired(ROWS, 0.5, 4))
+
+
+def test_only_training_rows_lose_a_side(tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]) -> None:
+    path = write_pairs(rows=8)
+    data = PreferenceData(path, path, examples_per_step=4, pairing_ratio=0.25)
+    train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF()), data, max_steps=2)
+    assert sorted(len(found.completions) for found in data.rows["train"]) == [1] * 6 + [2] * 2
+    assert {len(found.completions) for found in data.rows["validation"]} == {2}
+    assert "[train] pairing_ratio 0.25: 2 of 8 rows are pairs" in (tmp_path / "data_report.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("loss", "ratio", "message"),
+    [(BNF(), 1.5, "pairing_ratio 1.5"), (DPO(), 0.5, "ratio 0.5: DPO needs whole pairs")],
+)
+def test_what_cannot_be_is_refused(
+    tmp_path: Path,
+    tiny_folder: str,
+    write_pairs: Callable[..., str],
+    loss: Loss,
+    ratio: float,
+    message: str,
+) -> None:
+    module = PreferenceModule(LoRAPolicy(tiny_folder), loss)
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path, module, PreferenceData(write_pairs(), pairing_ratio=ratio))

@@ -1,0 +1,95 @@
+"""The report printed before training: what a user reads of the data."""
+
+from typing import Any
+
+import pytest
+
+from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
+from lightning_bnf.datamodules.tokens.report import Lengths, Report, lengths, marked
+
+
+def ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def test_lengths() -> None:
+    # Quantiles are lengths that occur: of 1 ... 100, 51 and 96 are the first with more than 50 % and 95 % below them.
+    assert lengths(list(range(1, 101))) == Lengths(p50=51, p95=96, max=100)
+    assert lengths([7]) == Lengths(7, 7, 7)
+    assert lengths([]) is None
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        ([1, 1, 1, 1], "⟦a b c d⟧"),
+        ([0, 1, 1, 0], "a⟦ b c⟧ d"),
+        ([1, 0, 0, 1], "⟦a⟧ b c⟦ d⟧"),
+        ([0, 0, 0, 0], "a b c d"),
+    ],
+)
+def test_trained_tokens_are_marked(tokenizer: Any, mask: list[int], expected: str) -> None:
+    tokens = ids(tokenizer, "a b c d")
+    assert len(tokens) == 4
+    assert marked(TokenizedCompletion(tokens, [bool(m) for m in mask], 1), tokenizer) == expected
+
+
+def test_text(tokenizer: Any) -> None:
+    sample = TokenizedRow(
+        id="0" * 16,
+        source="train.jsonl:3",
+        format="paired",
+        prompt_ids=ids(tokenizer, "3 + 4 ="),
+        completions=tuple(
+            TokenizedCompletion(ids(tokenizer, text), [True] * len(ids(tokenizer, text)), label)
+            for text, label in ((" 7<|im_end|>", 1), (" 8<|im_end|>", -1))
+        ),
+    )
+    report = Report(
+        path="train.jsonl",
+        format="paired",
+        conversational=False,
+        read=1200,
+        kept=1190,
+        dropped={"longer than max_length": 9, "end-of-turn token inside an answer": 1},
+        trimmed=2,
+        ignored=("length", "source"),
+        duplicates=4,
+        prompt_lengths=Lengths(5, 20, 100),
+        completion_lengths=Lengths(50, 200, 1000),
+        row_lengths=Lengths(60, 220, 1010),
+        samples=(sample,),
+    )
+    assert report.text(tokenizer).splitlines() == [
+        "train.jsonl: 1,190 rows, format paired (plain strings)",
+        "  dropped 10 of 1,200 rows (longer than max_length: 9, end-of-turn token inside an answer: 1)",
+        "  trimmed 2 of 1,200 rows to the length limits",
+        "  4 rows repeat an earlier one (kept)",
+        "  columns not used: length, source",
+        "  prompt tokens:     p50     5  p95    20  max   100",
+        "  completion tokens: p50    50  p95   200  max  1000",
+        "  together tokens:   p50    60  p95   220  max  1010",
+        "  samples (trained tokens between ⟦ and ⟧):",
+        "  train.jsonl:3",
+        "    prompt    '3 + 4 ='",
+        "    label +1  '⟦ 7<|im_end|>⟧'",
+        "    label -1  '⟦ 8<|im_end|>⟧'",
+    ]
+    assert "samples" not in report.text()
+
+
+def test_what_is_not_there_is_not_reported() -> None:
+    report = Report(path="p.jsonl", format="prompt", read=2, kept=2, prompt_lengths=Lengths(1, 2, 3))
+    assert report.text().splitlines() == [
+        "p.jsonl: 2 rows, format prompt (messages)",
+        "  prompt tokens:     p50     1  p95     2  max     3",
+    ]
+
+
+def test_long_samples_show_both_ends(tokenizer: Any) -> None:
+    sample = TokenizedRow("0" * 16, "x:1", "prompt", ids(tokenizer, "start" + " word" * 500 + " end"))
+    text = Report(path="x", format="prompt", read=1, kept=1, samples=(sample,)).text(tokenizer)
+    assert "'start word" in text
+    assert "[...]" in text
+    assert "word end'" in text
+    assert len(text) < 500

@@ -1,0 +1,117 @@
+"""Stored rows equal the rows they were written from, and are tokenized once."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.training import train
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.datamodules.tokens import stored as store
+from lightning_bnf.datamodules.tokens.load import load_rows
+from lightning_bnf.datamodules.tokens.rows import RowView
+from lightning_bnf.datamodules.tokens.stored import StoredRows, load_stored, store_key, write_rows
+from lightning_bnf.losses import BNF
+from lightning_bnf.module import PreferenceModule
+from lightning_bnf.policies import FullPolicy
+
+Write = Callable[..., str]
+
+
+def test_rows_come_back_as_they_were(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, write_pairs: Write, write_groups: Write
+) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(
+        '{"prompt": "a", "verifier": {"name": "number", "answer": 3}, "family": "f", "max_new_tokens": 4, '
+        '"kept_out": true, "prompt_id": "x"}\n'
+    )
+    for path in (write_pairs(rows=7, numbers=True), write_groups(), str(prompts)):
+        rows, _ = load_rows(path, tokenizer)
+        stored = write_rows(tmp_path / "rows.arrow", rows)
+        assert list(stored) == rows
+        assert [stored[i] for i in range(len(rows))] == rows
+        assert stored[-1] == rows[-1]
+        assert stored[1:3] == rows[1:3]
+        assert len(StoredRows(tmp_path / "rows.arrow")) == len(rows)
+        with pytest.raises(IndexError):
+            stored[len(rows)]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_the_key_covers_content_tokenizer_template_and_options(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, write_pairs: Write
+) -> None:
+    import copy
+
+    path = write_pairs()
+    other_template = copy.deepcopy(tokenizer)
+    other_template.chat_template = str(tokenizer.chat_template) + " "
+    more_tokens = copy.deepcopy(tokenizer)
+    more_tokens.add_tokens(["<new>"])
+    keys = [
+        store_key(path, tokenizer, DataOptions(), [2]),
+        store_key(path, tokenizer, DataOptions(max_length=99), [2]),
+        store_key(path, tokenizer, DataOptions(), [2, 3]),
+        store_key(path, other_template, DataOptions(), [2]),
+        store_key(path, more_tokens, DataOptions(), [2]),
+    ]
+    assert store_key(path, tokenizer, DataOptions(), [2]) == keys[0]
+    write_pairs(rows=6)
+    keys.append(store_key(path, tokenizer, DataOptions(), [2]))
+    assert len(set(keys)) == 6
+    assert store_key("owner/name", tokenizer, DataOptions(), [2]) is None, "a hub id may change"
+
+
+def test_large_files_are_tokenized_once(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, write_pairs: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIGHTNING_BNF_CACHE", str(tmp_path / "user"))
+    path = write_pairs(rows=10)
+    rows, text = load_stored(path, tokenizer, DataOptions(), [])
+    assert isinstance(rows, list), "small files are not worth a file"
+    monkeypatch.setattr(store, "STORED_FROM", 10)
+    first, first_text = load_stored(path, tokenizer, DataOptions(), [])
+    assert isinstance(first, StoredRows)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("tokenized again")
+
+    monkeypatch.setattr(store, "load_rows", refuse)
+    again, again_text = load_stored(path, tokenizer, DataOptions(), [])
+    assert list(again) == list(first) == rows
+    assert again_text == first_text == text
+
+
+def test_training_on_stored_rows_is_the_same(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    path, ends = write_pairs(rows=10), []
+    for least in (1000, 1):
+        monkeypatch.setattr(store, "STORED_FROM", least)
+        monkeypatch.setattr(store, "cache_folder", lambda: tmp_path / "user")
+        module = PreferenceModule(FullPolicy(tiny_folder), BNF())
+        data = PreferenceData(path, examples_per_step=4)
+        train(tmp_path, module, data, max_epochs=1)
+        ends.append(module.policy.state_dict())
+    assert list((tmp_path / "user/tokens").glob("*.arrow"))
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_a_view_joins_and_filters_without_changing_the_order(
+    tokenizer: PreTrainedTokenizerBase, write_pairs: Write
+) -> None:
+    rows, _ = load_rows(write_pairs(), tokenizer)
+    view = RowView([rows[:2], rows[2:]])
+    assert list(view) == rows
+    assert view[3] == rows[3]
+    assert view[1:4] == rows[1:4]
+    some = view.where(lambda row: row.id != rows[1].id)
+    assert list(some) == [rows[0], *rows[2:]]
+    assert len(some) == 4
+    assert not RowView([])

@@ -1,0 +1,78 @@
+"""Each benchmark's own question file is read, and what is none is refused in a sentence."""
+
+import json
+
+import pytest
+
+from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.generation.questions import read_questions
+
+USER = {"role": "user", "content": "Hi"}
+
+
+def written(tmp_path, name: str, rows: list[dict]) -> str:
+    """A JSON list if the name ends in .json, else JSONL."""
+    path = tmp_path / name
+    path.write_text(json.dumps(rows) if name.endswith(".json") else "".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_alpaca_eval(tmp_path):
+    rows = [{"dataset": "helpful_base", "instruction": "Hi", "output": "Hello", "generator": "text_davinci_003"}]
+    (found,) = read_questions(written(tmp_path, "alpaca_eval.json", rows))
+    assert found.messages == (USER,)
+    assert found.columns["dataset"] == "helpful_base"
+    assert len(found.id) == 16, "no id of its own: the hash of its messages"
+
+
+def test_arena_hard_of_both_years(tmp_path):
+    (now,) = read_questions(written(tmp_path, "a.jsonl", [{"uid": "u1", "category": "hard", "prompt": "Hi"}]))
+    old = {"question_id": "q1", "category": "hard", "cluster": "c", "turns": [{"content": "Hi"}]}
+    (before,) = read_questions(written(tmp_path, "b.jsonl", [old]))
+    assert (now.id, before.id) == ("u1", "q1")
+    assert now.messages == before.messages == (USER,)
+
+
+def test_wildbench(tmp_path):
+    """Its turns carry more than role and content, and sometimes an empty system message, which says nothing."""
+    turns = [
+        {"role": "system", "content": ""},
+        {**USER, "language": "English", "redacted": False},
+        {"role": "assistant", "content": "Hello!", "language": "English"},
+        {"role": "user", "content": "Bye"},
+    ]
+    row = {"session_id": "s1", "conversation_input": turns, "primary_tag": "Planning", "checklist": ["?"]}
+    (found,) = read_questions(written(tmp_path, "w.jsonl", [row]))
+    assert found.id == "s1"
+    assert found.messages == (USER, {"role": "assistant", "content": "Hello!"}, {"role": "user", "content": "Bye"})
+
+
+def test_own_prompts_as_text_and_as_messages(tmp_path):
+    one, two = read_questions(written(tmp_path, "p.jsonl", [{"prompt": "Hi", "prompt_id": "a"}, {"prompt": [USER]}]))
+    assert one.messages == two.messages == (USER,)
+    assert one.id == "a"
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "sentence"),
+    [
+        ("a.jsonl", [{"text": "Hi"}], r"a\.jsonl:1: the columns are text; accepted: instruction"),
+        (
+            "a.jsonl",
+            [{"question_id": 1, "turns": [{"content": "a"}, {"content": "b"}]}],
+            "accepted: a list of one turn",
+        ),
+        ("a.jsonl", [{"prompt": " "}], "the text is empty"),
+        (
+            "a.jsonl",
+            [{"session_id": 1, "conversation_input": [{"role": "assistant", "content": "a"}]}],
+            "the roles are",
+        ),
+        ("a.jsonl", [{"prompt": "Hi"}, {"prompt": "Hi"}], "two questions have the id '.*'; accepted: each id once"),
+        ("a.json", [], "accepted: one object or more, and nothing else"),
+        ("a.json", ["Hi"], "accepted: one object or more, and nothing else"),
+    ],
+)
+def test_what_is_no_question_file(tmp_path, name, rows, sentence):
+    with pytest.raises(DataError, match=sentence):
+        read_questions(written(tmp_path, name, rows))

@@ -1,0 +1,177 @@
+"""Batched generation against transformers' own, one prompt at a time, and its seeds."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from support.models import tiny_llama_model
+from transformers import MistralConfig, MistralForCausalLM
+
+from lightning_bnf.generation.sampling import Sampling, batches, generate, generate_ids, generate_with_lengths
+
+PROMPTS = [[1, 500, 501, 502], [1, 700], [1, 600, 601, 602, 603, 604, 605, 606], [1, 800, 801]]
+
+
+def alone(model, tokenizer, prompt, limit):
+    """What plain `generate` makes of one prompt, without padding: its new tokens."""
+    out = model.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        do_sample=False,
+        max_new_tokens=limit,
+        pad_token_id=2,
+    )
+    return out[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("limit", [1, 5, 16, 17, 40])
+def test_greedy_equals_transformers_one_by_one(tiny_llama, tokenizer, limit):
+    rows = generate_with_lengths(tiny_llama, tokenizer, PROMPTS, Sampling(0.0, limit, batch_size=3))
+    ids = generate_ids(tiny_llama, tokenizer, PROMPTS, Sampling(0.0, limit, batch_size=3))
+    for prompt, (found,), (own,) in zip(PROMPTS, rows, ids, strict=True):
+        tokens = alone(tiny_llama, tokenizer, prompt, limit)
+        ended = 2 in tokens
+        assert own == (tokens[: tokens.index(2) + 1] if ended else tokens)
+        kept = tokens[: tokens.index(2)] if ended else tokens
+        assert found.text == tokenizer.decode(kept, skip_special_tokens=True)
+        assert (found.length, found.finished) == (len(kept) + ended, ended)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_sliding_window_model_is_read_again_instead(tokenizer, samples):
+    """Rows cannot be taken out of its cache: slower, but the same completions. The window is shorter than the text."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = MistralConfig(
+        vocab_size=200, num_hidden_layers=2, sliding_window=6, eos_token_id=2, initializer_range=0.3, **sizes
+    )
+    model = MistralForCausalLM(config).eval()
+    prompts = [[token % 190 + 3 for token in prompt] for prompt in PROMPTS]
+    sampling = Sampling(1e-6 if samples > 1 else 0.0, 40, samples=samples)
+    rows = generate_with_lengths(model, tokenizer, prompts, sampling)
+    for prompt, row in zip(prompts, rows, strict=True):
+        tokens = alone(model, tokenizer, prompt, 40)
+        kept = tokens[: tokens.index(2)] if 2 in tokens else tokens
+        assert [one.text for one in row] == [tokenizer.decode(kept, skip_special_tokens=True)] * samples
+
+
+def test_a_peft_model_generates_with_its_adapter(tokenizer):
+    model = get_peft_model(
+        tiny_llama_model(len(tokenizer)), LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    )
+    sampling = Sampling(1.0, 20, samples=2, seed=1)
+    adapted = generate(model.train(), tokenizer, PROMPTS, sampling)
+    assert model.training
+    with model.disable_adapter():
+        plain = generate(model, tokenizer, PROMPTS, sampling)
+    assert plain == generate(tiny_llama_model(len(tokenizer)), tokenizer, PROMPTS, sampling)
+    assert adapted == generate(model.merge_and_unload(), tokenizer, PROMPTS, sampling)
+    assert adapted != plain
+
+
+def test_samples_at_nearly_zero_temperature_are_greedy(tiny_llama, tokenizer):
+    """Samples share one reading of the prompt; the distribution must be the prompt's own."""
+    greedy = generate(tiny_llama, tokenizer, PROMPTS, Sampling(0.0, 20))
+    cold = generate(tiny_llama, tokenizer, PROMPTS, Sampling(1e-6, 20, samples=3))
+    assert cold == [texts * 3 for texts in greedy]
+
+
+def test_sampled_frequencies_follow_the_distribution(tiny_llama, tokenizer):
+    """First tokens of 1,000 samples against softmax(logits / 0.5): nothing cut (top-k, top-p), nothing sharpened twice.
+
+    The 60 likeliest of the 49,152 tokens are compared as one group: beyond the default top-k of 50.
+    """
+    prompt, temperature = PROMPTS[0], 0.5
+    with torch.no_grad():
+        logits = tiny_llama(torch.tensor([prompt])).logits[0, -1].double()
+    probabilities = torch.softmax(logits / temperature, dim=0)
+    likeliest = set(probabilities.topk(60).indices.tolist())
+    rows = generate_with_lengths(
+        tiny_llama, tokenizer, [prompt] * 10, Sampling(temperature, 1, samples=100, batch_size=1000)
+    )
+    texts = {tokenizer.decode([token], skip_special_tokens=True) for token in likeliest}
+    share = sum(one.text in texts for row in rows for one in row) / 1000
+    expected = float(probabilities[list(likeliest)].sum())
+    assert abs(share - expected) < 4 * (expected * (1 - expected) / 1000) ** 0.5 + 1e-3
+    assert expected < 0.9  # else the test would not see a top-k of 50
+
+
+def test_a_seed_gives_the_same_samples_and_another_seed_others(tiny_llama, tokenizer):
+    first = generate(tiny_llama, tokenizer, PROMPTS, Sampling(1.0, 8, samples=2, seed=3))
+    assert first == generate(tiny_llama, tokenizer, PROMPTS, Sampling(1.0, 8, samples=2, seed=3))
+    assert first != generate(tiny_llama, tokenizer, PROMPTS, Sampling(1.0, 8, samples=2, seed=4))
+    assert first[0][0] != first[0][1]
+
+
+def test_a_batch_gives_the_same_alone_and_in_any_order(tiny_llama, tokenizer):
+    sampling = Sampling(1.0, 8, samples=2, seed=3, batch_size=4)
+    whole = generate(tiny_llama, tokenizer, PROMPTS, sampling)
+    assert generate(tiny_llama, tokenizer, PROMPTS[::-1], sampling) == whole[::-1]
+    for batch in batches(PROMPTS, sampling):
+        alone_texts = generate(tiny_llama, tokenizer, [PROMPTS[index] for index in batch], sampling)
+        assert alone_texts == [whole[index] for index in batch]
+
+
+def test_batches_hold_every_prompt_once_by_length():
+    assert batches(PROMPTS, Sampling(0.8, 4, samples=2, batch_size=4)) == [[1, 3], [0, 2]]
+    assert batches(PROMPTS, Sampling(0.8, 4, samples=5, batch_size=4)) == [[1], [3], [0], [2]]  # never an empty batch
+
+
+def test_random_state_and_training_mode_are_left_as_found(tiny_llama, tokenizer):
+    tiny_llama.train()
+    tiny_llama.model.norm.eval()
+    state = torch.random.get_rng_state()
+    try:
+        generate(tiny_llama, tokenizer, PROMPTS, Sampling(1.0, 4))
+        assert tiny_llama.training
+        assert not tiny_llama.model.norm.training
+        assert torch.equal(state, torch.random.get_rng_state())
+    finally:
+        tiny_llama.eval()
+
+
+def test_the_models_own_generation_settings_are_not_inherited(tiny_llama, tokenizer):
+    plain = generate(tiny_llama, tokenizer, PROMPTS, Sampling(1.0, 8, seed=1))
+    config = tiny_llama.generation_config
+    before = (config.top_k, config.repetition_penalty, config.temperature)
+    config.top_k, config.repetition_penalty, config.temperature = 1, 1.7, 0.1
+    try:
+        assert generate(tiny_llama, tokenizer, PROMPTS, Sampling(1.0, 8, seed=1)) == plain
+    finally:
+        config.top_k, config.repetition_penalty, config.temperature = before
+
+
+def test_a_completion_is_cut_at_any_end_of_turn_token(tiny_llama, tokenizer):
+    """The generation config may name several; here the third token that greedy decoding would give."""
+    tokens = alone(tiny_llama, tokenizer, PROMPTS[0], 6)
+    stop = tokens[2]
+    before = tiny_llama.generation_config.eos_token_id
+    tiny_llama.generation_config.eos_token_id = [2, stop]
+    try:
+        ((found,),) = generate_with_lengths(tiny_llama, tokenizer, PROMPTS[:1], Sampling(0.0, 6))
+    finally:
+        tiny_llama.generation_config.eos_token_id = before
+    first = tokens.index(stop)
+    assert (found.length, found.finished) == (first + 1, True)
+    assert found.text == tokenizer.decode(tokens[:first])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"samples": 0}, "samples is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"temperature": 0.0, "samples": 2}, "greedy completions would all be the same"),
+    ],
+)
+def test_sampling_refuses_what_it_cannot_do(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Sampling(**arguments)
+
+
+def test_an_empty_prompt_is_refused_and_no_prompts_are_fine(tiny_llama, tokenizer):
+    with pytest.raises(ValueError, match="prompt 1 is empty"):
+        generate(tiny_llama, tokenizer, [[1], []], Sampling())
+    assert generate(tiny_llama, tokenizer, [], Sampling()) == []

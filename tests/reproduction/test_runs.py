@@ -1,0 +1,271 @@
+"""The matrix of runs: order, results, skipping what is done, failures with the run's own last words."""
+
+import json
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lightning_bnf.cli.main import main
+from lightning_bnf.reproduction import runs as reproduction
+from lightning_bnf.reproduction import scores as matrix
+from lightning_bnf.reproduction.runs import Method, Run, expanded, read_results, reproduce
+from lightning_bnf.runtime.fingerprints import file_fingerprint
+
+ROOT = Path(__file__).parents[2]
+
+
+def fake_train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"seed_everything": run.seed}))
+    (folder / "fingerprints.json").write_text(json.dumps({"model": "0123"}))
+    (folder / "data_report.txt").write_text("[train] 5 rows\n")
+    (folder / "displacement.json").write_text(json.dumps({"measured": [{"step": 0, "chosen": -1.0}]}))
+
+
+def test_every_method_gets_one_seed_first_and_done_runs_are_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order: list[str] = []
+
+    def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
+        order.append(run.name)
+        fake_train(base, run, folder, threads)
+
+    monkeypatch.setattr(reproduction, "train", train)
+    arguments: dict[str, Any] = {
+        "base": Path("c.yaml"),
+        "methods": {"a": Method(), "b": Method({"x": 1})},
+        "output": tmp_path / "out",
+    }
+    reproduce(**arguments, seeds=[1, 2], work=tmp_path / "work")
+    assert order == ["a_seed1", "b_seed1", "a_seed2", "b_seed2"]
+    assert "4 runs of some 5 minutes, 0 done\nabout 20 minutes to go" in capsys.readouterr().out
+    (tmp_path / "out/b_seed1.json").unlink()
+    (tmp_path / "out/other_seed1.json").write_text("{}")
+    reproduce(**arguments, seeds=[1, 2], work=tmp_path / "work2")
+    assert order[4:] == ["b_seed1"]
+    assert "3 done\nabout 5 minutes to go" in capsys.readouterr().out
+    (tmp_path / "out/other_seed1.json").unlink()
+    results = read_results(tmp_path / "out")
+    assert [(found["method"], found["seed"]) for found in results] == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+    assert results[0]["results"]["displacement"]["measured"] == [{"step": 0, "chosen": -1.0}]
+    assert results[3]["config"] == {"seed_everything": 2}
+    assert results[3]["fingerprints"] == {"model": "0123"}
+    assert set(results[0]["versions"]) == {"lightning_bnf", "torch", "transformers", "lightning", "peft"}
+
+
+def test_the_best_of_a_grid_on_validation_prompts_gets_the_other_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of b's three settings the second and the third pass 3 of 4 greedy ones, the first 1: the second is kept. Sampled
+    completions, of which all pass with the first setting, do not count."""
+    order: list[tuple[str, Any]] = []
+
+    def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
+        order.append((run.name, run.settings.get("lr")))
+        fake_train(base, run, folder, threads)
+        count = {1: 1, 2: 3, 3: 3, None: 0}[run.settings.get("lr")]
+        greedy = [{"decoding": "greedy", "passed": i < count} for i in range(4)]
+        sampled = [{"decoding": "sampled", "passed": run.settings.get("lr") == 1}] * 4
+        (folder / "scores.json").write_text(json.dumps({"validation": greedy + sampled}))
+
+    monkeypatch.setattr(reproduction, "train", train)
+    methods = {"a": Method(), "b": Method({"x": 0}, [{"lr": 1}, {"lr": 2}, {"lr": 3}]), "c": Method(once=True)}
+    reproduce(Path("c.yaml"), methods, tmp_path / "out", [1, 2], tmp_path / "work")
+    first = [("a_seed1", None), ("b_setting1_seed1", 1), ("b_setting2_seed1", 2), ("b_setting3_seed1", 3)]
+    assert order == [*first, ("c_seed1", None), ("a_seed2", None), ("b_setting2_seed2", 2)]
+    shown = capsys.readouterr().out
+    assert "7 runs of some 5 minutes, 0 done" in shown
+    assert "b: setting 2 of 3 passes most validation prompts (0.750)" in shown
+
+
+def test_workers_run_at_a_time_and_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of two runs waits until the other has begun: one after the other they would wait for ever. What is picked
+    from a grid waits for all of it."""
+    together = threading.Barrier(2, timeout=20)
+    order: list[str] = []
+
+    def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
+        assert threads == max(1, reproduction.cores() // 2)
+        together.wait()
+        order.append(run.name)
+        fake_train(base, run, folder, threads)
+        (folder / "scores.json").write_text(json.dumps({"validation": [{"decoding": "greedy", "passed": True}]}))
+
+    monkeypatch.setattr(reproduction, "train", train)
+    methods = {"a": Method(), "b": Method({}, [{"lr": 1}, {"lr": 2}, {"lr": 3}])}
+    reproduce(Path("c.yaml"), methods, tmp_path / "out", [1, 2], tmp_path / "work", workers=2)
+    first = {"a_seed1", "b_setting1_seed1", "b_setting2_seed1", "b_setting3_seed1"}
+    assert set(order[:4]) == first
+    assert set(order[4:]) == {"a_seed2", "b_setting1_seed2"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_after_a_failure_no_run_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    """With two workers the second run fails while the first, which waits for that, goes on to its end."""
+    begun: list[str] = []
+    last = ["a_seed1", "b_seed1"][workers - 1]
+    failing = threading.Event()
+
+    def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
+        begun.append(run.name)
+        if run.name == last:
+            failing.set()
+            raise ValueError(f"{run.name}: failed")
+        assert failing.wait(20)
+        time.sleep(0.2)  # for the failure to be known
+        fake_train(base, run, folder, threads)
+
+    monkeypatch.setattr(reproduction, "train", train)
+    methods = {name: Method() for name in "abcdefgh"}
+    with pytest.raises(ValueError, match=f"{last}: failed"):
+        reproduce(Path("c.yaml"), methods, tmp_path / "out", [1], tmp_path / "work", workers=workers)
+    assert set(begun) == {"a_seed1", last}  # in either order: the threads begin at once
+    assert len(begun) == workers
+    assert len(list((tmp_path / "out").glob("*.json"))) == workers - 1
+
+
+def test_threads_reach_the_run(tmp_path: Path) -> None:
+    """A run that only says what it was given: its config is no file, so it ends at once, but with its environment."""
+    seen: list[dict[str, str]] = []
+
+    def run(command: list[str], env: dict[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
+        seen.append(env)
+        return subprocess.CompletedProcess(command, 0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess, "run", run)
+        reproduction.train(Path("c.yaml"), Run("a", None, {}, 1), tmp_path / "one", 3)
+        reproduction.train(Path("c.yaml"), Run("a", None, {}, 1), tmp_path / "two", None)
+    assert seen[0]["OMP_NUM_THREADS"] == "3"
+    assert seen[1].get("OMP_NUM_THREADS") == os.environ.get("OMP_NUM_THREADS")
+
+
+def test_a_grid_without_scores_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduction, "train", fake_train)
+    with pytest.raises(ValueError, match="b: its grid is picked from by scores of validation prompts"):
+        reproduce(Path("c.yaml"), {"b": Method({}, [{"lr": 1}, {"lr": 2}])}, tmp_path / "out", [1], tmp_path / "work")
+
+
+def test_a_failing_run_is_named_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"(?s)a_seed1: the run ended with status 2; see .*log.txt:.*nowhere.yaml"):
+        reproduce(tmp_path / "nowhere.yaml", {"a": Method()}, tmp_path / "out", [1], tmp_path / "work")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_nothing_to_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one of them is empty"):
+        reproduce(Path("c.yaml"), {}, tmp_path, [1])
+    with pytest.raises(ValueError, match=r"seeds \[1, 1\]: accepted is each seed once"):
+        reproduce(Path("c.yaml"), {"a": Method()}, tmp_path, [1, 1])
+    with pytest.raises(ValueError, match="methods 'a': once with a grid of 2"):
+        reproduce(Path("c.yaml"), {"a": Method({}, [{}, {}], once=True)}, tmp_path, [1])
+    with pytest.raises(ValueError, match="workers 0: accepted are whole numbers from 1"):
+        reproduce(Path("c.yaml"), {"a": Method()}, tmp_path, [1], workers=0)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/reproduce").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_matrices_run(tmp_path: Path, tiny_folder: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first trained run of each matrix for real, on a tiny model, and what is kept of it; a step of all others."""
+    monkeypatch.chdir(ROOT)
+    matrix = yaml.safe_load(path.read_text())
+    small = {"model.policy.init_args.source": tiny_folder, "trainer.limit_train_batches": 2}
+    if "table" in path.stem:
+        small |= {"trainer.callbacks.init_args.trained_prompts": 2, "trainer.callbacks.init_args.kept_out_prompts": 1}
+    runs = [
+        small | method.get("settings", {}) | point
+        for method in matrix["methods"].values()
+        for point in method.get("grid", [{}])
+    ]
+    config = tmp_path / "matrix.yaml"
+    trained = next(settings for settings in runs if settings["trainer.limit_train_batches"])
+    changed = {"methods": {"first": {"settings": trained}}, "seeds": [1]}
+    folders = {"output": str(tmp_path / "out"), "work": str(tmp_path / "work")}
+    config.write_text(yaml.safe_dump(matrix | changed | folders))
+    main(["reproduce", "--config", str(config)])
+    (result,) = read_results(tmp_path / "out")
+    assert {"displacement", "scores"} & set(result["results"])
+    assert result["config"]["trainer"]["limit_train_batches"] == 2
+    for i, settings in enumerate(settings for settings in runs if settings is not trained):
+        words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+        root = ["--trainer.default_root_dir", str(tmp_path / str(i)), "--trainer.callbacks", "null"]
+        main(["fit", "--config", str(matrix["base"]), *words, *root, "--trainer.limit_train_batches", "1"])
+
+
+def test_configs_take_up_what_the_stored_results_picked() -> None:
+    """Table 6's learning rate and the models of Figures 3 and 4 are what the validation prompts of Table 4 picked."""
+    picked = matrix.picked(read_results(ROOT / "notebooks/results/table4_small"))
+    (rate,) = {
+        method["settings"]["model.optimization.learning_rate"]
+        for method in yaml.safe_load((ROOT / "configs/reproduce/table6_small.yaml").read_text())["methods"].values()
+    }
+    assert rate == picked["BNF"][0]["config"]["model"]["optimization"]["learning_rate"]
+    policies = yaml.safe_load((ROOT / "configs/analyze/table4_small.yaml").read_text())["policies"]
+    for method, folder in policies.items():
+        first = picked[method][0]
+        assert Path(folder).parts[-2] == f"{method}_setting{first['setting']}_seed{first['seed']}"
+
+
+def test_finished_runs_with_other_settings_or_data_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with lr 1 and steps 5, on a file: the same is skipped; another grid point, base, list or file is refused.
+    What the run's own settings replace is not looked for in the base: a whole part of it (beta) or a number (lr)."""
+    base, data = tmp_path / "base.yaml", tmp_path / "rows.jsonl"
+
+    def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
+        fake_train(base, run, folder, threads)
+        made = {"lr": 1.0, "steps": 5, "loss": {"class_path": "BNF", "beta": 7}, "calls": [{"n": 1}]}
+        config = {"seed_everything": 1, "data": {"seed": 1, "path": str(data)}, "a": made}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        (folder / "fingerprints.json").write_text(json.dumps({str(data): file_fingerprint(data)}))
+
+    def go(lr: float = 1, steps: int = 5, rows: str = "rows", path: Path = data, calls: int = 1) -> None:
+        shared = {"steps": steps, "lr": 9.0, "loss": {"beta": 8}, "calls": [{"n": calls}]}
+        base.write_text(yaml.safe_dump({"a": shared, "data": {"path": str(path)}}))
+        data.write_text(rows)
+        settings = {"a.lr": lr, "a.loss": "bnf.yaml"}
+        reproduce(base, {"m": Method(settings)}, tmp_path / "out", [1], tmp_path / "work")
+
+    monkeypatch.setattr(reproduction, "train", train)
+    go()
+    go()
+    with pytest.raises(ValueError, match=r"m_seed1.json: made with a.lr 1.0, not 2; accepted: another output, or the"):
+        go(lr=2)
+    with pytest.raises(ValueError, match=r"made with a.steps 5, not 6; accepted"):
+        go(steps=6)
+    with pytest.raises(ValueError, match=r"made with a.calls.0.n 1, not 2; accepted"):
+        go(calls=2)
+    with pytest.raises(ValueError, match=r"made with data.path '.*rows.jsonl', not 'other.jsonl'; accepted"):
+        go(path=Path("other.jsonl"))
+    with pytest.raises(ValueError, match=r"made with other contents of .*rows.jsonl; accepted"):
+        go(rows="other rows")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/reproduce").glob("*.yaml")), ids=lambda path: path.stem)
+def test_stored_results_are_those_of_the_shipped_matrices(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the stored results as output nothing is left to run, and no setting or data file differs."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(reproduction, "train", lambda *_: pytest.fail("there is a run to be done"))
+    stored = ROOT / "notebooks/results" / Path(yaml.safe_load(path.read_text())["output"]).name
+    main(["reproduce", "--config", str(path), "--output", str(stored)])
+
+
+def test_a_table_and_a_scale_are_short_for_a_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    small = "configs/reproduce/table4_small.yaml"
+    assert expanded(["table4", "--scale", "small", "--seeds", "[1]"]) == ["--config", small, "--seeds", "[1]"]
+    assert expanded(["table4"]) == ["--config", small]
+    assert expanded(["collapse"]) == ["--config", "configs/reproduce/collapse.yaml"]
+    assert expanded(["--config", "x.yaml"]) == ["--config", "x.yaml"]
+    with pytest.raises(ValueError, match=r"reproduce table9 --scale small: accepted are collapse, table4_small"):
+        expanded(["table9"])
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothing: no results; accepted is a folder that"):
+        read_results(tmp_path / "nothing")

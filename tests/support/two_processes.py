@@ -1,0 +1,123 @@
+"""What tests run in processes of their own: started processes import it by this name."""
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Callback, Trainer
+
+from lightning_bnf import losses, policies
+from lightning_bnf.costs.bench.workers import Turns, repeat
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.distributed import gather, whole
+from lightning_bnf.training.optimization import Optimization
+from lightning_bnf.training.strategies import AtomicCheckpointIO
+
+
+def gather_some(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    own = torch.arange(3) if rank == 0 else torch.tensor([7])
+    torch.save([*gather(own), *gather(torch.zeros(0, 2) if rank == 0 else torch.ones(1, 2))], f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def sleeper(turns: Turns, seconds: float, log: str) -> None:
+    def run() -> None:
+        with open(log, "a") as file:
+            file.write(f"{seconds}\n")
+        time.sleep(seconds)
+
+    repeat(turns, run)
+
+
+def fails(turns: Turns) -> None:
+    turns.wait()
+    raise ValueError("no luck")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run of some steps: what is trained how, and which step's checkpoint it begins at, if any."""
+
+    policy: str
+    loss: str
+    strategy: str
+    reference: str = "auto"
+    steps: int = 10
+    resume: str | None = None
+    save: str | None = None
+    dropout: float = 0.0
+    precision: str = "32-true"
+
+
+def run_cell(cell: Cell, model: str, data: str, devices: int, num_nodes: int, folder: str) -> dict[str, Any]:
+    """Trains a cell; returns its losses step by step, and the trained weights, whole."""
+    torch.manual_seed(1)
+    lora = {"dropout": cell.dropout} if cell.policy == "LoRAPolicy" else {}
+    policy = getattr(policies, cell.policy)(model, **lora)
+    optimization = Optimization(learning_rate=1e-3, schedule="constant", warmup_ratio=0.0, max_grad_norm=0.5)
+    loss = getattr(losses, cell.loss)()
+    module = PreferenceModule(
+        policy, loss, cell.reference, optimization, reference_cache=f"{folder}/cache-{cell.policy}"
+    )
+    record = Losses()
+    trainer = Trainer(
+        accelerator="cpu",
+        strategy=cell.strategy,
+        devices=devices,
+        num_nodes=num_nodes,
+        precision=cell.precision,  # type: ignore[arg-type]
+        max_steps=cell.steps,
+        max_epochs=-1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+        callbacks=[record],
+        plugins=[AtomicCheckpointIO()] if cell.strategy == "ddp" else [],
+    )
+    trainer.fit(
+        module, PreferenceData(data, examples_per_step=5, max_tokens=100), ckpt_path=cell.resume, weights_only=True
+    )
+    if cell.save:
+        trainer.save_checkpoint(cell.save)
+    weights = {name: whole(value.detach()).clone() for name, value in policy.trainable().items()}
+    return {"losses": record.found, "weights": weights}
+
+
+class Losses(Callback):
+    """Keeps every step's loss."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.found.append(float(trainer.callback_metrics["train/loss"]))
+
+
+def run_cells(
+    rank: int, port: int, ranks: int, nodes: int, cells: list[Cell], model: str, data: str, folder: str
+) -> None:
+    """A rank as torchrun starts it: all on one node, or one on each."""
+    torch.set_num_threads(1)
+    local = 0 if nodes > 1 else rank
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(local),
+        "GROUP_RANK": str(rank - local),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks // nodes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": "test",
+    }
+    found = [run_cell(cell, model, data, ranks // nodes, nodes, folder) for cell in cells]
+    if rank == 0:
+        torch.save(found, f"{folder}/found.pt")
+    dist.destroy_process_group()

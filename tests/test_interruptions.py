@@ -1,0 +1,196 @@
+"""Runs that are killed, told to end, or lose a rank: as a user starts them, in processes of their own."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from lightning_bnf.callbacks import GracefulShutdown
+
+ROOT = Path(__file__).parents[1]
+STEPS = 30
+KILLS = int(os.environ.get("KILLS", "2"))
+WritePairs = Callable[..., str]
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> Path:
+    """A run of 30 steps that saves every second one; every step's batch is another one, and dropout draws numbers."""
+    values = {
+        "model": {
+            "policy": {
+                "class_path": "lightning_bnf.policies.LoRAPolicy",
+                "init_args": {"source": tiny_folder, "r": 4, "dropout": 0.1},
+            },
+            "loss": str(ROOT / "configs/loss/bnf.yaml"),
+            "optimization": {"learning_rate": 0.003},
+        },
+        "data": {"train": write_pairs(rows=25), "examples_per_step": 8, "max_tokens": 100},
+        "trainer": {
+            "accelerator": "cpu",
+            "max_steps": STEPS,
+            "log_every_n_steps": 1,
+            "callbacks": [
+                {
+                    "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+                    "init_args": {
+                        "dirpath": str(tmp_path / "run" / "checkpoints"),
+                        "filename": "{step}",
+                        "every_n_train_steps": 2,
+                        "monitor": "step",
+                        "mode": "max",
+                        "save_top_k": 2,
+                        "enable_version_counter": False,
+                    },
+                }
+            ],
+        },
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def start(config: Path, run: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "lightning_bnf", "fit", "--config", str(config)]
+    folders = [
+        "--trainer.default_root_dir",
+        str(run),
+        "--trainer.callbacks.init_args.dirpath",
+        str(run / "checkpoints"),
+    ]
+    return subprocess.Popen(
+        [*command, *folders, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], status: int = 0) -> str:
+    shown, _ = process.communicate(timeout=120)
+    assert process.returncode == status, shown[-3000:]
+    return shown
+
+
+def wait_for(found: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def steps_of(run: Path) -> list[int]:
+    return [int(path.name[5:-5]) for path in (run / "checkpoints").glob("step=*.ckpt")]
+
+
+def same_end(run: Path, other: Path, lost: int = 0) -> None:
+    """Weights bit by bit, and every step's metrics but for `lost` rows: a row is written just after its checkpoint."""
+    ours, wanted = (load_file(folder / "policy" / "adapter_model.safetensors") for folder in (run, other))
+    assert set(ours) == set(wanted)
+    assert all((ours[name] == wanted[name]).all() for name in wanted)
+    found, full = (pd.read_csv(folder / "metrics.csv").set_index("step").sort_index(axis=1) for folder in (run, other))
+    assert len(full) - lost <= len(found) <= len(full)
+    pd.testing.assert_frame_equal(found, full.loc[found.index])
+
+
+def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(config: Path, tmp_path: Path) -> None:
+    """kill -9, again and again, each time a random while after the run has begun to save."""
+    wanted, run = tmp_path / "wanted", tmp_path / "run"
+    begin = time.monotonic()
+    finish(start(config, wanted))
+    whole = time.monotonic() - begin
+    draw = random.Random(1)
+    for _ in range(KILLS):
+        process = start(config, run, "--ckpt_path", "last")
+        try:
+            process.communicate(timeout=whole * draw.uniform(0.6, 1.0))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    finish(start(config, run, "--ckpt_path", "last"))
+    assert sorted(steps_of(run))[-1] == STEPS
+    same_end(run, wanted, lost=KILLS)
+
+
+def test_sigterm_saves_and_ends_the_run(config: Path, tmp_path: Path) -> None:
+    wanted, run = tmp_path / "wanted", tmp_path / "run"
+    finish(start(config, wanted))
+    process = start(config, run)
+    wait_for(lambda: bool(steps_of(run)))
+    process.send_signal(signal.SIGTERM)
+    shown = finish(process, 143)
+    assert "SIGTERM: saved" in shown
+    assert max(steps_of(run)) < STEPS
+    finish(start(config, run, "--ckpt_path", "last"))
+    same_end(run, wanted)
+
+
+def test_sigterm_saves_over_what_a_crash_left_broken(tmp_path: Path) -> None:
+    """A file of the step's name is there already, and is no good: the run that is told to end must not rely on it."""
+    (tmp_path / "step=4.ckpt").write_text("cut off")
+    saved: list[Path] = []
+    trainer: Any = SimpleNamespace(world_size=1, global_step=4, save_checkpoint=saved.append)
+    faults = GracefulShutdown(str(tmp_path))
+    faults.on_train_batch_end(trainer, None, None, None, 3)  # type: ignore[arg-type]
+    faults.on_train_batch_start(trainer, None, None, 4)  # type: ignore[arg-type]
+    assert saved == [], "nobody was told"
+    faults._tell(signal.SIGTERM, None)
+    faults.on_train_batch_end(trainer, None, None, None, 3)  # type: ignore[arg-type]
+    assert saved == [tmp_path / "step=4.ckpt"]
+    with pytest.raises(SystemExit) as stop:
+        faults.on_train_batch_start(trainer, None, None, 4)  # type: ignore[arg-type]
+    assert stop.value.code == 143
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_ends_the_others(config: Path, tmp_path: Path, victim: int) -> None:
+    """Within a minute, and with a message."""
+    run = tmp_path / "run"
+    process = start(config, run, "--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_steps", "100000")
+    wait_for(lambda: bool(steps_of(run)))
+    (child,) = (int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+    begin = time.monotonic()
+    os.kill((process.pid, child)[victim], signal.SIGKILL)
+    shown, _ = process.communicate(timeout=60)
+    wait_for(lambda: not Path(f"/proc/{child}").exists(), 60)
+    assert time.monotonic() - begin < 60
+    assert process.returncode != 0
+    assert "peer" in shown or "died" in shown, shown[-2000:]
+
+
+def test_two_processes_from_the_command_line_export_what_one_does(config: Path, tmp_path: Path) -> None:
+    """Plain `fit` starts the second process itself; a run of 10 steps under FSDP2 goes on to 30 and is exported."""
+    wanted, run = tmp_path / "wanted", tmp_path / "run"
+    exact = ["--model.policy.init_args.dropout", "0", "--model.optimization.schedule", "constant"]
+    exact += ["--model.optimization.warmup_ratio", "0"]
+    finish(start(config, wanted, *exact))
+    two = [*exact, "--trainer.strategy", "fsdp2", "--trainer.devices", "2"]
+    finish(start(config, run, *two, "--trainer.max_steps", "10"))
+    finish(start(config, run, *two, "--ckpt_path", "last"))
+    begun, alone = (json.loads((folder / "fingerprints.json").read_text()) for folder in (run, wanted))
+    assert begun == alone, "the base's fingerprint, of shards as of whole weights"
+    ours, other = (load_file(folder / "policy" / "adapter_model.safetensors") for folder in (run, wanted))
+    assert set(ours) == set(other)
+    for name, value in other.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-5)
+    found, full = (pd.read_csv(folder / "metrics.csv").set_index("step") for folder in (run, wanted))
+    assert list(found.index) == list(full.index)
+    torch.testing.assert_close(
+        torch.tensor(found["train/loss"]), torch.tensor(full["train/loss"]), rtol=1e-4, atol=1e-5
+    )

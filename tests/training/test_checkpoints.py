@@ -1,0 +1,100 @@
+"""Checkpoints that are cut off, changed or more than numbers are refused, and the last good one is found."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed.checkpoint as sharded
+
+from lightning_bnf.training.checkpoints import CheckpointError, check_checkpoint, last_good
+
+
+class Evil:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.folder / "pwned"),)
+
+
+def file(path: Path) -> Path:
+    torch.save({"state_dict": {"w": torch.arange(1000.0)}, "global_step": 3}, path)
+    return path
+
+
+def folder(path: Path) -> Path:
+    sharded.save({"w": torch.arange(1000.0), "n": 3}, checkpoint_id=path, no_dist=True)
+    torch.save({"global_step": 3}, path / "meta.pt")
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", [file, folder])
+def test_a_good_one_is_accepted(tmp_path: Path, make: Any) -> None:
+    check_checkpoint(make(tmp_path / "step=3.ckpt"))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [cut, flip, empty])
+def test_a_harmed_file_is_refused(tmp_path: Path, harm: Any) -> None:
+    path = file(tmp_path / "step=3.ckpt")
+    harm(path)
+    with pytest.raises(CheckpointError, match=r"step=3.ckpt: .*accepted: a checkpoint that a run has written"):
+        check_checkpoint(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [".metadata", "meta.pt", "__0_0.distcp"])
+@pytest.mark.parametrize("harm", [cut, empty, Path.unlink])
+def test_a_harmed_folder_is_refused(tmp_path: Path, harm: Any, name: str) -> None:
+    path = folder(tmp_path / "step=3.ckpt")
+    harm(path / name)
+    with pytest.raises(CheckpointError, match=r"accepted: a .* that a run has written to its end"):
+        check_checkpoint(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "step=3.ckpt"
+    torch.save({"state_dict": Evil(tmp_path)}, path)
+    with pytest.raises(CheckpointError, match="holds more than tensors and numbers, and loading it could run code"):
+        check_checkpoint(path)
+    parts = folder(tmp_path / "step=4.ckpt")
+    (parts / ".metadata").write_bytes(pickle.dumps(Evil(tmp_path)))
+    with pytest.raises(CheckpointError, match="holds more than places of tensors"):
+        check_checkpoint(parts)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_the_last_good_one_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Steps 9, 10 and 20, the last cut off: by number, not by name, it is 10."""
+    assert last_good(tmp_path) is None
+    for step in (9, 10, 20):
+        file(tmp_path / f"step={step}.ckpt")
+    cut(tmp_path / "step=20.ckpt")
+    (tmp_path / ".step=30.ckpt.unfinished").mkdir()
+    assert last_good(tmp_path) == tmp_path / "step=10.ckpt"
+    assert "step=20.ckpt: the file is cut off" in capsys.readouterr().out
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no such file or folder"):
+        check_checkpoint(tmp_path / "step=1.ckpt")
