@@ -17,17 +17,17 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from support.training import Write
 
 from lightning_bnf.callbacks import GracefulShutdown
 
 ROOT = Path(__file__).parents[1]
 STEPS = 30
 KILLS = int(os.environ.get("KILLS", "2"))
-WritePairs = Callable[..., str]
 
 
 @pytest.fixture
-def config(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> Path:
+def config(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> Path:
     """A run of 30 steps that saves every second one; every step's batch is another one, and dropout draws numbers."""
     values = {
         "model": {

@@ -1,6 +1,5 @@
 """Every loss through module, loader and a tiny model: micro-batches, layouts, passes over the step, state, refusals."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +7,21 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from support import catalog
-from support.training import FAST, full_module, train
+from support.training import FAST, Write, full_module, train
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.errors import DataError
-from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.steps.layout import PACKED, PADDED, SHARED_PROMPT, Layout
 from lightning_bnf.datamodules.steps.loader import Part, StepLoader
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import mismatched
-from lightning_bnf.losses import BCO, DPO, KTO, MADPO, SFT, SPO, AOTUnpaired, PoFT
+from lightning_bnf.losses import BCO, KTO
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
-
-Write = Callable[..., str]
 
 
 def step_gradient(
@@ -70,28 +66,6 @@ def test_micro_batches_and_layouts_change_nothing(
         again, parts = step_gradient(module, rows, layout, budget)
         assert again == pytest.approx(value, rel=1e-6)
         assert torch.cat([(parts[name] - grad).flatten() for name, grad in whole.items()]).norm() < 1e-6 * norm
-
-
-def test_the_partner_of_a_row_does_not_depend_on_the_order(
-    tokenizer: PreTrainedTokenizerBase, write_pairs: Write
-) -> None:
-    rows, _ = load_rows(write_pairs(), tokenizer)
-    first = {row.id: row for row in mismatched(rows, 200)}
-    again = {row.id: row for row in mismatched(rows[::-1], 200)}
-    assert first == again
-    own = {row.id + " (mismatched)": row for row in rows}
-    assert all(first[id].prompt_ids == row.prompt_ids for id, row in own.items())
-    assert all(first[id].completions != row.completions for id, row in own.items())
-
-
-def test_mismatched_completions_are_cut_to_the_length_limit(
-    tokenizer: PreTrainedTokenizerBase, write_pairs: Write
-) -> None:
-    rows, _ = load_rows(write_pairs(rows=5), tokenizer)
-    limit = max(len(row.prompt_ids) for row in rows) + 1
-    for row in mismatched(rows, limit):
-        assert all(0 < len(row.prompt_ids) + len(completion.ids) <= limit for completion in row.completions)
-    assert not mismatched(rows[:1], 200)[0].completions, "one prompt alone has no partner"
 
 
 def test_ktos_kl_is_that_of_single_mismatched_rows(
@@ -189,54 +163,6 @@ def test_entropy_is_logged_where_it_is_asked_for(tmp_path: Path, tiny_folder: st
     assert {"val/entropy", "train/bnf/eq4", "val/bnf/eq4"} <= set(logged[True])
     assert not any("entropy" in name or "eq4" in name for name in logged[False])
     assert logged[True]["train/loss"] == logged[False]["train/loss"]
-
-
-class Unloadable(FullPolicy):
-    """Fails the test when its weights are loaded."""
-
-    def load(self) -> None:
-        raise AssertionError("the model was loaded before the data were refused")
-
-
-@pytest.mark.parametrize(
-    ("loss", "row", "sentence"),
-    [
-        (DPO(), '{"prompt": "a", "completion": "b", "label": true}', "DPO needs pairs"),
-        (catalog.build("d2o"), '{"prompt": "a", "chosen": "b", "rejected": "c"}', "D2O needs several samples a row"),
-        (MADPO(), '{"prompt": "a", "chosen": "b", "rejected": "c"}', "score_chosen and score_rejected"),
-        (PoFT(), '{"prompt": "a", "completion": "b"}', "accepted: rows with baseline_mean_logps"),
-        (
-            SPO(),
-            '{"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 1, "score_rejected": 1}',
-            "1 of 1 rows would be dropped, since SPO needs chosen completions scored above the rejected ones",
-        ),
-        (SFT(), '{"prompt": "a", "completion": "b", "label": false}', "no completion has a label that SFT learns from"),
-        (AOTUnpaired(), '{"prompt": "a", "completion": "b", "label": false}', "compares preferred with dispreferred"),
-    ],
-)
-def test_data_without_what_the_loss_needs_are_refused_before_the_model_is_loaded(
-    tmp_path: Path, tiny_folder: str, loss: Any, row: str, sentence: str
-) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text(row + "\n")
-    with pytest.raises(DataError, match=sentence):
-        train(tmp_path, PreferenceModule(Unloadable(tiny_folder), loss), PreferenceData(str(path)))
-
-
-def test_spo_drops_and_counts_rows_without_an_order(tmp_path: Path, tiny_folder: str) -> None:
-    path = tmp_path / "rows.jsonl"
-    scores = [(2, 1), (1, 1), (0, 3), (1, 0)]
-    path.write_text(
-        "".join(
-            f'{{"prompt": "p{i}", "chosen": "b", "rejected": "c", "score_chosen": {w}, "score_rejected": {lower}}}\n'
-            for i, (w, lower) in enumerate(scores)
-        )
-    )
-    data = PreferenceData(str(path), options=DataOptions(allow_drop=0.5))
-    train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), SPO()), data, max_epochs=1)
-    assert len(data.rows["train"]) == 2
-    sentence = "2 of 4 rows dropped: SPO needs chosen completions scored above the rejected ones"
-    assert sentence in (tmp_path / "data_report.txt").read_text()
 
 
 @pytest.mark.parametrize("name", [n for n in catalog.FILES if not catalog.build(n).needs_reference])

@@ -1,7 +1,7 @@
 """The module through a tiny real model: the paper's gradient, partition invariance, start-up checks, refusals."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,8 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from support import oracles
-from support.models import tiny_llama_model
 from support.plain_path import PlainLoRAPolicy
-from support.training import FAST, full_module, perturbed, train
+from support.training import FAST, Write, full_module, train
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -20,13 +19,10 @@ from lightning_bnf.datamodules.steps.layout import padded
 from lightning_bnf.datamodules.steps.loader import step_context
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
-from lightning_bnf.losses import BNF, DPO, NLLPLL, SFT, Completions, Examples, Loss, LossOutput, StepContext
+from lightning_bnf.losses import BNF, DPO, NLLPLL, SFT, Loss
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
-from lightning_bnf.training.checks import NonFiniteError
 from lightning_bnf.training.optimization import Optimization
-
-WritePairs = Callable[..., str]
 
 
 def gradients(
@@ -42,7 +38,7 @@ def gradients(
 
 
 def test_bnf_gradient_of_every_weight_equals_eq4_through_a_real_model(
-    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: WritePairs
+    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: Write
 ) -> None:
     """Eq. 4 over the whole vocabulary, one completion at a time, against the fused head on a padded batch."""
     rows, _ = load_rows(write_pairs(), tokenizer)
@@ -74,7 +70,7 @@ def test_bnf_gradient_of_every_weight_equals_eq4_through_a_real_model(
 @pytest.mark.parametrize("loss", [BNF(), BNF("step_min"), SFT(), SFT("token_mean"), NLLPLL(), DPO()])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_splitting_or_reordering_a_step_changes_nothing(
-    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: WritePairs, loss: Loss, dtype: torch.dtype
+    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: Write, loss: Loss, dtype: torch.dtype
 ) -> None:
     rows, _ = load_rows(write_pairs(rows=9), tokenizer)
     module = full_module(tiny_folder, loss, dtype)
@@ -94,7 +90,7 @@ def test_splitting_or_reordering_a_step_changes_nothing(
 
 
 def test_weight_is_one_at_step_0_for_the_same_forward_and_within_tolerance_for_others(
-    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: WritePairs
+    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: Write
 ) -> None:
     rows, _ = load_rows(write_pairs(), tokenizer)
     module = PreferenceModule(FullPolicy(tiny_folder), BNF())
@@ -109,7 +105,7 @@ def test_weight_is_one_at_step_0_for_the_same_forward_and_within_tolerance_for_o
 
 @pytest.mark.parametrize("loss", [BNF(), DPO()])
 def test_fused_and_plain_way_give_the_same_objective(
-    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: WritePairs, loss: Loss
+    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: Write, loss: Loss
 ) -> None:
     """The objective that is differentiated and the values that are logged must not drift apart."""
     rows, _ = load_rows(write_pairs(), tokenizer)
@@ -118,7 +114,7 @@ def test_fused_and_plain_way_give_the_same_objective(
 
 
 def test_freed_memory_is_kept_while_it_trains(
-    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept: list[bool] = []
     monkeypatch.setattr("lightning_bnf.module.keep_freed_memory", kept.append)
@@ -128,7 +124,7 @@ def test_freed_memory_is_kept_while_it_trains(
 
 @pytest.mark.parametrize("make", [FullPolicy, LoRAPolicy])
 def test_two_runs_with_one_seed_are_bit_equal(
-    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs, make: type[FullPolicy] | type[LoRAPolicy]
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, make: type[FullPolicy] | type[LoRAPolicy]
 ) -> None:
     path = write_pairs(rows=10)
 
@@ -145,7 +141,7 @@ def test_two_runs_with_one_seed_are_bit_equal(
 
 
 def test_the_micro_batch_budget_changes_memory_not_the_result(
-    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs
+    tmp_path: Path, tiny_folder: str, write_pairs: Write
 ) -> None:
     path, ends = write_pairs(rows=8), []
     for max_tokens in (10_000, 120):
@@ -156,7 +152,7 @@ def test_the_micro_batch_budget_changes_memory_not_the_result(
         torch.testing.assert_close(value, ends[1][name], rtol=1e-4, atol=1e-5)
 
 
-def test_training_prefers_chosen_completions(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> None:
+def test_training_prefers_chosen_completions(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> None:
     module = PreferenceModule(LoRAPolicy(tiny_folder), BNF(), optimization=FAST)
     data = PreferenceData(train=write_pairs(), validation=write_pairs("val.jsonl"), examples_per_step=5)
     trainer = train(tmp_path, module, data, max_epochs=15)
@@ -165,76 +161,6 @@ def test_training_prefers_chosen_completions(tmp_path: Path, tiny_folder: str, w
     assert metrics["val/rewards/chosen"] > 1
     assert metrics["val/bnf/weight"] < 1
     assert math.isfinite(metrics["train/grad_norm"])
-
-
-class Explodes(Loss):
-    needs_reference = False
-
-    def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
-    ) -> LossOutput:
-        return LossOutput(policy.sum() * math.inf)
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(
-    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    path = write_pairs()
-    rows, _ = load_rows(path, tokenizer)
-    module = PreferenceModule(FullPolicy(tiny_folder), Explodes())
-    with pytest.raises(NonFiniteError, match="step 0: the loss is") as error:
-        train(tmp_path, module, PreferenceData(train=path, examples_per_step=2))
-    assert sum(row.id in str(error.value) for row in rows) == 2
-
-
-class Constant(Loss):
-    needs_reference = False
-
-    def __call__(
-        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
-    ) -> LossOutput:
-        return LossOutput(policy.sum() * 0)
-
-
-def test_a_tensor_that_never_gets_a_gradient_is_an_error(
-    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs
-) -> None:
-    module = PreferenceModule(LoRAPolicy(tiny_folder), Constant())
-    with pytest.raises(PolicyError, match="28 trainable tensors got no gradient in 2 steps"):
-        train(tmp_path, module, PreferenceData(train=write_pairs(), examples_per_step=2))
-
-
-def test_steps_without_an_example_for_the_loss_change_nothing(tmp_path: Path, tiny_folder: str) -> None:
-    """SFT, a row a step, one of four preferred: steps without any must neither fail nor count as checked."""
-    path = tmp_path / "unpaired.jsonl"
-    rows = [f'{{"prompt": "a {i}", "completion": "b", "label": {"true" if i == 3 else "false"}}}' for i in range(4)]
-    path.write_text("\n".join(rows) + "\n")
-    module = PreferenceModule(LoRAPolicy(tiny_folder), SFT(), optimization=FAST)
-    trainer = train(tmp_path, module, PreferenceData(str(path), examples_per_step=1), max_epochs=3)
-    assert trainer.global_step == 12
-
-
-def test_a_head_that_is_not_understood_is_refused(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> None:
-    module = PreferenceModule(FullPolicy(tiny_folder), SFT())
-    module.configure_model()
-    forward = module.policy.causal_lm.forward
-
-    def doubled(*args: Any, **kwargs: Any) -> Any:
-        out = forward(*args, **kwargs)
-        out.logits = out.logits * 2
-        return out
-
-    module.policy.causal_lm.forward = doubled  # type: ignore[method-assign]
-    with pytest.raises(PolicyError, match=r"differ by .* nats from the model's own logits"):
-        train(tmp_path, module, PreferenceData(train=write_pairs(), examples_per_step=2))
-
-
-def test_a_reference_that_is_not_the_start_is_said(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> None:
-    module = PreferenceModule(FullPolicy(tiny_folder), BNF(), optimization=FAST)
-    module.configure_model()
-    perturbed(module)
-    with pytest.warns(UserWarning, match="the reference is not the starting policy"):
-        train(tmp_path, module, PreferenceData(train=write_pairs(), examples_per_step=5), max_epochs=1)
 
 
 def test_a_loss_without_need_of_a_reference_has_none(tiny_folder: str) -> None:
@@ -265,17 +191,10 @@ def test_contradicting_references_are_refused_before_loading(
     ],
 )
 def test_lightnings_own_accumulation_and_clipping_are_refused(
-    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs, option: dict[str, Any], message: str
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, option: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         train(tmp_path, PreferenceModule(FullPolicy(tiny_folder), SFT()), PreferenceData(write_pairs()), **option)
-
-
-def test_a_pair_loss_refuses_unpaired_rows(tmp_path: Path, tiny_folder: str) -> None:
-    path = tmp_path / "unpaired.jsonl"
-    path.write_text('{"prompt": "a", "completion": "b", "label": true}\n')
-    with pytest.raises(ValueError, match=r"unpaired.jsonl:1: DPO needs pairs"):
-        train(tmp_path, PreferenceModule(FullPolicy(tiny_folder), DPO()), PreferenceData(str(path)))
 
 
 @pytest.mark.parametrize("label", ["true", "false"])
@@ -289,7 +208,7 @@ def test_unpaired_rows_of_one_label_train(tmp_path: Path, tiny_folder: str, labe
 
 
 def test_resuming_in_the_middle_of_an_epoch_equals_not_stopping(
-    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs
+    tmp_path: Path, tiny_folder: str, write_pairs: Write
 ) -> None:
     path = write_pairs(rows=12)
 
@@ -326,7 +245,7 @@ def test_resuming_in_the_middle_of_an_epoch_equals_not_stopping(
     assert set(held) == {f"policy.{name}" for name in whole.policy.trainable()}
 
 
-def test_a_checkpoint_of_another_policy_is_refused(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> None:
+def test_a_checkpoint_of_another_policy_is_refused(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> None:
     path = write_pairs()
     trainer = train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), SFT()), PreferenceData(path), max_epochs=1)
     trainer.save_checkpoint(tmp_path / "lora.ckpt")
@@ -337,12 +256,7 @@ def test_a_checkpoint_of_another_policy_is_refused(tmp_path: Path, tiny_folder: 
         )
 
 
-def test_tiny_model_is_the_same_every_time() -> None:
-    a, b = (tiny_llama_model(50).state_dict() for _ in range(2))
-    assert all(torch.equal(a[name], b[name]) for name in a)
-
-
-def test_the_fast_path_trains_as_the_plain_one_does(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> None:
+def test_the_fast_path_trains_as_the_plain_one_does(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> None:
     """20 steps: cached reference, prompts once for both answers and gradients made by tile, against full logits."""
     path, ends = write_pairs(rows=12), []
     for kind, layout, reference in ((LoRAPolicy, "auto", "cache"), (PlainLoRAPolicy, "padded", "adapter_off")):
@@ -360,9 +274,7 @@ def test_the_fast_path_trains_as_the_plain_one_does(tmp_path: Path, tiny_folder:
         assert fast[name] == pytest.approx(plain[name], abs=1e-4), name
 
 
-def test_a_lora_checkpoint_is_the_adapter_and_its_moments(
-    tmp_path: Path, tiny_folder: str, write_pairs: WritePairs
-) -> None:
+def test_a_lora_checkpoint_is_the_adapter_and_its_moments(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> None:
     """float32 weights and AdamW's two moments, and at most a fifth more: nothing of the frozen base."""
     module = PreferenceModule(LoRAPolicy(tiny_folder, r=64), BNF(), optimization=FAST)
     trainer = train(tmp_path, module, PreferenceData(write_pairs()), max_steps=2)

@@ -1,14 +1,13 @@
 """The displacement alarm: it fires exactly where its bound is crossed, says so once, and stops if asked to."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from support.training import FAST, train
+from support.training import FAST, Write, train
 
 from lightning_bnf.callbacks import DisplacementAlarm
 from lightning_bnf.callbacks.displacement import alarms, evenly_spaced
@@ -18,8 +17,6 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.losses import NLLPLL, SFT
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import LoRAPolicy
-
-Write = Callable[..., str]
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,16 @@ import yaml
 from peft import PeftModel
 from support import catalog
 from support.commands import refused
+from support.training import Write
 from transformers import AutoModelForCausalLM
 
 from lightning_bnf.cli.main import main
 
 ROOT = Path(__file__).parents[2]
-WritePairs = Callable[..., str]
 
 
 @pytest.fixture
-def config(tmp_path: Path, tiny_folder: str, write_pairs: WritePairs) -> Callable[..., str]:
+def config(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> Callable[..., str]:
     """Writes a config of a small run and returns its path; dotted keyword arguments replace entries."""
 
     def write(**changes: Any) -> str:
@@ -88,7 +88,7 @@ def with_verifiers(path: str, tmp_path: Path) -> str:
 
 
 def test_test_and_validate_print_metrics_and_pass_rates(
-    tmp_path: Path, config: Callable[..., str], write_pairs: WritePairs, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, config: Callable[..., str], write_pairs: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     verified = with_verifiers(write_pairs("v.jsonl"), tmp_path)
     file = config(data__test=verified, data__validation=verified)
@@ -109,9 +109,7 @@ def test_test_and_validate_print_metrics_and_pass_rates(
     assert (tmp_path / "run" / "metrics.csv").read_text() == metrics, "the run's own metrics are left alone"
 
 
-def test_predict_writes_a_line_for_every_prompt(
-    tmp_path: Path, config: Callable[..., str], write_pairs: WritePairs
-) -> None:
+def test_predict_writes_a_line_for_every_prompt(tmp_path: Path, config: Callable[..., str], write_pairs: Write) -> None:
     file = config(data__test=with_verifiers(write_pairs("v.jsonl"), tmp_path))
     main(["predict", "--config", file, "--model.generation.samples", "2", "--model.generation.temperature", "1.0"])
     lines = [json.loads(line) for line in (tmp_path / "run" / "predictions_0.jsonl").read_text().splitlines()]
@@ -130,9 +128,7 @@ def test_prompts_alone_can_be_tested(tmp_path: Path, config: Callable[..., str],
 
 
 @pytest.mark.parametrize("loss", [path.stem for path in sorted((ROOT / "configs/loss").glob("*.yaml"))])
-def test_the_loss_is_swapped_by_a_file(
-    tmp_path: Path, config: Callable[..., str], write_for: WritePairs, loss: str
-) -> None:
+def test_the_loss_is_swapped_by_a_file(tmp_path: Path, config: Callable[..., str], write_for: Write, loss: str) -> None:
     data = write_for(catalog.build(loss), "rows.jsonl", 10)
     words = ["--model.loss", str(ROOT / f"configs/loss/{loss}.yaml"), "--data.validation", data]
     main(["fit", "--config", config(data__train=data), *words])

@@ -1,7 +1,6 @@
 """The verb `analyze` as a user types it, on tiny models."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 import yaml
 from peft import LoraConfig, get_peft_model
 from support.models import tiny_llama_model
+from support.training import Write
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.cli.main import main
@@ -20,7 +20,6 @@ from lightning_bnf.generation.sampling import Sampling, generate_ids
 from lightning_bnf.results.plots import plot_shift_bins, plot_shifts
 
 ROOT = Path(__file__).parents[2]
-WritePairs = Callable[..., str]
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def analyze(output: Path, policies: dict[str, str], **settings: object) -> None:
 
 
 def test_given_responses(
-    tmp_path: Path, tiny_folder: str, adapter: str, write_pairs: WritePairs, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_folder: str, adapter: str, write_pairs: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The reference as one of the policies has not moved at all; the adapter has, and defines the bins."""
     analyze(
@@ -76,7 +75,7 @@ def test_given_responses(
 
 
 def test_own_greedy_responses(
-    tmp_path: Path, tiny_folder: str, adapter: str, tokenizer: PreTrainedTokenizerBase, write_pairs: WritePairs
+    tmp_path: Path, tiny_folder: str, adapter: str, tokenizer: PreTrainedTokenizerBase, write_pairs: Write
 ) -> None:
     """Every policy answers each prompt once; the lengths are those of its own completions."""
     file = write_pairs()
@@ -93,7 +92,7 @@ def test_own_greedy_responses(
 
 
 def test_a_file_of_responses_for_each_policy(
-    tmp_path: Path, tiny_folder: str, adapter: str, tokenizer: PreTrainedTokenizerBase, write_pairs: WritePairs
+    tmp_path: Path, tiny_folder: str, adapter: str, tokenizer: PreTrainedTokenizerBase, write_pairs: Write
 ) -> None:
     files = {"a": write_pairs("a.jsonl"), "b": write_pairs("b.jsonl", rows=2)}
     analyze(
@@ -128,7 +127,7 @@ def test_refusals(
 
 
 def test_a_policy_with_other_tokens_is_refused(
-    tmp_path: Path, tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: WritePairs, capsys
+    tmp_path: Path, tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: Write, capsys
 ) -> None:
     other = type(tokenizer).from_pretrained(tiny_folder)
     other.chat_template = "{{ messages }}"
@@ -137,13 +136,6 @@ def test_a_policy_with_other_tokens_is_refused(
     with pytest.raises(SystemExit):
         analyze(tmp_path / "out", {"p": str(tmp_path / "other")}, reference=tiny_folder, responses=write_pairs())
     assert "policies 'p': its template differs from the reference's" in capsys.readouterr().err
-
-
-def test_files_that_analyze_did_not_write_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "other.json").write_text("{}")
-    for path in (tmp_path, tmp_path / "other.json"):
-        with pytest.raises(ValueError, match="accepted are the folder or the shifts"):
-            read_shifts(path)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/analyze").glob("*.yaml")), ids=lambda path: path.stem)

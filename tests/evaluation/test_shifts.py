@@ -1,6 +1,5 @@
 """Shifts of policies from their reference: against full logits, closed forms, and numbers made by hand."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from support.models import tiny_llama_model
+from support.training import Write
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerBase
 
@@ -30,8 +30,6 @@ from lightning_bnf.evaluation.shifts import (
 from lightning_bnf.policies.base import Policy, PolicyError
 from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.head.tiles import TILE_BYTES
-
-WritePairs = Callable[..., str]
 
 
 def by_full_logits(model: torch.nn.Module, response: TokenizedRow) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,7 +58,7 @@ def check_against_full_logits(policy: Policy, responses: list[TokenizedRow]) -> 
 
 
 def test_a_folder_and_an_adapter_against_full_logits(
-    tmp_path: Path, tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: WritePairs
+    tmp_path: Path, tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: Write
 ) -> None:
     responses = single_responses(load_rows(write_pairs(), tokenizer)[0], (1, -1))
     assert len(responses) == 10

@@ -7,7 +7,6 @@ import pytest
 from lightning_bnf.evaluation.verify import check_verifier, verify
 from lightning_bnf.preparation.families import Family, Question, draw_questions
 from lightning_bnf.preparation.tasks import FAMILIES
-from lightning_bnf.preparation.words import NOUNS, TOPICS
 from lightning_bnf.runtime.fingerprints import content_hash
 
 # A right answer to every family's question, from the question's text alone.
@@ -67,12 +66,6 @@ def test_a_family_that_runs_out_says_so():
     family = Family("coin", lambda rng: Question(rng.choice("ab"), "?", {}), 4)
     with pytest.raises(ValueError, match=r"family 'coin' has only about 1 different questions, 2 were asked for"):
         draw_questions(family, 2, seed=1)
-
-
-def test_words_are_distinct_and_plain():
-    for words in (NOUNS, TOPICS):
-        assert len(set(words)) == len(words)
-        assert all(re.fullmatch(r"[a-z]+( [a-z]+)*", word) for word in words)
 
 
 def test_the_id_is_the_contents():

@@ -1,5 +1,6 @@
 """Small modules and fits."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from lightning_bnf.losses import Loss
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
 from lightning_bnf.training.optimization import Optimization
+
+Write = Callable[..., str]
+"""A fixture that writes a data file and returns its path."""
 
 FAST = Optimization(learning_rate=1e-2)
 

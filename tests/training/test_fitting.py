@@ -1,17 +1,19 @@
-"""The budget of a micro-batch: found from peaks that are known, for a model whose memory is made up."""
+"""The layout that is chosen, and the budget of a micro-batch for a model whose memory is made up."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from support.architectures import long_rows, policy_of
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lightning_bnf.datamodules.reading.errors import DataError
-from lightning_bnf.datamodules.steps.layout import PADDED
+from lightning_bnf.datamodules.steps.layout import PADDED, SHARED_PROMPT, padded, shared_prompt
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.policies import FullPolicy
 from lightning_bnf.training import fitting
+from lightning_bnf.training.fitting import choose_layout
 
 ROWS = [
     TokenizedRow(str(i), f"x:{i}", "unpaired", [5] * 200, (TokenizedCompletion([7] * 55 + [2], [True] * 56, 1),))
@@ -77,3 +79,22 @@ def test_a_dry_step_changes_nothing(policy: FullPolicy) -> None:
         for name, parameter in policy.trainable().items():
             assert parameter.grad is None
             torch.testing.assert_close(parameter.detach(), before[name], rtol=0, atol=0)
+
+
+def test_a_window_shorter_than_a_row_is_found_out() -> None:
+    """A mask of who sees whom replaces the model's own sliding window: wrong in silence, were it not measured."""
+    policy = policy_of("Mistral", sliding_window=8)
+    assert policy.distance(padded(long_rows()), shared_prompt(long_rows())) > 10 * policy.tolerance
+
+
+@pytest.mark.parametrize("layout", ["auto", "shared_prompt"])
+def test_a_layout_that_changes_the_numbers_falls_back_or_is_refused(layout: Any) -> None:
+    policy = policy_of("Mistral", sliding_window=8)
+    if layout == "auto":
+        assert choose_layout(layout, policy, long_rows(), (1, -1)) is PADDED
+    else:
+        with pytest.raises(DataError, match=r"layout 'shared_prompt': this model's log-probs differ by"):
+            choose_layout(layout, policy, long_rows(), (1, -1))
+    policy.model = policy_of("Llama").model
+    assert choose_layout(layout, policy, long_rows(), (1, -1)) is SHARED_PROMPT
+    assert choose_layout(layout, policy, long_rows(), (1,)) is PADDED, "one completion a row has nothing to share"

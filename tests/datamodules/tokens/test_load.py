@@ -1,31 +1,16 @@
 """From a file to token ids and the report, and the errors that stop a run before it starts."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
+from support.training import Write
 
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.options import DataOptions, Rendering
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.report import Lengths, marked
-
-Write = Callable[..., str]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Writes rows as JSON lines and returns the path."""
-
-    def write(*rows: dict[str, Any], name: str = "train.jsonl") -> str:
-        path = tmp_path / name
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return str(path)
-
-    return write
 
 
 def text_row(prompt_tokens: int, answer_tokens: int) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.rows import assistant, system, user
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.reading.errors import DataError, Fault
-from lightning_bnf.datamodules.reading.messages import Message
 from lightning_bnf.datamodules.reading.options import Rendering
 from lightning_bnf.datamodules.reading.records import Row, read_rows
 from lightning_bnf.datamodules.tokens.renderer import END_INSIDE, MERGED, Renderer, TokenizedRow, Unfit
@@ -50,18 +50,6 @@ MERGES = LOOP + "{{ message.content }}<|im_end|>{% endfor %}{% if add_generation
 MERGES = MERGES.replace(
     "{{ message.content }}", "{{ ('A: ' if message.role == 'assistant' else '') + message.content }}"
 )
-
-
-def user(text: str) -> Message:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str) -> Message:
-    return {"role": "assistant", "content": text}
-
-
-def system(text: str) -> Message:
-    return {"role": "system", "content": text}
 
 
 def with_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> Any:

@@ -1,11 +1,10 @@
 """Stored rows equal the rows they were written from, and are tokenized once."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.training import train
+from support.training import Write, train
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.preference import PreferenceData
@@ -17,8 +16,6 @@ from lightning_bnf.datamodules.tokens.stored import StoredRows, load_stored, sto
 from lightning_bnf.losses import BNF
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy
-
-Write = Callable[..., str]
 
 
 def test_rows_come_back_as_they_were(

@@ -1,24 +1,18 @@
 """The reference cache: values come back bit-equal, whatever the order, the subset, the loss, or a kill in between."""
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from filelock import FileLock
-from support.training import FAST, train
+from support.cache import A, B, filled
+from support.training import FAST, Write, train
 
-from lightning_bnf.batch import MicroBatch
 from lightning_bnf.cli.main import main
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.errors import DataError
-from lightning_bnf.datamodules.steps.layout import PADDED, PlannedBatch
-from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.losses import BNF, DPO, KTO, Loss, SimPO
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
@@ -26,96 +20,6 @@ from lightning_bnf.policies.reference.cached import CachedReference, open_cache
 from lightning_bnf.policies.reference.providers import FrozenCopy
 from lightning_bnf.policies.reference.store import LogpsCache
 from lightning_bnf.runtime.fingerprints import content_key
-
-Write = Callable[..., str]
-A, B, C = (bytes([i]) * 16 for i in range(3))
-MANIFEST = {"weights": "w", "dtype": "float32"}
-
-
-def filled(folder: Path, rank: int = 0) -> LogpsCache:
-    cache = LogpsCache(folder, MANIFEST, rank)
-    cache.add([A, B], [torch.tensor([-1.0, -2.0]), torch.tensor([-3.0])])
-    cache.reload()
-    return cache
-
-
-def test_values_come_back_in_any_order(tmp_path: Path) -> None:
-    cache = filled(tmp_path)
-    cache.add([C], [torch.tensor([-4.0, -5.0], dtype=torch.float64)])
-    again = LogpsCache(tmp_path, MANIFEST)
-    assert len(again) == 3
-    assert again.get([C, A], ["c", "a"]).tolist() == [-4.0, -5.0, -1.0, -2.0]
-    assert again.get([B], ["b"]).dtype == torch.float32
-    assert again.get([], []).shape == (0,)
-    with pytest.raises(DataError, match="it lacks a completion of row missing"):
-        again.get([A, bytes(15) + b"x"], ["a", "missing"])
-
-
-def test_the_files_of_all_ranks_are_read(tmp_path: Path) -> None:
-    filled(tmp_path, rank=0)
-    other = LogpsCache(tmp_path, MANIFEST, rank=1)
-    other.add([C], [torch.tensor([-9.0])])
-    assert LogpsCache(tmp_path, MANIFEST).get([C, B], ["c", "b"]).tolist() == [-9.0, -3.0]
-
-
-@pytest.mark.parametrize("lost", [*range(13), *range(15, 60, 7)])
-def test_a_file_that_ends_anywhere_is_gone_on_with(tmp_path: Path, lost: int) -> None:
-    """Cut the keys by some bytes, or the values: what is whole stays, and what is added afterwards is right."""
-    for name in ("keys-0.bin", "values-0.f32"):
-        folder = tmp_path / name
-        filled(folder)
-        path = folder / name
-        os.truncate(path, max(0, path.stat().st_size - lost))
-        size = path.stat().st_size
-        cache = LogpsCache(folder, MANIFEST)
-        held = [key for key in (A, B) if key in cache]
-        assert path.stat().st_size == size, "who only reads changes nothing: another run may be writing"
-        cache.reload(mend=True)
-        assert [key for key in (A, B) if key in cache] == held
-        cache.add([C], [torch.tensor([-7.0, -8.0])])
-        again = LogpsCache(folder, MANIFEST)
-        assert again.get([C], ["c"]).tolist() == [-7.0, -8.0]
-        values = {A: [-1.0, -2.0], B: [-3.0]}
-        assert all(again.get([key], ["x"]).tolist() == values[key] for key in held)
-        assert len(again) == len(held) + 1
-
-
-def planned(name: str) -> PlannedBatch:
-    completions = (TokenizedCompletion([5, 6], [True, True], 1),)
-    return PlannedBatch([TokenizedRow(name, f"file:{name}", "unpaired", [ord(name)], completions)], PADDED)
-
-
-def test_two_runs_fill_a_cache_one_after_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """While another run writes, this one waits, says so, and then computes only what is lacking still."""
-    said: list[str] = []
-    monkeypatch.setattr("lightning_bnf.policies.reference.cached.rank_zero_info", said.append)
-    reference, computed = CachedReference(LogpsCache(tmp_path, MANIFEST)), []
-
-    def compute(batch: MicroBatch) -> torch.Tensor:
-        computed.extend(batch.row_ids)
-        return torch.tensor([-1.0, -2.0])
-
-    fill = Thread(target=reference.fill, args=(compute, [planned("a"), planned("b")], torch.device("cpu")))
-    with FileLock(tmp_path / "writing.lock"):
-        fill.start()
-        while not said:
-            assert fill.is_alive()
-        assert said == [f"reference cache {tmp_path}: another run is filling it, which is waited for"]
-        assert computed == []
-        other = LogpsCache(tmp_path, MANIFEST)
-        other.add(planned("a").content_keys(), [torch.tensor([-7.0, -8.0])])
-    fill.join(20)
-    assert computed == ["b"]
-    keys = [*planned("a").content_keys(), *planned("b").content_keys()]
-    assert reference.cache.get(keys, ["a", "b"]).tolist() == [-7.0, -8.0, -1.0, -2.0]
-
-
-def test_another_reference_is_refused_with_the_field_that_differs(tmp_path: Path) -> None:
-    filled(tmp_path)
-    with pytest.raises(DataError, match=r"made for another reference \(dtype: float32 there, bfloat16 here\)"):
-        LogpsCache(tmp_path, MANIFEST | {"dtype": "bfloat16"})
 
 
 def test_keys_cover_the_boundary_and_the_mask() -> None:

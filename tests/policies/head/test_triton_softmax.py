@@ -3,39 +3,17 @@
 Triton's interpreter runs it (conftest.py); with TRITON_INTERPRET=0, on a CUDA device, its compiler does.
 """
 
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from support.kernels import DEVICE, logits
 
-from lightning_bnf.policies.head.choose import kernel_is_right, tile_softmax
 from lightning_bnf.policies.head.softmax import Logits, softmax_in_blocks
 from lightning_bnf.policies.head.tiles import Head, token_logps, weighted_token_logps
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 KINDS = [(False, 1.0, None), (True, 1.0, None), (False, 0.25, None), (False, 1.0, 3.0), (True, -2.0, 5.0)]
-
-
-@pytest.fixture
-def kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """In blocks of 16 logits, so that a row takes several and the last is not full."""
-    pytest.importorskip("triton")
-    from lightning_bnf.policies.head import triton_softmax as module
-
-    monkeypatch.setattr(module, "BLOCK", 16)
-    kernel_is_right.cache_clear()
-    yield module
-    kernel_is_right.cache_clear()
-
-
-def logits(bias: bool, scale: float, cap: float | None, rows: int = 5, vocabulary: int = 43) -> Logits:
-    g = torch.Generator().manual_seed(3)
-    target = torch.randint(vocabulary, (rows,), generator=g)
-    z = 4 * torch.randn(rows, vocabulary + 3, generator=g)[:, :vocabulary]  # rows that do not touch
-    b = torch.randn(vocabulary, generator=g).to(DEVICE) if bias else None
-    return Logits(z.to(DEVICE), target.to(DEVICE), b, scale, cap)
 
 
 @pytest.mark.parametrize("gradient", [True, False])
@@ -99,28 +77,3 @@ def test_the_head_gives_the_same_gradients_with_it(
     monkeypatch.setattr("lightning_bnf.policies.head.tiles.tile_softmax", fused)
     torch.testing.assert_close(results(), right, rtol=1e-5, atol=1e-5)
     assert sum(used) == 27, "nine tokens forward, again backward, and once weighted"
-
-
-def test_it_is_compared_before_it_is_used(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert kernel_is_right(DEVICE)
-    right = kernels.softmax_fused
-
-    def wrong(*args: Any, **kwargs: Any) -> Any:
-        found = right(*args, **kwargs)
-        return found._replace(total=found.total * 1.01)
-
-    def broken(*args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError("Failed to find C compiler\nmore")
-
-    for bad, sentence in ((wrong, "Tensor-likes are not close"), (broken, "Failed to find C compiler")):
-        kernel_is_right.cache_clear()
-        monkeypatch.setattr(kernels, "softmax_fused", bad)
-        with pytest.warns(RuntimeWarning, match=f"^the head's Triton kernel is not used on {DEVICE}: .*{sentence}.*$"):
-            assert not kernel_is_right(DEVICE)
-
-
-def test_a_cpu_and_float64_keep_to_torch(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "softmax_fused", None)
-    given = logits(False, 1.0, None)
-    found = tile_softmax(given._replace(products=given.products.double()), True, None, torch.float32)
-    assert found.scores.dtype == torch.float64

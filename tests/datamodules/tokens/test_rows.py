@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from support.training import train
+from support.training import Write, train
+from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import PartlyPaired
+from lightning_bnf.datamodules.tokens.rows import PartlyPaired, mismatched
 from lightning_bnf.losses import BNF, DPO, Loss
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import LoRAPolicy
@@ -75,3 +77,25 @@ def test_what_cannot_be_is_refused(
     module = PreferenceModule(LoRAPolicy(tiny_folder), loss)
     with pytest.raises(ValueError, match=message):
         train(tmp_path, module, PreferenceData(write_pairs(), pairing_ratio=ratio))
+
+
+def test_the_partner_of_a_row_does_not_depend_on_the_order(
+    tokenizer: PreTrainedTokenizerBase, write_pairs: Write
+) -> None:
+    rows, _ = load_rows(write_pairs(), tokenizer)
+    first = {row.id: row for row in mismatched(rows, 200)}
+    again = {row.id: row for row in mismatched(rows[::-1], 200)}
+    assert first == again
+    own = {row.id + " (mismatched)": row for row in rows}
+    assert all(first[id].prompt_ids == row.prompt_ids for id, row in own.items())
+    assert all(first[id].completions != row.completions for id, row in own.items())
+
+
+def test_mismatched_completions_are_cut_to_the_length_limit(
+    tokenizer: PreTrainedTokenizerBase, write_pairs: Write
+) -> None:
+    rows, _ = load_rows(write_pairs(rows=5), tokenizer)
+    limit = max(len(row.prompt_ids) for row in rows) + 1
+    for row in mismatched(rows, limit):
+        assert all(0 < len(row.prompt_ids) + len(completion.ids) <= limit for completion in row.completions)
+    assert not mismatched(rows[:1], 200)[0].completions, "one prompt alone has no partner"

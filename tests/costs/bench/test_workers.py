@@ -1,0 +1,40 @@
+"""Turns of variants in processes of their own, and their failures."""
+
+from pathlib import Path
+
+import pytest
+from support import two_processes
+
+from lightning_bnf.costs.bench.run import table
+from lightning_bnf.costs.bench.workers import Variant, compete
+
+
+def test_a_contest_takes_turns_in_processes_of_their_own(tmp_path: Path) -> None:
+    log = str(tmp_path / "log")
+    group = [
+        Variant("s", "c", name, two_processes.sleeper, {"seconds": seconds, "log": log})
+        for name, seconds in (("quick", 0.01), ("slow", 0.1))
+    ]
+    compete(group, repeats=2, warmups=1, threads=1)
+    assert (tmp_path / "log").read_text().split() == ["0.01", "0.1"] * 3
+    assert [len(variant.seconds) for variant in group] == [2, 2]
+    assert min(group[1].seconds) > max(group[0].seconds)
+    assert all(variant.peak_bytes >= variant.resting_bytes > 10**7 for variant in group)
+    assert "slow" in table(group)
+
+
+def test_rounds_start_everybody_anew_in_another_order(tmp_path: Path) -> None:
+    log = str(tmp_path / "log")
+    group = [
+        Variant("s", "c", str(seconds), two_processes.sleeper, {"seconds": seconds, "log": log})
+        for seconds in (0.01, 0.02)
+    ]
+    compete(group, repeats=1, warmups=1, threads=1, rounds=2)
+    assert (tmp_path / "log").read_text().split() == ["0.01", "0.02"] * 2 + ["0.02", "0.01"] * 2
+    assert [len(variant.seconds) for variant in group] == [2, 2]
+    assert [variant.row()["rounds"] for variant in group] == [2, 2]
+
+
+def test_a_variant_that_fails_is_named_with_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)s, c, broken: .*no luck"):
+        compete([Variant("s", "c", "broken", two_processes.fails)], repeats=1, threads=1)

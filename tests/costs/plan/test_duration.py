@@ -1,0 +1,49 @@
+"""How many steps and operations a run takes, and what the device does in a second."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from support.planned_runs import a_run
+
+from lightning_bnf.costs.plan.duration import measured_rate, steps_of, total_flops
+from lightning_bnf.costs.plan.run import assess
+from lightning_bnf.costs.plan.step import step_flops
+
+
+@pytest.mark.parametrize(
+    ("trainer", "expected"),
+    [
+        ({"max_epochs": 2}, 8),  # 10 rows, 3 a step: 4 steps an epoch
+        ({"max_epochs": 2, "max_steps": 5}, 5),
+        ({"max_epochs": 2, "max_steps": -1, "limit_train_batches": 3}, 6),
+        ({"max_epochs": 1, "limit_train_batches": 0.5}, 2),
+        ({"max_epochs": None, "max_steps": 7}, 7),
+        ({"max_epochs": None}, 4000),
+    ],
+)
+def test_steps_are_the_trainers(trainer: Any, expected: int) -> None:
+    assert steps_of(trainer, 10, 3) == expected
+
+
+def test_a_run_without_an_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="accepted is one of them"):
+        steps_of({"max_epochs": -1}, 10, 3)
+
+
+def test_operations_are_summed_over_steps_and_passes(tiny_folder: str, write_pairs: Callable[..., str]) -> None:
+    """10 rows, 5 a step, so half of the epoch's tokens in each of 3 steps; a copy adds a forward pass to each, a cache
+    one over the epoch."""
+    run = a_run(tiny_folder, write_pairs(rows=10))
+    found = assess(run)
+    flops, work = step_flops(found.setting), found.workload
+    epoch = work.tokens / work.batch_tokens
+    assert total_flops(found, 3) == pytest.approx(3 * epoch / 2 * (flops.both + flops.forward))
+    cached = assess(replace(run, reference="cache"))
+    assert total_flops(cached, 3) == pytest.approx(3 * epoch / 2 * flops.both + epoch * flops.forward)
+
+
+def test_the_rate_is_measured_in_products() -> None:
+    assert 1e8 < measured_rate("cpu", torch.float32) < 1e14

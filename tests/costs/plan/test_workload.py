@@ -1,0 +1,34 @@
+"""The heaviest micro-batch of a run, from its rows or from its budget."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from support.planned_runs import a_run
+
+from lightning_bnf.costs.plan.workload import of_budget
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.losses import BNF
+
+
+def test_the_workload_is_that_of_the_runs_own_steps(tiny_folder: str, write_pairs: Callable[..., str]) -> None:
+    """All rows of a step fit into one micro-batch; padding included it has rows x longest tokens. A budget of one token
+    makes a micro-batch of every row."""
+    run = a_run(tiny_folder, write_pairs(rows=10))
+    work = run.workload()
+    assert (work.rows, work.layout, work.accumulating) == (10, "shared_prompt", False)
+    assert len(work.batch.inputs["input_ids"]) == 5
+    assert work.batch_tokens <= work.tokens <= 2 * work.batch_tokens
+    assert work.scored == sum(sum(c.completion_mask) for row in run.rows for c in row.completions)
+    single = replace(run, max_tokens=1).workload()
+    assert single.accumulating
+    assert len(single.batch.inputs["input_ids"]) == 1
+    assert single.tokens < work.tokens, "nothing is padded"
+
+
+def test_without_rows_the_budget_is_filled() -> None:
+    """8192 tokens in rows of at most 4096: two of them; 12 rows of 100 tokens are below that."""
+    data = PreferenceData(examples_per_step=12, max_tokens=8192)
+    work = of_budget(data, BNF(), "", 8192, 2, rows=100, tokens_per_row=100.0)
+    assert tuple(work.batch.inputs["input_ids"].shape) == (2, 4096)
+    assert (work.rows, work.tokens, work.accumulating) == (100, 10_000, False)
+    assert of_budget(data, BNF(), "", 8192, 1, None, None).accumulating

@@ -1,0 +1,120 @@
+"""From a path or a hub id to raw records: every kind of file, and every broken one."""
+
+import json
+from pathlib import Path
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import pytest
+from support.rows import GOOD, answers, assistant, refused, user
+from support.training import Write
+
+from lightning_bnf.datamodules.reading.records import read_rows
+
+
+def test_sources_count_blank_lines_and_survive_byte_order_marks(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode() + b"\r\n\r\n  \n" + json.dumps(GOOD).encode())
+    assert [row.source for row in read_rows(str(path))] == [f"{path}:1", f"{path}:4"]
+
+
+def test_parquet_equals_jsonl(write: Write, tmp_path: Path) -> None:
+    rows = [GOOD | {"verifier": json.dumps({"name": "number"}), "kept_out": False}, GOOD | {"prompt": [user("R")]}]
+    path = tmp_path / "train.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    here, there = read_rows(write(*rows)), read_rows(str(path))
+    assert [(row.id, row.verifier) for row in here] == [(row.id, row.verifier) for row in there]
+    assert [row.source for row in there] == [f"{path}:1", f"{path}:2"]
+
+
+def test_parquet_objects_have_the_keys_they_were_written_with(tmp_path: Path) -> None:
+    """In a table, every verifier has all verifiers' arguments, null where it has none."""
+    verifiers = [{"name": "number", "answer": 7}, {"name": "keywords", "words": ["a"]}]
+    path = tmp_path / "train.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([GOOD | {"verifier": v} for v in verifiers]), path)
+    assert [row.verifier for row in read_rows(str(path))] == verifiers
+
+
+def test_a_dataset_folder_is_read_as_hub_data_is(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write(GOOD, GOOD, name="data/train.jsonl")
+    write(GOOD, name="data/test.jsonl")
+    rows = read_rows(str(folder), split="train")
+    assert [row.source for row in rows] == [f"{folder}[train]:1", f"{folder}[train]:2"]
+    assert answers(rows[0]) == [([assistant("7")], 1), ([assistant("8")], -1)]
+    refused(str(folder), "train, test", "split")
+    refused(str(folder), "trian", "accepted", split="trian")
+
+
+def test_hub_ids_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    refused("nobody/has-this", "nobody/has-this", "as a hub id", "accepted: a .jsonl file")
+
+
+def test_a_misspelled_ending_is_no_hub_id(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    write(GOOD, name="train.jsonl")
+    refused("train.jsnl", "no such file or folder", "did you mean 'train.jsonl'?")
+
+
+def test_missing_file_names_the_nearest(write: Write, tmp_path: Path) -> None:
+    write(GOOD, name="train_pairs.jsonl")
+    refused(
+        str(tmp_path / "trian_pairs.jsonl"), "trian_pairs.jsonl", "no such file", "did you mean", "train_pairs.jsonl"
+    )
+    refused(str(tmp_path / "nowhere" / "x.jsonl"), "no such file", "no folder")
+    refused("./nothing-here", "./nothing-here", "no such file")
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    for content in ("", "\n \n"):
+        path.write_text(content)
+        refused(str(path), "train.jsonl", "empty", "at least one row")
+    table = tmp_path / "train.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pydict({"prompt": pyarrow.array([], pyarrow.string())}), table)
+    refused(str(table), "train.parquet", "empty", "at least one row")
+
+
+def test_other_kinds_of_files(tmp_path: Path) -> None:
+    for name, content, expected in (
+        ("train.csv", b"prompt\n", "'.csv'"),
+        ("train.pkl", b"\x80\x04.", "'.pkl'"),
+        ("train.parquet", b"PAR0", "not a readable Parquet file"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        refused(str(tmp_path / name), name, expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"prompt": "Q"', "broken JSON"),
+        ("{'prompt': 'Q'}", "broken JSON"),
+        ('{"prompt": NaN}', "NaN is not JSON"),
+        ("[" * 100_000, "broken JSON"),
+        ('["Q"]', "the line holds a list"),
+        ('"Q"', "the line holds a string"),
+        ("7", "the line holds a number"),
+        ("null", "the line holds null"),
+    ],
+)
+def test_lines_that_are_no_objects(tmp_path: Path, line: str, expected: str) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps(GOOD) + "\n" + line + "\n")
+    refused(str(path), "train.jsonl:2:", expected, "accepted: one JSON object on each line")
+
+
+def test_not_utf8_names_line_and_byte(tmp_path: Path) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_bytes(b'{"prompt": "Q"}\n{"prompt": "caf\xe9"}\n')
+    # 16 bytes before the line; the byte stands behind {"prompt": "caf, which are 15.
+    refused(str(path), "train.jsonl:2:", "b'\\xe9'", "byte offset 31", "byte 15 of the line", "UTF-8")
+
+
+def test_split_of_a_single_file(write: Write) -> None:
+    refused(write(GOOD), "train.jsonl", "split 'train'", "no splits", split="train")

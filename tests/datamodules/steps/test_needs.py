@@ -1,0 +1,70 @@
+"""What a loss needs of the data, refused before the model is loaded."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import catalog
+from support.training import train
+
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.losses import DPO, MADPO, SFT, SPO, AOTUnpaired, PoFT
+from lightning_bnf.module import PreferenceModule
+from lightning_bnf.policies import FullPolicy, LoRAPolicy
+
+
+def test_a_pair_loss_refuses_unpaired_rows(tmp_path: Path, tiny_folder: str) -> None:
+    path = tmp_path / "unpaired.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b", "label": true}\n')
+    with pytest.raises(ValueError, match=r"unpaired.jsonl:1: DPO needs pairs"):
+        train(tmp_path, PreferenceModule(FullPolicy(tiny_folder), DPO()), PreferenceData(str(path)))
+
+
+class Unloadable(FullPolicy):
+    """Fails the test when its weights are loaded."""
+
+    def load(self) -> None:
+        raise AssertionError("the model was loaded before the data were refused")
+
+
+@pytest.mark.parametrize(
+    ("loss", "row", "sentence"),
+    [
+        (DPO(), '{"prompt": "a", "completion": "b", "label": true}', "DPO needs pairs"),
+        (catalog.build("d2o"), '{"prompt": "a", "chosen": "b", "rejected": "c"}', "D2O needs several samples a row"),
+        (MADPO(), '{"prompt": "a", "chosen": "b", "rejected": "c"}', "score_chosen and score_rejected"),
+        (PoFT(), '{"prompt": "a", "completion": "b"}', "accepted: rows with baseline_mean_logps"),
+        (
+            SPO(),
+            '{"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 1, "score_rejected": 1}',
+            "1 of 1 rows would be dropped, since SPO needs chosen completions scored above the rejected ones",
+        ),
+        (SFT(), '{"prompt": "a", "completion": "b", "label": false}', "no completion has a label that SFT learns from"),
+        (AOTUnpaired(), '{"prompt": "a", "completion": "b", "label": false}', "compares preferred with dispreferred"),
+    ],
+)
+def test_data_without_what_the_loss_needs_are_refused_before_the_model_is_loaded(
+    tmp_path: Path, tiny_folder: str, loss: Any, row: str, sentence: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(row + "\n")
+    with pytest.raises(DataError, match=sentence):
+        train(tmp_path, PreferenceModule(Unloadable(tiny_folder), loss), PreferenceData(str(path)))
+
+
+def test_spo_drops_and_counts_rows_without_an_order(tmp_path: Path, tiny_folder: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    scores = [(2, 1), (1, 1), (0, 3), (1, 0)]
+    path.write_text(
+        "".join(
+            f'{{"prompt": "p{i}", "chosen": "b", "rejected": "c", "score_chosen": {w}, "score_rejected": {lower}}}\n'
+            for i, (w, lower) in enumerate(scores)
+        )
+    )
+    data = PreferenceData(str(path), options=DataOptions(allow_drop=0.5))
+    train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), SPO()), data, max_epochs=1)
+    assert len(data.rows["train"]) == 2
+    sentence = "2 of 4 rows dropped: SPO needs chosen completions scored above the rejected ones"
+    assert sentence in (tmp_path / "data_report.txt").read_text()

@@ -1,0 +1,177 @@
+"""Answers of a server: what is asked, what may be answered, and that no key is shown."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from support.answers import generate, lines
+
+from lightning_bnf.datamodules.reading.options import Rendering
+from lightning_bnf.datamodules.tokens.renderer import Renderer
+from lightning_bnf.generation import server as server_module
+from lightning_bnf.generation.questions import read_questions
+from lightning_bnf.generation.server import Server, ServerError, ask
+
+KEY = "sk-very-secret-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(server_module.time, "sleep", lambda seconds: None)
+
+
+class Endpoint(ThreadingHTTPServer):
+    """A server that answers with the prompt in capitals; its `replies` come first: (status, body) each."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.replies: list[tuple[int, object]] = []
+        self.seen: list[tuple[str, dict, str | None]] = []
+        self.prompt_tokens = 1
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Endpoint
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.seen.append((self.path, body, self.headers["Authorization"]))
+        message = {"content": body["messages"][-1]["content"].upper()}
+        usage = {"completion_tokens": 7, "prompt_tokens": self.server.prompt_tokens}
+        reply = (200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
+        status, content = self.server.replies.pop(0) if self.server.replies else reply
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format, *args):
+        pass
+
+
+@pytest.fixture
+def endpoint():
+    found = Endpoint()
+    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    thread.start()
+    yield found
+    found.shutdown()
+    found.server_close()
+
+
+def served(endpoint: Endpoint, *words: str) -> list[str]:
+    return ["--server.base_url", endpoint.url, "--server.model", "big", "--server.at_once", "2", *words]
+
+
+def test_a_server_answers_and_its_key_is_nowhere(arena, tmp_path, endpoint, monkeypatch, capsys):
+    monkeypatch.setenv("MY_KEY", KEY)
+    words = served(endpoint, "--server.api_key_variable", "MY_KEY", "--temperature", "0.5", "--seed", "9")
+    found = lines(generate(arena, tmp_path, *words))
+    assert [row["messages"][-1]["content"]["answer"] for row in found][:2] == ["HI", "WHAT IS 3 + 4?"]
+    assert found[0]["metadata"]["token_len"] == 7
+    assert [row["uid"] for row in found] == ["u0", "u1", "u2", "u3", "u4"]
+    path, body, key = endpoint.seen[0]
+    assert (path, key) == ("/v1/chat/completions", f"Bearer {KEY}")
+    assert {name: body[name] for name in ("model", "temperature", "max_tokens", "top_p", "seed")} == {
+        "model": "big",
+        "temperature": 0.5,
+        "max_tokens": 6,
+        "top_p": 1.0,
+        "seed": 9,
+    }
+    shown = capsys.readouterr()
+    files = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert all(KEY not in text for text in [shown.out, shown.err, *files])
+
+
+def test_ids_that_were_answered_are_skipped(arena, tmp_path, endpoint):
+    """The third of five requests is refused: two or so answers stay, and the next run asks for the others only."""
+    endpoint.replies = [(429, {})]  # busy once: tried again
+    ok = {"choices": [{"message": {"content": "A"}, "finish_reason": "stop"}]}
+    endpoint.replies += [(200, ok), (200, ok), (400, {"error": "too long"})]
+    words = served(endpoint, "--server.at_once", "1")
+    with pytest.raises(SystemExit):
+        generate(arena, tmp_path, *words)
+    assert not (tmp_path / "out.jsonl").exists()
+    (work,) = (tmp_path / "work").iterdir()
+    kept = len(lines(work))
+    assert 2 <= kept < 5
+    endpoint.seen.clear()
+    assert len(lines(generate(arena, tmp_path, *words))) == 5
+    assert len(endpoint.seen) == 5 - kept
+
+
+def test_no_key_is_sent_that_was_not_asked_for(arena, tmp_path, endpoint, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    generate(arena, tmp_path, *served(endpoint))
+    assert {key for _, _, key in endpoint.seen} == {None}
+    assert "seed" not in endpoint.seen[0][1], "greedy"
+
+
+@pytest.mark.parametrize(
+    ("replies", "sentence"),
+    [
+        ([(401, {"error": f"wrong key {KEY}"})], r"refused with status 401 .*wrong key \[key\]"),
+        ([(302, {})], "refused with status 302"),
+        ([(503, {})] * 2, "no answer in 2 tries; the last one failed with status 503"),
+        ([(200, {"object": "list"})], "accepted: a chat completion"),
+        (
+            [(200, {"choices": [{"message": {"content": None}, "finish_reason": "tool_calls"}]})],
+            "ended with 'tool_calls'",
+        ),
+    ],
+)
+def test_what_a_server_may_not_answer(endpoint, monkeypatch, replies, sentence):
+    monkeypatch.setenv("MY_KEY", KEY)
+    endpoint.replies = list(replies)
+    with pytest.raises(ServerError, match=sentence) as error:
+        ask(Server(endpoint.url, "big", "MY_KEY", tries=2), [{"role": "user", "content": "Hi"}], 0.0, 5, 0)
+    assert KEY not in str(error.value)
+    assert error.value.__cause__ is None
+    assert len(endpoint.seen) == len(replies)
+
+
+def test_a_server_that_is_not_there():
+    with pytest.raises(ServerError, match="no answer in 2 tries; the last one failed with URLError"):
+        ask(Server("http://127.0.0.1:9/v1", "big", tries=2), [{"role": "user", "content": "Hi"}], 0.0, 5, 0)
+
+
+def test_prompt_tokens_of_a_server_are_held_against_trainings(
+    arena, tmp_path, endpoint, tiny_folder, tokenizer, capsys
+):
+    question = read_questions(arena)[0]
+    endpoint.prompt_tokens = len(Renderer(tokenizer, Rendering(strings="chat")).prompt_ids(question.messages))
+    words = served(endpoint, "--server.tokenizer", tiny_folder, "--limit", "1")
+    assert len(lines(generate(arena, tmp_path, *words))) == 1
+    endpoint.prompt_tokens += 1
+    with pytest.raises(SystemExit):
+        generate(arena, tmp_path, *words, "--work", str(tmp_path / "new"))
+    assert "accepted: a server with the same chat template" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"base_url": "localhost:8000"}, "accepted are addresses like"),
+        ({"base_url": f"http://user:{KEY}@host/v1"}, "it holds a user, a password or a query"),
+        ({"base_url": f"http://host/v1?key={KEY}"}, "it holds a user, a password or a query"),
+        ({"at_once": 0}, "at_once 0: accepted are whole numbers from 1"),
+    ],
+)
+def test_servers_that_cannot_be(changed, sentence):
+    with pytest.raises(ServerError, match=sentence) as error:
+        Server(**({"base_url": "http://host/v1", "model": "big"} | changed))
+    assert KEY not in str(error.value)
+
+
+def test_a_named_variable_must_be_set(monkeypatch):
+    monkeypatch.delenv("MY_KEY", raising=False)
+    with pytest.raises(ServerError, match="api_key_variable MY_KEY: it is not set"):
+        Server("http://host/v1", "big", "MY_KEY").key()

@@ -1,0 +1,73 @@
+"""LoRA policies: what is trained, what is saved, what is refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from support.policies import lora, moved, save
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.steps.layout import padded
+from lightning_bnf.datamodules.tokens.load import load_rows
+from lightning_bnf.policies import LoRAPolicy, PolicyError
+
+
+def test_lora_trains_adapters_alone_and_a_checkpoint_holds_nothing_else(tiny_folder: str) -> None:
+    policy = lora(tiny_folder, r=4)
+    assert policy.trainable()
+    assert all("lora_" in name for name in policy.trainable())
+    assert not any("lm_head" in name or "embed" in name for name in policy.trainable())
+    assert policy.state_dict().keys() == policy.trainable().keys()
+
+
+def test_a_target_that_matches_nothing_names_what_there_is(tiny_folder: str) -> None:
+    with pytest.raises(PolicyError, match=r"match no layer of .*linear layers are down_proj, gate_proj"):
+        lora(tiny_folder, target_modules=["query"])
+
+
+def test_an_adapter_on_the_head_is_refused(tiny_folder: str) -> None:
+    policy = lora(tiny_folder, target_modules=["lm_head", "q_proj"])
+    with pytest.raises(PolicyError, match="accepted is a plain linear layer"):
+        policy.head()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"r": 0}, "r 0: accepted"), ({"alpha": -1.0}, "alpha -1.0: accepted"), ({"dropout": 1.0}, "dropout 1.0: acc")],
+)
+def test_lora_refuses_settings_out_of_range(arguments: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LoRAPolicy("x/y", **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{}, {"use_rslora": True}, {"use_dora": True}, {"target_modules": ["q_proj"]}])
+def test_a_saved_adapter_gives_the_trained_policys_logits(
+    tmp_path: Path, tiny_folder: str, options: dict[str, object]
+) -> None:
+    policy = moved(lora(tiny_folder, r=4, **options)).eval()
+    save(policy, tmp_path)
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder), tmp_path)
+    ids = torch.tensor([[1, 50, 60, 70]])
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, policy.loaded(ids).logits, rtol=0, atol=1e-5)
+        assert not torch.allclose(loaded(ids).logits, loaded.get_base_model()(ids).logits * 0)
+    assert AutoTokenizer.from_pretrained(tmp_path).chat_template
+    assert f'"base_model_name_or_path": "{tiny_folder}"' in (tmp_path / "adapter_config.json").read_text()
+
+
+def test_gradient_checkpointing_reaches_every_adapter(
+    tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_pairs: object
+) -> None:
+    rows, _ = load_rows(write_pairs(), tokenizer)  # type: ignore[operator]
+    batch = padded(rows)
+    grads = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        policy = moved(lora(tiny_folder, gradient_checkpointing=checkpointing))
+        policy(batch).token_logps.sum().backward()
+        grads.append({name: p.grad for name, p in policy.trainable().items()})
+    for name, grad in grads[0].items():
+        assert grad is not None
+        assert grad.any()
+        torch.testing.assert_close(grad, grads[1][name])

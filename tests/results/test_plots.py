@@ -1,0 +1,66 @@
+"""Figures show the numbers."""
+
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from support.run_folders import CSV, collapse_records
+
+from lightning_bnf.results.plots import plot_bench, plot_displacement, plot_logps, plot_loss, plot_weights, scaling_line
+from lightning_bnf.results.tables import displacement, read_metrics
+
+
+def test_scaling_is_drawn_against_tokens() -> None:
+    """Medians of each case's turns, with the line through them."""
+    rows = [
+        {"suite": "scaling", "case": "c", "variant": str(n), "tokens": [n, n, 9 * n], "peak_bytes": 10**9}
+        | {"seconds": [2 + 0.003 * n, 2 + 0.003 * n, 99.0]}
+        for n in (1000, 2000, 8000)
+    ]
+    assert scaling_line([*rows, rows[0] | {"suite": "step", "seconds": [1.0]}]).misses == pytest.approx(0, abs=1e-9)
+    left, right = plot_bench(rows).axes
+    assert left.get_legend().get_texts()[0].get_text().startswith("2.00 s + 3.00 ms a token")
+    assert left.get_xlabel() == right.get_xlabel() == "tokens a step"
+
+
+def lines(figure: Figure, panel: int = 0) -> dict[str, list[float]]:
+    return {str(line.get_label()): list(line.get_ydata()) for line in figure.axes[panel].get_lines()}  # type: ignore[arg-type]
+
+
+def test_plots_show_the_numbers(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(CSV)
+    metrics = read_metrics(tmp_path)
+    shown = lines(plot_loss(metrics))
+    assert shown["train (mean of 5 steps)"] == [2.0, 2.0]
+    assert shown["validation"] == [2.0]
+    assert [2.5, 1.5] in shown.values(), "the steps themselves are there too"
+    shown = lines(plot_logps(metrics))
+    assert shown["chosen, validation"] == [-0.75]
+    assert "rejected, validation" not in shown, "an absent class is absent"
+
+
+def test_steps_are_whole_numbers(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(CSV)
+    ticks = plot_loss(read_metrics(tmp_path)).axes[0].get_xticks()
+    assert len(ticks) >= 2
+    assert all(float(tick).is_integer() for tick in ticks)
+
+
+def test_the_shift_has_a_panel_where_there_is_a_reference(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(CSV)
+    assert len(plot_logps(read_metrics(tmp_path)).axes) == 1
+    (tmp_path / "metrics.csv").write_text(CSV.replace("logps_mean", "logratios_mean"))
+    assert lines(plot_logps(read_metrics(tmp_path)), panel=1)["chosen, train (mean of 5 steps)"] == [-0.75, -0.75]
+
+
+def test_the_weights_histogram_is_in_percent_of_tokens() -> None:
+    figure = plot_weights({"first 5 steps": [1.0, 1.0, 1.0, 0.0]})
+    (patch,) = figure.axes[0].patches
+    assert max(y for _, y in patch.get_path().vertices) == pytest.approx(75.0)  # type: ignore[attr-defined]
+
+
+def test_the_figure_of_displacement_has_a_panel_a_kind_and_a_line_a_run() -> None:
+    figure = plot_displacement(displacement(collapse_records()), {"held_out": -0.1})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["Chosen", "Rejected", "Held-out text"]
+    assert len(figure.axes[0].lines) == 2 * 3 + 1  # two seeds and a mean each, and zero
+    assert len(figure.axes[2].lines) == 2 * 3 + 2

@@ -1,0 +1,42 @@
+"""Rows as users write them, and what reading them gives or refuses."""
+
+from typing import Any
+
+import pytest
+
+from lightning_bnf.datamodules.reading.messages import Message
+from lightning_bnf.datamodules.reading.records import DataError, Row, read_rows
+
+
+def user(text: str) -> Message:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> Message:
+    return {"role": "assistant", "content": text}
+
+
+def system(text: str) -> Message:
+    return {"role": "system", "content": text}
+
+
+GOOD = {"prompt": [user("What is 3 + 4?")], "chosen": [assistant("7")], "rejected": [assistant("8")]}
+
+
+def answers(row: Row) -> list[tuple[Any, int]]:
+    return [(completion.text or list(completion.messages or ()), completion.label) for completion in row.completions]
+
+
+def refused(path: str, *expected: str, **options: Any) -> str:
+    """The message of the refusal, in which all of `expected` must stand."""
+    with pytest.raises(DataError) as caught:
+        read_rows(path, **options)
+    message = str(caught.value)
+    for part in expected:
+        assert part in message, message
+    return message
+
+
+def only(path: str, **options: Any) -> Row:
+    (row,) = read_rows(path, **options)
+    return row

@@ -1,0 +1,79 @@
+"""What goes with what: every combination that is accepted trains, every other is refused before loading."""
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.two_processes import Cell, run_cell
+
+from lightning_bnf.training.strategies import Parallelism
+from lightning_bnf.training.support import PARALLELISMS, POLICIES, PRECISIONS, REFERENCES, Combination, support_table
+
+CLASSES = {"full": "FullPolicy", "lora": "LoRAPolicy", "qlora": "QLoRAPolicy"}
+
+
+def cell(policy: str, parallelism: Parallelism, reference: str) -> Cell:
+    loss = "SFT" if reference == "none" else "DPO"
+    return Cell(CLASSES[policy], loss, "auto" if parallelism == "one device" else parallelism, reference, steps=2)
+
+
+def cells(parallelisms: tuple[Parallelism, ...], accepted: bool) -> list[tuple[str, Parallelism, str]]:
+    every = product(POLICIES, parallelisms, REFERENCES)
+    return [some for some in every if (Combination(*some, "32-true", "cpu").refusal() is None) == accepted]
+
+
+def halves(parallelisms: tuple[Parallelism, ...]) -> list[Cell]:
+    """The rows of the table that name a precision, as far as it is accepted and not float32."""
+    made = []
+    for parallelism, precision in product(parallelisms, PRECISIONS[1:]):
+        if Combination("lora", parallelism, "none", precision, "cpu").refusal() is None:
+            strategy = "auto" if parallelism == "one device" else parallelism
+            made.append(Cell("LoRAPolicy", "SFT", strategy, "none", steps=2, precision=precision))
+    return made
+
+
+def test_the_readme_has_the_table() -> None:
+    assert support_table() in (Path(__file__).parents[2] / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("policy", "parallelism", "reference"), cells(("one device",), True))
+def test_what_is_accepted_on_one_device_trains(
+    tmp_path: Path,
+    tiny_folder: str,
+    write_pairs: Callable[..., str],
+    policy: str,
+    parallelism: Parallelism,
+    reference: str,
+) -> None:
+    found = run_cell(cell(policy, parallelism, reference), tiny_folder, write_pairs(), 1, 1, str(tmp_path))
+    assert len(found["losses"]) == 2
+
+
+def test_what_is_accepted_on_several_trains(two: Callable[..., list[dict[str, Any]]]) -> None:
+    chosen = cells(("ddp", "fsdp2"), True)
+    made = [*(cell(*some) for some in chosen), *halves(("ddp", "fsdp2"))]
+    found = two(made)
+    assert [len(result["losses"]) for result in found] == [2] * len(made)
+
+
+@pytest.mark.parametrize("made", halves(("one device",)), ids=lambda made: made.precision)
+def test_bfloat16_trains(tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], made: Cell) -> None:
+    assert len(run_cell(made, tiny_folder, write_pairs(), 1, 1, str(tmp_path))["losses"]) == 2
+
+
+@pytest.mark.parametrize(("policy", "parallelism", "reference"), cells(PARALLELISMS, False))
+def test_what_is_refused_is_refused_before_anything_is_loaded(
+    tmp_path: Path, write_pairs: Callable[..., str], policy: str, parallelism: Parallelism, reference: str
+) -> None:
+    """The model's folder does not even exist."""
+    refusal = Combination(policy, parallelism, reference, "32-true", "cpu").refusal()
+    with pytest.raises(ValueError, match="accepted") as error:
+        run_cell(cell(policy, parallelism, reference), str(tmp_path / "nowhere"), write_pairs(), 1, 1, str(tmp_path))
+    assert str(error.value) == refusal
+
+
+@pytest.mark.parametrize("precision", ["16-mixed", "16-true"])
+def test_float16_is_refused(precision: str) -> None:
+    assert "accepted are 32-true" in str(Combination("lora", "one device", "none", precision, "cuda").refusal())
