@@ -9,8 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -18,8 +16,6 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from support.training import Write
-
-from lightning_bnf.callbacks import GracefulShutdown
 
 ROOT = Path(__file__).parents[1]
 STEPS = 30
@@ -139,23 +135,6 @@ def test_sigterm_saves_and_ends_the_run(config: Path, tmp_path: Path) -> None:
     assert max(steps_of(run)) < STEPS
     finish(start(config, run, "--ckpt_path", "last"))
     same_end(run, wanted)
-
-
-def test_sigterm_saves_over_what_a_crash_left_broken(tmp_path: Path) -> None:
-    """A file of the step's name is there already, and is no good: the run that is told to end must not rely on it."""
-    (tmp_path / "step=4.ckpt").write_text("cut off")
-    saved: list[Path] = []
-    trainer: Any = SimpleNamespace(world_size=1, global_step=4, save_checkpoint=saved.append)
-    faults = GracefulShutdown(str(tmp_path))
-    faults.on_train_batch_end(trainer, None, None, None, 3)  # type: ignore[arg-type]
-    faults.on_train_batch_start(trainer, None, None, 4)  # type: ignore[arg-type]
-    assert saved == [], "nobody was told"
-    faults._tell(signal.SIGTERM, None)
-    faults.on_train_batch_end(trainer, None, None, None, 3)  # type: ignore[arg-type]
-    assert saved == [tmp_path / "step=4.ckpt"]
-    with pytest.raises(SystemExit) as stop:
-        faults.on_train_batch_start(trainer, None, None, 4)  # type: ignore[arg-type]
-    assert stop.value.code == 143
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -86,6 +86,38 @@ def test_few_modules_lie_at_the_root() -> None:
     assert rooms <= set(HEIGHT), "a new room needs its place in LEVELS"
 
 
+TESTED_ELSEWHERE = {
+    "callbacks/export.py": "through fit and its files, in cli/test_main.py",
+    "callbacks/run_plots.py": "through fit and its files, in cli/test_main.py",
+    "callbacks/write_completions.py": "through predict and its file, in cli/test_main.py",
+    "cli/parser.py": "through the commands, in cli/test_main.py",
+    "cli/trainer_commands.py": "through the commands, in cli/test_main.py",
+    "costs/plan/report.py": "its text is the command's, in costs/plan/test_command.py",
+    "costs/plan/run.py": "what is planned, in costs/plan/test_workload.py, test_duration.py and test_advice.py",
+    "policies/head/softmax.py": "against the whole vocabulary and the kernel: test_tiles.py, test_triton_softmax.py",
+    "policies/reference/providers.py": "against the start and against each other, in test_build.py and test_cached.py",
+    "policies/sharding.py": "two processes are needed: test_parallel.py",
+    "preparation/card.py": "against the files that are written beside it, in preparation/test_prepare.py",
+    "runtime/jsonl.py": "through the stores that go on after a kill, in preparation/test_sample.py and test_scoring.py",
+}
+"""Modules without a test file of their own: why. The losses are tested together, on purpose."""
+
+
+def test_tests_mirror_the_package() -> None:
+    inside = [path.relative_to(PACKAGE) for path in MODULES if path.name not in ("__init__.py", "__main__.py")]
+    without = {
+        path.as_posix()
+        for path in inside
+        if path.parts[0] != "losses" and not (ROOT / "tests" / path.with_name(f"test_{path.name}")).is_file()
+    }
+    assert without == set(TESTED_ELSEWHERE), "a test file for every module, or a line here that says why not"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.name)
+def test_test_files_are_short(path: Path) -> None:
+    assert path.read_text().count("\n") <= 400
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_files_and_functions_are_short(path: Path) -> None:
     text = path.read_text()

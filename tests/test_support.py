@@ -1,7 +1,6 @@
 """The tiny model."""
 
 import torch
-
 from support.models import tiny_llama_model
 
 

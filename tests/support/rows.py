@@ -21,6 +21,7 @@ def system(text: str) -> Message:
 
 
 GOOD = {"prompt": [user("What is 3 + 4?")], "chosen": [assistant("7")], "rejected": [assistant("8")]}
+ANSWER = {"prompt": "Q", "completion": "A", "label": True}
 
 
 def answers(row: Row) -> list[tuple[Any, int]]:

@@ -1,16 +1,11 @@
 """Every format that is read, and every bad input: the message names file, line, value and what is accepted."""
 
-import json
-from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
-from support.rows import GOOD, answers, assistant, only, refused, system, user
+from support.rows import ANSWER, GOOD, answers, assistant, only, refused, system, user
 from support.training import Write
 
-from lightning_bnf.datamodules.reading.messages import Message
 from lightning_bnf.datamodules.reading.records import read_file, read_rows
 
 # Formats
@@ -27,45 +22,6 @@ def test_pairs_of_strings(write: Write) -> None:
     row = only(write({"prompt": "3 + 4 =", "chosen": " 7", "rejected": " 8"}))
     assert (row.format, row.prompt) == ("paired", "3 + 4 =")
     assert answers(row) == [(" 7", 1), (" 8", -1)]
-
-
-def test_the_implicit_prompt_is_what_chosen_and_rejected_share(write: Write) -> None:
-    shared = [system("Be brief."), user("Hi"), assistant("Hello"), user("3 + 4?")]
-    row = only(write({"chosen": [*shared, assistant("7")], "rejected": [*shared, assistant("8")]}))
-    assert row.prompt == tuple(shared)
-    assert answers(row) == [([assistant("7")], 1), ([assistant("8")], -1)]
-
-
-def test_message_lists_may_repeat_the_prompt_column(write: Write) -> None:
-    repeated = {"prompt": [user("Q")], "chosen": [user("Q"), assistant("A")], "rejected": [user("Q"), assistant("B")]}
-    assert answers(only(write(repeated))) == [([assistant("A")], 1), ([assistant("B")], -1)]
-
-
-def test_ultrafeedback_shape_has_a_string_prompt_that_the_lists_repeat(write: Write) -> None:
-    stored = {
-        "prompt_id": "x1",
-        "prompt": "Q",
-        "all_generated_responses": ["A", "B"],
-        "all_rm_scores": [0.2, 0.1],
-        "chosen": [user("Q"), assistant("A")],
-        "rejected": [user("Q"), assistant("B")],
-    }
-    found = read_file(write(stored))
-    (row,) = found.rows
-    assert (row.prompt, row.prompt_id) == ((user("Q"),), "x1")
-    assert answers(row) == [([assistant("A")], 1), ([assistant("B")], -1)]
-    assert found.ignored == ()
-    assert [completion.numbers for completion in row.completions] == [{"reward": 0.2}, {"reward": 0.1}]
-
-
-def test_a_string_prompt_before_message_lists_is_the_users_turn(write: Write) -> None:
-    row = only(write({"prompt": "Q", "chosen": [assistant("A")], "rejected": [assistant("B")]}))
-    assert row.prompt == (user("Q"),)
-
-
-def test_a_string_answer_after_a_message_prompt_is_the_assistants_turn(write: Write) -> None:
-    row = only(write({"prompt": [user("Q")], "chosen": "A", "rejected": "B"}))
-    assert answers(row) == [([assistant("A")], 1), ([assistant("B")], -1)]
 
 
 @pytest.mark.parametrize(("label", "expected"), [(True, 1), (False, -1)])
@@ -94,21 +50,6 @@ def test_prompts_alone(write: Write) -> None:
     assert (row.max_new_tokens, row.family) == (12, "sums")
 
 
-def test_optional_columns(write: Write) -> None:
-    check = {"name": "number", "answer": 7, "unit": None}
-    row = only(write(GOOD | {"verifier": check, "score_chosen": 1, "score_rejected": -0.5, "prompt_id": 3}))
-    assert row.verifier == check  # as given, nulls and all
-    assert [completion.numbers["reward"] for completion in row.completions] == [1.0, -0.5]
-    assert row.prompt_id == "3"
-    assert only(write(GOOD | {"verifier": json.dumps(check)})).verifier == check
-    scored = {"prompt": "Q", "completion": "A", "label": True, "score": 0.25}
-    assert only(write(scored)).completions[0].numbers == {"reward": 0.25}
-
-
-def test_null_is_absent(write: Write) -> None:
-    assert only(write(GOOD | {"family": None, "kept_out": None, "verifier": None})).kept_out is False
-
-
 def test_ids_are_the_content_whatever_the_file_and_order(write: Write) -> None:
     other = GOOD | {"rejected": [assistant("9")]}
     first, second = read_rows(write(GOOD, other))
@@ -133,7 +74,6 @@ def test_duplicates_are_kept_and_counted(write: Write) -> None:
 # Bad input: rows
 
 PLAIN = {"prompt": "Q", "chosen": "A", "rejected": "B"}
-ANSWER = {"prompt": "Q", "completion": "A", "label": True}
 
 
 @pytest.mark.parametrize(
@@ -186,34 +126,3 @@ ANSWER = {"prompt": "Q", "completion": "A", "label": True}
 )
 def test_bad_rows(write: Write, good: dict[str, Any], change: dict[str, Any], expected: list[str]) -> None:
     refused(write(good, good | change), "train.jsonl:2:", "accepted", *expected)
-
-
-@pytest.mark.parametrize(
-    ("messages", "expected"),
-    [
-        ("Q", ["'messages'", "'Q'", "a list of messages"]),
-        ([user("Q")], ["'messages'", "'user'", "end with the assistant's"]),
-        ([assistant("A")], ["'messages'", "the prompt is empty", "the last message from the user"]),
-        ([user("Q"), assistant("A"), user("R")], ["'messages'", "'user'", "end with the assistant's"]),
-        ([assistant("Q"), user("A"), assistant("R")], ["'messages'", "assistant, user", "beginning with user"]),
-    ],
-)
-def test_bad_demonstrations(write: Write, messages: list[Message], expected: list[str]) -> None:
-    good = {"messages": [user("Q"), assistant("A")]}
-    refused(write(good, {"messages": messages}), "train.jsonl:2:", *expected)
-
-
-def test_implicit_prompts_that_share_nothing(write: Write) -> None:
-    row = {"chosen": [user("Q"), assistant("A")], "rejected": [user("R"), assistant("B")]}
-    refused(write(row), "train.jsonl:1:", "'chosen'", "the prompt is empty")
-
-
-def test_faults_are_collected_over_the_whole_file(write: Write) -> None:
-    message = refused(write(GOOD, *[GOOD | {"chosen": []}] * 8), "8 faulty rows in all")
-    assert [f"train.jsonl:{number}:" in message for number in range(1, 9)] == [False, *[True] * 5, False, False]
-
-
-def test_rows_of_parquet_are_numbered(tmp_path: Path) -> None:
-    path = tmp_path / "train.parquet"
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([ANSWER | {"label": 1}] * 2), path)
-    refused(str(path), "train.parquet:1:", "train.parquet:2:", "'label'", "true (preferred)")

@@ -119,16 +119,3 @@ def test_an_empty_micro_batch_still_feeds_the_model_one_token(layout: Any) -> No
     assert len(batch.position) == len(batch.length) == 0
     assert batch.examples.pair is not None
     assert batch.examples.pair.shape == (0, 2)
-
-
-def test_to_moves_every_tensor() -> None:
-    moved = padded(ROWS).to("meta")
-    tensors = [
-        *moved.inputs.values(),
-        moved.position,
-        moved.target,
-        moved.completion,
-        moved.length,
-        moved.examples.label,
-    ]
-    assert all(tensor.device.type == "meta" for tensor in [*tensors, moved.examples.pair])  # type: ignore[union-attr]

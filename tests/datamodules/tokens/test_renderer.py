@@ -1,79 +1,21 @@
 """Rendering: ids, masks and their ends for the bundled template and for hand-made ones of other families."""
 
 import copy
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.rows import assistant, system, user
-from transformers import PreTrainedTokenizerBase
+from support.rows import assistant, user
+from support.templates import CHATML, LOOP, MISTRAL, NO_END_TOKEN, PAIR, TWO_ENDS, shown, with_template
 
-from lightning_bnf.datamodules.reading.errors import DataError, Fault
+from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.options import Rendering
-from lightning_bnf.datamodules.reading.records import Row, read_rows
-from lightning_bnf.datamodules.tokens.renderer import END_INSIDE, MERGED, Renderer, TokenizedRow, Unfit
-from lightning_bnf.datamodules.tokens.report import marked
+from lightning_bnf.datamodules.tokens.renderer import END_INSIDE, MERGED, Renderer, Unfit
 
 SYSTEM = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
-
-# Other families' ways, written with the bundled model's special tokens. LOOP is over every message.
-LOOP = "{% for message in messages %}"
-GENERATION = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-CHATML = LOOP + "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}" + GENERATION
-GEMMA = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
-IGNORES_SYSTEM = CHATML.replace(LOOP, LOOP + "{% if message.role != 'system' %}").replace(
-    "{% endfor %}", "{% endif %}{% endfor %}"
-)
-MISTRAL = (
-    LOOP + "{% if message.role == 'user' %}[INST] {{ message.content }} [/INST]"
-    "{% else %} {{ message.content }}<|im_end|>{% endif %}{% endfor %}"
-)
-# As Phi-3's: one token ends each turn, and another ends the conversation.
-TWO_ENDS = (
-    LOOP + "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% else %}<|endoftext|>{% endif %}"
-)
-NO_END_TOKEN = (
-    LOOP + "### {{ message.role }}:\n{{ message.content }}\n{% endfor %}"
-    "{% if add_generation_prompt %}### assistant:\n{% endif %}"
-)
-NO_GENERATION_PROMPT = CHATML.removesuffix(GENERATION)
-# As thinking models': what was said before the last answer is cut when another turn follows.
-FORGETS = (
-    LOOP + "<|im_start|>{{ message.role }}\n"
-    "{{ message.content if loop.last or message.role == 'user' else message.content.split('</think>')[-1] }}"
-    "<|im_end|>\n{% endfor %}" + GENERATION
-)
-CHANGES_PROMPT = "{% if messages[-1].role == 'assistant' %}Answered: {% endif %}" + CHATML
 MERGES = LOOP + "{{ message.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}A: {% endif %}"
 MERGES = MERGES.replace(
     "{{ message.content }}", "{{ ('A: ' if message.role == 'assistant' else '') + message.content }}"
 )
-
-
-def with_template(tokenizer: PreTrainedTokenizerBase, template: str | None) -> Any:
-    changed = copy.deepcopy(tokenizer)
-    changed.chat_template = template
-    return changed
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Any:
-    def rows(*stored: dict[str, Any]) -> list[Row]:
-        path = tmp_path / "rows.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in stored))
-        return read_rows(str(path))
-
-    return rows
-
-
-def shown(row: TokenizedRow, tokenizer: Any) -> list[str]:
-    """The prompt, and every completion with its trained tokens marked."""
-    return [tokenizer.decode(row.prompt_ids), *(marked(completion, tokenizer) for completion in row.completions)]
-
-
-PAIR = {"prompt": [user("3 + 4?")], "chosen": [assistant("7")], "rejected": [assistant("It is 8.")]}
 TURNS = [user("Hi"), assistant("Hello"), user("3 + 4?"), assistant("7")]
 
 
@@ -116,21 +58,6 @@ def test_prompt_and_completion_are_the_whole_render_up_to_the_end_of_turn(
         (row,) = rows({"messages": messages})
         found = renderer.row(row)
         assert found.prompt_ids + found.completions[0].ids == full[: len(full) - tail]
-
-
-@pytest.mark.parametrize(
-    ("template", "prompt", "completion"),
-    [
-        (MISTRAL, "[INST] 3 + 4? [/INST]", "⟦ 7<|im_end|>⟧"),
-        (TWO_ENDS, "<|im_start|>user\n3 + 4?<|im_end|>\n<|im_start|>assistant\n", "⟦7<|im_end|>⟧"),
-        # No token ends the turn, so all that is rendered is trained and nothing is appended.
-        (NO_END_TOKEN, "### user:\n3 + 4?\n### assistant:\n", "⟦7\n⟧"),
-    ],
-)
-def test_other_families_templates(tokenizer: Any, rows: Any, template: str, prompt: str, completion: str) -> None:
-    tokenizer = with_template(tokenizer, template)
-    (row,) = rows(PAIR)
-    assert shown(Renderer(tokenizer).row(row), tokenizer)[:2] == [prompt, completion]
 
 
 def test_the_end_of_turn_is_found_where_it_is_not_the_tokenizers_eos(tokenizer: Any, rows: Any) -> None:
@@ -271,69 +198,6 @@ def test_strings_need_an_eos(tokenizer: Any, rows: Any) -> None:
         Renderer(changed).row(row)
 
 
-# System messages
-
-SYSTEM_ROW = {"messages": [system("Be brief."), user("Hi"), assistant("Hello")]}
-
-
-def test_a_template_with_a_place_for_system_messages_gets_them(tokenizer: Any, rows: Any) -> None:
-    (row,) = rows(SYSTEM_ROW)
-    for choice in ("error", "merge", "drop"):
-        found = Renderer(tokenizer, Rendering(system=choice)).row(row)  # type: ignore[arg-type]
-        assert shown(found, tokenizer)[0].startswith("<|im_start|>system\nBe brief.<|im_end|>\n")
-
-
-@pytest.mark.parametrize("template", [GEMMA, IGNORES_SYSTEM])
-def test_system_messages_that_the_template_has_no_place_for(tokenizer: Any, rows: Any, template: str) -> None:
-    tokenizer = with_template(tokenizer, template)
-    (row,) = rows(SYSTEM_ROW)
-    with pytest.raises(Fault, match=r"refuses or ignores system messages; accepted: system: merge .* or system: drop"):
-        Renderer(tokenizer).row(row)
-    prompts = [
-        shown(Renderer(tokenizer, Rendering(system=choice)).row(row), tokenizer)[0]  # type: ignore[arg-type]
-        for choice in ("merge", "drop")
-    ]
-    assert prompts == [
-        "<|im_start|>user\nBe brief.\n\nHi<|im_end|>\n<|im_start|>assistant\n",
-        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
-    ]
-
-
-# What is refused
-
-
-def test_a_tokenizer_without_a_template(tokenizer: Any, rows: Any) -> None:
-    (row,) = rows(PAIR)
-    with pytest.raises(DataError, match=r"no chat template.*accepted: an instruct model's tokenizer, or plain strings"):
-        Renderer(with_template(tokenizer, None)).row(row)
-
-
-def test_a_template_without_a_generation_prompt(tokenizer: Any, rows: Any) -> None:
-    (row,) = rows(PAIR)
-    for template in (NO_GENERATION_PROMPT, LOOP + "{{ message.content }}{% endfor %}"):
-        with pytest.raises(DataError, match=r"no generation prompt.*accepted: a template"):
-            Renderer(with_template(tokenizer, template)).row(row)
-
-
-def test_a_template_that_changes_the_prompt_when_an_answer_follows(tokenizer: Any, rows: Any) -> None:
-    (row,) = rows(PAIR)
-    with pytest.raises(Fault) as caught:
-        Renderer(with_template(tokenizer, CHANGES_PROMPT)).row(row)
-    message = str(caught.value)
-    assert "at token 0 the prompt alone has '<|im_start|>user\\n3 +'" in message
-    assert "the conversation 'Answered:" in message
-    assert "accepted: a template whose prompt is a strict prefix" in message
-    assert not isinstance(caught.value, Unfit)
-
-
-def test_a_template_that_cuts_earlier_turns_cannot_train_them(tokenizer: Any, rows: Any) -> None:
-    tokenizer = with_template(tokenizer, FORGETS)
-    (row,) = rows({"messages": [user("Hi"), assistant("<think>Hm</think>Hello"), user("3 + 4?"), assistant("7")]})
-    assert shown(Renderer(tokenizer).row(row), tokenizer)[1] == "⟦7<|im_end|>⟧"
-    with pytest.raises(Fault, match="renders the prompt otherwise"):
-        Renderer(tokenizer, Rendering(train_on="all_turns")).row(row)
-
-
 def test_an_answer_that_merges_with_the_prompts_last_token(tokenizer: Any, rows: Any) -> None:
     """ "A: " ends in a token of its own, but "A: Hello" has " Hello" in one."""
     (row,) = rows({"messages": [user("Hi"), assistant("Hello")]})
@@ -360,19 +224,6 @@ def test_an_answer_with_an_end_of_turn_in_its_text(tokenizer: Any, rows: Any) ->
         with pytest.raises(Unfit, match=r"end-of-turn token '<\|im_end\|>'; accepted: exactly one") as caught:
             Renderer(tokenizer).row(row)
         assert caught.value.rule == END_INSIDE
-
-
-def test_two_bos_tokens(tokenizer: Any, rows: Any) -> None:
-    (row,) = rows(PAIR)
-    with pytest.raises(Fault, match="two BOS tokens"):
-        Renderer(with_template(tokenizer, "<|im_start|>" + CHATML)).row(row)
-
-
-def test_template_arguments_reach_the_template(tokenizer: Any, rows: Any) -> None:
-    tokenizer = with_template(tokenizer, "{{ greeting }}" + CHATML)
-    (row,) = rows(PAIR)
-    found = Renderer(tokenizer, Rendering(template_arguments={"greeting": "Hey!"})).row(row)
-    assert shown(found, tokenizer)[0].startswith("Hey!<|im_start|>user")
 
 
 @pytest.mark.parametrize(

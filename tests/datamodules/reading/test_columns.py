@@ -1,0 +1,21 @@
+"""Columns beside the texts: what is optional, and null."""
+
+import json
+
+from support.rows import GOOD, only
+from support.training import Write
+
+
+def test_optional_columns(write: Write) -> None:
+    check = {"name": "number", "answer": 7, "unit": None}
+    row = only(write(GOOD | {"verifier": check, "score_chosen": 1, "score_rejected": -0.5, "prompt_id": 3}))
+    assert row.verifier == check  # as given, nulls and all
+    assert [completion.numbers["reward"] for completion in row.completions] == [1.0, -0.5]
+    assert row.prompt_id == "3"
+    assert only(write(GOOD | {"verifier": json.dumps(check)})).verifier == check
+    scored = {"prompt": "Q", "completion": "A", "label": True, "score": 0.25}
+    assert only(write(scored)).completions[0].numbers == {"reward": 0.25}
+
+
+def test_null_is_absent(write: Write) -> None:
+    assert only(write(GOOD | {"family": None, "kept_out": None, "verifier": None})).kept_out is False
