@@ -105,7 +105,6 @@ TESTED_ELSEWHERE = {
     "policies/reference/providers.py": "against the start and against each other, in test_build.py and test_cached.py",
     "policies/sharding.py": "two processes are needed: test_parallel.py",
     "preparation/card.py": "against the files that are written beside it, in preparation/test_prepare.py",
-    "runtime/jsonl.py": "through the stores that go on after a kill, in preparation/test_sample.py and test_scoring.py",
 }
 """Modules without a test file of their own: why. The losses are tested together, on purpose."""
 

@@ -1,7 +1,6 @@
 """Folders that are whole or not there, and what is written into them."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.runtime.distributed import whole
+from lightning_bnf.runtime.files import replacing
 
 MAX_SHARD_SIZE = "5GB"
 
@@ -21,24 +21,13 @@ def finished_folder(folder: Path) -> Iterator[Path]:
     So a full disk or a kill leaves nothing half-written behind, and never harms what was there before. What an earlier
     process left when it was killed is removed.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     for stale in folder.parent.glob(f".{folder.name}.unfinished.*"):
         shutil.rmtree(stale, ignore_errors=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.unfinished.", dir=folder.parent))
-    try:
+    with replacing(folder) as unfinished:
+        unfinished.mkdir()
         yield unfinished
-        unfinished.chmod(0o755)
         for path in unfinished.iterdir():  # safetensors leaves its files to their owner alone
             path.chmod(0o644)
-        if folder.exists():
-            previous = unfinished.with_name(unfinished.name + ".previous")
-            folder.rename(previous)
-            unfinished.rename(folder)
-            shutil.rmtree(previous)
-        else:
-            unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def whole_weights(policy: Policy, keep: bool = True) -> dict[str, Tensor]:

@@ -1,8 +1,7 @@
 """The verb `generate`: questions -> answers of a model or a server -> a file that a benchmark's judge reads."""
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -24,8 +23,9 @@ from lightning_bnf.generation.server import Server, ServerError, ask
 from lightning_bnf.policies.base import Dtype
 from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.sources import load_tokenizer, placed
+from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
-from lightning_bnf.runtime.jsonl import read_work, write_text
+from lightning_bnf.runtime.jsonl import JsonlStore
 
 PACKAGES = ("lightning_bnf", "torch", "transformers", "peft")
 
@@ -80,7 +80,7 @@ def write_answers(
         raise ValueError(f"limit {limit}: accepted are whole numbers from 1, or null")
     asked = read_questions(questions, split, subset, revision)[:limit]
     sampling = Sampling(temperature, max_new_tokens, seed=seed, batch_size=batch_size)
-    store = AnswerStore(Path(work) / f"{Path(output).name}.jsonl")
+    store = JsonlStore(Path(work) / f"{Path(output).name}.jsonl")
     if source is not None:
         answers, identity = answers_of_model(asked, source, dtype, rendering, sampling, store)
     else:
@@ -113,21 +113,8 @@ class Said:
     time: float
 
 
-class AnswerStore:
-    """Answers on disk, one JSONL line each, keyed by who was asked, how, and what."""
-
-    def __init__(self, path: Path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self.known = {line["key"]: Said(**line["said"]) for line in read_work(path)}
-
-    def add(self, said: Mapping[str, Said]) -> None:
-        """Store answers that are not there yet."""
-        with self.path.open("a", encoding="utf-8") as file:
-            for key, one in said.items():
-                if key not in self.known:
-                    self.known[key] = one
-                    file.write(json.dumps({"key": key, "said": asdict(one)}, ensure_ascii=False) + "\n")
+def _keep(store: JsonlStore, key: str, said: Said) -> None:
+    store.add({key: {"said": asdict(said)}})
 
 
 def prompt_ids(questions: Sequence[Question], renderer: Renderer) -> list[list[int]]:
@@ -157,7 +144,7 @@ def answers_of_model(
     dtype: Dtype,
     rendering: Rendering,
     sampling: Sampling,
-    store: AnswerStore,
+    store: JsonlStore,
 ) -> tuple[list[Answer], dict[str, Any]]:
     """The answers of a model that runs here, and what identifies it.
 
@@ -175,18 +162,17 @@ def answers_of_model(
     bar = tqdm(total=len(questions), desc="Answers", unit="answer")
     with bar:
         for batch in batches(ids, sampling):
-            if any(keys[index] not in store.known for index in batch):
+            if any(keys[index] not in store for index in batch):
                 rows = generate_with_lengths(model, policy.tokenizer, [ids[index] for index in batch], sampling)
                 now = time.time()
-                store.add(
-                    {keys[i]: Said(row[0].text, row[0].length, row[0].finished, now) for i, row in zip(batch, rows)}
-                )
+                for index, (answer,) in zip(batch, rows, strict=True):
+                    _keep(store, keys[index], Said(answer.text, answer.length, answer.finished, now))
             bar.update(len(batch))
     return _in_order(questions, keys, store, [_text(policy.tokenizer, prompt) for prompt in ids]), identity
 
 
 def answers_of_server(
-    questions: Sequence[Question], server: Server, rendering: Rendering, sampling: Sampling, store: AnswerStore
+    questions: Sequence[Question], server: Server, rendering: Rendering, sampling: Sampling, store: JsonlStore
 ) -> tuple[list[Answer], dict[str, Any]]:
     """The answers of a server, `server.at_once` requests at a time, and what identifies it (its key does not)."""
     server.key()  # refused before the first request
@@ -209,9 +195,9 @@ def answers_of_server(
             )
         return Said(reply.text, reply.tokens, reply.finished, time.time())
 
-    missing = [index for index, key in enumerate(keys) if key not in store.known]
+    missing = [index for index, key in enumerate(keys) if key not in store]
     for index, one in _at_once(said, missing, server.at_once, len(questions)):
-        store.add({keys[index]: one})
+        _keep(store, keys[index], one)
     return _in_order(questions, keys, store, [None] * len(questions)), identity
 
 
@@ -235,10 +221,10 @@ def _at_once(work: Callable[[int], Said], todo: Sequence[int], workers: int, tot
 
 
 def _in_order(
-    questions: Sequence[Question], keys: Sequence[str], store: AnswerStore, prompts: Sequence[str | None]
+    questions: Sequence[Question], keys: Sequence[str], store: JsonlStore, prompts: Sequence[str | None]
 ) -> list[Answer]:
     return [
-        Answer(question, prompt=prompt, **asdict(store.known[key]))
+        Answer(question, prompt=prompt, **store[key]["said"])
         for question, key, prompt in zip(questions, keys, prompts, strict=True)
     ]
 

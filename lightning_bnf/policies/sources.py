@@ -11,7 +11,6 @@ Code that comes with a model is never run (`trust_remote_code` is never passed) 
 """
 
 import importlib.util
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from lightning_bnf.runtime.files import cache_folder
+from lightning_bnf.runtime.files import cache_folder, replacing
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -190,15 +189,7 @@ def _bundled_folder() -> Path:
         [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
     )
     tokenizer.model_max_length = _BUNDLED_MAX_LENGTH
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
-    try:
+    with replacing(folder, keep=True) as unfinished:
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
-        unfinished.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # else another process finished first, with the same result
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder

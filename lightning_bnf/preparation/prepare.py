@@ -19,8 +19,9 @@ from lightning_bnf.preparation.prompts import PromptFile, draw_prompts, sample_p
 from lightning_bnf.preparation.sample import Complete, Job, sample_jobs
 from lightning_bnf.preparation.scoring import Scorer
 from lightning_bnf.preparation.tasks import FAMILIES
+from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import weights_fingerprint
-from lightning_bnf.runtime.jsonl import write_jsonl, write_text
+from lightning_bnf.runtime.jsonl import write_jsonl
 
 Row = dict[str, Any]
 _NONE: list[str] = []  # a default that is never changed

@@ -23,8 +23,9 @@ from lightning_bnf.policies.sources import load_model, load_tokenizer, placed
 from lightning_bnf.preparation.pick import Scored, pick_extremes, scored, usable
 from lightning_bnf.preparation.sample import Job, sample_jobs
 from lightning_bnf.preparation.scoring import Candidates, Scorer
+from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import content_hash, weights_fingerprint
-from lightning_bnf.runtime.jsonl import write_jsonl, write_text
+from lightning_bnf.runtime.jsonl import write_jsonl
 
 SPLITS = ("train", "validation", "test")
 

@@ -1,6 +1,5 @@
 """What gives completions their scores, and how many are scored: in batches, and so that a killed run goes on."""
 
-import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from tqdm.auto import tqdm
 
 from lightning_bnf.datamodules.reading.messages import Messages
 from lightning_bnf.datamodules.steps.plan import StepPlan
-from lightning_bnf.runtime.jsonl import read_work
+from lightning_bnf.runtime.jsonl import JsonlStore
 
 
 class ScoringError(ValueError):
@@ -52,11 +51,9 @@ class ScoreFile:
     """Scores on disk, one JSONL line each, keyed by content. What is there when it is opened is not computed again."""
 
     def __init__(self, path: Path, name: str, total: int):
-        """`name` is the scorer's, for messages and for the bar, which ends at `total` entries."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
+        """`name` is the scorer's, for messages and for the bar, of `total` entries less those that are there."""
         self.name = name
-        self.known: dict[str, float] = {line["key"]: line["score"] for line in read_work(path)}
+        self.store = JsonlStore(path)
         self.bar = tqdm(total=total, desc=name, unit="score", smoothing=0.1)
 
     def fill(
@@ -67,21 +64,19 @@ class ScoreFile:
         A batch's entries are alike in length, and its padded size stays within `max_tokens` unless a single entry
         exceeds it. Every finished batch is in the file. Raises `ScoringError` for a score that is not finite.
         """
-        missing = [entry for key, entry in {one.key: one for one in entries}.items() if key not in self.known]
-        self.bar.initial += len(entries) - len(missing)  # so that the time left counts new work only
-        self.bar.update(len(entries) - len(missing))
+        by_key = {entry.key: entry for entry in entries}
+        missing = [entry for key, entry in by_key.items() if key not in self.store]
+        self.bar.total -= len(entries) - len(missing)  # so that the time left counts new work only
         plan = StepPlan([[len(entry.ids)] for entry in missing], max(1, len(missing)), max_tokens)
-        with self.path.open("a", encoding="utf-8") as file:
-            for rows in plan.micro_batches(0, 0):
-                batch = [missing[row] for row in rows]
-                for entry, score in zip(batch, compute(batch), strict=True):
-                    if not math.isfinite(score):
-                        raise ScoringError(f"{self.name}: a score is {score}; accepted: finite numbers")
-                    self.known[entry.key] = score
-                    file.write(json.dumps({"key": entry.key, "score": score}) + "\n")
-                file.flush()
-                self.bar.update(len(batch))
-        return {entry.key: self.known[entry.key] for entry in entries}
+        for rows in plan.micro_batches(0, 0):
+            batch = [missing[row] for row in rows]
+            scores = {entry.key: score for entry, score in zip(batch, compute(batch), strict=True)}
+            for score in scores.values():
+                if not math.isfinite(score):
+                    raise ScoringError(f"{self.name}: a score must be a finite number, got {score}")
+            self.store.add({key: {"score": score} for key, score in scores.items()})
+            self.bar.update(len(batch))
+        return {key: self.store[key]["score"] for key in by_key}
 
 
 def right_padded(entries: Sequence[Entry], pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

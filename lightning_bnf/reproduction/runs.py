@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import file_fingerprint
 
 RESULTS = ("displacement.json", "before_after.json", "scores.json", "test_pass_rates.json", "test_metrics.json")
@@ -252,8 +253,7 @@ class _Queue:
         except BaseException:
             self.failed.set()
             raise
-        path.with_suffix(".tmp").write_text(json.dumps(record, indent=1) + "\n")
-        path.with_suffix(".tmp").rename(path)
+        write_text(path, json.dumps(record, indent=1) + "\n")
         with self.counting:
             self.taken.append(minutes)
             self.left -= 1

@@ -1,11 +1,97 @@
-"""Where what is made once and used again is kept: converted models, tokenized data, reference log-probs."""
+"""Files and folders that are whole or not there, and where what is made once and used again is kept."""
 
 import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """`$LIGHTNING_BNF_CACHE`, else `lightning_bnf` under the user's cache folder."""
+    """`$LIGHTNING_BNF_CACHE`, else `lightning_bnf` under the user's cache folder: converted models, tokenized data,
+    reference log-probs."""
     if explicit := os.environ.get("LIGHTNING_BNF_CACHE"):
         return Path(explicit)
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lightning_bnf"
+
+
+def hidden_name(path: Path, state: str = "unfinished") -> Path:
+    """A name beside `path` that nobody else has; by chance and not by process id, as these repeat on shared disks."""
+    return path.with_name(f".{path.name[:48]}.{state}.{uuid.uuid4().hex}")  # within 255 bytes in any alphabet
+
+
+@contextmanager
+def replacing(path: Path, keep: bool = False) -> Iterator[Path]:
+    """A name that is not there yet, in `path`'s folder: what the block makes of it, file or folder, becomes `path`.
+
+    On a failure what was written is removed and `path` stays as it was; a kill can only leave the hidden, unfinished
+    name behind. `keep`: what another process made in the meantime stays, and this one's goes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = hidden_name(path)
+    try:
+        yield unfinished
+        put_in_place(unfinished, path, keep)
+    finally:
+        _remove(unfinished)
+
+
+def put_in_place(unfinished: Path, path: Path, keep: bool = False) -> None:
+    """Make a finished file or folder `path`, once its contents are on the disk.
+
+    A folder that was there is renamed first and removed last, so that at every moment the old or the new one is whole.
+    `keep` as in `replacing`. Raises OSError, and leaves both, where a file would replace a folder or a folder a file.
+    """
+    for part in (unfinished, *unfinished.rglob("*")):
+        _flush(part)
+    if keep:
+        _put_first(unfinished, path)
+    elif path.is_dir() and unfinished.is_dir():
+        previous = hidden_name(path, "previous")
+        path.rename(previous)
+        try:
+            unfinished.rename(path)
+        except OSError:
+            previous.rename(path)
+            raise
+        _remove(previous)
+    else:
+        os.replace(unfinished, path)
+    _flush(path.parent)
+
+
+def _put_first(unfinished: Path, path: Path) -> None:
+    try:
+        if unfinished.is_dir():
+            unfinished.rename(path)
+        else:
+            os.link(unfinished, path)
+    except OSError:
+        if not path.exists():
+            os.replace(unfinished, path)  # a file system without links
+
+
+def write_text(path: Path, text: str, keep: bool = False) -> None:
+    """Write a text file (UTF-8) that appears whole or not at all; `keep` as in `replacing`."""
+    with replacing(path, keep) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def _flush(path: Path) -> None:
+    """To the disk: a name must not outlive a power cut before its contents do."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # file systems that flush no folders
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,8 +1,6 @@
 """How a run is spread over devices, and checkpoints that are whole or not there."""
 
-import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +13,8 @@ from lightning.pytorch.strategies import (
     Strategy,
     StrategyRegistry,
 )
+
+from lightning_bnf.runtime.files import hidden_name, put_in_place, replacing
 
 Parallelism = Literal["one device", "ddp", "fsdp2"]
 
@@ -34,15 +34,15 @@ class FullySharded(ModelParallelStrategy):
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         """A folder with a file of every rank, written under another name and renamed."""
         target = Path(self.broadcast(filepath))
-        unfinished = target.with_name(f".{target.name}.unfinished")
-        if self.is_global_zero:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        self.barrier()
-        super().save_checkpoint(checkpoint, unfinished, storage_options)
-        self.barrier()
-        if self.is_global_zero:
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(unfinished, target)
+        unfinished = Path(self.broadcast(hidden_name(target)))
+        try:
+            super().save_checkpoint(checkpoint, unfinished, storage_options)
+            self.barrier()
+            if self.is_global_zero:
+                put_in_place(unfinished, target)
+        finally:
+            if self.is_global_zero:
+                shutil.rmtree(unfinished, ignore_errors=True)
         self.barrier()
 
 
@@ -67,17 +67,12 @@ def refuse_sharded(strategy: Strategy, what: str) -> None:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes to a temporary name in the same folder and renames; a full disk leaves nothing half-written behind."""
+    """Writes to a temporary name in the same folder and renames; a full disk leaves nothing half-written behind.
+
+    Lightning's own writes the whole checkpoint into memory first, or by way of the system's temporary folder, which may
+    be small and on another disk, so that no rename is possible.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, unfinished = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, target)
-        finally:
-            Path(unfinished).unlink(missing_ok=True)
+        with replacing(Path(path)) as unfinished, unfinished.open("wb") as file:
+            torch.save(checkpoint, file)

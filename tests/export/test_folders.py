@@ -141,3 +141,29 @@ def test_the_bundled_model_is_exported_and_merged(tmp_path: Path) -> None:
     print(f"bundled: merged logits differ by at most {distance:.2g}")
     assert distance < 1e-3
     same_logits(PeftModel.from_pretrained(load_model(BUNDLED), tmp_path / "adapter"), policy)
+
+
+def write(folder: Path, text: str, fail: bool = False) -> None:
+    with finished_folder(folder) as unfinished:
+        (unfinished / "weights").write_text(text)
+        if fail:
+            raise OSError(28, "No space left on device")
+
+
+def test_a_folder_appears_whole_and_is_replaced_whole(tmp_path: Path) -> None:
+    write(tmp_path / "policy", "first")
+    write(tmp_path / "policy", "second")
+    assert (tmp_path / "policy" / "weights").read_text() == "second"
+    assert (tmp_path / "policy" / "weights").stat().st_mode & 0o777 == 0o644, "others may load what is exported"
+    assert [path.name for path in tmp_path.iterdir()] == ["policy"]
+
+
+@pytest.mark.parametrize("before", [None, "first"])
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, before: str | None) -> None:
+    if before:
+        write(tmp_path / "policy", before)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path / "policy", "second", fail=True)
+    assert [path.name for path in tmp_path.iterdir()] == (["policy"] if before else [])
+    if before:
+        assert (tmp_path / "policy" / "weights").read_text() == "first"

@@ -11,7 +11,7 @@ import yaml
 from lightning_bnf.evaluation.verify import verify
 from lightning_bnf.generation.sampling import Generated
 from lightning_bnf.preparation import prepare as module
-from lightning_bnf.preparation.prepare import draw_splits, interleaved, prepare, write_text
+from lightning_bnf.preparation.prepare import draw_splits, interleaved, prepare
 
 SETTINGS = {
     "families": ["addition", "plural"],
@@ -144,21 +144,6 @@ def test_families_take_turns(run):
 def test_wrong_settings_are_refused_before_anything_is_loaded(run, changed, message):
     with pytest.raises(ValueError, match=message):
         run("out", **changed)
-
-
-def test_a_file_is_replaced_at_once_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    write_text(path, "old")
-
-    def full(self, *arguments, **named):
-        self.touch()
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(OSError, match="No space"):
-        write_text(path, "new")
-    assert [found.name for found in tmp_path.iterdir()] == ["file"]
-    assert path.read_text() == "old"
 
 
 def test_the_shipped_config_states_every_argument():

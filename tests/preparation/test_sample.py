@@ -1,10 +1,13 @@
 """Sampling stopped at any moment goes on to the same result."""
 
 import json
+from functools import partial
 
 import pytest
+from tqdm.auto import tqdm
 
 from lightning_bnf.generation.sampling import Generated, Sampling, generate_with_lengths
+from lightning_bnf.preparation import sample
 from lightning_bnf.preparation.sample import Job, sample_jobs
 
 JOBS = [
@@ -41,8 +44,11 @@ def test_results_are_in_the_prompts_order(tmp_path):
     assert [[len(row) for row in job] for job in found] == [[2, 2, 2, 2], [1, 1]]
 
 
+@pytest.mark.parametrize("disable", [False, True])
 @pytest.mark.parametrize("stop", [0, 1, 2, 3])
-def test_a_stopped_run_goes_on_with_what_is_missing(tmp_path, stop):
+def test_a_stopped_run_goes_on_with_what_is_missing(tmp_path, monkeypatch, stop, disable):
+    """With a progress bar or without, as TQDM_DISABLE=1 has it."""
+    monkeypatch.setattr(sample, "tqdm", partial(tqdm, disable=disable))
     whole, parts = tmp_path / "whole.jsonl", tmp_path / "parts.jsonl"
     expected = sample_jobs(JOBS, Fake(), "model", whole)
     with pytest.raises(Stopped):

@@ -2,12 +2,14 @@
 
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
 from support.scoring import GROUPS
+from tqdm.auto import tqdm
 
-from lightning_bnf.preparation import RewardModel
+from lightning_bnf.preparation import RewardModel, scoring
 from lightning_bnf.preparation.scoring import Entry, ScoreFile, ScoringError, right_padded
 
 
@@ -35,7 +37,7 @@ def test_a_killed_run_goes_on_with_what_is_missing(reward_folder, tmp_path, monk
     with work.open("a") as file:
         file.write('{"key": "unfinished}')
     monkeypatch.setattr(RewardModel, "outputs", original)
-    after = ScoreFile(work, "", 0).known
+    after = ScoreFile(work, "", 0).store
     assert len(after) == stop
     assert RewardModel(folder, max_tokens=1).score(GROUPS, work) == expected
     lines = [json.loads(line) for line in work.read_text().splitlines()]
@@ -53,8 +55,13 @@ def test_other_weights_do_not_meet_old_scores(reward_folder, tokenizer, tmp_path
     assert row == pytest.approx([2 * score for score in first[0]], abs=1e-5)
 
 
-def test_batches_are_alike_in_length_and_within_the_budget(tmp_path):
-    """Lengths 1, 5, 2, 6, 3 with 12 tokens: (6, 5) are 2 x 6 = 12 padded; (3, 2, 1) are 3 x 3 = 9."""
+@pytest.mark.parametrize("disable", [False, True])
+def test_batches_are_alike_in_length_and_within_the_budget(tmp_path, monkeypatch, disable):
+    """With a progress bar or without.
+
+    Lengths 1, 5, 2, 6, 3 with 12 tokens: (6, 5) are 2 x 6 = 12 padded; (3, 2, 1) are 3 x 3 = 9.
+    """
+    monkeypatch.setattr(scoring, "tqdm", partial(tqdm, disable=disable))
     entries = [Entry(str(length), [9] * length) for length in (1, 5, 2, 6, 3)]
     batches = []
 
@@ -67,13 +74,14 @@ def test_batches_are_alike_in_length_and_within_the_budget(tmp_path):
     assert batches == [[6, 5], [3, 2, 1]]
     assert file.fill(entries, compute, 12)["6"] == 6.0
     assert len(batches) == 2, "nothing is computed twice"
+    assert file.bar.total == 0, "the bar counts new work only"
 
 
 def test_scores_that_are_no_numbers_stop_the_run(tmp_path):
     file = ScoreFile(tmp_path / "work.jsonl", "Scores of x", 1)
-    with pytest.raises(ScoringError, match="Scores of x: a score is nan; accepted: finite numbers"):
+    with pytest.raises(ScoringError, match="Scores of x: a score must be a finite number, got nan"):
         file.fill([Entry("a", [1])], lambda batch: [math.nan], 10)
-    assert not ScoreFile(tmp_path / "work.jsonl", "", 0).known
+    assert len(ScoreFile(tmp_path / "work.jsonl", "", 0).store) == 0
 
 
 def test_padding_is_masked_by_length_also_where_it_is_a_token_of_the_text():

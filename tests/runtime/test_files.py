@@ -1,56 +1,126 @@
-"""Exports are whole or not there."""
+"""Files and folders appear whole or not at all, and what was there is never lost."""
 
+import os
 from pathlib import Path
 
 import pytest
-import torch
 
-from lightning_bnf.export.folders import finished_folder
-from lightning_bnf.training.strategies import AtomicCheckpointIO
-
-
-def write(folder: Path, text: str, fail: bool = False) -> None:
-    with finished_folder(folder) as unfinished:
-        (unfinished / "weights").write_text(text)
-        if fail:
-            raise OSError(28, "No space left on device")
+from lightning_bnf.runtime import files
+from lightning_bnf.runtime.files import cache_folder, hidden_name, put_in_place, replacing, write_text
 
 
-def test_a_folder_appears_whole_and_is_replaced_whole(tmp_path: Path) -> None:
-    write(tmp_path / "policy", "first")
-    write(tmp_path / "policy", "second")
-    assert (tmp_path / "policy" / "weights").read_text() == "second"
-    assert (tmp_path / "policy" / "weights").stat().st_mode & 0o777 == 0o644, "others may load what is exported"
-    assert [path.name for path in tmp_path.iterdir()] == ["policy"]
+def write(path: Path, kind: str, text: str, keep: bool = False) -> None:
+    with replacing(path, keep) as unfinished:
+        assert unfinished.parent == path.parent, "a rename works within a disk only"
+        if kind == "folder":
+            (unfinished / "sub").mkdir(parents=True)
+        (unfinished / "sub/text" if kind == "folder" else unfinished).write_text(text)
 
 
-@pytest.mark.parametrize("before", [None, "first"])
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, before: str | None) -> None:
-    if before:
-        write(tmp_path / "policy", before)
-    with pytest.raises(OSError, match="No space left"):
-        write(tmp_path / "policy", "second", fail=True)
-    assert [path.name for path in tmp_path.iterdir()] == (["policy"] if before else [])
-    if before:
-        assert (tmp_path / "policy" / "weights").read_text() == "first"
+def content(path: Path) -> str:
+    return (path / "sub/text" if path.is_dir() else path).read_text()
 
 
-def test_a_checkpoint_is_written_whole(tmp_path: Path) -> None:
-    AtomicCheckpointIO().save_checkpoint({"a": torch.ones(3)}, tmp_path / "sub" / "x.ckpt")
-    assert torch.load(tmp_path / "sub" / "x.ckpt", weights_only=True)["a"].tolist() == [1, 1, 1]
-    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["x.ckpt"]
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_the_whole_takes_the_name(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "new" / "name"
+    for text in ("first", "second"):
+        write(path, kind, text)
+        assert content(path) == text
+        assert [entry.name for entry in path.parent.iterdir()] == ["name"]
 
 
-def test_a_checkpoint_on_a_full_disk_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "x.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"a": 1}, path)
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_was_there_first_is_kept_where_asked_for(tmp_path: Path, kind: str) -> None:
+    for text in ("first", "second"):
+        write(tmp_path / "name", kind, text, keep=True)
+    assert content(tmp_path / "name") == "first"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["name"]
 
-    def full(checkpoint: object, file: object) -> None:
-        file.write(b"half")  # type: ignore[attr-defined]
+
+def test_a_file_system_without_links_keeps_what_was_there_first_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    for text in ("first", "second"):
+        write(tmp_path / "name", "file", text, keep=True)
+    assert content(tmp_path / "name") == "first"
+
+
+def write_half(path: Path, kind: str) -> None:
+    with replacing(path) as unfinished:
+        if kind == "folder":
+            unfinished.mkdir()
+        (unfinished / "half" if kind == "folder" else unfinished).write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_failure_leaves_what_was_there(tmp_path: Path, kind: str, before: bool) -> None:
+    path = tmp_path / "name"
+    if before:
+        write(path, kind, "first")
     with pytest.raises(OSError, match="No space left"):
-        AtomicCheckpointIO().save_checkpoint({"a": 2}, path)
-    assert torch.load(path, weights_only=True) == {"a": 1}
-    assert [found.name for found in tmp_path.iterdir()] == ["x.ckpt"]
+        write_half(path, kind)
+    assert [entry.name for entry in tmp_path.iterdir()] == (["name"] if before else [])
+    assert not before or content(path) == "first"
+
+
+@pytest.mark.parametrize(("there", "new"), [("file", "folder"), ("folder", "file")])
+def test_neither_takes_the_place_of_the_other_kind(tmp_path: Path, there: str, new: str) -> None:
+    write(tmp_path / "name", there, "first")
+    with pytest.raises(OSError, match="directory"):
+        write(tmp_path / "name", new, "second")
+    assert content(tmp_path / "name") == "first"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["name"]
+
+
+def test_a_folder_whose_rename_fails_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, unfinished = tmp_path / "name", tmp_path / "unfinished"
+    write(path, "folder", "first")
+    unfinished.mkdir()
+    original = Path.rename
+
+    def fails(self: Path, target: Path) -> Path:
+        if self == unfinished:
+            raise OSError(5, "Input/output error")
+        return original(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        put_in_place(unfinished, path)
+    assert content(path) == "first"
+
+
+def test_contents_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[Path] = []
+    monkeypatch.setattr(files, "_flush", lambda path: flushed.append(path.relative_to(tmp_path)))
+    with replacing(tmp_path / "name") as unfinished:
+        unfinished.mkdir()
+        (unfinished / "a").touch()
+    assert flushed == [Path(unfinished.name), Path(unfinished.name) / "a", Path(".")]
+
+
+def test_hidden_names_are_hidden_unique_and_short_enough(tmp_path: Path) -> None:
+    path = tmp_path / ("é" * 120)  # 240 bytes; file systems take 255
+    first, second = hidden_name(path), hidden_name(path)
+    assert first != second
+    assert first.name.startswith(".é")
+    first.touch()
+
+
+def test_texts_are_utf_8(tmp_path: Path) -> None:
+    write_text(tmp_path / "text", "é")
+    assert (tmp_path / "text").read_bytes() == b"\xc3\xa9"
+
+
+def test_the_cache_folder_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/user/cache")
+    monkeypatch.delenv("LIGHTNING_BNF_CACHE", raising=False)
+    assert cache_folder() == Path("/user/cache/lightning_bnf")
+    monkeypatch.setenv("LIGHTNING_BNF_CACHE", "/elsewhere")
+    assert cache_folder() == Path("/elsewhere")

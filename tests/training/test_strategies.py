@@ -1,9 +1,12 @@
-"""What goes with what: the README's table is made by the rules that refuse, and every cell of it is run."""
+"""Strategies that are accepted, and checkpoints that are whole or not there."""
+
+from pathlib import Path
 
 import pytest
+import torch
 from lightning.pytorch.strategies import FSDPStrategy
 
-from lightning_bnf.training.strategies import parallelism_of
+from lightning_bnf.training.strategies import AtomicCheckpointIO, parallelism_of
 from lightning_bnf.training.support import Combination
 
 
@@ -18,3 +21,24 @@ def test_attention_for_gpus_is_refused_on_a_cpu(attention: str) -> None:
         Combination("lora", "one device", "none", "32-true", kind, attention).refusal() for kind in ("cpu", "cuda")
     ]
     assert found == [f"attention {attention!r} on a CPU, for which it is not made: accepted are sdpa and eager", None]
+
+
+def test_a_checkpoint_is_written_whole(tmp_path: Path) -> None:
+    AtomicCheckpointIO().save_checkpoint({"a": torch.ones(3)}, tmp_path / "sub" / "x.ckpt")
+    assert torch.load(tmp_path / "sub" / "x.ckpt", weights_only=True)["a"].tolist() == [1, 1, 1]
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["x.ckpt"]
+
+
+def test_a_checkpoint_on_a_full_disk_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"a": 1}, path)
+
+    def full(checkpoint: object, file: object) -> None:
+        file.write(b"half")  # type: ignore[attr-defined]
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        AtomicCheckpointIO().save_checkpoint({"a": 2}, path)
+    assert torch.load(path, weights_only=True) == {"a": 1}
+    assert [found.name for found in tmp_path.iterdir()] == ["x.ckpt"]

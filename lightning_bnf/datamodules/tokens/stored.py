@@ -5,7 +5,6 @@ Rows of a local file are tokenized once for a tokenizer, a chat template and a s
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +19,7 @@ from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import Rows
-from lightning_bnf.runtime.files import cache_folder
+from lightning_bnf.runtime.files import cache_folder, replacing, write_text
 
 FORMAT = 1  # of the files; a new one never meets the old
 STORED_FROM = 2000  # rows of a file; less is tokenized in a second
@@ -67,14 +66,11 @@ class StoredRows(Rows):
 
 
 def write_rows(path: Path, rows: Sequence[TokenizedRow]) -> StoredRows:
-    """Write rows to a file under a temporary name, rename it, and open it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with ipc.new_file(str(temporary), _SCHEMA) as file:
+    """Write rows to a file, which appears whole or not at all, and open it."""
+    with replacing(path) as unfinished, ipc.new_file(str(unfinished), _SCHEMA) as file:
         for start in range(0, len(rows), _BATCH):
-            some = [_values(row) for row in rows[start : start + _BATCH]]
-            file.write_batch(pa.RecordBatch.from_pylist(some, schema=_SCHEMA))
-    temporary.replace(path)
+            batch = [_values(row) for row in rows[start : start + _BATCH]]
+            file.write_batch(pa.RecordBatch.from_pylist(batch, schema=_SCHEMA))
     return StoredRows(path)
 
 
@@ -109,8 +105,7 @@ def load_stored(
     text = report.text(tokenizer)
     if key is None or len(rows) < STORED_FROM:
         return rows, text
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    stored.with_suffix(".txt").write_text(text)
+    write_text(stored.with_suffix(".txt"), text)  # first: the rows are looked for, and their report must be there then
     return write_rows(stored, rows), text
 
 

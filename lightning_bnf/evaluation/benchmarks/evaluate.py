@@ -21,8 +21,8 @@ from lightning_bnf.evaluation.benchmarks.suites import (
 from lightning_bnf.policies.base import Dtype
 from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.sources import placed
+from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import tokenizer_fingerprints, weights_fingerprint
-from lightning_bnf.runtime.jsonl import write_text
 
 INSTALL = 'pip install -c constraints.txt -e ".[eval]"'
 

@@ -11,9 +11,7 @@ order nor subset of the data, nor the loss, nor truncation matters: another trun
 """
 
 import json
-import os
 import struct
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.runtime.files import write_text
 
 _ENTRY = struct.Struct("<16sQI")  # key, first value, count
 
@@ -99,16 +98,7 @@ class LogpsCache:
     def _check_manifest(self) -> None:
         path = self.folder / "manifest.json"
         if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = self.folder / f"manifest-{uuid.uuid4().hex}.tmp"
-            temporary.write_text(json.dumps(self.manifest, indent=1) + "\n")
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                pass  # another run was quicker, perhaps with another reference
-            except OSError:  # no links on this file system
-                temporary.replace(path)
-            temporary.unlink(missing_ok=True)
+            write_text(path, json.dumps(self.manifest, indent=1) + "\n", keep=True)
         held = json.loads(path.read_text())
         names = sorted(set(held) | set(self.manifest))
         differing = [name for name in names if held.get(name) != self.manifest.get(name)]
