@@ -1,5 +1,7 @@
 """The losses, one file each; see `base` for the contract."""
 
+from typing import Any
+
 from lightning_bnf.losses.aot import AOT, AOTUnpaired
 from lightning_bnf.losses.apo import APODown, APOZero
 from lightning_bnf.losses.asft import ASFT
@@ -19,7 +21,6 @@ from lightning_bnf.losses.d2o import D2O
 from lightning_bnf.losses.dft import DFT
 from lightning_bnf.losses.discopop import DiscoPOP
 from lightning_bnf.losses.dpo import DPO
-from lightning_bnf.losses.dpo_nll import DPONLL
 from lightning_bnf.losses.dpop import DPOP
 from lightning_bnf.losses.exo import EXO
 from lightning_bnf.losses.ipo import IPO
@@ -35,7 +36,6 @@ from lightning_bnf.losses.pairs import PairLoss, Pairs, Side
 from lightning_bnf.losses.poft import PoFT
 from lightning_bnf.losses.rdpo import RDPO
 from lightning_bnf.losses.robust_dpo import RobustDPO
-from lightning_bnf.losses.rpo import RPO
 from lightning_bnf.losses.rso import RSOHinge
 from lightning_bnf.losses.sft import SFT
 from lightning_bnf.losses.sigmoid_norm import SigmoidNorm
@@ -57,7 +57,6 @@ __all__ = [
     "D2O",
     "DFT",
     "DPO",
-    "DPONLL",
     "DPOP",
     "EXO",
     "IPO",
@@ -70,7 +69,6 @@ __all__ = [
     "NPO",
     "ORPO",
     "RDPO",
-    "RPO",
     "SFT",
     "SPO",
     "SPPO",
@@ -101,3 +99,16 @@ __all__ = [
     "TokenLoss",
     "Tokens",
 ]
+
+_SUMS = {
+    "DPONLL": "configs/loss/dpo_nll.yaml, where SFT's weight is alpha",
+    "RPO": "configs/loss/rpo.yaml, where SFT's weight is eta x beta",
+}
+"""Former classes -> the sum of losses that each of them is."""
+
+
+def __getattr__(name: str) -> Any:
+    """Refuse (AttributeError) former classes, which saved configs may name, with the YAML that takes their place."""
+    if name in _SUMS:
+        raise AttributeError(f"{name} is the sum of DPO and SFT: use --model.loss {_SUMS[name]}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_bnf.losses.arguments import not_negative
 from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, StepLogps, StepPass, Weigher
 from lightning_bnf.losses.completions import Completions
 
@@ -17,15 +18,14 @@ class Term:
 
     Args:
         loss: The loss.
-        weight: What its mean over its examples is multiplied with (> 0).
+        weight: What its mean over its examples is multiplied with (>= 0).
     """
 
     loss: Loss
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.weight > 0:
-            raise ValueError(f"weight {self.weight}: accepted are numbers > 0")
+        not_negative(weight=self.weight)
 
 
 class Sum(Loss):

@@ -90,13 +90,16 @@ def stated(spec: Any) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_a_yaml_states_every_argument_with_its_default(name: str) -> None:
-    """The command line carries arguments over a class swap: a YAML that states all of them inherits none."""
+    """The command line carries arguments over a class swap: a YAML that states all of them inherits none.
+
+    Losses inside of a sum may have another value than their default: that of the paper of the sum.
+    """
     for spec in stated(SPECS[name]):
         parameters = inspect.signature(getattr(losses, spec["class_path"].rpartition(".")[2])).parameters
         given = spec.get("init_args", {})
         assert set(given) == set(parameters)
         for parameter in parameters.values():
-            if parameter.default is not inspect.Parameter.empty:
+            if spec is SPECS[name] and parameter.default is not inspect.Parameter.empty:
                 assert given[parameter.name] == parameter.default
 
 

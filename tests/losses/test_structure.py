@@ -1,11 +1,17 @@
 """Losses that look at more than one pair's sums: LD-DPO, D2O, LCPO, and sums of losses."""
 
 import math
+import re
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from support import catalog
+from support.commands import refused
+from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from lightning_bnf.losses import BCO, BNF, D2O, DPO, KTO, LCPO, LDDPO, NLLPLL, SFT, Examples, StepContext, Sum, Term
 from lightning_bnf.losses.completions import Completions
@@ -93,6 +99,51 @@ def test_a_sum_adds_weighted_means_over_each_losss_own_examples() -> None:
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-15)
 
 
+def irpo(s: Tensor, r: Tensor, length: Tensor, beta: float = 0.1, alpha: float = 1.0) -> Tensor:
+    """-log s(beta D) - alpha A_w (Pang et al. 2024), of pairs' sums (P, 2) under policy and reference."""
+    return -logsigmoid(beta * ((s - r)[:, 0] - (s - r)[:, 1])) - alpha * s[:, 0] / length[:, 0]
+
+
+def rpo(s: Tensor, r: Tensor, length: Tensor, beta: float = 0.01, eta: float = 0.005) -> Tensor:
+    """-log s(beta D) - eta beta S_w (Liu et al. 2024), of pairs' sums (P, 2) under policy and reference."""
+    return -logsigmoid(beta * ((s - r)[:, 0] - (s - r)[:, 1])) - eta * beta * s[:, 0]
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+@pytest.mark.parametrize(("name", "formula"), [("dpo_nll", irpo), ("rpo", rpo)])
+def test_two_papers_losses_are_sums(name: str, formula: Callable[..., Tensor], scale: float) -> None:
+    """Value and gradient of the papers' formulas, in float64."""
+    assert catalog.EXAMPLES.pair is not None
+    token, reference = catalog.tokens(1, scale).requires_grad_(), catalog.tokens(2, scale)
+    sums = [catalog.completions(x).sum()[catalog.EXAMPLES.pair] for x in (token, reference)]  # (P, 2) each
+    right = formula(*sums, catalog.LENGTH[catalog.EXAMPLES.pair]).mean()
+    loss = catalog.build(name)
+    ours = catalog.value(loss, token, reference).sum() / loss.value_count(catalog.CONTEXT)
+    torch.testing.assert_close(ours, right, rtol=1e-12, atol=0)
+    for a, b in zip(torch.autograd.grad(ours, token), torch.autograd.grad(right, token)):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-15)
+
+
+def test_a_term_of_weight_0_changes_nothing() -> None:
+    token, reference = catalog.tokens(1), catalog.tokens(2)
+    loss = Sum([Term(DPO()), Term(SFT(), 0.0)])
+    torch.testing.assert_close(
+        catalog.gradient(loss, token, reference), catalog.gradient(DPO(), token, reference), rtol=0, atol=0
+    )
+
+
+@pytest.mark.parametrize("name", ["DPONLL", "RPO"])
+def test_former_classes_are_refused_with_the_yaml_of_their_sum(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a saved config of theirs names them."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"model:\n  loss:\n    class_path: lightning_bnf.losses.{name}\n    init_args: {{beta: 0.01}}\n")
+    message = refused(capsys, "fit", "--config", str(config))
+    (path,) = re.findall(r"--model.loss (configs/loss/\w+.yaml)", message)
+    assert path.removeprefix("configs/loss/").removesuffix(".yaml") in catalog.FILES
+
+
 def test_a_sum_needs_what_its_losses_need() -> None:
     loss = Sum([Term(SFT()), Term(KTO()), Term(BCO()), Term(LCPO(DPO()))])
     assert loss.needs_reference
@@ -130,7 +181,7 @@ def test_bad_arguments_are_refused() -> None:
     for make, message in (
         (lambda: Sum([]), "accepted are one or more losses, every class once"),
         (lambda: Sum([Term(DPO()), Term(DPO(0.5))]), "every class once"),
-        (lambda: Term(DPO(), 0.0), "weight 0.0: accepted are numbers > 0"),
+        (lambda: Term(DPO(), -0.1), "weight -0.1: accepted are numbers >= 0"),
         (lambda: LCPO(LCPO(DPO())), "base LCPO: accepted are pairwise losses without state"),
         (lambda: LCPO(DPO(), eta=1.0), "eta 1.0: accepted are numbers above 0 and below 1"),
         (lambda: LCPO(DPO(), rate=0.0), "rate 0.0: accepted are numbers above 0, up to 1"),
