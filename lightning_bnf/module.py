@@ -27,6 +27,7 @@ from lightning_bnf.policies.reference.providers import AdapterOff, AsItIs, Froze
 from lightning_bnf.policies.sharding import shard
 from lightning_bnf.runtime.distributed import gather, gather_objects, several, whole
 from lightning_bnf.runtime.memory import keep_freed_memory
+from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checks import GradientCheck, check_start, stop_not_finite
 from lightning_bnf.training.metrics import PREFERENCE_METRICS, Means, preference_metrics
 from lightning_bnf.training.optimization import Optimization
@@ -104,18 +105,18 @@ class PreferenceModule(LightningModule):
         """None; refuses what manual optimization cannot take, before Lightning does and with what to set instead."""
         trainer = self.trainer
         if trainer.gradient_clip_val is not None:
-            raise ValueError(
+            raise Refusal(
                 f"gradient_clip_val {trainer.gradient_clip_val}: set optimization.max_grad_norm instead, which clips "
                 "the gradient of the whole step"
             )
         if trainer.accumulate_grad_batches != 1:
-            raise ValueError(
+            raise Refusal(
                 f"accumulate_grad_batches {trainer.accumulate_grad_batches}: set data.examples_per_step (rows of an "
                 "optimizer step) and data.max_tokens (budget of a micro-batch) instead"
             )
         refusal = self.combination().refusal()
         if refusal:
-            raise ValueError(refusal)
+            raise Refusal(refusal)
         self.optimization.check_device(trainer.strategy.root_device.type)
         return []
 

@@ -13,6 +13,7 @@ from lightning_bnf.evaluation import comparison
 from lightning_bnf.evaluation.comparison import Snapshot
 from lightning_bnf.evaluation.pass_rates import VerifiedPrompt, complete_and_verify, verified_prompts
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.strategies import refuse_sharded
 
 
@@ -57,7 +58,7 @@ class BeforeAfter(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, PreferenceData) or not data.paths["test"]:
-            raise ValueError("callback BeforeAfter: accepted is data with test files (data.test)")
+            raise Refusal("callback BeforeAfter: accepted is data with test files (data.test)")
         if not trainer.is_global_zero:
             return
         rows = data.split("test")

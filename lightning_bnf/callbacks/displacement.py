@@ -13,6 +13,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.refusal import Refusal
 
 KINDS = ("chosen", "rejected", "held_out")
 
@@ -45,10 +46,10 @@ class DisplacementAlarm(Callback):
         """
         for name, value in (("rows", rows), ("every_n_steps", every_n_steps)):
             if value < 1:
-                raise ValueError(f"{name} {value}: accepted are whole numbers from 1")
+                raise Refusal(f"{name} {value}: accepted are whole numbers from 1")
         for name, bound in (("fall", fall), ("held_out_fall", held_out_fall)):
             if not bound > 0:
-                raise ValueError(f"{name} {bound}: accepted are numbers > 0 (nats a token)")
+                raise Refusal(f"{name} {bound}: accepted are numbers > 0 (nats a token)")
         self.held_out = [held_out] if isinstance(held_out, str) else list(held_out or [])
         self.rows, self.every_n_steps = rows, every_n_steps
         self.fall, self.held_out_fall, self.stop = fall, held_out_fall, stop
@@ -66,7 +67,7 @@ class DisplacementAlarm(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, PreferenceData):
-            raise ValueError("callback DisplacementAlarm: accepted is PreferenceData as the run's data")
+            raise Refusal("callback DisplacementAlarm: accepted is PreferenceData as the run's data")
         assert isinstance(pl_module, PreferenceModule)
         policy = pl_module.policy
         self._watched = evenly_spaced(data.split("validation") or data.split("train"), self.rows)

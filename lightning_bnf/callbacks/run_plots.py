@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.results.plots import plot_logps, plot_loss, plot_weights
 from lightning_bnf.results.tables import read_metrics
+from lightning_bnf.runtime.refusal import Refusal
 
 
 class RunPlots(Callback):
@@ -20,7 +21,7 @@ class RunPlots(Callback):
             window: Steps at the start and at the end of training whose token weights are drawn.
         """
         if window < 1:
-            raise ValueError(f"window {window}: accepted are whole numbers from 1")
+            raise Refusal(f"window {window}: accepted are whole numbers from 1")
         self.window = window
         self._first: list[torch.Tensor] = []
         self._last: list[torch.Tensor] = []

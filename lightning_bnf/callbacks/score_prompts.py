@@ -12,6 +12,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation.comparison import choose
 from lightning_bnf.evaluation.pass_rates import Record, VerifiedPrompt, complete_and_verify, verified_prompts
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.strategies import refuse_sharded
 
 Split = Literal["validation", "test"]
@@ -47,9 +48,9 @@ class ScorePrompts(Callback):
         """
         for split in splits:
             if split not in ("validation", "test"):
-                raise ValueError(f"splits {split!r}: accepted are validation and test")
+                raise Refusal(f"splits {split!r}: accepted are validation and test")
         if every_n_steps is not None and every_n_steps < 1:
-            raise ValueError(f"every_n_steps {every_n_steps}: accepted are whole numbers from 1, and null")
+            raise Refusal(f"every_n_steps {every_n_steps}: accepted are whole numbers from 1, and null")
         self.splits = tuple(splits)
         self.trained_prompts, self.kept_out_prompts = trained_prompts, kept_out_prompts
         self.every_n_steps, self.watched_prompts = every_n_steps, watched_prompts
@@ -63,7 +64,7 @@ class ScorePrompts(Callback):
         if self.every_n_steps is not None:
             self._watched = choose(self._prompts(trainer, "validation"), self.watched_prompts, 0)
             if not self._watched:
-                raise ValueError(
+                raise Refusal(
                     "callback ScorePrompts, every_n_steps: no validation row of a trained family carries a "
                     "verifier; accepted: data.validation with verifiers, or every_n_steps null"
                 )
@@ -98,5 +99,5 @@ class ScorePrompts(Callback):
     def _prompts(trainer: Trainer, split: str) -> list[VerifiedPrompt]:
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, PreferenceData):
-            raise ValueError("callback ScorePrompts: accepted is PreferenceData as the run's data")
+            raise Refusal("callback ScorePrompts: accepted is PreferenceData as the run's data")
         return verified_prompts(data.split(split))

@@ -7,10 +7,8 @@ python -m lightning_bnf prepare --config configs/prepare/quickstart.yaml
 import difflib
 import logging
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import jsonargparse
 
@@ -26,6 +24,7 @@ from lightning_bnf.module import PreferenceModule
 from lightning_bnf.preparation.near_duplicates import near_duplicates
 from lightning_bnf.preparation.prepare import prepare
 from lightning_bnf.reproduction.runs import expanded, reproduce
+from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checks import NonFiniteError
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
@@ -59,22 +58,13 @@ def _silence() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command; errors a user can mend end the program with status 2 and a sentence instead of a traceback."""
+    """Run a command; refusals end the program with status 2 and a sentence instead of a traceback."""
     _silence()
     try:
         _run(None if args is None else list(args))
-    except (ValueError, NonFiniteError) as error:
-        if not _is_refusal(error):
-            raise
+    except (Refusal, NonFiniteError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
-
-
-def _is_refusal(error: BaseException) -> bool:
-    """Whether the package itself raised it: its own ValueErrors refuse an input, with a sentence that says which."""
-    frames = traceback.extract_tb(error.__traceback__)
-    made_by_dataclass = frames[-1].filename == "<string>"
-    return Path(frames[-2 if made_by_dataclass else -1].filename).is_relative_to(Path(__file__).parents[1])
 
 
 def _run(words: list[str] | None) -> None:

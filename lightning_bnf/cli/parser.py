@@ -27,7 +27,7 @@ class Parser(LightningArgumentParser):
 
 def _explained(parser: jsonargparse.ArgumentParser, message: str) -> str:
     """The parser's message, cut to the sentence that a class refused its argument with, or with a hint added."""
-    refused = [line.strip(" -") for line in message.splitlines() if ": accepted" in line]
+    refused = [line.strip(" -") for line in message.splitlines() if re.search(": accepted|must be .*, got ", line)]
     key = re.search(r'[Pp]arser key "([^"]+)"', message)
     if refused:
         return f"{key[1] + ': ' if key else ''}{refused[0]}"

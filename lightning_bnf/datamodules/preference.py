@@ -20,6 +20,7 @@ from lightning_bnf.datamodules.tokens.rows import PartlyPaired, RowView, mismatc
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.losses.tokens import TokenLoss
+from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.fitting import LAYOUTS, LayoutName, choose_budget, choose_layout
 
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
@@ -63,19 +64,19 @@ class PreferenceData(LightningDataModule):
         """
         super().__init__()
         if examples_per_step < 1:
-            raise ValueError(f"examples_per_step {examples_per_step}: accepted are whole numbers from 1")
+            raise Refusal(f"examples_per_step {examples_per_step}: accepted are whole numbers from 1")
         if max_tokens != "auto" and max_tokens < 1:
-            raise ValueError(f"max_tokens {max_tokens}: accepted are whole numbers from 1, and 'auto'")
+            raise Refusal(f"max_tokens {max_tokens}: accepted are whole numbers from 1, and 'auto'")
         self.paths = {"train": _listed(train), "validation": _listed(validation), "test": _listed(test)}
         self.examples_per_step = examples_per_step
         self.max_tokens = max_tokens
         self._budget: int | None = None
         self.seed = seed
         if layout not in ("auto", *LAYOUTS):
-            raise ValueError(f"layout {layout!r}: accepted are 'auto', 'padded', 'packed' and 'shared_prompt'")
+            raise Refusal(f"layout {layout!r}: accepted are 'auto', 'padded', 'packed' and 'shared_prompt'")
         self.layout = layout
         if not 0 <= pairing_ratio <= 1:
-            raise ValueError(f"pairing_ratio {pairing_ratio}: accepted are numbers from 0 to 1")
+            raise Refusal(f"pairing_ratio {pairing_ratio}: accepted are numbers from 0 to 1")
         self.pairing_ratio = pairing_ratio
         self.options = options
         self.rows: dict[str, RowView] = {}

@@ -26,6 +26,7 @@ from lightning_bnf.policies.base import Dtype, Policy
 from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.sources import BUNDLED
 from lightning_bnf.runtime.fingerprints import tokenizer_fingerprints, weights_fingerprint
+from lightning_bnf.runtime.refusal import Refusal
 
 
 def analyze(
@@ -122,15 +123,15 @@ def _check(
     """What contradicts is refused before any model is loaded."""
     names = ", ".join(policies)
     if not policies:
-        raise ValueError("policies {}: accepted are one or more, as name: folder")
+        raise Refusal("policies {}: accepted are one or more, as name: folder")
     if (responses is None) == (prompts is None):
-        raise ValueError("responses and prompts: accepted is exactly one of them")
+        raise Refusal("responses and prompts: accepted is exactly one of them")
     if isinstance(responses, Mapping) and set(responses) != set(policies):
-        raise ValueError(f"responses {', '.join(responses)}: accepted are one file for all, or one each for {names}")
+        raise Refusal(f"responses {', '.join(responses)}: accepted are one file for all, or one each for {names}")
     if bins_of is not None and bins_of not in policies:
-        raise ValueError(f"bins_of {bins_of!r}: accepted are {names}")
+        raise Refusal(f"bins_of {bins_of!r}: accepted are {names}")
     if labels is not None and (not labels or not set(labels) <= {1, -1}):
-        raise ValueError(f"labels {labels}: accepted are [1], [-1], [1, -1] or null")
+        raise Refusal(f"labels {labels}: accepted are [1], [-1], [1, -1] or null")
 
 
 def _check_tokenizers(policies: Mapping[str, Policy], reference: Policy) -> None:
@@ -139,7 +140,7 @@ def _check_tokenizers(policies: Mapping[str, Policy], reference: Policy) -> None
         own = tokenizer_fingerprints(policy.tokenizer)
         differing = [field for field in right if own[field] != right[field]]
         if differing:
-            raise ValueError(
+            raise Refusal(
                 f"policies {name!r}: its {' and '.join(differing)} differs from the reference's, so the same response "
                 "would be other tokens; accepted: policies trained from the reference"
             )

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.evaluation.verify import VerifierError, check_verifier, verify
 from lightning_bnf.generation.sampling import Sampling, batches, generate_with_lengths
+from lightning_bnf.runtime.refusal import Refusal
 
 _Z = 1.959964  # the normal distribution's 97.5 % quantile
 
@@ -166,12 +167,12 @@ def pass_rate_changes(
     """
     earlier, later = grouped(before), grouped(after)
     if list(earlier) != list(later):
-        raise ValueError(f"the groups differ: {sorted(set(earlier) ^ set(later))}")
+        raise Refusal(f"the groups differ: {sorted(set(earlier) ^ set(later))}")
     changes = []
     for key, first in earlier.items():
         old, new = ({one.prompt_id: one.passed for one in records} for records in (first, later[key]))
         if old.keys() != new.keys() or len(old) != len(first) or len(new) != len(later[key]):
-            raise ValueError(f"group {key[0]!r} ({key[1]}): before and after are not the same prompts, once each")
+            raise Refusal(f"group {key[0]!r} ({key[1]}): before and after are not the same prompts, once each")
         difference = np.array([float(new[prompt]) - float(old[prompt]) for prompt in sorted(old)])
         low, high = paired_bootstrap(difference, seed, resamples)
         rates = float(np.mean(list(old.values()))), float(np.mean(list(new.values())))

@@ -28,6 +28,7 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.evaluation.pass_rates import paired_bootstrap
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.head.tiles import target_logits, token_logps
+from lightning_bnf.runtime.refusal import Refusal
 
 MEASURES = {
     "logp_shift": "log-likelihood shift (nats)",
@@ -132,7 +133,7 @@ def _check_logits(policy: Policy, batch: MicroBatch) -> None:
 def token_shifts(policy: TokenScores, reference: TokenScores) -> TokenShifts:
     """Policy minus reference. Raises ValueError where they are not of the same responses."""
     if not np.array_equal(policy.length, reference.length):
-        raise ValueError("policy and reference: accepted are scores of the same responses")
+        raise Refusal("policy and reference: accepted are scores of the same responses")
     return TokenShifts(policy.logps - reference.logps, policy.logits - reference.logits, policy.length)
 
 
@@ -164,7 +165,7 @@ def gini(values: np.ndarray) -> float:
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     if not len(ordered) or not ordered[0] >= 0:
-        raise ValueError(f"values {values!r}: accepted are one or more numbers >= 0")
+        raise Refusal(f"values {values!r}: accepted are one or more numbers >= 0")
     total, n = ordered.sum(), len(ordered)
     return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * total)) if total > 0 else 0.0
 

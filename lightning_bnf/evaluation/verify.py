@@ -13,8 +13,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from lightning_bnf.runtime.refusal import Refusal
 
-class VerifierError(ValueError):
+
+class VerifierError(Refusal):
     """A verifier that does not exist, or arguments that it does not take."""
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from lightning_bnf.evaluation.pass_rates import Record, grouped
+from lightning_bnf.runtime.refusal import Refusal
 
 _STEPS, _ACCURACY, _BOUND = (
     50,
@@ -73,7 +74,7 @@ def comparisons(records: Sequence[Record], base: Sequence[Record]) -> Comparison
     """Each prompt's completion against the base's, both once each. Raises ValueError where prompts differ."""
     own, other = ({record.prompt_id: record for record in side} for side in (records, base))
     if not own or own.keys() != other.keys() or len(own) != len(records) or len(other) != len(base):
-        raise ValueError("records and base: accepted are one or more completions of the same prompts, once each")
+        raise Refusal("records and base: accepted are one or more completions of the same prompts, once each")
     scores = np.array([[_score(own[prompt]), _score(other[prompt])] for prompt in own])
     lengths = np.array([[own[prompt].length, other[prompt].length] for prompt in own])
     return Comparisons(
@@ -144,7 +145,7 @@ def win_rates(records: Iterable[Record], base: Iterable[Record], seed: int = 0, 
     """
     ours, theirs = grouped(records), grouped(base)
     if list(ours) != list(theirs):
-        raise ValueError(f"the groups differ: {sorted(set(ours) ^ set(theirs))}; accepted: the same on both sides")
+        raise Refusal(f"the groups differ: {sorted(set(ours) ^ set(theirs))}; accepted: the same on both sides")
     found = []
     for (group, decoding), own in ours.items():
         fought = comparisons(own, theirs[group, decoding])

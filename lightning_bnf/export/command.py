@@ -18,6 +18,7 @@ from lightning_bnf.policies.base import PolicyError
 from lightning_bnf.policies.full import FullPolicy
 from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.results.tables import read_metrics
+from lightning_bnf.runtime.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         if self.rows < 1:
-            raise ValueError(f"rows {self.rows}: accepted are whole numbers from 1")
+            raise Refusal(f"rows {self.rows}: accepted are whole numbers from 1")
 
 
 def export(

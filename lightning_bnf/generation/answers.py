@@ -26,6 +26,7 @@ from lightning_bnf.policies.sources import load_tokenizer, placed
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
 from lightning_bnf.runtime.jsonl import JsonlStore
+from lightning_bnf.runtime.refusal import Refusal
 
 PACKAGES = ("lightning_bnf", "torch", "transformers", "peft")
 
@@ -75,9 +76,9 @@ def write_answers(
     """
     if (source is None) == (server is None):
         given = "neither is" if source is None else "both are"
-        raise ValueError(f"source, server: {given} given; accepted is one of them")
+        raise Refusal(f"source, server: {given} given; accepted is one of them")
     if limit is not None and limit < 1:
-        raise ValueError(f"limit {limit}: accepted are whole numbers from 1, or null")
+        raise Refusal(f"limit {limit}: accepted are whole numbers from 1, or null")
     asked = read_questions(questions, split, subset, revision)[:limit]
     sampling = Sampling(temperature, max_new_tokens, seed=seed, batch_size=batch_size)
     store = JsonlStore(Path(work) / f"{Path(output).name}.jsonl")

@@ -24,6 +24,8 @@ from tqdm.auto import tqdm
 from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
+from lightning_bnf.runtime.refusal import Refusal
+
 _STRIDE = 16  # tokens between two looks at which rows have finished; each look costs a copy of the cache
 
 
@@ -47,12 +49,12 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
-            raise ValueError(f"temperature is {self.temperature}: it must be 0 (greedy) or more")
+            raise Refusal(f"temperature is {self.temperature}: it must be 0 (greedy) or more")
         for name in ("max_new_tokens", "samples", "batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be 1 or more")
+                raise Refusal(f"{name} is {getattr(self, name)}: it must be 1 or more")
         if self.temperature == 0 and self.samples > 1:
-            raise ValueError(f"samples is {self.samples} at temperature 0: greedy completions would all be the same")
+            raise Refusal(f"samples is {self.samples} at temperature 0: greedy completions would all be the same")
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,7 @@ def generate_ids(
 ) -> list[list[list[int]]]:
     """The completions' token ids, the end of turn included where they came to one; see `generate_with_lengths`."""
     if any(len(prompt) == 0 for prompt in prompts):
-        raise ValueError(
-            f"prompt {[len(prompt) for prompt in prompts].index(0)} is empty: there is nothing to complete"
-        )
+        raise Refusal(f"prompt {[len(prompt) for prompt in prompts].index(0)} is empty: there is nothing to complete")
     results: list[list[list[int]]] = [[] for _ in prompts]
     bar = tqdm(total=len(prompts) * sampling.samples, desc=progress, unit="completion", disable=progress is None)
     with _inference(model), bar:
@@ -197,7 +197,7 @@ def _generation_config(model: Any, tokenizer: PreTrainedTokenizerBase, sampling:
         ends = tokenizer.eos_token_id
     ends = [ends] if isinstance(ends, int) else list(ends or [])
     if not ends:
-        raise ValueError("neither the model's generation config nor the tokenizer names an end-of-turn token")
+        raise Refusal("neither the model's generation config nor the tokenizer names an end-of-turn token")
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
     shape: dict[str, Any] = {"do_sample": False}
     if sampling.temperature > 0:

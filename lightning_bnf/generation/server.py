@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 
 from lightning_bnf.datamodules.reading.errors import shorten
 from lightning_bnf.datamodules.reading.messages import Message
+from lightning_bnf.runtime.refusal import Refusal
 
 _BUSY = (408, 409, 429, 500, 502, 503, 504)  # worth another try
 
 
-class ServerError(ValueError):
+class ServerError(Refusal):
     """A server that cannot be used as it is given, or does not answer as it should. Never holds the key."""
 
 

@@ -7,6 +7,7 @@ from torch.nn.functional import logsigmoid
 
 from lightning_bnf.losses.arguments import positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.refusal import Refusal
 
 
 class EXO(PairLoss):
@@ -32,7 +33,7 @@ class EXO(PairLoss):
         """
         positive(beta=beta)
         if not 0 < label_smoothing < 0.5:
-            raise ValueError(f"label_smoothing {label_smoothing}: accepted are numbers above 0 and below 0.5")
+            raise Refusal(f"label_smoothing {label_smoothing}: accepted are numbers above 0 and below 0.5")
         self.beta = beta
         self.label_smoothing = label_smoothing
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from lightning_bnf.losses.base import Examples, LossOutput, StepContext
 from lightning_bnf.losses.completions import Completions
 from lightning_bnf.losses.pairs import PairLoss, Pairs, as_pairs
+from lightning_bnf.runtime.refusal import Refusal
 
 
 class LCPO(PairLoss):
@@ -36,11 +37,11 @@ class LCPO(PairLoss):
             rate: How fast it follows the labels' confidence (above 0, at most 1).
         """
         if not isinstance(base, PairLoss) or base.step_passes or base.state:
-            raise ValueError(f"base {type(base).__name__}: accepted are pairwise losses without state, such as DPO")
+            raise Refusal(f"base {type(base).__name__}: accepted are pairwise losses without state, such as DPO")
         if not 0 < eta < 1:
-            raise ValueError(f"eta {eta}: accepted are numbers above 0 and below 1")
+            raise Refusal(f"eta {eta}: accepted are numbers above 0 and below 1")
         if not 0 < rate <= 1:
-            raise ValueError(f"rate {rate}: accepted are numbers above 0, up to 1")
+            raise Refusal(f"rate {rate}: accepted are numbers above 0, up to 1")
         self.base = base
         self.rate = rate
         self.eta = eta

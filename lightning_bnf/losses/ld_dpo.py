@@ -6,6 +6,7 @@ from torch import Tensor
 from lightning_bnf.losses.base import Examples, LossOutput, StepContext
 from lightning_bnf.losses.completions import Completions
 from lightning_bnf.losses.dpo import DPO
+from lightning_bnf.runtime.refusal import Refusal
 
 
 class LDDPO(DPO):
@@ -29,7 +30,7 @@ class LDDPO(DPO):
         """
         super().__init__(beta=beta)
         if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha {alpha}: accepted are numbers from 0 to 1")
+            raise Refusal(f"alpha {alpha}: accepted are numbers from 0 to 1")
         self.alpha = alpha
 
     def __call__(

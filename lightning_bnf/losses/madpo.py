@@ -6,6 +6,7 @@ from torch import Tensor
 from lightning_bnf.losses.arguments import not_negative, positive
 from lightning_bnf.losses.dpo import DPO
 from lightning_bnf.losses.pairs import Pairs
+from lightning_bnf.runtime.refusal import Refusal
 
 
 class MADPO(DPO):
@@ -49,9 +50,9 @@ class MADPO(DPO):
         positive(steepness=steepness)
         not_negative(threshold=threshold)
         if not max_factor > 1:
-            raise ValueError(f"max_factor {max_factor}: accepted are numbers > 1")
+            raise Refusal(f"max_factor {max_factor}: accepted are numbers > 1")
         if not 0 <= min_factor < 1:
-            raise ValueError(f"min_factor {min_factor}: accepted are numbers from 0 to below 1")
+            raise Refusal(f"min_factor {min_factor}: accepted are numbers from 0 to below 1")
         self.max_factor = max_factor
         self.min_factor = min_factor
         self.steepness = steepness

@@ -7,6 +7,7 @@ from torch.nn.functional import logsigmoid
 
 from lightning_bnf.losses.arguments import not_negative, positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.refusal import Refusal
 
 
 class RDPO(PairLoss):
@@ -36,7 +37,7 @@ class RDPO(PairLoss):
         positive(beta=beta)
         not_negative(alpha=alpha)
         if sign not in (1, -1):
-            raise ValueError(f"sign {sign}: accepted are 1 and -1")
+            raise Refusal(f"sign {sign}: accepted are 1 and -1")
         self.beta = beta
         self.alpha = alpha
         self.sign = sign

@@ -4,6 +4,7 @@ from torch import Tensor
 
 from lightning_bnf.losses.arguments import positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.refusal import Refusal
 
 
 class SPO(PairLoss):
@@ -39,7 +40,7 @@ class SPO(PairLoss):
         """
         positive(beta=beta, reward_scale=reward_scale, min_gap=min_gap)
         if not z_min < 1:
-            raise ValueError(f"z_min {z_min}: accepted are numbers below 1, where the minimum is")
+            raise Refusal(f"z_min {z_min}: accepted are numbers below 1, where the minimum is")
         self.beta = beta
         self.reward_scale = reward_scale
         self.min_gap = min_gap

@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_bnf.losses.arguments import not_negative
 from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, StepLogps, StepPass, Weigher
 from lightning_bnf.losses.completions import Completions
+from lightning_bnf.runtime.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Sum(Loss):
         self.terms = tuple(terms)
         names = [type(term.loss).__name__ for term in self.terms]
         if not names or len(set(names)) < len(names):
-            raise ValueError(f"terms {names}: accepted are one or more losses, every class once")
+            raise Refusal(f"terms {names}: accepted are one or more losses, every class once")
         losses = [term.loss for term in self.terms]
         self.needs_reference = any(loss.needs_reference for loss in losses)
         self.needs_pairs = any(loss.needs_pairs for loss in losses)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from lightning_bnf import losses
 from lightning_bnf.losses.base import Loss
+from lightning_bnf.runtime.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def print_losses(names: list[str] | None = None, format: Literal["text", "markdo
     known = {entry.name: entry for entry in entries}
     for name in names or ():
         if name not in known:
-            raise ValueError(f"loss {name!r}: accepted are {', '.join(known)}")
+            raise Refusal(f"loss {name!r}: accepted are {', '.join(known)}")
         print(f"{name}\n\n{known[name].doc}\n")
     if not names:
         print(as_markdown(entries) if format == "markdown" else as_text(entries))

@@ -15,6 +15,7 @@ from lightning_bnf.losses.base import Weigher
 from lightning_bnf.policies.attention import is_flash, model_inputs
 from lightning_bnf.policies.head.tiles import Head, token_logps, weighted_token_logps
 from lightning_bnf.policies.sources import load_end_ids, load_model, load_tokenizer, resolve_source
+from lightning_bnf.runtime.refusal import Refusal
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -23,7 +24,7 @@ CHECKED_TOKENS = 64
 """Tokens whose log-probs are held against the model's own logits before training, which take memory for all of them."""
 
 
-class PolicyError(ValueError):
+class PolicyError(Refusal):
     """A policy that cannot be trained as asked for; the message says why and what is accepted."""
 
 
@@ -65,7 +66,7 @@ class Policy(nn.Module, ABC):
     ):
         super().__init__()
         if attention is not None and is_flash(attention) and dtype == "float32":
-            raise ValueError(
+            raise Refusal(
                 f"attention {attention!r} with dtype float32, which its kernels do not take: accepted is bfloat16, or "
                 "another attention, such as sdpa"
             )

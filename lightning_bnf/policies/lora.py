@@ -17,6 +17,7 @@ from lightning_bnf.policies.adapters import (
     start_from,
 )
 from lightning_bnf.policies.base import Dtype, Policy, PolicyError
+from lightning_bnf.runtime.refusal import Refusal
 
 
 class LoRAPolicy(Policy):
@@ -62,11 +63,11 @@ class LoRAPolicy(Policy):
         """
         super().__init__(source, revision, dtype, attention, gradient_checkpointing)
         if r < 1:
-            raise ValueError(f"r {r}: accepted are whole numbers from 1")
+            raise Refusal(f"r {r}: accepted are whole numbers from 1")
         if not alpha > 0:
-            raise ValueError(f"alpha {alpha}: accepted are numbers > 0")
+            raise Refusal(f"alpha {alpha}: accepted are numbers > 0")
         if not 0 <= dropout < 1:
-            raise ValueError(f"dropout {dropout}: accepted are numbers from 0 to below 1")
+            raise Refusal(f"dropout {dropout}: accepted are numbers from 0 to below 1")
         self.adapter = adapter
         self.config = LoraConfig(
             task_type="CAUSAL_LM",

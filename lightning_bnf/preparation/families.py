@@ -12,6 +12,7 @@ from typing import Any
 
 from lightning_bnf.datamodules.reading.messages import Message
 from lightning_bnf.runtime.fingerprints import content_hash
+from lightning_bnf.runtime.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -54,4 +55,4 @@ def draw_questions(family: Family, count: int, seed: int) -> list[Question]:
             texts.add(question.text)
     if len(found) == count:
         return list(found.values())
-    raise ValueError(f"family {family.name!r} has only about {len(found)} different questions, {count} were asked for")
+    raise Refusal(f"family {family.name!r} has only about {len(found)} different questions, {count} were asked for")

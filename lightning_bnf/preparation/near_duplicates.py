@@ -8,6 +8,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from lightning_bnf.runtime.refusal import Refusal
+
 Draw = Callable[[random.Random], tuple[str, str]]
 
 
@@ -21,7 +23,7 @@ def near_duplicates(output: Path, train: int = 240, validation: int = 24, seed: 
         seed: chooses numbers, names and which digit is wrong.
     """
     if train < 1 or validation < 1:
-        raise ValueError(f"train {train}, validation {validation}: accepted are whole numbers from 1")
+        raise Refusal(f"train {train}, validation {validation}: accepted are whole numbers from 1")
     rows = pairs(train + validation, seed)
     output.mkdir(parents=True, exist_ok=True)
     for name, part in (("train", rows[:train]), ("validation", rows[train:])):

@@ -22,6 +22,7 @@ from lightning_bnf.preparation.tasks import FAMILIES
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import weights_fingerprint
 from lightning_bnf.runtime.jsonl import write_jsonl
+from lightning_bnf.runtime.refusal import Refusal
 
 Row = dict[str, Any]
 _NONE: list[str] = []  # a default that is never changed
@@ -105,7 +106,7 @@ def prepare(
         write_scored(asked, sampled, scorer, Path(output), work_file.with_suffix(".scores.jsonl"), settings)
         return
     if train_prompts is None:
-        raise ValueError("train_prompts null: accepted with families are whole numbers (null is for prompts)")
+        raise Refusal("train_prompts null: accepted with families are whole numbers (null is for prompts)")
     questions = draw_splits(families, kept_out, train_prompts, validation_prompts, test_prompts, kept_out_prompts, seed)
     tokenizer = load_tokenizer(source, revision)
     model = placed(load_model(source, getattr(torch, dtype), revision))
@@ -126,13 +127,13 @@ def _check_sources(
 ) -> None:
     """Refuse (ValueError) what would be ignored: families beside prompts, a scorer without prompts, and neither."""
     if prompts is None and scorer is not None:
-        raise ValueError(f"scorer {scorer}: accepted with prompts only; families are sorted by their verifiers")
+        raise Refusal(f"scorer {scorer}: accepted with prompts only; families are sorted by their verifiers")
     if prompts is None and not families and not kept_out:
-        raise ValueError("families []: accepted are names of families, or prompts with a scorer instead")
+        raise Refusal("families []: accepted are names of families, or prompts with a scorer instead")
     if prompts is not None and (families or kept_out):
-        raise ValueError(f"families {[*families, *kept_out]}: accepted is [] (kept_out too) where prompts are given")
+        raise Refusal(f"families {[*families, *kept_out]}: accepted is [] (kept_out too) where prompts are given")
     if prompts is not None and scorer is None:
-        raise ValueError("scorer null: accepted with prompts is one, such as lightning_bnf.preparation.RewardModel")
+        raise Refusal("scorer null: accepted with prompts is one, such as lightning_bnf.preparation.RewardModel")
 
 
 Placed = tuple[str, str, bool, Question]  # family, split, kept out, question
@@ -157,9 +158,9 @@ def check_families(names: Sequence[str]) -> None:
     """Refuse (ValueError) families that do not exist or are named twice."""
     for name in names:
         if name not in FAMILIES:
-            raise ValueError(f"family {name!r} does not exist; there are: {', '.join(FAMILIES)}")
+            raise Refusal(f"family {name!r} does not exist; there are: {', '.join(FAMILIES)}")
         if names.count(name) > 1:
-            raise ValueError(f"family {name!r} is named twice in families and kept_out")
+            raise Refusal(f"family {name!r} is named twice in families and kept_out")
 
 
 def answer(

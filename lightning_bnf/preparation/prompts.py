@@ -26,6 +26,7 @@ from lightning_bnf.preparation.scoring import Candidates, Scorer
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import content_hash, weights_fingerprint
 from lightning_bnf.runtime.jsonl import write_jsonl
+from lightning_bnf.runtime.refusal import Refusal
 
 SPLITS = ("train", "validation", "test")
 
@@ -75,7 +76,7 @@ def draw_prompts(file: PromptFile, train: int | None, validation: int, test: int
     by_hash = {content_hash(as_messages(row.prompt)): as_messages(row.prompt) for row in rows}
     wanted = validation + test + (0 if train is None else train)
     if wanted > len(found) or (train is None and wanted == len(found)):
-        raise ValueError(
+        raise Refusal(
             f"train_prompts {train}, validation_prompts {validation}, test_prompts {test}: {file.path} has {len(found)}"
             " different prompts; accepted are as many in all"
         )

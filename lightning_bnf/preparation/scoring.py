@@ -12,9 +12,10 @@ from tqdm.auto import tqdm
 from lightning_bnf.datamodules.reading.messages import Messages
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.runtime.jsonl import JsonlStore
+from lightning_bnf.runtime.refusal import Refusal
 
 
-class ScoringError(ValueError):
+class ScoringError(Refusal):
     """A scorer that cannot be used as it is given, or a score that is no number; the message says what is accepted."""
 
 

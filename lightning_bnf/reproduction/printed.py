@@ -9,6 +9,8 @@ from importlib.resources import files
 
 import pandas as pd
 
+from lightning_bnf.runtime.refusal import Refusal
+
 METRICS = {
     "wildbench_elo": "Wild-Bench Elo",
     "wildbench_score": "Wild-Bench score",
@@ -49,7 +51,7 @@ class PrintedScores:
 def printed(number: int) -> pd.DataFrame:
     """A table as it is in the data file. Raises ValueError for numbers of no such table."""
     if number not in _FILES:
-        raise ValueError(f"table {number}: accepted are {', '.join(map(str, _FILES))}")
+        raise Refusal(f"table {number}: accepted are {', '.join(map(str, _FILES))}")
     with (files("lightning_bnf.reproduction") / "tables" / f"{_FILES[number]}.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, keep_default_na=False)
 
@@ -72,7 +74,7 @@ def table4(base_model: str) -> PrintedScores:
     """
     table = printed(4)
     if base_model not in set(table["base_model"]):
-        raise ValueError(f"base_model {base_model!r}: accepted are {', '.join(BASE_MODELS)}")
+        raise Refusal(f"base_model {base_model!r}: accepted are {', '.join(BASE_MODELS)}")
     return _scores(table[table["base_model"] == base_model].set_index("method"))
 
 

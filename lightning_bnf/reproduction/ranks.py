@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from lightning_bnf.reproduction.printed import METRICS, PrintedScores
+from lightning_bnf.runtime.refusal import Refusal
 
 MISSING = "-"
 
@@ -18,10 +19,10 @@ def ranks(scores: pd.DataFrame, lower_is_better: Collection[str] = ()) -> pd.Dat
     """
     for name in lower_is_better:
         if name not in scores:
-            raise ValueError(f"lower_is_better {name!r}: accepted are {', '.join(map(str, scores))}")
+            raise Refusal(f"lower_is_better {name!r}: accepted are {', '.join(map(str, scores))}")
     if scores.isna().any(axis=None):
         name = scores.columns[scores.isna().any()][0]
-        raise ValueError(f"scores: {name} lacks one; accepted: a number for every line and column")
+        raise Refusal(f"scores: {name} lacks one; accepted: a number for every line and column")
     signed = scores.assign(**{name: -scores[name] for name in lower_is_better})
     return signed.rank(method="min", ascending=False).astype(int)
 
@@ -50,9 +51,9 @@ def average_rank_intervals(
     total = np.zeros(first.shape)
     for metric, means in resampled.items():
         if set(means.columns) != set(methods):
-            raise ValueError(f"metric {metric!r}: accepted are the same methods in all metrics: {', '.join(methods)}")
+            raise Refusal(f"metric {metric!r}: accepted are the same methods in all metrics: {', '.join(methods)}")
         if len(means) != len(first):
-            raise ValueError(f"metric {metric!r}: {len(means)} samples; accepted: {len(first)}, as the first has")
+            raise Refusal(f"metric {metric!r}: {len(means)} samples; accepted: {len(first)}, as the first has")
         signed = means[methods].to_numpy() if metric not in lower_is_better else -means[methods].to_numpy()
         signed = np.round(signed, 12)  # equals by construction must not differ by rounding of sums
         total += 1 + (signed[:, None, :] > signed[:, :, None]).sum(axis=2)
@@ -90,7 +91,7 @@ def beside_paper(
     twice = ours.duplicated(["method", "metric"])
     if twice.any():
         first = ours[twice].iloc[0]
-        raise ValueError(f"ours: {first['method']} has {first['metric']} twice; accepted: one score each")
+        raise Refusal(f"ours: {first['method']} has {first['metric']} twice; accepted: one score each")
     metrics = list(ours["metric"].unique())
     scores = ours.pivot(index="method", columns="metric", values="score")[metrics]
     ranked = ranks(scores, lower_is_better)

@@ -21,6 +21,7 @@ import yaml
 
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import file_fingerprint
+from lightning_bnf.runtime.refusal import Refusal
 
 RESULTS = ("displacement.json", "before_after.json", "scores.json", "test_pass_rates.json", "test_metrics.json")
 """Files of a run folder that are carried into its result."""
@@ -80,14 +81,14 @@ def reproduce(
         workers: runs at a time; the machine's cores are shared out among them.
     """
     if not methods or not seeds:
-        raise ValueError("methods and seeds: one of them is empty; accepted are one or more of each")
+        raise Refusal("methods and seeds: one of them is empty; accepted are one or more of each")
     if len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds {seeds}: accepted is each seed once")
+        raise Refusal(f"seeds {seeds}: accepted is each seed once")
     for name, method in methods.items():
         if method.once and len(method.grid) > 1:
-            raise ValueError(f"methods {name!r}: once with a grid of {len(method.grid)}; accepted are one or the other")
+            raise Refusal(f"methods {name!r}: once with a grid of {len(method.grid)}; accepted are one or the other")
     if workers < 1:
-        raise ValueError(f"workers {workers}: accepted are whole numbers from 1")
+        raise Refusal(f"workers {workers}: accepted are whole numbers from 1")
     first, *others = seeds
     tried = {name: _tried(name, method, first) for name, method in methods.items()}
     repeated = [name for name, method in methods.items() if not method.once]
@@ -117,14 +118,14 @@ def expanded(words: Sequence[str], folder: Path = Path("configs/reproduce")) -> 
     held = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     name = next((name for name in (f"{given.table}_{given.scale}", given.table) if name in held), None)
     if name is None:
-        raise ValueError(f"reproduce {given.table} --scale {given.scale}: accepted are {', '.join(held) or 'none'}")
+        raise Refusal(f"reproduce {given.table} --scale {given.scale}: accepted are {', '.join(held) or 'none'}")
     return ["--config", str(held[name]), *rest]
 
 
 def _tried(name: str, method: Method, seed: int) -> list[Run]:
     """A run for each point of the method's grid."""
     if not method.grid:
-        raise ValueError(f"methods {name!r}, grid: it is empty; accepted are one or more settings")
+        raise Refusal(f"methods {name!r}, grid: it is empty; accepted are one or more settings")
     several = len(method.grid) > 1
     return [Run(name, i + 1 if several else None, method.settings | point, seed) for i, point in enumerate(method.grid)]
 
@@ -162,7 +163,7 @@ def _check_done(base: Path, run: Run, path: Path) -> None:
         if Path(name).is_file() and file_fingerprint(name) != made_with
     ]
     if differing:
-        raise ValueError(f"{path}: made with {'; '.join(differing)}; accepted: another output, or the file taken away")
+        raise Refusal(f"{path}: made with {'; '.join(differing)}; accepted: another output, or the file taken away")
 
 
 def _is_done(run: Run, output: Path) -> bool:
@@ -203,7 +204,7 @@ def validation_rate(record: Mapping[str, Any]) -> float:
     scores = record["results"].get("scores", {}).get("validation", [])
     passed = [one["passed"] for one in scores if one["decoding"] == "greedy"]
     if not passed:
-        raise ValueError(
+        raise Refusal(
             f"{record['method']}: its grid is picked from by scores of validation prompts, and there are none; "
             "accepted: a base config with the callback ScorePrompts"
         )
@@ -280,7 +281,7 @@ def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
         status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False).returncode
     if status:
         last = (folder / "log.txt").read_text().splitlines()[-5:]
-        raise ValueError(f"{run.name}: the run ended with status {status}; see {folder}/log.txt:\n" + "\n".join(last))
+        raise Refusal(f"{run.name}: the run ended with status {status}; see {folder}/log.txt:\n" + "\n".join(last))
 
 
 def result(run: Run, folder: Path, minutes: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lightning_bnf.evaluation.win_rates import Comparisons, controlled_win_rate
 from lightning_bnf.reproduction.runs import validation_rate
+from lightning_bnf.runtime.refusal import Refusal
 
 BASE = "Base"
 ARITHMETIC = ("subtraction", "smallest")
@@ -66,7 +67,7 @@ def picked(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, 
         ]
         shared = [seed for seed in ordered[0] if all(seed in runs for runs in ordered)]
         if not shared:
-            raise ValueError(f"{method}: its settings have no seed in common; accepted: one that all were tried with")
+            raise Refusal(f"{method}: its settings have no seed in common; accepted: one that all were tried with")
         best = max(ordered, key=lambda runs: validation_rate(runs[shared[0]])) if len(ordered) > 1 else ordered[0]
         found[method] = list(best.values())
     return found
@@ -140,12 +141,12 @@ def _interval(values: pd.Series) -> tuple[float, float]:
 def _base(runs: Mapping[str, Sequence[Mapping[str, Any]]], split: str, decoding: str) -> dict[str, Mapping[str, Any]]:
     """What the base was scored at, by prompt; every run must hold the same prompts."""
     if BASE not in runs:
-        raise ValueError(f"runs: there is no method {BASE!r} to win against; there are {', '.join(runs) or 'none'}")
+        raise Refusal(f"runs: there is no method {BASE!r} to win against; there are {', '.join(runs) or 'none'}")
     found = {one["prompt_id"]: one for one in _scored(runs[BASE][0], split, decoding)}
     for method, repeats in runs.items():
         for record in repeats:
             if {one["prompt_id"] for one in _scored(record, split, decoding)} != set(found):
-                raise ValueError(f"{method}: scored on different prompts than the base; accepted: the same for all")
+                raise Refusal(f"{method}: scored on different prompts than the base; accepted: the same for all")
     return found
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from lightning_bnf.runtime.refusal import Refusal
+
 _BENCH_INDEX = ["suite", "case", "variant"]
 
 
@@ -69,7 +71,7 @@ def read_bench(folder: str | Path, suites: Sequence[str] | None = None) -> list[
     there = list(dict.fromkeys(row["suite"] for row in rows))
     for suite in suites or ():
         if suite not in there:
-            raise ValueError(f"suite {suite!r}: accepted are those measured in {folder}: {', '.join(there) or 'none'}")
+            raise Refusal(f"suite {suite!r}: accepted are those measured in {folder}: {', '.join(there) or 'none'}")
     return [row for row in rows if suites is None or row["suite"] in suites]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from lightning_bnf.runtime.refusal import Refusal
+
 _METADATA, _OTHER = ".metadata", "meta.pt"  # of a sharded checkpoint: what lies where, and all that is no tensor
 _SAFE_MODULES = ("torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem")
 _SAFE_NAMES = {
@@ -21,7 +23,7 @@ _SAFE_NAMES = {
 }
 
 
-class CheckpointError(ValueError):
+class CheckpointError(Refusal):
     """A checkpoint that is not there, not whole, or not only weights; the message says which and what is accepted."""
 
 

@@ -8,6 +8,7 @@ from torchmetrics import Metric
 
 from lightning_bnf.losses.base import Examples
 from lightning_bnf.losses.completions import Completions
+from lightning_bnf.runtime.refusal import Refusal
 
 PREFERENCE_METRICS = (
     "loss",
@@ -42,7 +43,7 @@ class Means(Metric):
         """Add values, any shape, by name. Raises ValueError for a name that was not given at the start."""
         for name, value in values.items():
             if name not in self.names:
-                raise ValueError(f"metric {name!r} was not declared; declared are {', '.join(self.names)}")
+                raise Refusal(f"metric {name!r} was not declared; declared are {', '.join(self.names)}")
             self.add(name, value.detach().double().sum(), value.numel())
 
     def add(self, name: str, total: Tensor | float, count: float) -> None:

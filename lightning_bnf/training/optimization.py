@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from lightning_bnf.runtime.refusal import Refusal
+
 
 @dataclass(frozen=True)
 class Optimization:
@@ -34,24 +36,24 @@ class Optimization:
 
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate {self.learning_rate}: accepted are numbers > 0")
+            raise Refusal(f"learning_rate {self.learning_rate}: accepted are numbers > 0")
         if not 0 <= self.warmup_ratio < 1:
-            raise ValueError(f"warmup_ratio {self.warmup_ratio}: accepted are numbers from 0 to below 1")
+            raise Refusal(f"warmup_ratio {self.warmup_ratio}: accepted are numbers from 0 to below 1")
         if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay {self.weight_decay}: accepted are numbers >= 0")
+            raise Refusal(f"weight_decay {self.weight_decay}: accepted are numbers >= 0")
         if self.schedule not in ("cosine", "linear", "constant"):
-            raise ValueError(f"schedule {self.schedule!r}: accepted are 'cosine', 'linear' and 'constant'")
+            raise Refusal(f"schedule {self.schedule!r}: accepted are 'cosine', 'linear' and 'constant'")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas {self.betas}: accepted are two numbers from 0 to below 1")
+            raise Refusal(f"betas {self.betas}: accepted are two numbers from 0 to below 1")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm {self.max_grad_norm}: accepted are numbers > 0, or null")
+            raise Refusal(f"max_grad_norm {self.max_grad_norm}: accepted are numbers > 0, or null")
 
     def check_device(self, device: str) -> None:
         """Raises ValueError where a setting does not go with the type of device that the run is on."""
         if self.paged_8bit and device != "cuda":
-            raise ValueError(f"paged_8bit true on {device}: accepted is false there; only CUDA devices page memory")
+            raise Refusal(f"paged_8bit true on {device}: accepted is false there; only CUDA devices page memory")
         if self.paged_8bit and importlib.util.find_spec("bitsandbytes") is None:
-            raise ValueError("paged_8bit true: accepted with bitsandbytes, pip install 'lightning_bnf[qlora]'")
+            raise Refusal("paged_8bit true: accepted with bitsandbytes, pip install 'lightning_bnf[qlora]'")
 
     def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """AdamW over the trainable parameters, all on one type of device."""

@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import (
 )
 
 from lightning_bnf.runtime.files import hidden_name, put_in_place, replacing
+from lightning_bnf.runtime.refusal import Refusal
 
 Parallelism = Literal["one device", "ddp", "fsdp2"]
 
@@ -57,13 +58,13 @@ def parallelism_of(strategy: Strategy) -> Parallelism:
         return "ddp"
     if isinstance(strategy, SingleDeviceStrategy):
         return "one device"
-    raise ValueError(f"strategy {type(strategy).__name__}: accepted are auto, ddp and fsdp2")
+    raise Refusal(f"strategy {type(strategy).__name__}: accepted are auto, ddp and fsdp2")
 
 
 def refuse_sharded(strategy: Strategy, what: str) -> None:
     """Raises ValueError under FSDP2, for what generates: one process draws the completions."""
     if parallelism_of(strategy) == "fsdp2":
-        raise ValueError(f"{what}: one process generates, and none has all weights; accepted: ddp, one device")
+        raise Refusal(f"{what}: one process generates, and none has all weights; accepted: ddp, one device")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -14,7 +14,7 @@ from support.commands import refused
 from support.training import Write
 from transformers import AutoModelForCausalLM
 
-from lightning_bnf.cli.main import main
+from lightning_bnf.cli.main import VERBS, main
 
 ROOT = Path(__file__).parents[2]
 
@@ -226,6 +226,15 @@ def test_a_bad_setting_is_refused_in_a_sentence(
     for part in parts:
         assert part in message
     assert "Traceback" not in message
+
+
+def test_a_value_error_that_is_no_refusal_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def verb() -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setitem(VERBS, "losses", verb)
+    with pytest.raises(ValueError, match="a bug"):
+        main(["losses"])
 
 
 def test_an_unknown_command_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

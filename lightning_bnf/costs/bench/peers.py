@@ -9,6 +9,7 @@ from lightning_bnf.costs.bench import data
 from lightning_bnf.costs.bench.steps import LEARNING_RATE, Workload, preference
 from lightning_bnf.costs.bench.workers import Turns, Variant
 from lightning_bnf.policies.sources import load_model, load_tokenizer, resolve_source
+from lightning_bnf.runtime.refusal import Refusal
 
 PEERS_TOKENS = 512  # of our micro-batches: a pair or two, for half of TRL's memory; more is a little faster
 
@@ -20,7 +21,7 @@ def trl(turns: Turns, workload: Workload, trainer: str, precomputed: bool = Fals
         from datasets import Dataset
         from transformers import TrainerCallback
     except ImportError as error:
-        raise ValueError("suite peers: TRL is not installed; accepted: pip install trl==1.16.0") from error
+        raise Refusal("suite peers: TRL is not installed; accepted: pip install trl==1.16.0") from error
 
     class TakeTurns(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:

@@ -17,6 +17,7 @@ from lightning_bnf.costs.bench import heads, peers, plans, steps
 from lightning_bnf.costs.bench.workers import Variant, compete
 from lightning_bnf.policies.sources import BUNDLED
 from lightning_bnf.results.plots import plot_bench, scaling_line
+from lightning_bnf.runtime.refusal import Refusal
 
 PACKAGES = ("lightning_bnf", "torch", "transformers", "lightning", "trl")
 SUITES: dict[str, Callable[[str, str, str], list[list[Variant]]]] = {
@@ -55,10 +56,10 @@ def bench(
     """
     for name in suites:
         if name not in SUITES:
-            raise ValueError(f"suites {name!r}: accepted are {', '.join(SUITES)}")
+            raise Refusal(f"suites {name!r}: accepted are {', '.join(SUITES)}")
     for name, value in (("repeats", repeats), ("rounds", rounds)):
         if value < 1:
-            raise ValueError(f"{name} {value}: accepted are whole numbers from 1")
+            raise Refusal(f"{name} {value}: accepted are whole numbers from 1")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     done: list[Variant] = []
     with tempfile.TemporaryDirectory() as cache:

@@ -16,6 +16,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.memory import Unmeasurable, taken_bytes
+from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.fitting import MOST_TOKENS
 from lightning_bnf.training.strategies import Parallelism, parallelism_of
 from lightning_bnf.training.support import Combination
@@ -47,7 +48,7 @@ class Question:
         for name in ("gpus", "gpu_memory", "flops", "rows", "tokens_per_row"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name} {value}: accepted are numbers > 0, or null")
+                raise Refusal(f"{name} {value}: accepted are numbers > 0, or null")
 
 
 def devices_of(trainer: Mapping[str, Any], question: Question) -> Devices:
@@ -79,7 +80,7 @@ def _spread(strategy: Any, count: int) -> Parallelism:
         return "fsdp2"
     if name == "auto" or name.startswith("ddp"):
         return "ddp"
-    raise ValueError(f"strategy {name}: accepted are auto, ddp and fsdp2")
+    raise Refusal(f"strategy {name}: accepted are auto, ddp and fsdp2")
 
 
 def run_of(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str, Any], question: Question) -> Run:
@@ -90,7 +91,7 @@ def run_of(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str,
         module.policy.kind, devices.parallelism, module.reference_kind, precision, devices.kind, module.policy.attention
     ).refusal()
     if refusal:
-        raise ValueError(refusal)
+        raise Refusal(refusal)
     told = question.rows is not None or question.tokens_per_row is not None
     rows = None if told else local_rows(data, module.policy, module.loss)
     if rows is not None and not rows:

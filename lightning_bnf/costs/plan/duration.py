@@ -9,6 +9,7 @@ import torch
 
 from lightning_bnf.costs.plan.run import Assessment
 from lightning_bnf.costs.plan.step import step_flops
+from lightning_bnf.runtime.refusal import Refusal
 
 _SIDE = {"cpu": 1024, "cuda": 8192}  # of the matrices that a rate is measured with
 _SECONDS = 1.0
@@ -30,7 +31,7 @@ def steps_of(trainer: Mapping[str, Any], rows: int, examples_per_step: int) -> i
     if most not in (None, -1):
         total = min(total, most)
     if total == math.inf:
-        raise ValueError("trainer.max_epochs -1 without max_steps: accepted is one of them, else a run has no end")
+        raise Refusal("trainer.max_epochs -1 without max_steps: accepted is one of them, else a run has no end")
     return int(total)
 
 

@@ -3,14 +3,16 @@
 import difflib
 from collections.abc import Iterable
 
+from lightning_bnf.runtime.refusal import Refusal
+
 _SHOWN = 5  # faults listed in one message; the rest is counted
 
 
-class DataError(ValueError):
+class DataError(Refusal):
     """Data that cannot be used. The message names file and line, column and value, and what is accepted."""
 
 
-class Fault(ValueError):
+class Fault(Refusal):
     """One row's fault, in a sentence that does not know the file and the line yet."""
 
 

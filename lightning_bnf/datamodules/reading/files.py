@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict, load_dataset
 from datasets.exceptions import DatasetsError
 
 from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults, nearest, shorten
+from lightning_bnf.runtime.refusal import Refusal
 
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _ACCEPTED = "a .jsonl file (one JSON object a line), a .parquet file, a dataset folder or a hub id like owner/name"
@@ -111,7 +112,7 @@ def _parse_line(line: bytes, offset: int) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise Refusal(f"{name} is not JSON")
 
 
 def _json_type(value: object) -> str:

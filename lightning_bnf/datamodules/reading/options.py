@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lightning_bnf.datamodules.reading.formats import FORMAT_NAMES
+from lightning_bnf.runtime.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,18 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         if self.max_length < 2:
-            raise ValueError(f"max_length {self.max_length}: accepted are whole numbers from 2 (tokens)")
+            raise Refusal(f"max_length {self.max_length}: accepted are whole numbers from 2 (tokens)")
         if self.max_prompt_length is not None and not 1 <= self.max_prompt_length < self.max_length:
-            raise ValueError(
+            raise Refusal(
                 f"max_prompt_length {self.max_prompt_length}: accepted are whole numbers from 1 to below max_length"
                 f" ({self.max_length}), or null"
             )
         if not 0 <= self.allow_drop <= 1:
-            raise ValueError(f"allow_drop {self.allow_drop}: accepted are shares from 0 to 1")
+            raise Refusal(f"allow_drop {self.allow_drop}: accepted are shares from 0 to 1")
         _one_of("truncation", self.truncation, ("drop", "trim"))
         _one_of("format", self.format, ("auto", *FORMAT_NAMES))
 
 
 def _one_of(name: str, value: str, accepted: Sequence[str]) -> None:
     if value not in accepted:
-        raise ValueError(f"{name} {value!r}: accepted are {', '.join(map(repr, accepted))}")
+        raise Refusal(f"{name} {value!r}: accepted are {', '.join(map(repr, accepted))}")

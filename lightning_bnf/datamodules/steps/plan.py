@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from lightning_bnf.runtime.refusal import Refusal
+
 CALL_TOKENS = 64
 """What a micro-batch costs beside its tokens, in tokens: padding worth less than that is not worth another one."""
 
@@ -35,7 +37,7 @@ class StepPlan:
     def __post_init__(self) -> None:
         for name in ("examples_per_step", "max_tokens", "world_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)}: accepted are whole numbers from 1")
+                raise Refusal(f"{name} {getattr(self, name)}: accepted are whole numbers from 1")
 
     def __len__(self) -> int:
         """Steps of an epoch."""

@@ -9,6 +9,7 @@ from typing import overload
 import torch
 
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
+from lightning_bnf.runtime.refusal import Refusal
 
 
 class Rows(Sequence[TokenizedRow]):
@@ -64,7 +65,7 @@ class PartlyPaired(Rows):
 
     def __init__(self, rows: Sequence[TokenizedRow], ratio: float, seed: int):
         if not 0 <= ratio <= 1:
-            raise ValueError(f"pairing_ratio {ratio}: accepted are numbers from 0 to 1")
+            raise Refusal(f"pairing_ratio {ratio}: accepted are numbers from 0 to 1")
         self._rows = rows
         pairs = [i for i, row in enumerate(rows) if row.format == "paired"]
         drawn = torch.Generator().manual_seed(seed)

