@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lightning_bnf"
 
 LEVELS = (
-    ("runtime", "results"),
-    ("losses",),
+    ("runtime",),
+    ("results", "losses"),
     ("batch",),
     ("datamodules",),
     ("policies",),
