@@ -27,10 +27,11 @@ class Parser(LightningArgumentParser):
 
 def _explained(parser: jsonargparse.ArgumentParser, message: str) -> str:
     """The parser's message, cut to the sentence that a class refused its argument with, or with a hint added."""
-    refused = [line.strip(" -") for line in message.splitlines() if re.search(": accepted|must be .*, got ", line)]
+    refused = re.search(r"^[\s-]*(?:.*Not of type .*?: )?(.*must be .*, got .*|.*: accepted.*)$", message, re.MULTILINE)
     key = re.search(r'[Pp]arser key "([^"]+)"', message)
     if refused:
-        return f"{key[1] + ': ' if key else ''}{refused[0]}"
+        between = " " if refused[1].startswith("must be") else ": "
+        return f"{key[1] + between if key else ''}{refused[1]}"
     unknown = re.search(r"[Oo]ption '([\w.]+)'|[Uu]nrecognized arguments?: --([\w.-]+)|Key '([\w.]+)'", message)
     if unknown:
         name = next(group for group in unknown.groups() if group)

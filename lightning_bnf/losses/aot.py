@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import positive
 from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, StepLogps, StepPass, logratios
 from lightning_bnf.losses.completions import Completions
+from lightning_bnf.runtime.arguments import PositiveFloat
 
 
 class AOT(Loss):
@@ -22,19 +22,18 @@ class AOT(Loss):
 
     Every pair is compared with the reference's margin of the same rank. The ranks are those of the whole optimizer step
     and cost a forward pass of the policy before it. Takes pairs (P), returns a value for each, (P,).
-    Raises ValueError for a beta that is not > 0.
+    Raises Refusal for a beta that is not > 0.
     """
 
     needs_reference = True
     needs_pairs = True
     step_passes: tuple[StepPass, ...] = ("own",)
 
-    def __init__(self, beta: float = 0.01):
+    def __init__(self, beta: PositiveFloat = 0.01):
         """
         Args:
             beta: Scale of the difference of margins (> 0, 1/nats).
         """
-        positive(beta=beta)
         self.beta = beta
 
     def statistics(self, passes: Mapping[StepPass, StepLogps], step: StepContext) -> dict[str, Tensor]:
@@ -66,19 +65,18 @@ class AOTUnpaired(Loss):
     With unequal counts a completion is compared with the other label's quantile at its own level, and both labels weigh
     the same; with equal counts this is the sum above, gradient included. A step of one label only teaches nothing. The
     ranks cost a forward pass of policy and reference over the step. Takes completions (B), returns a value for each,
-    (B,). Raises ValueError for a beta that is not > 0.
+    (B,). Raises Refusal for a beta that is not > 0.
     """
 
     needs_reference = True
     needs_both_labels = True
     step_passes: tuple[StepPass, ...] = ("own",)
 
-    def __init__(self, beta: float = 0.01):
+    def __init__(self, beta: PositiveFloat = 0.01):
         """
         Args:
             beta: Scale of the difference of log-ratios (> 0, 1/nats).
         """
-        positive(beta=beta)
         self.beta = beta
 
     def statistics(self, passes: Mapping[StepPass, StepLogps], step: StepContext) -> dict[str, Tensor]:

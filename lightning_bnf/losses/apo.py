@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from lightning_bnf.losses.arguments import positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.arguments import PositiveFloat
 
 
 class APOZero(PairLoss):
@@ -16,17 +16,16 @@ class APOZero(PairLoss):
         beta     beta       strength of the tie to the reference, > 0
 
     For chosen completions that are better than the policy's own. Takes pairs (P), returns a value for each, (P,).
-    Raises ValueError for a beta that is not > 0.
+    Raises Refusal for a beta that is not > 0.
     """
 
     needs_reference = True
 
-    def __init__(self, beta: float = 0.1):
+    def __init__(self, beta: PositiveFloat = 0.1):
         """
         Args:
             beta: Strength of the tie to the reference (> 0, no unit).
         """
-        positive(beta=beta)
         self.beta = beta
 
     def pair_loss(self, pairs: Pairs) -> Tensor:

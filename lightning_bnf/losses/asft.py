@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import not_negative
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.arguments import NonNegativeFloat
 
 
 class ASFT(PairLoss):
@@ -17,17 +17,16 @@ class ASFT(PairLoss):
         lambda   odds_weight   weight of the odds terms, >= 0
 
     A is clamped to <= -1e-6, as in ORPO. No reference. Takes pairs (P), returns a value for each, (P,). Raises
-    ValueError for a negative weight.
+    Refusal for a negative weight.
     """
 
     needs_reference = False
 
-    def __init__(self, odds_weight: float = 0.1):
+    def __init__(self, odds_weight: NonNegativeFloat = 0.1):
         """
         Args:
             odds_weight: Weight of the odds terms, the paper's lambda (>= 0).
         """
-        not_negative(odds_weight=odds_weight)
         self.odds_weight = odds_weight
 
     def pair_loss(self, pairs: Pairs) -> Tensor:

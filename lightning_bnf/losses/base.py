@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_bnf.losses.completions import Completions
+from lightning_bnf.runtime.arguments import checked
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,10 @@ class Loss(ABC):
     """Passes without gradients that `statistics` is made of; each costs a forward pass of policy and reference."""
     state: Mapping[str, float] = {}
     """What it carries from step to step, with the values at the start; checkpoints hold it."""
+
+    def __init_subclass__(cls) -> None:
+        if "__init__" in vars(cls):
+            checked(cls)  # a loss's arguments are held to their annotated ranges, whoever makes it
 
     def __repr__(self) -> str:
         names = inspect.signature(type(self)).parameters

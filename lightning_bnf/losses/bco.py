@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import positive
 from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, logratios
 from lightning_bnf.losses.completions import Completions
+from lightning_bnf.runtime.arguments import PositiveFloat
 
 
 class BCO(Loss):
@@ -20,19 +20,18 @@ class BCO(Loss):
         d        (running)   the reward shift; kept in checkpoints
 
     The steps before: so that d needs no pass of its own over the step. Takes completions (B), returns a value for each,
-    (B,). Raises ValueError for a beta that is not > 0.
+    (B,). Raises Refusal for a beta that is not > 0.
     """
 
     needs_reference = True
     metric_names = ("bco/reward", "bco/shift")
     state: Mapping[str, float] = {"bco/shift": 0.0, "bco/seen": 0.0}
 
-    def __init__(self, beta: float = 0.01):
+    def __init__(self, beta: PositiveFloat = 0.01):
         """
         Args:
             beta: Strength of the tie to the reference (> 0, no unit).
         """
-        positive(beta=beta)
         self.beta = beta
 
     def next_state(self, means: Mapping[str, float], step: StepContext) -> dict[str, float]:

@@ -5,7 +5,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_bnf.losses.arguments import one_of
 from lightning_bnf.losses.base import StepContext
 from lightning_bnf.losses.completions import log_odds
 from lightning_bnf.losses.tokens import TokenLoss, Tokens
@@ -34,7 +33,7 @@ class BNF(TokenLoss):
 
     At the start policy == reference and w = 1: the first step is length-normalised NLL + PLL. A token far below the
     reference has w -> 0 and is left alone. Takes completions (B), returns a value for each, (B,), in nats.
-    Raises ValueError for another `normalizer`.
+    Raises Refusal for another `normalizer`.
     """
 
     needs_reference = True
@@ -45,7 +44,6 @@ class BNF(TokenLoss):
         Args:
             normalizer: What the sum over a completion's tokens is divided by: its own length, or the step's smallest.
         """
-        one_of("normalizer", normalizer, ("response", "step_min"))
         self.normalizer = normalizer
 
     def token_weight(self, tokens: Tokens, step: StepContext) -> Tensor:

@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import not_negative, positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveFloat
 
 
 class CalDPO(PairLoss):
@@ -16,19 +16,17 @@ class CalDPO(PairLoss):
         beta     beta          sets the rewards' targets at +-1/(2 beta) nats, > 0
         c        calibration   weight of the calibration, >= 0
 
-    Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of range.
+    Takes pairs (P), returns a value for each, (P,). Raises Refusal for arguments out of range.
     """
 
     needs_reference = True
 
-    def __init__(self, beta: float = 0.001, calibration: float = 0.5):
+    def __init__(self, beta: PositiveFloat = 0.001, calibration: NonNegativeFloat = 0.5):
         """
         Args:
             beta: Sets the targets of the log-ratios at +-1/(2 beta) (> 0, 1/nats).
             calibration: Weight of the calibration (>= 0).
         """
-        positive(beta=beta)
-        not_negative(calibration=calibration)
         self.beta = beta
         self.calibration = calibration
 

@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import not_negative, positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveFloat
 
 
 class CPO(PairLoss):
@@ -17,19 +17,17 @@ class CPO(PairLoss):
         alpha    alpha      weight of the chosen completion's mean likelihood, >= 0
 
     The second term is the completion's own mean; some libraries take the mean over the tokens of the batch.
-    No reference. Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of range.
+    No reference. Takes pairs (P), returns a value for each, (P,). Raises Refusal for arguments out of range.
     """
 
     needs_reference = False
 
-    def __init__(self, beta: float = 0.1, alpha: float = 1.0):
+    def __init__(self, beta: PositiveFloat = 0.1, alpha: NonNegativeFloat = 1.0):
         """
         Args:
             beta: Scale of the log-probs (> 0, 1/nats).
             alpha: Weight of the chosen completion's mean negative log-likelihood (>= 0).
         """
-        positive(beta=beta)
-        not_negative(alpha=alpha)
         self.beta = beta
         self.alpha = alpha
 

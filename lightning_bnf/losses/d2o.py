@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import positive
 from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, logratios
 from lightning_bnf.losses.completions import Completions
+from lightning_bnf.runtime.arguments import PositiveFloat
 
 
 class D2O(Loss):
@@ -19,20 +19,19 @@ class D2O(Loss):
         beta     beta       weight of the samples' mean log-ratio, > 0
         alpha    alpha      weight of the rejected completion's log-ratio, > 0
 
-    Takes rows of samples and a rejected completion (G), returns a value for each, (G,). Raises ValueError for arguments
+    Takes rows of samples and a rejected completion (G), returns a value for each, (G,). Raises Refusal for arguments
     out of range.
     """
 
     needs_reference = True
     needs_groups = True
 
-    def __init__(self, beta: float = 0.1, alpha: float = 0.1):
+    def __init__(self, beta: PositiveFloat = 0.1, alpha: PositiveFloat = 0.1):
         """
         Args:
             beta: Weight of the samples' mean log-ratio (> 0, no unit).
             alpha: Weight of the rejected completion's log-ratio (> 0, no unit).
         """
-        positive(beta=beta, alpha=alpha)
         self.beta = beta
         self.alpha = alpha
 

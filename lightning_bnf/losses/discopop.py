@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.arguments import PositiveFloat
 
 
 class DiscoPOP(PairLoss):
@@ -18,18 +18,17 @@ class DiscoPOP(PairLoss):
 
     Near D = 0 and with the defaults the gradient points away from the chosen completion: the loss is not monotonic.
     The second term is computed as exp(log s(beta D / tau) - beta D): as written it is 0 x inf for D far below 0.
-    Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of range.
+    Takes pairs (P), returns a value for each, (P,). Raises Refusal for arguments out of range.
     """
 
     needs_reference = True
 
-    def __init__(self, beta: float = 0.05, tau: float = 0.05):
+    def __init__(self, beta: PositiveFloat = 0.05, tau: PositiveFloat = 0.05):
         """
         Args:
             beta: Strength of the tie to the reference (> 0, no unit).
             tau: Temperature of the modulation (> 0, no unit).
         """
-        positive(beta=beta, tau=tau)
         self.beta = beta
         self.tau = tau
 

@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import not_negative, positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveFloat
 
 
 class DPOP(PairLoss):
@@ -17,19 +17,17 @@ class DPOP(PairLoss):
         beta     beta       strength of the tie to the reference, > 0
         lambda   penalty    weight of the penalty, >= 0
 
-    Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of range.
+    Takes pairs (P), returns a value for each, (P,). Raises Refusal for arguments out of range.
     """
 
     needs_reference = True
 
-    def __init__(self, beta: float = 0.3, penalty: float = 50.0):
+    def __init__(self, beta: PositiveFloat = 0.3, penalty: NonNegativeFloat = 50.0):
         """
         Args:
             beta: Strength of the tie to the reference (> 0, no unit).
             penalty: Weight of the chosen completion's fall below the reference (>= 0).
         """
-        positive(beta=beta)
-        not_negative(penalty=penalty)
         self.beta = beta
         self.penalty = penalty
 

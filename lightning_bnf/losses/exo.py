@@ -5,9 +5,8 @@ import math
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.arguments import AboveZeroToBelowHalf, PositiveFloat
 
 
 class EXO(PairLoss):
@@ -20,20 +19,17 @@ class EXO(PairLoss):
         beta     beta              strength of the tie to the reference, > 0
         e        label_smoothing   probability given to the rejected completion, in (0, 0.5): at 0 the KL is infinite
 
-    Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of range.
+    Takes pairs (P), returns a value for each, (P,). Raises Refusal for arguments out of range.
     """
 
     needs_reference = True
 
-    def __init__(self, beta: float = 0.1, label_smoothing: float = 1e-3):
+    def __init__(self, beta: PositiveFloat = 0.1, label_smoothing: AboveZeroToBelowHalf = 1e-3):
         """
         Args:
             beta: Strength of the tie to the reference (> 0, no unit).
             label_smoothing: Probability given to the rejected completion (above 0, below 0.5).
         """
-        positive(beta=beta)
-        if not 0 < label_smoothing < 0.5:
-            raise Refusal(f"label_smoothing {label_smoothing}: accepted are numbers above 0 and below 0.5")
         self.beta = beta
         self.label_smoothing = label_smoothing
 

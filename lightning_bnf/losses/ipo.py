@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from lightning_bnf.losses.arguments import positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.arguments import PositiveFloat
 
 
 class IPO(PairLoss):
@@ -17,18 +17,17 @@ class IPO(PairLoss):
         R        length_normalize   True: mean over the completion's tokens; False: their sum
 
     The paper prints sums; its authors recommended means to implementers, whose default that became, and ours.
-    Takes pairs (P), returns a value for each, (P,). Raises ValueError for a tau that is not > 0.
+    Takes pairs (P), returns a value for each, (P,). Raises Refusal for a tau that is not > 0.
     """
 
     needs_reference = True
 
-    def __init__(self, tau: float = 0.1, length_normalize: bool = True):
+    def __init__(self, tau: PositiveFloat = 0.1, length_normalize: bool = True):
         """
         Args:
             tau: Strength of the regularisation (> 0); log-ratios are driven to differ by 1 / (2 tau) nats.
             length_normalize: Whether log-ratios are means over a completion's tokens (else sums).
         """
-        positive(tau=tau)
         self.tau = tau
         self.length_normalize = length_normalize
 

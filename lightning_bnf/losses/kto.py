@@ -5,9 +5,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from lightning_bnf.losses.arguments import one_of, positive
 from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, StepLogps, StepPass, logratios
 from lightning_bnf.losses.completions import Completions
+from lightning_bnf.runtime.arguments import PositiveFloat
 
 
 class KTO(Loss):
@@ -26,7 +26,7 @@ class KTO(Loss):
     z0 estimates the KL divergence from prompts with another row's completions. The partner is fixed for each row when
     the data are planned and the mean is over the whole optimizer step, so neither order nor micro-batches matter; it
     costs a forward pass of policy and reference over as many completions again. Takes completions (B), returns a value
-    for each, (B,). Raises ValueError for arguments out of range.
+    for each, (B,). Raises Refusal for arguments out of range.
     """
 
     needs_reference = True
@@ -35,9 +35,9 @@ class KTO(Loss):
 
     def __init__(
         self,
-        beta: float = 0.1,
-        desirable_weight: float = 1.0,
-        undesirable_weight: float = 1.0,
+        beta: PositiveFloat = 0.1,
+        desirable_weight: PositiveFloat = 1.0,
+        undesirable_weight: PositiveFloat = 1.0,
         kl_estimate: Literal["mismatched", "none"] = "mismatched",
     ):
         """
@@ -47,8 +47,6 @@ class KTO(Loss):
             undesirable_weight: Weight of dispreferred completions, the paper's lambda_U (> 0).
             kl_estimate: Where z0 comes from: mismatched completions, or none (z0 = 0, and no second forward pass).
         """
-        positive(beta=beta, desirable_weight=desirable_weight, undesirable_weight=undesirable_weight)
-        one_of("kl_estimate", kl_estimate, ("mismatched", "none"))
         self.beta = beta
         self.desirable_weight = desirable_weight
         self.undesirable_weight = undesirable_weight

@@ -7,6 +7,7 @@ from torch import Tensor
 from lightning_bnf.losses.base import Examples, LossOutput, StepContext
 from lightning_bnf.losses.completions import Completions
 from lightning_bnf.losses.pairs import PairLoss, Pairs, as_pairs
+from lightning_bnf.runtime.arguments import AboveZeroToOne, OpenUnitInterval
 from lightning_bnf.runtime.refusal import Refusal
 
 
@@ -23,13 +24,13 @@ class LCPO(PairLoss):
         eta        eta          share of right labels at the start, in (0, 1); then what q was in the steps before
         (update)   rate         eta <- (1 - rate) eta + rate (mean q of the step), in (0, 1]; the 0.1 is ours
 
-    eta is kept in checkpoints. Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of
+    eta is kept in checkpoints. Takes pairs (P), returns a value for each, (P,). Raises Refusal for arguments out of
     range and for a base that needs a pass over the step or state of its own.
     """
 
     metric_names = ("lcpo/confidence", "lcpo/eta")
 
-    def __init__(self, base: PairLoss, eta: float = 0.9, rate: float = 0.1):
+    def __init__(self, base: PairLoss, eta: OpenUnitInterval = 0.9, rate: AboveZeroToOne = 0.1):
         """
         Args:
             base: The pairwise loss, such as DPO.
@@ -37,11 +38,7 @@ class LCPO(PairLoss):
             rate: How fast it follows the labels' confidence (above 0, at most 1).
         """
         if not isinstance(base, PairLoss) or base.step_passes or base.state:
-            raise Refusal(f"base {type(base).__name__}: accepted are pairwise losses without state, such as DPO")
-        if not 0 < eta < 1:
-            raise Refusal(f"eta {eta}: accepted are numbers above 0 and below 1")
-        if not 0 < rate <= 1:
-            raise Refusal(f"rate {rate}: accepted are numbers above 0, up to 1")
+            raise Refusal(f"base must be a pairwise loss without state, such as DPO, got {type(base).__name__}")
         self.base = base
         self.rate = rate
         self.eta = eta
@@ -69,7 +66,7 @@ class LCPO(PairLoss):
     def pair_loss(self, pairs: Pairs) -> Tensor:
         return self.values(pairs, self.eta)[0]
 
-    def values(self, pairs: Pairs, eta: float) -> tuple[Tensor, Tensor]:
+    def values(self, pairs: Pairs, eta: OpenUnitInterval) -> tuple[Tensor, Tensor]:
         """The value and q of each pair, (P,) each."""
         as_labelled, swapped = self.base.pair_loss(pairs), self.base.pair_loss(pairs.swapped())
         log_odds = (swapped - as_labelled).detach() + pairs.margin.new_tensor(eta).logit()

@@ -6,7 +6,7 @@ from torch import Tensor
 from lightning_bnf.losses.base import Examples, LossOutput, StepContext
 from lightning_bnf.losses.completions import Completions
 from lightning_bnf.losses.dpo import DPO
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.arguments import ClosedUnitInterval, PositiveFloat
 
 
 class LDDPO(DPO):
@@ -19,18 +19,16 @@ class LDDPO(DPO):
         beta     beta       strength of the tie to the reference, > 0
         alpha    alpha      weight of the tokens beyond the shorter length, in [0, 1]; at 1 this is DPO
 
-    Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of range.
+    Takes pairs (P), returns a value for each, (P,). Raises Refusal for arguments out of range.
     """
 
-    def __init__(self, beta: float = 0.1, alpha: float = 0.5):
+    def __init__(self, beta: PositiveFloat = 0.1, alpha: ClosedUnitInterval = 0.5):
         """
         Args:
             beta: Strength of the tie to the reference (> 0, no unit).
             alpha: Weight of the tokens beyond the shorter completion's length (0 to 1).
         """
         super().__init__(beta=beta)
-        if not 0 <= alpha <= 1:
-            raise Refusal(f"alpha {alpha}: accepted are numbers from 0 to 1")
         self.alpha = alpha
 
     def __call__(

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor
 
-from lightning_bnf.losses.arguments import not_negative, positive
 from lightning_bnf.losses.dpo import DPO
 from lightning_bnf.losses.pairs import Pairs
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.arguments import AboveOne, NonNegativeFloat, PositiveFloat, ZeroToBelowOne
 
 
 class MADPO(DPO):
@@ -25,18 +24,18 @@ class MADPO(DPO):
         tau      threshold               the gap of rewards where c is 1, >= 0
         r        (data: score_chosen, score_rejected)
 
-    Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of range.
+    Takes pairs (P), returns a value for each, (P,). Raises Refusal for arguments out of range.
     """
 
     needs_columns = ("reward",)
 
     def __init__(
         self,
-        beta: float = 0.1,
-        max_factor: float = 2.0,
-        min_factor: float = 0.5,
-        steepness: float = 1.0,
-        threshold: float = 6.9,
+        beta: PositiveFloat = 0.1,
+        max_factor: AboveOne = 2.0,
+        min_factor: ZeroToBelowOne = 0.5,
+        steepness: PositiveFloat = 1.0,
+        threshold: NonNegativeFloat = 6.9,
     ):
         """
         Args:
@@ -47,12 +46,6 @@ class MADPO(DPO):
             threshold: Gap of rewards where the factor is 1, the paper's tau (>= 0).
         """
         super().__init__(beta=beta)
-        positive(steepness=steepness)
-        not_negative(threshold=threshold)
-        if not max_factor > 1:
-            raise Refusal(f"max_factor {max_factor}: accepted are numbers > 1")
-        if not 0 <= min_factor < 1:
-            raise Refusal(f"min_factor {min_factor}: accepted are numbers from 0 to below 1")
         self.max_factor = max_factor
         self.min_factor = min_factor
         self.steepness = steepness

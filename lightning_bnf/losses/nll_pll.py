@@ -4,7 +4,6 @@ from typing import Literal
 
 from torch import Tensor
 
-from lightning_bnf.losses.arguments import one_of
 from lightning_bnf.losses.base import StepContext
 from lightning_bnf.losses.tokens import TokenLoss, Tokens
 
@@ -20,7 +19,7 @@ class NLLPLL(TokenLoss):
 
     The gradient on a dispreferred token grows as its probability falls, so the model collapses: this is the baseline
     that shows why BNF is needed. Takes completions (B), returns a value for each, (B,), in nats.
-    Raises ValueError for another `reduction`.
+    Raises Refusal for another `reduction`.
     """
 
     needs_reference = False
@@ -30,7 +29,6 @@ class NLLPLL(TokenLoss):
         Args:
             reduction: How a completion's token losses are reduced: their mean or their sum.
         """
-        one_of("reduction", reduction, ("mean", "sum"))
         self.reduction = reduction
 
     def token_weight(self, tokens: Tokens, step: StepContext) -> Tensor:

@@ -3,9 +3,9 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import not_negative, positive
 from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, logratios
 from lightning_bnf.losses.completions import Completions
+from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveFloat
 
 
 class NPO(Loss):
@@ -20,19 +20,17 @@ class NPO(Loss):
                                         gradient ascent on the NLL
         retain_weight   retain_weight   weight of the preferred completions (NPO + gradient descent), >= 0
 
-    Takes completions (B), returns a value for each, (B,). Raises ValueError for arguments out of range.
+    Takes completions (B), returns a value for each, (B,). Raises Refusal for arguments out of range.
     """
 
     needs_reference = True
 
-    def __init__(self, beta: float = 0.1, retain_weight: float = 1.0):
+    def __init__(self, beta: PositiveFloat = 0.1, retain_weight: NonNegativeFloat = 1.0):
         """
         Args:
             beta: Strength of the tie to the reference (> 0, no unit).
             retain_weight: Weight of preferred completions' mean negative log-likelihood (>= 0).
         """
-        positive(beta=beta)
-        not_negative(retain_weight=retain_weight)
         self.beta = beta
         self.retain_weight = retain_weight
 

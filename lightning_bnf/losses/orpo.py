@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import not_negative
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.arguments import NonNegativeFloat
 
 
 class ORPO(PairLoss):
@@ -18,17 +18,16 @@ class ORPO(PairLoss):
 
     A is clamped to <= -1e-6: at probability 1 the odds are infinite. The first term is the completion's own mean; the
     authors' code, and libraries after it, take the mean over all tokens of the batch, prompt included. No reference.
-    Takes pairs (P), returns a value for each, (P,). Raises ValueError for a negative weight.
+    Takes pairs (P), returns a value for each, (P,). Raises Refusal for a negative weight.
     """
 
     needs_reference = False
 
-    def __init__(self, odds_weight: float = 0.1):
+    def __init__(self, odds_weight: NonNegativeFloat = 0.1):
         """
         Args:
             odds_weight: Weight of the odds-ratio term, the paper's lambda (>= 0).
         """
-        not_negative(odds_weight=odds_weight)
         self.odds_weight = odds_weight
 
     def pair_loss(self, pairs: Pairs) -> Tensor:

@@ -5,9 +5,8 @@ from typing import Literal
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import not_negative, positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveFloat
 
 
 class RDPO(PairLoss):
@@ -22,22 +21,18 @@ class RDPO(PairLoss):
 
     Maximising E[r - alpha |y|] - beta KL gives r = beta R + alpha n + const, hence plus: a chosen answer that is longer
     already has a margin and is pushed less, which is the method's purpose. Tables reprinted in later papers have minus.
-    Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of range.
+    Takes pairs (P), returns a value for each, (P,). Raises Refusal for arguments out of range.
     """
 
     needs_reference = True
 
-    def __init__(self, beta: float = 0.1, alpha: float = 0.01, sign: Literal[1, -1] = 1):
+    def __init__(self, beta: PositiveFloat = 0.1, alpha: NonNegativeFloat = 0.01, sign: Literal[1, -1] = 1):
         """
         Args:
             beta: Strength of the tie to the reference (> 0, no unit).
             alpha: Price of a token (>= 0, per token).
             sign: +1 as derived, -1 as in some reprints.
         """
-        positive(beta=beta)
-        not_negative(alpha=alpha)
-        if sign not in (1, -1):
-            raise Refusal(f"sign {sign}: accepted are 1 and -1")
         self.beta = beta
         self.alpha = alpha
         self.sign = sign

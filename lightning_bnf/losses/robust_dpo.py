@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import label_share, positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.arguments import PositiveFloat, ZeroToBelowHalf
 
 
 class RobustDPO(PairLoss):
@@ -16,19 +16,17 @@ class RobustDPO(PairLoss):
         beta     beta              strength of the tie to the reference, > 0
         e        label_smoothing   share of swapped labels, in [0, 0.5)
 
-    Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of range.
+    Takes pairs (P), returns a value for each, (P,). Raises Refusal for arguments out of range.
     """
 
     needs_reference = True
 
-    def __init__(self, beta: float = 0.1, label_smoothing: float = 0.1):
+    def __init__(self, beta: PositiveFloat = 0.1, label_smoothing: ZeroToBelowHalf = 0.1):
         """
         Args:
             beta: Strength of the tie to the reference (> 0, no unit).
             label_smoothing: Share of swapped labels (at least 0, below 0.5).
         """
-        positive(beta=beta)
-        label_share(label_smoothing=label_smoothing)
         self.beta = beta
         self.label_smoothing = label_smoothing
 

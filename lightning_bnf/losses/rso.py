@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from lightning_bnf.losses.arguments import positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.arguments import PositiveFloat
 
 
 class RSOHinge(PairLoss):
@@ -15,17 +15,16 @@ class RSOHinge(PairLoss):
         symbol   argument   meaning
         gamma    gamma      inverse of the margin asked for, in 1/nats, > 0
 
-    Takes pairs (P), returns a value for each, (P,). Raises ValueError for a gamma that is not > 0.
+    Takes pairs (P), returns a value for each, (P,). Raises Refusal for a gamma that is not > 0.
     """
 
     needs_reference = True
 
-    def __init__(self, gamma: float = 0.1):
+    def __init__(self, gamma: PositiveFloat = 0.1):
         """
         Args:
             gamma: Inverse of the margin that the hinge asks for (> 0, 1/nats).
         """
-        positive(gamma=gamma)
         self.gamma = gamma
 
     @property

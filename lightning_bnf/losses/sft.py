@@ -4,7 +4,6 @@ from typing import Literal
 
 from torch import Tensor
 
-from lightning_bnf.losses.arguments import one_of
 from lightning_bnf.losses.base import StepContext
 from lightning_bnf.losses.tokens import TokenLoss, Tokens
 
@@ -19,7 +18,7 @@ class SFT(TokenLoss):
                              the mean over examples is the mean over all the step's tokens
 
     Dispreferred completions are not used. Takes completions (B), returns a value for each, (B,), in nats.
-    Raises ValueError for another `reduction`.
+    Raises Refusal for another `reduction`.
     """
 
     needs_reference = False
@@ -30,7 +29,6 @@ class SFT(TokenLoss):
         Args:
             reduction: How a completion's token losses are reduced: their mean, their sum, or the step's token mean.
         """
-        one_of("reduction", reduction, ("mean", "sum", "token_mean"))
         self.reduction = reduction
 
     def token_weight(self, tokens: Tokens, step: StepContext) -> Tensor:

@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.arguments import PositiveFloat
 
 
 class SigmoidNorm(PairLoss):
@@ -15,17 +15,16 @@ class SigmoidNorm(PairLoss):
         symbol   argument   meaning
         beta     beta       strength of the tie to the reference, > 0
 
-    Takes pairs (P), returns a value for each, (P,). Raises ValueError for a beta that is not > 0.
+    Takes pairs (P), returns a value for each, (P,). Raises Refusal for a beta that is not > 0.
     """
 
     needs_reference = True
 
-    def __init__(self, beta: float = 0.1):
+    def __init__(self, beta: PositiveFloat = 0.1):
         """
         Args:
             beta: Strength of the tie to the reference (> 0, no unit).
         """
-        positive(beta=beta)
         self.beta = beta
 
     def pair_loss(self, pairs: Pairs) -> Tensor:

@@ -1,9 +1,9 @@
 """Simple Negative Preference Optimization."""
 
-from lightning_bnf.losses.arguments import not_negative, positive
 from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext
 from lightning_bnf.losses.completions import Completions
 from lightning_bnf.losses.npo import forgetting
+from lightning_bnf.runtime.arguments import FiniteFloat, NonNegativeFloat, PositiveFloat
 
 
 class SimNPO(Loss):
@@ -17,20 +17,18 @@ class SimNPO(Loss):
         gamma           gamma           margin in nats a token
         retain_weight   retain_weight   weight of the preferred completions, >= 0
 
-    Takes completions (B), returns a value for each, (B,). Raises ValueError for arguments out of range.
+    Takes completions (B), returns a value for each, (B,). Raises Refusal for arguments out of range.
     """
 
     needs_reference = False
 
-    def __init__(self, beta: float = 2.5, gamma: float = 0.0, retain_weight: float = 1.0):
+    def __init__(self, beta: PositiveFloat = 2.5, gamma: FiniteFloat = 0.0, retain_weight: NonNegativeFloat = 1.0):
         """
         Args:
             beta: Scale of the mean log-prob (> 0, no unit).
             gamma: Margin (nats a token).
             retain_weight: Weight of preferred completions' mean negative log-likelihood (>= 0).
         """
-        positive(beta=beta)
-        not_negative(retain_weight=retain_weight)
         self.beta = beta
         self.gamma = gamma
         self.retain_weight = retain_weight

@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses.arguments import not_negative, positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveFloat
 
 
 class SimPO(PairLoss):
@@ -17,19 +17,17 @@ class SimPO(PairLoss):
         beta           beta               scale of the mean log-probs, > 0
         gamma / beta   gamma_beta_ratio   target margin in nats a token, >= 0
 
-    No reference. Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of range.
+    No reference. Takes pairs (P), returns a value for each, (P,). Raises Refusal for arguments out of range.
     """
 
     needs_reference = False
 
-    def __init__(self, beta: float = 2.0, gamma_beta_ratio: float = 0.25):
+    def __init__(self, beta: PositiveFloat = 2.0, gamma_beta_ratio: NonNegativeFloat = 0.25):
         """
         Args:
             beta: Scale of the mean log-probs (> 0, no unit).
             gamma_beta_ratio: Target margin (>= 0, nats a token); the paper's gamma is beta times it.
         """
-        positive(beta=beta)
-        not_negative(gamma_beta_ratio=gamma_beta_ratio)
         self.beta = beta
         self.gamma_beta_ratio = gamma_beta_ratio
 

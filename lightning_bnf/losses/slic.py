@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from lightning_bnf.losses.arguments import not_negative, positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
+from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveFloat
 
 
 class SLiC(PairLoss):
@@ -17,20 +17,18 @@ class SLiC(PairLoss):
         lambda   regularization   weight of the likelihood of the chosen completion, >= 0
 
     The BNF paper's table prints the hinge alone: `regularization=0`. No reference. The hinge of log-ratios that some
-    libraries call SLiC is another loss. Takes pairs (P), returns a value for each, (P,). Raises ValueError for
+    libraries call SLiC is another loss. Takes pairs (P), returns a value for each, (P,). Raises Refusal for
     arguments out of range.
     """
 
     needs_reference = False
 
-    def __init__(self, delta: float = 1.0, regularization: float = 0.1):
+    def __init__(self, delta: PositiveFloat = 1.0, regularization: NonNegativeFloat = 0.1):
         """
         Args:
             delta: Margin that the hinge asks for (> 0, nats).
             regularization: Weight of the chosen completion's negative log-likelihood (>= 0).
         """
-        positive(delta=delta)
-        not_negative(regularization=regularization)
         self.delta = delta
         self.regularization = regularization
 

@@ -2,9 +2,8 @@
 
 from torch import Tensor
 
-from lightning_bnf.losses.arguments import positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.arguments import BelowOne, PositiveFloat
 
 
 class SPO(PairLoss):
@@ -24,13 +23,19 @@ class SPO(PairLoss):
     dictated by the reward; no large gradients as the dispreferred probability goes to 0), beside a text with the same
     claims that states f. The optimum of the RLHF objective has beta D = r_w - r_l, which is where f is lowest: z = 1.
     Rows whose chosen completion is not scored above the rejected one are dropped, and counted.
-    Takes pairs (P), returns a value for each, (P,). Raises ValueError for arguments out of range.
+    Takes pairs (P), returns a value for each, (P,). Raises Refusal for arguments out of range.
     """
 
     needs_reference = True
     needs_ordered_rewards = True
 
-    def __init__(self, beta: float = 0.1, reward_scale: float = 1.0, min_gap: float = 0.1, z_min: float = -3.0):
+    def __init__(
+        self,
+        beta: PositiveFloat = 0.1,
+        reward_scale: PositiveFloat = 1.0,
+        min_gap: PositiveFloat = 0.1,
+        z_min: BelowOne = -3.0,
+    ):
         """
         Args:
             beta: Strength of the tie to the reference (> 0, no unit).
@@ -38,9 +43,6 @@ class SPO(PairLoss):
             min_gap: Smallest gap of rewards that a pair is given (> 0).
             z_min: Where the loss goes over into a straight line (below 1).
         """
-        positive(beta=beta, reward_scale=reward_scale, min_gap=min_gap)
-        if not z_min < 1:
-            raise Refusal(f"z_min {z_min}: accepted are numbers below 1, where the minimum is")
         self.beta = beta
         self.reward_scale = reward_scale
         self.min_gap = min_gap

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from lightning_bnf.losses.arguments import positive
 from lightning_bnf.losses.pairs import PairLoss, Pairs, Side
+from lightning_bnf.runtime.arguments import PositiveFloat
 
 
 class SPPO(PairLoss):
@@ -18,17 +18,16 @@ class SPPO(PairLoss):
                                                chosen and 0 for rejected ones where the data do not give it
 
     Some libraries leave out the factor 1/2 ("sppo_hard"). Takes pairs (P), returns a value for each, (P,), in nats^2.
-    Raises ValueError for a beta that is not > 0.
+    Raises Refusal for a beta that is not > 0.
     """
 
     needs_reference = True
 
-    def __init__(self, beta: float = 0.001):
+    def __init__(self, beta: PositiveFloat = 0.001):
         """
         Args:
             beta: Strength of the tie to the reference (> 0, no unit).
         """
-        positive(beta=beta)
         self.beta = beta
 
     def pair_loss(self, pairs: Pairs) -> Tensor:

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_bnf.losses.arguments import not_negative
 from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, StepLogps, StepPass, Weigher
 from lightning_bnf.losses.completions import Completions
+from lightning_bnf.runtime.arguments import NonNegativeFloat, checked
 from lightning_bnf.runtime.refusal import Refusal
 
 
+@checked
 @dataclass(frozen=True)
 class Term:
     """A loss and its weight.
@@ -23,10 +24,7 @@ class Term:
     """
 
     loss: Loss
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        not_negative(weight=self.weight)
+    weight: NonNegativeFloat = 1.0
 
 
 class Sum(Loss):
@@ -39,7 +37,7 @@ class Sum(Loss):
 
     It needs whatever one of its losses needs, and takes the way of token losses if all are. Its `rewards/*` are the
     first term's. BNF with a pairwise term is the combination that the BNF paper names as future work. Returns values
-    whose sum over the step, divided by `value_count`, is L. Raises ValueError for no terms and for a class that comes
+    whose sum over the step, divided by `value_count`, is L. Raises Refusal for no terms and for a class that comes
     twice.
     """
 
@@ -51,7 +49,7 @@ class Sum(Loss):
         self.terms = tuple(terms)
         names = [type(term.loss).__name__ for term in self.terms]
         if not names or len(set(names)) < len(names):
-            raise Refusal(f"terms {names}: accepted are one or more losses, every class once")
+            raise Refusal(f"terms must be one or more losses, every class once, got {names}")
         losses = [term.loss for term in self.terms]
         self.needs_reference = any(loss.needs_reference for loss in losses)
         self.needs_pairs = any(loss.needs_pairs for loss in losses)

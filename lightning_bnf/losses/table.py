@@ -37,7 +37,7 @@ def print_losses(names: list[str] | None = None, format: Literal["text", "markdo
     known = {entry.name: entry for entry in entries}
     for name in names or ():
         if name not in known:
-            raise Refusal(f"loss {name!r}: accepted are {', '.join(known)}")
+            raise Refusal(f"names must be one of {', '.join(known)}, got {name!r}")
         print(f"{name}\n\n{known[name].doc}\n")
     if not names:
         print(as_markdown(entries) if format == "markdown" else as_text(entries))

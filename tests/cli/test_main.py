@@ -205,6 +205,10 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(
     [
         (["--model.loss", "BFN"], ["model.loss", "BFN", "BCO, BNF, CPO, CalDPO, D2O"]),
         (["--model.optimization.learning_rate", "-1"], ["learning_rate -1.0: accepted are numbers > 0"]),
+        (
+            ["--model.loss", str(ROOT / "configs/loss/dpo.yaml"), "--model.loss.beta", "-1"],
+            ["beta must be > 0, got -1"],
+        ),
         (["--model.policy.init_args.r", "0"], ["r 0: accepted are whole numbers from 1"]),
         (["--model.policy.init_args.target_modules", "[query]"], ["target_modules", "query", "q_proj"]),
         (["--model.policy.init_args.source", "./nowhere"], ["source './nowhere': there is no such folder"]),
@@ -235,6 +239,14 @@ def test_a_value_error_that_is_no_refusal_keeps_its_traceback(monkeypatch: pytes
     monkeypatch.setitem(VERBS, "losses", verb)
     with pytest.raises(ValueError, match="a bug"):
         main(["losses"])
+
+
+def test_help_shows_the_range_of_an_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["fit", "--model.loss.help", "DPO"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(> 0, no unit). (type: float > 0, default: 0.1)" in text
+    assert "(type: float in [0, 0.5), default: 0.0)" in text
 
 
 def test_an_unknown_command_is_refused_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

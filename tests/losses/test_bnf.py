@@ -169,5 +169,5 @@ def test_metrics_count_tokens_below_the_reference_by_more_than_the_tolerance() -
 
 
 def test_refuses_another_normalizer() -> None:
-    with pytest.raises(ValueError, match="normalizer 'mean': accepted are 'response' and 'step_min'"):
+    with pytest.raises(ValueError, match="normalizer must be 'response' or 'step_min', got 'mean'"):
         BNF("mean")  # type: ignore[arg-type]

@@ -67,7 +67,7 @@ def test_dft_weighs_each_token_by_its_own_probability() -> None:
 
 
 def test_arguments_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"beta 0\.0: accepted are numbers > 0"):
+    with pytest.raises(ValueError, match=r"beta must be > 0, got 0\.0"):
         NPO(beta=0.0)
-    with pytest.raises(ValueError, match=r"retain_weight -1\.0: accepted are numbers >= 0"):
+    with pytest.raises(ValueError, match=r"retain_weight must be >= 0, got -1\.0"):
         SimNPO(retain_weight=-1.0)

@@ -5,6 +5,7 @@ with log-prob -3, so S_l = A_l = -3, n_l = 1. References are chosen so that R_w 
 """
 
 import math
+import re
 from collections.abc import Callable
 
 import pytest
@@ -160,27 +161,27 @@ def test_cal_dpo_keeps_absolute_rewards() -> None:
 
 
 REFUSED: list[tuple[Callable[[], PairLoss], str]] = [
-    (lambda: IPO(tau=0.0), "tau 0.0: accepted are numbers > 0"),
-    (lambda: SLiC(delta=-1.0), "delta -1.0: accepted are numbers > 0"),
-    (lambda: SLiC(regularization=-1.0), "regularization -1.0: accepted are numbers >= 0"),
-    (lambda: ORPO(odds_weight=-0.1), "odds_weight -0.1: accepted are numbers >= 0"),
-    (lambda: RDPO(sign=0), "sign 0: accepted are 1 and -1"),  # type: ignore[arg-type]
-    (lambda: RDPO(beta=-1.0), "beta -1.0: accepted are numbers > 0"),
-    (lambda: SimPO(beta=0.0), "beta 0.0: accepted are numbers > 0"),
-    (lambda: SimPO(gamma_beta_ratio=-0.1), "gamma_beta_ratio -0.1: accepted are numbers >= 0"),
-    (lambda: EXO(label_smoothing=0.0), "label_smoothing 0.0: accepted are numbers above 0 and below 0.5"),
-    (lambda: RobustDPO(label_smoothing=0.5), "label_smoothing 0.5: accepted are numbers from 0 to below 0.5"),
-    (lambda: DiscoPOP(tau=0.0), "tau 0.0: accepted are numbers > 0"),
-    (lambda: CalDPO(calibration=-1.0), "calibration -1.0: accepted are numbers >= 0"),
-    (lambda: CPO(alpha=-1.0), "alpha -1.0: accepted are numbers >= 0"),
-    (lambda: DPOP(penalty=-1.0), "penalty -1.0: accepted are numbers >= 0"),
-    (lambda: NCA(beta=0.0), "beta 0.0: accepted are numbers > 0"),
-    (lambda: RSOHinge(gamma=0.0), "gamma 0.0: accepted are numbers > 0"),
-    (lambda: DPO(label_smoothing=0.5), "label_smoothing 0.5: accepted are numbers from 0 to below 0.5"),
+    (lambda: IPO(tau=0.0), "tau must be > 0, got 0.0"),
+    (lambda: SLiC(delta=-1.0), "delta must be > 0, got -1.0"),
+    (lambda: SLiC(regularization=-1.0), "regularization must be >= 0, got -1.0"),
+    (lambda: ORPO(odds_weight=-0.1), "odds_weight must be >= 0, got -0.1"),
+    (lambda: RDPO(sign=0), "sign must be 1 or -1, got 0"),  # type: ignore[arg-type]
+    (lambda: RDPO(beta=-1.0), "beta must be > 0, got -1.0"),
+    (lambda: SimPO(beta=0.0), "beta must be > 0, got 0.0"),
+    (lambda: SimPO(gamma_beta_ratio=-0.1), "gamma_beta_ratio must be >= 0, got -0.1"),
+    (lambda: EXO(label_smoothing=0.0), "label_smoothing must be in (0, 0.5), got 0.0"),
+    (lambda: RobustDPO(label_smoothing=0.5), "label_smoothing must be in [0, 0.5), got 0.5"),
+    (lambda: DiscoPOP(tau=0.0), "tau must be > 0, got 0.0"),
+    (lambda: CalDPO(calibration=-1.0), "calibration must be >= 0, got -1.0"),
+    (lambda: CPO(alpha=-1.0), "alpha must be >= 0, got -1.0"),
+    (lambda: DPOP(penalty=-1.0), "penalty must be >= 0, got -1.0"),
+    (lambda: NCA(beta=0.0), "beta must be > 0, got 0.0"),
+    (lambda: RSOHinge(gamma=0.0), "gamma must be > 0, got 0.0"),
+    (lambda: DPO(label_smoothing=0.5), "label_smoothing must be in [0, 0.5), got 0.5"),
 ]
 
 
 @pytest.mark.parametrize(("make", "message"), REFUSED, ids=[message.split(":")[0] for _, message in REFUSED])
 def test_arguments_out_of_range_are_refused(make: Callable[[], PairLoss], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         make()
