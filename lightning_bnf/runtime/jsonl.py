@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_bnf.runtime.files import write_text
+from lightning_bnf.runtime.refusal import Refusal
 
 
 class JsonlStore:
@@ -16,7 +17,7 @@ class JsonlStore:
     """
 
     def __init__(self, path: Path):
-        """Raises ValueError with the line's number where a line is no JSON object with a key."""
+        """Raises `Refusal` with the line's number where a line is no JSON object with a key."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._values: dict[str, dict[str, Any]] = {}
@@ -25,7 +26,7 @@ class JsonlStore:
                 value = json.loads(line)
                 self._values[value.pop("key")] = value
             except (ValueError, AttributeError, TypeError, KeyError):
-                raise ValueError(
+                raise Refusal(
                     f"{path}, line {number}: must be a JSON object with a key, got {line[:80]!r}; move the file "
                     "away to begin anew"
                 ) from None
