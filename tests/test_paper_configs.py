@@ -8,12 +8,15 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from support.commands import refused
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, MistralConfig, PreTrainedTokenizerBase
 
 from lightning_bnf.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 PATHS = sorted((ROOT / "configs/paper").glob("*.yaml"))
+BASES = ROOT / "configs/paper/base"
+TRAINED = [path for path in PATHS if path.stem.startswith("llama3_") or path.stem.endswith("_bnf")]
 KINDS = {"llama3": LlamaConfig, "mistral": MistralConfig, "gemma2": Gemma2Config}
 SIZES = {
     "hidden_size": 32,
@@ -70,6 +73,12 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+def command(path: Path) -> list[str]:
+    """What a file's header says to type: the model's base, then the file."""
+    (line,) = (line for line in path.read_text().splitlines() if line.startswith("#   python -m lightning_bnf "))
+    return line.removeprefix("#   python -m lightning_bnf ").split()
+
+
 def test_there_is_one_for_every_trained_row_of_table_4_and_for_rdpo() -> None:
     methods = {"bnf", "dpo", "ipo", "kto", "orpo", "simpo", "slic", "rdpo"}
     wanted = {f"{model}_{method}" for model in ("llama3", "mistral") for method in methods}
@@ -79,23 +88,43 @@ def test_there_is_one_for_every_trained_row_of_table_4_and_for_rdpo() -> None:
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_published_settings_are_taken_and_others_marked(path: Path) -> None:
     text = path.read_text()
-    values = yaml.safe_load(text)
-    optimization = values["model"]["optimization"]
-    assert (optimization["schedule"], optimization["warmup_ratio"]) == ("cosine", 0.1)
-    assert (values["data"]["examples_per_step"], values["trainer"]["max_epochs"]) == (128, 1)
-    assert values["data"]["options"]["max_length"] == (4096 if path.stem.endswith("_bnf") else 2048)
+    own, base = yaml.safe_load(text), yaml.safe_load((BASES / f"{path.stem.split('_')[0]}.yaml").read_text())
+    assert base["model"]["optimization"] == {"schedule": "cosine", "warmup_ratio": 0.1}
+    assert (base["data"]["examples_per_step"], base["trainer"]["max_epochs"]) == (128, 1)
+    options = base["data"]["options"] | own.get("data", {}).get("options", {})
+    lengths = (options["max_length"], options["max_prompt_length"], options["truncation"])
+    assert lengths == ((4096, None, "drop") if path.stem.endswith("_bnf") else (2048, 1800, "trim"))
     if path.stem in PUBLISHED:
         rate, parameters = PUBLISHED[path.stem]
-        assert optimization["learning_rate"] == rate
-        assert values["model"]["loss"].get("init_args", {}).items() >= parameters.items()
+        assert own["model"]["optimization"] == {"learning_rate": rate}
+        assert own["model"]["loss"].get("init_args", {}).items() >= parameters.items()
         assert "# ours" not in text
     else:
         assert text.count("# ours") >= 2, "the learning rate, and the loss's own parameter"
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in PATHS if path not in TRAINED], ids=lambda path: path.stem)
+def test_its_command_is_taken(path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same loss is trained on another model, and the same base with another loss: here the two are parsed."""
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as stop:
+        main([*command(path), "--print_config"])
+    assert not stop.value.code
+    resolved = yaml.safe_load(capsys.readouterr().out)
+    check_resolved(resolved, path)
+    base = yaml.safe_load((BASES / f"{path.stem.split('_')[0]}.yaml").read_text())
+    assert resolved["data"]["train"] == base["data"]["train"]
+
+
+def check_resolved(resolved: dict[str, Any], path: Path) -> None:
+    own = yaml.safe_load(path.read_text())["model"]
+    assert resolved["model"]["loss"]["init_args"].items() >= own["loss"]["init_args"].items()
+    assert resolved["model"]["optimization"]["learning_rate"] == own["optimization"]["learning_rate"]
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.stem)
 def test_it_trains_a_tiny_model_of_its_architecture(
-    tmp_path: Path, models: dict[str, str], rows: str, path: Path
+    tmp_path: Path, models: dict[str, str], rows: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only what the machine and the size of the data ask for is changed, on the command line."""
     changes = {
@@ -110,7 +139,15 @@ def test_it_trains_a_tiny_model_of_its_architecture(
         "trainer.val_check_interval": "2",
         "trainer.default_root_dir": str(tmp_path / "run"),
     }
-    main(["fit", "--config", str(path), *(word for name, value in changes.items() for word in (f"--{name}", value))])
+    monkeypatch.chdir(ROOT)
+    main([*command(path), *(word for name, value in changes.items() for word in (f"--{name}", value))])
     assert (tmp_path / "run" / "policy" / "config.json").is_file()
+    check_resolved(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()), path)
     losses = pd.read_csv(tmp_path / "run" / "metrics.csv").dropna(subset="train/loss")
     assert losses["step"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("words", [[BASES / "llama3.yaml"], [ROOT / "configs/paper/llama3_bnf.yaml"]])
+def test_a_base_or_a_row_alone_is_no_run(words: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(capsys, "fit", *(word for path in words for word in ("--config", str(path))))
+    assert "model.loss" in message or "model.policy" in message
