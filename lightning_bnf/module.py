@@ -20,7 +20,6 @@ from lightning_bnf.evaluation.verify import verify
 from lightning_bnf.generation.sampling import Sampling, generate_with_lengths
 from lightning_bnf.losses.base import Examples, Loss, StepContext, StepLogps
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
-from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.policies.reference.build import build_reference, check_reference
 from lightning_bnf.policies.reference.cached import CachedReference
 from lightning_bnf.policies.reference.providers import AdapterOff, AsItIs, FrozenCopy, Reference, ReferenceKind
@@ -125,7 +124,7 @@ class PreferenceModule(LightningModule):
         policy, strategy, precision = self.policy, self.trainer.strategy, str(self.trainer.precision)
         device = strategy.root_device.type
         return Combination(
-            policy.kind, parallelism_of(strategy), self.reference_kind, precision, device, policy.attention
+            type(policy), parallelism_of(strategy), self.reference_kind, precision, device, policy.attention
         )
 
     def configure_model(self) -> None:
@@ -263,7 +262,7 @@ class PreferenceModule(LightningModule):
         if not isinstance(self.reference, CachedReference):
             return
         live: Any = None
-        if isinstance(self.policy, LoRAPolicy):
+        if self.policy.adapters:
             live = AdapterOff(self.policy)
         elif self.trainer.global_step == 0 and not self.trainer.ckpt_path:
             live = AsItIs(self.policy)

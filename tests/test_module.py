@@ -172,8 +172,8 @@ def test_a_loss_without_need_of_a_reference_has_none(tiny_folder: str) -> None:
 @pytest.mark.parametrize(
     ("reference", "policy", "message"),
     [
-        ("none", LoRAPolicy, "reference 'none': the loss needs a reference"),
-        ("adapter_off", FullPolicy, "reference 'adapter_off': a full policy has no adapters"),
+        ("none", LoRAPolicy, "reference must be auto, adapter_off, copy or cache with a loss that needs one, got none"),
+        ("adapter_off", FullPolicy, "reference must be auto, copy, cache or none with FullPolicy, got adapter_off"),
     ],
 )
 def test_contradicting_references_are_refused_before_loading(

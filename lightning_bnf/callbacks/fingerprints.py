@@ -7,7 +7,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.runtime.fingerprints import file_fingerprint, weights_fingerprint
 
 
@@ -23,8 +22,8 @@ class Fingerprints(Callback):
         policy = pl_module.policy
         found = {}
         # On every rank: sharded weights are read by all of them together.
-        if trainer.global_step == 0 or isinstance(policy, LoRAPolicy):  # trained weights are no base
-            found["model"] = weights_fingerprint(policy.causal_lm, frozen_only=isinstance(policy, LoRAPolicy))
+        if trainer.global_step == 0 or policy.adapters:  # trained weights are no base
+            found["model"] = weights_fingerprint(policy.causal_lm, frozen_only=policy.adapters)
         if not trainer.is_global_zero:
             return
         files = {path for paths in data.paths.values() for path in paths if Path(path).is_file()}

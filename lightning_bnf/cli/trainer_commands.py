@@ -21,7 +21,7 @@ from lightning_bnf.export.command import ExportOptions, export
 from lightning_bnf.policies.reference.cached import CachedReference
 from lightning_bnf.training.checkpoints import check_checkpoint, last_good
 from lightning_bnf.training.strategies import AtomicCheckpointIO, FullySharded, parallelism_of
-from lightning_bnf.training.support import Combination
+from lightning_bnf.training.support import precision_refusal
 
 
 class CLI(LightningCLI):
@@ -44,8 +44,9 @@ class CLI(LightningCLI):
                 f"trainer.accumulate_grad_batches {trainer.accumulate_grad_batches}: accepted is 1; set "
                 "data.examples_per_step (rows of an optimizer step) and data.max_tokens (budget of a micro-batch)"
             )
-        if str(trainer.precision).startswith("16"):  # on a CPU Lightning would replace it with another in silence
-            self.parser.error(Combination("full", "one device", "none", str(trainer.precision), "cpu").refusal())
+        refusal = precision_refusal(str(trainer.precision))
+        if refusal:  # on a CPU Lightning would replace it with another in silence
+            self.parser.error(refusal)
         if trainer.use_distributed_sampler:
             self.parser.error(
                 "trainer.use_distributed_sampler true: accepted is false; the step plan shares the rows over the ranks"

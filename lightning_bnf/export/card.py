@@ -15,7 +15,6 @@ import lightning_bnf
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.policies.sources import licence
 from lightning_bnf.runtime.fingerprints import content_key
 
@@ -43,7 +42,7 @@ class Trained:
 def model_card(module: PreferenceModule, data: PreferenceData, trained: Trained) -> str:
     """The README.md of an exported folder. What looks like a token or a password is never in it."""
     policy, loss = module.policy, type(module.loss).__name__
-    adapter = isinstance(policy, LoRAPolicy) and trained.merged is None
+    adapter = policy.adapters and trained.merged is None
     known = licence(policy.source, policy.revision)
     front = {
         "base_model": policy.source,

@@ -16,7 +16,6 @@ from lightning_bnf.export.merge import change_of_base, merge, rescored, scores
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies.base import PolicyError
 from lightning_bnf.policies.full import FullPolicy
-from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.results.tables import read_metrics
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -52,8 +51,8 @@ def export(
     Raises `PolicyError` where the checkpoint is another policy's, or where there is nothing to merge.
     """
     policy, folder = module.policy, Path(options.folder)
-    if options.merge and not isinstance(policy, LoRAPolicy):
-        raise PolicyError(f"merge true: a {policy.kind} policy has no adapter to merge; accepted is false")
+    if options.merge and not policy.adapters:
+        raise PolicyError(f"merge must be false with {type(policy).__name__}, which has no adapter, got true")
     module.trainer = data.trainer = trainer
     trainer.strategy.connect(module)
     policy.load()
@@ -65,11 +64,11 @@ def export(
         _metrics(Path(trainer.default_root_dir), steps),
     )
     weights = whole_weights(policy)
-    if isinstance(policy, LoRAPolicy) and options.merge:
+    if options.merge:
         _export_merged(module, data, trainer.strategy.root_device, weights, options, about)
     else:
         write_policy(policy, weights, model_card(module, data, about), folder, options.max_shard_size)
-        print(f"{folder}: {policy.kind} policy of step {steps}")
+        print(f"{folder}: {type(policy).__name__} of step {steps}")
 
 
 def _export_merged(
@@ -81,7 +80,6 @@ def _export_merged(
     about: Trained,
 ) -> None:
     policy, folder, dtype = module.policy, Path(options.folder), getattr(torch, options.dtype)
-    assert isinstance(policy, LoRAPolicy)
     rows = (data.split("validation") or data.split("train")).where(lambda row: bool(row.completions))[: options.rows]
     before, base = scores(policy.to(device), rows), change_of_base(policy, rows, options.dtype)
     policy.to("cpu")
@@ -97,7 +95,7 @@ def _export_merged(
             f"now, by at most {base.largest:.3g} ({base.mean:.3g})"
         )
         (unfinished / "README.md").write_text(model_card(module, data, replace(about, merged=text)))
-    print(f"{folder}: {policy.kind} policy of step {about.steps}, merged {text}")
+    print(f"{folder}: {type(policy).__name__} of step {about.steps}, merged {text}")
 
 
 def _restore(module: PreferenceModule, path: Path) -> int:

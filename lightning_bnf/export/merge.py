@@ -13,12 +13,11 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.export.folders import MAX_SHARD_SIZE
 from lightning_bnf.policies.base import Dtype, Policy, evaluating
 from lightning_bnf.policies.full import FullPolicy
-from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.policies.sources import load_model
 
 
 def merge(
-    policy: LoRAPolicy, adapter: Path, folder: Path, dtype: torch.dtype, max_shard_size: str = MAX_SHARD_SIZE
+    policy: Policy, adapter: Path, folder: Path, dtype: torch.dtype, max_shard_size: str = MAX_SHARD_SIZE
 ) -> None:
     """Write the base with a saved adapter added to its weights, as a `save_pretrained` folder of weights in `dtype`.
 
@@ -54,10 +53,10 @@ def scores(policy: Policy, rows: Sequence[TokenizedRow]) -> Tensor:
         return torch.cat([policy(PADDED.batch([row], (1, -1)).to(device)).token_logps.cpu() for row in rows])
 
 
-def change_of_base(policy: LoRAPolicy, rows: Sequence[TokenizedRow], dtype: Dtype) -> Rescored:
+def change_of_base(policy: Policy, rows: Sequence[TokenizedRow], dtype: Dtype) -> Rescored:
     """How far the base that was trained beside (such as one in 4 bits) is from the source's weights in `dtype`."""
     device = next(policy.causal_lm.parameters()).device
-    with policy.adapted.disable_adapter():
+    with policy.without_adapters():
         before = scores(policy, rows)
     fresh = FullPolicy(policy.source, policy.revision, dtype)
     fresh.load()

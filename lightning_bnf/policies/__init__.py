@@ -5,4 +5,7 @@ from lightning_bnf.policies.full import FullPolicy
 from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.policies.qlora import QLoRAPolicy
 
-__all__ = ["FullPolicy", "LoRAPolicy", "Policy", "PolicyError", "PolicyOutput", "QLoRAPolicy"]
+POLICIES: tuple[type[Policy], ...] = (FullPolicy, LoRAPolicy, QLoRAPolicy)
+"""Those that can be trained and that come with the package, for tables; any other is used by its class path."""
+
+__all__ = ["POLICIES", "FullPolicy", "LoRAPolicy", "Policy", "PolicyError", "PolicyOutput", "QLoRAPolicy"]

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
@@ -50,11 +50,19 @@ class Policy(nn.Module, ABC):
     Built from its arguments alone; `load` brings the weights, so that data and settings can be refused before.
     """
 
-    default_reference: ClassVar[str]
-    """What `reference: auto` means for this policy."""
+    references: ClassVar[tuple[str, ...]] = ("copy", "cache")
+    """Where its reference log-probs may come from, beside `none`; the first is what `reference: auto` means."""
 
-    kind: ClassVar[str]
-    """full, lora or qlora: what the rules of what goes together ask for."""
+    adapters: ClassVar[bool] = False
+    """Whether peft's adapters on a frozen base are trained, and nothing else. Then they can be switched off
+    (`as_it_started`, `without_adapters`), `save` writes a peft folder that can be merged into the base, and the frozen
+    weights tell bases apart at any step."""
+
+    shardable: ClassVar[bool] = True
+    """Whether FSDP2 can cut its weights into parts."""
+
+    needs_device: ClassVar[str | None] = None
+    """The type of device that it cannot do without, such as cuda; None where it runs on any."""
 
     def __init__(
         self,
@@ -131,11 +139,19 @@ class Policy(nn.Module, ABC):
     def description(self) -> dict[str, Any]:
         """The settings that make this policy what it is, for the card of what is exported."""
         dtype = str(self.dtype).removeprefix("torch.")
-        return {"policy": self.kind, "source": self.source, "revision": self.revision, "dtype": dtype}
+        return {"policy": type(self).__name__, "source": self.source, "revision": self.revision, "dtype": dtype}
 
     def reference_description(self) -> dict[str, str]:
         """What a cache of this policy's reference says of it in words, beside its weights' fingerprint."""
         return {}
+
+    def as_it_started(self) -> AbstractContextManager[None]:
+        """Inside, the policy is what it was before training. Raises `PolicyError` where it has no `adapters`."""
+        raise PolicyError(f"the policy must have adapters to switch off, got {type(self).__name__}")
+
+    def without_adapters(self) -> AbstractContextManager[None]:
+        """Inside, the policy is its base alone. Raises `PolicyError` where it has no `adapters`."""
+        raise PolicyError(f"the policy must have adapters to switch off, got {type(self).__name__}")
 
     @property
     def loaded(self) -> nn.Module:

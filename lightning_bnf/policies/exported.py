@@ -28,8 +28,7 @@ def exported(source: str, dtype: Dtype = "float32", attention: str | None = None
 class Exported(Policy):
     """A source's own weights, nothing trained."""
 
-    default_reference: ClassVar[str] = "none"
-    kind: ClassVar[str] = "full"
+    references: ClassVar[tuple[str, ...]] = ()
 
     def prepared(self, base: PreTrainedModel) -> nn.Module:
         return base
@@ -40,8 +39,6 @@ class Exported(Policy):
 
 class ExportedAdapter(Exported):
     """A peft folder's adapter on the base that it names, not merged: merging rounds."""
-
-    kind: ClassVar[str] = "lora"
 
     def __init__(self, folder: Path, dtype: Dtype = "float32", attention: str | None = None):
         named = json.loads((folder / _ADAPTER).read_text())

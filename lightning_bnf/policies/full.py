@@ -1,7 +1,6 @@
 """Full fine-tuning: all weights are trained."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -11,9 +10,6 @@ from lightning_bnf.policies.base import Dtype, Policy
 
 class FullPolicy(Policy):
     """All weights of the model are trained."""
-
-    default_reference: ClassVar[str] = "copy"
-    kind: ClassVar[str] = "full"
 
     def __init__(
         self,

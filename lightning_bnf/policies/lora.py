@@ -1,7 +1,7 @@
 """LoRA: small adapters on a frozen base, through peft."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, cast
 
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -26,8 +26,8 @@ class LoRAPolicy(Policy):
     The reference is the base; or, where training starts from an adapter, the base with that adapter.
     """
 
-    default_reference: ClassVar[str] = "adapter_off"
-    kind: ClassVar[str] = "lora"
+    references: ClassVar[tuple[str, ...]] = ("adapter_off", "copy", "cache")
+    adapters: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class LoRAPolicy(Policy):
     def as_it_started(self) -> Iterator[None]:
         """Inside, the policy is what it was before training: its adapter is off, or the frozen one it started from."""
         if self.adapter is None:
-            with self.adapted.disable_adapter():
+            with self.without_adapters():
                 yield
             return
         self.adapted.set_adapter(START, inference_mode=True)
@@ -128,6 +128,9 @@ class LoRAPolicy(Policy):
             yield
         finally:
             self.adapted.set_adapter(TRAINED)
+
+    def without_adapters(self) -> AbstractContextManager[None]:
+        return self.adapted.disable_adapter()
 
     @property
     def adapted(self) -> PeftModel:

@@ -20,7 +20,7 @@ class QLoRAPolicy(LoRAPolicy):
     embeddings and heads would make the activations between the layers, and the head's weight, twice as large.
     """
 
-    kind: ClassVar[str] = "qlora"
+    shardable: ClassVar[bool] = False  # bitsandbytes packs a whole matrix, with the scales of its blocks beside it
 
     def __init__(
         self,

@@ -217,7 +217,7 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(
         (["--trainer.accumulate_grad_batches", "2"], ["accumulate_grad_batches 2", "examples_per_step"]),
         (["--trainer.use_distributed_sampler", "true"], ["use_distributed_sampler true: accepted is false"]),
         (["--data.max_tokens", "many"], ["max_tokens"]),
-        (["--trainer.precision", "16-mixed"], ["precision 16-mixed: accepted are 32-true"]),
+        (["--trainer.precision", "16-mixed"], ["precision must be 32-true, bf16-mixed or bf16-true, got 16-mixed"]),
         (["--data.train", "/no/such.jsonl"], ["/no/such.jsonl", "there is no such file"]),
         (["--data.max_tokens", "0"], ["max_tokens 0: accepted are whole numbers from 1"]),
         (["--data.options.max_length", "20"], ["train.jsonl", "rows would be dropped", "max_length"]),

@@ -68,7 +68,7 @@ def test_a_24_gb_run_trains_resumes_exports_and_merges(
         assert torch.equal(value, whole[name]), "a resumed run ends as one that was not interrupted"
     capsys.readouterr()
     folder = exported(run, "--ckpt_path", "last")
-    assert f"{folder}: qlora policy of step 6\n" in capsys.readouterr().out
+    assert f"{folder}: QLoRAPolicy of step 6\n" in capsys.readouterr().out
     assert all(torch.equal(value, whole[name]) for name, value in weights(folder).items())
     assert (folder / "README.md").read_text() == (run / "policy" / "README.md").read_text()
     folder = exported(run, "--ckpt_path", "last", "--merge", "true", "--dtype", "float32", "--rows", "2")
@@ -120,7 +120,7 @@ def test_a_full_policy_is_exported_and_not_merged(fit: Fit, capsys: pytest.Captu
     assert all(torch.equal(value, kept[name]) for name, value in held.items())
     with pytest.raises(SystemExit):
         exported(run, "--ckpt_path", "last", "--merge", "true")
-    assert "merge true: a full policy has no adapter to merge; accepted is false" in capsys.readouterr().err
+    assert "merge must be false with FullPolicy, which has no adapter, got true" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

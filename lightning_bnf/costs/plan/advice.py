@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lightning_bnf.costs.plan.estimate import estimate
 from lightning_bnf.costs.plan.run import Assessment, Run, assess
@@ -66,11 +67,13 @@ def _other(run: Run) -> Iterator[tuple[str, Run]]:
     if run.precision != "bf16-true":
         yield "trainer.precision: bf16-true", replace(run, precision="bf16-true")
     policy = run.policy
-    for kind in (LoRAPolicy, QLoRAPolicy):
+    dtype: Any = str(policy.dtype).removeprefix("torch.")
+    smaller: tuple[tuple[type[LoRAPolicy], Any], ...] = ((LoRAPolicy, dtype), (QLoRAPolicy, "bfloat16"))
+    for kind, dtype in smaller:
         less = kind(
             policy.source,
             policy.revision,
-            dtype="bfloat16" if kind.kind == "qlora" else str(policy.dtype).removeprefix("torch."),  # type: ignore[arg-type]
+            dtype=dtype,
             attention=policy.attention,
             gradient_checkpointing=policy.gradient_checkpointing,
         )
@@ -82,7 +85,7 @@ def _other(run: Run) -> Iterator[tuple[str, Run]]:
 
 def _refusal(run: Run) -> str | None:
     devices = run.devices
-    return Combination(run.policy.kind, devices.parallelism, run.reference, run.precision, devices.kind).refusal()
+    return Combination(type(run.policy), devices.parallelism, run.reference, run.precision, devices.kind).refusal()
 
 
 def _more_devices(run: Run) -> list[Advice]:

@@ -87,17 +87,18 @@ def run_of(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str,
     """The run that a fit of these would be."""
     devices = devices_of(trainer, question)
     precision = str(trainer.get("precision") or "32-true")
+    policy = module.policy
     refusal = Combination(
-        module.policy.kind, devices.parallelism, module.reference_kind, precision, devices.kind, module.policy.attention
+        type(policy), devices.parallelism, module.reference_kind, precision, devices.kind, policy.attention
     ).refusal()
     if refusal:
         raise Refusal(refusal)
     told = question.rows is not None or question.tokens_per_row is not None
-    rows = None if told else local_rows(data, module.policy, module.loss)
+    rows = None if told else local_rows(data, policy, module.loss)
     if rows is not None and not rows:
         raise DataError("data.train: no row is left to train on; accepted: at least one")
     return Run(
-        policy=module.policy,
+        policy=policy,
         loss=module.loss,
         reference=module.reference_kind,
         optimization=module.optimization,

@@ -1,24 +1,28 @@
 """From a reference's name to its provider."""
 
 from lightning_bnf.policies.base import Policy, PolicyError
-from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.policies.reference.cached import CachedReference, open_cache
 from lightning_bnf.policies.reference.providers import AdapterOff, FrozenCopy, Reference, ReferenceKind
-from lightning_bnf.training.support import Combination
+
+
+def reference_refusal(reference: str, policy: type[Policy]) -> str | None:
+    """Why this kind of policy cannot have this reference, as a sentence; None where it can."""
+    accepted = ("auto", *policy.references, "none")
+    if reference in accepted:
+        return None
+    return f"reference must be {_any_of(accepted)} with {policy.__name__}, got {reference}"
 
 
 def check_reference(kind: ReferenceKind, policy: Policy, needed: bool) -> str:
     """What `kind` comes to for this policy; raises `PolicyError` for what contradicts, before anything is loaded."""
+    refusal = reference_refusal(kind, type(policy))
     if kind == "none" and needed:
-        raise PolicyError(
-            "reference 'none': the loss needs a reference; accepted are auto, adapter_off, copy and cache"
-        )
-    refusal = Combination(policy.kind, "one device", kind, "32-true", "cpu").refusal()
+        refusal = f"reference must be {_any_of(('auto', *policy.references))} with a loss that needs one, got none"
     if refusal:
         raise PolicyError(refusal)
     if not needed:
         return "none"
-    return policy.default_reference if kind == "auto" else kind
+    return policy.references[0] if kind == "auto" else kind
 
 
 def build_reference(kind: str, policy: Policy, folder: str | None = None, rank: int = 0) -> Reference | None:
@@ -27,4 +31,8 @@ def build_reference(kind: str, policy: Policy, folder: str | None = None, rank: 
         return None
     if kind == "cache":
         return CachedReference(open_cache(policy, folder, rank))
-    return AdapterOff(policy) if isinstance(policy, LoRAPolicy) and kind == "adapter_off" else FrozenCopy(policy)
+    return AdapterOff(policy) if kind == "adapter_off" else FrozenCopy(policy)
+
+
+def _any_of(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.steps.layout import PADDED, PlannedBatch
 from lightning_bnf.policies.base import Policy, PolicyError
-from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.policies.reference.providers import Reference
 from lightning_bnf.policies.reference.store import LogpsCache
 from lightning_bnf.runtime.distributed import gather_objects
@@ -95,7 +94,7 @@ def open_cache(policy: Policy, folder: str | None, rank: int) -> LogpsCache:
     """The cache of the loaded policy's reference: its own folder below the user's cache, or `folder`."""
     reference = policy.causal_lm
     manifest = {
-        "weights": weights_fingerprint(reference, frozen_only=isinstance(policy, LoRAPolicy)),
+        "weights": weights_fingerprint(reference, frozen_only=policy.adapters),
         "dtype": str(reference.dtype).removeprefix("torch."),
         **policy.reference_description(),
         **tokenizer_fingerprints(policy.tokenizer),

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.policies.base import Policy, evaluating
-from lightning_bnf.policies.lora import LoRAPolicy
 
 ReferenceKind = Literal["auto", "adapter_off", "copy", "cache", "none"]
 
@@ -27,7 +26,7 @@ class Reference(nn.Module, ABC):
 class AdapterOff(Reference):
     """The policy with its adapters off, or with the adapter that it started from: no second model."""
 
-    def __init__(self, policy: LoRAPolicy):
+    def __init__(self, policy: Policy):
         super().__init__()
         self._policy = (policy,)  # in a tuple, so that the policy's weights are not counted twice
 
