@@ -212,7 +212,7 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(
         (["--model.policy.init_args.r", "0"], ["r 0: accepted are whole numbers from 1"]),
         (["--model.policy.init_args.target_modules", "[query]"], ["target_modules", "query", "q_proj"]),
         (["--model.policy.init_args.source", "./nowhere"], ["source './nowhere': there is no such folder"]),
-        (["--model.reference", "none"], ["reference 'none': the loss needs a reference"]),
+        (["--model.reference", "none"], ["with a loss that needs one, got none"]),
         (["--trainer.gradient_clip_val", "1.0"], ["gradient_clip_val 1.0", "max_grad_norm"]),
         (["--trainer.accumulate_grad_batches", "2"], ["accumulate_grad_batches 2", "examples_per_step"]),
         (["--trainer.use_distributed_sampler", "true"], ["use_distributed_sampler true: accepted is false"]),

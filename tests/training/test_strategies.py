@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch.strategies import FSDPStrategy
 
+from lightning_bnf.policies import LoRAPolicy
 from lightning_bnf.training.strategies import AtomicCheckpointIO, parallelism_of
 from lightning_bnf.training.support import Combination
 

@@ -8,18 +8,17 @@ from typing import Any
 import pytest
 from support.two_processes import Cell, run_cell
 
+from lightning_bnf.policies import POLICIES, LoRAPolicy, Policy
 from lightning_bnf.training.strategies import Parallelism
-from lightning_bnf.training.support import PARALLELISMS, POLICIES, PRECISIONS, REFERENCES, Combination, support_table
-
-CLASSES = {"full": "FullPolicy", "lora": "LoRAPolicy", "qlora": "QLoRAPolicy"}
+from lightning_bnf.training.support import PARALLELISMS, PRECISIONS, REFERENCES, Combination, support_table
 
 
-def cell(policy: str, parallelism: Parallelism, reference: str) -> Cell:
+def cell(policy: type[Policy], parallelism: Parallelism, reference: str) -> Cell:
     loss = "SFT" if reference == "none" else "DPO"
-    return Cell(CLASSES[policy], loss, "auto" if parallelism == "one device" else parallelism, reference, steps=2)
+    return Cell(policy.__name__, loss, "auto" if parallelism == "one device" else parallelism, reference, steps=2)
 
 
-def cells(parallelisms: tuple[Parallelism, ...], accepted: bool) -> list[tuple[str, Parallelism, str]]:
+def cells(parallelisms: tuple[Parallelism, ...], accepted: bool) -> list[tuple[type[Policy], Parallelism, str]]:
     every = product(POLICIES, parallelisms, REFERENCES)
     return [some for some in every if (Combination(*some, "32-true", "cpu").refusal() is None) == accepted]
 
@@ -28,7 +27,7 @@ def halves(parallelisms: tuple[Parallelism, ...]) -> list[Cell]:
     """The rows of the table that name a precision, as far as it is accepted and not float32."""
     made = []
     for parallelism, precision in product(parallelisms, PRECISIONS[1:]):
-        if Combination("lora", parallelism, "none", precision, "cpu").refusal() is None:
+        if Combination(LoRAPolicy, parallelism, "none", precision, "cpu").refusal() is None:
             strategy = "auto" if parallelism == "one device" else parallelism
             made.append(Cell("LoRAPolicy", "SFT", strategy, "none", steps=2, precision=precision))
     return made
@@ -43,7 +42,7 @@ def test_what_is_accepted_on_one_device_trains(
     tmp_path: Path,
     tiny_folder: str,
     write_pairs: Callable[..., str],
-    policy: str,
+    policy: type[Policy],
     parallelism: Parallelism,
     reference: str,
 ) -> None:
@@ -65,15 +64,16 @@ def test_bfloat16_trains(tmp_path: Path, tiny_folder: str, write_pairs: Callable
 
 @pytest.mark.parametrize(("policy", "parallelism", "reference"), cells(PARALLELISMS, False))
 def test_what_is_refused_is_refused_before_anything_is_loaded(
-    tmp_path: Path, write_pairs: Callable[..., str], policy: str, parallelism: Parallelism, reference: str
+    tmp_path: Path, write_pairs: Callable[..., str], policy: type[Policy], parallelism: Parallelism, reference: str
 ) -> None:
     """The model's folder does not even exist."""
     refusal = Combination(policy, parallelism, reference, "32-true", "cpu").refusal()
-    with pytest.raises(ValueError, match="accepted") as error:
+    with pytest.raises(ValueError, match="must be") as error:
         run_cell(cell(policy, parallelism, reference), str(tmp_path / "nowhere"), write_pairs(), 1, 1, str(tmp_path))
     assert str(error.value) == refusal
 
 
 @pytest.mark.parametrize("precision", ["16-mixed", "16-true"])
 def test_float16_is_refused(precision: str) -> None:
-    assert "accepted are 32-true" in str(Combination("lora", "one device", "none", precision, "cuda").refusal())
+    refusal = str(Combination(LoRAPolicy, "one device", "none", precision, "cuda").refusal())
+    assert refusal.startswith(f"precision must be 32-true, bf16-mixed or bf16-true, got {precision}")

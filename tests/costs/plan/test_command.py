@@ -122,7 +122,7 @@ def test_what_a_run_would_refuse_is_refused(config: str, capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as stop:
         main(["plan", "--config", config, "--trainer.precision", "16-mixed"])
     assert stop.value.code == 2
-    assert "accepted are 32-true, bf16-mixed and bf16-true" in capsys.readouterr().err
+    assert "precision must be 32-true, bf16-mixed or bf16-true, got 16-mixed" in capsys.readouterr().err
 
 
 def test_the_plan_is_a_function_too(tiny_folder: str, write_pairs: Callable[..., str], capsys: Any) -> None:
