@@ -1,6 +1,7 @@
 """What happens beside the training steps: exports, plots, reports."""
 
-from lightning_bnf.callbacks.before_after import BeforeAfter
+from typing import Any
+
 from lightning_bnf.callbacks.displacement import DisplacementAlarm
 from lightning_bnf.callbacks.export import ExportPolicy
 from lightning_bnf.callbacks.fingerprints import Fingerprints
@@ -11,7 +12,6 @@ from lightning_bnf.callbacks.score_prompts import ScorePrompts
 from lightning_bnf.callbacks.write_completions import WriteCompletions
 
 __all__ = [
-    "BeforeAfter",
     "DisplacementAlarm",
     "ExportPolicy",
     "Fingerprints",
@@ -21,3 +21,13 @@ __all__ = [
     "ScorePrompts",
     "WriteCompletions",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Refuse (AttributeError) a former class, which saved configs may name, with the YAML that takes its place."""
+    if name == "BeforeAfter":
+        raise AttributeError(
+            "BeforeAfter is part of ScorePrompts: use {class_path: lightning_bnf.callbacks.ScorePrompts, init_args: "
+            "{splits: [test], compare: true, temperature: 0.8}} with the other init_args as they were"
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

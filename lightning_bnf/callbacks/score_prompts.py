@@ -1,17 +1,22 @@
-"""Verified completions while a policy trains, and when it is trained."""
+"""Verified completions before a policy trains, while it does, and when it is trained."""
 
 import json
+import resource
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_bnf.datamodules.preference import PreferenceData
-from lightning_bnf.evaluation.comparison import choose
+from lightning_bnf.evaluation import comparison
+from lightning_bnf.evaluation.comparison import Snapshot, choose
 from lightning_bnf.evaluation.pass_rates import Record, VerifiedPrompt, complete_and_verify, verified_prompts
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.strategies import refuse_sharded
 
@@ -19,9 +24,11 @@ Split = Literal["validation", "test"]
 
 
 class ScorePrompts(Callback):
-    """Scores prompts that carry verifiers: a few every so many steps (`val/pass_rate`, greedy), and more at the end.
+    """Scores prompts that carry verifiers: at the start, a few every so many steps, and at the end.
 
-    Writes `scores.json`: for each split one record per prompt and way of decoding.
+    The end gives `scores.json`: for each split one record per prompt and way of decoding. With `every_n_steps`,
+    `val/pass_rate` (greedy) is logged. With `compare`, the test split's prompts and pairs are scored at the start too,
+    and what training changed is printed and written: `before_after.md`, `before_after.json` and `completions.jsonl`.
     """
 
     def __init__(
@@ -29,6 +36,8 @@ class ScorePrompts(Callback):
         splits: Sequence[Split] = ("validation", "test"),
         trained_prompts: int | None = None,
         kept_out_prompts: int | None = None,
+        compare: bool = False,
+        pairs: int | None = None,
         every_n_steps: int | None = None,
         watched_prompts: int = 20,
         temperature: float = 0.0,
@@ -40,64 +49,134 @@ class ScorePrompts(Callback):
             splits: Splits of the data whose prompts are scored at the end.
             trained_prompts: Prompts of trained families, of each split, from the families in turn; null takes all.
             kept_out_prompts: The same of families that are kept out of training.
+            compare: Whether the test split is scored before training too, and compared.
+            pairs: Test pairs whose log-probabilities are compared; null takes all.
             every_n_steps: Optimizer steps between two scorings of validation prompts; null never does.
             watched_prompts: How many of them.
-            temperature: Of sampled completions beside the greedy ones at the end; 0 samples none.
+            temperature: Of sampled completions beside the greedy ones, at the start and the end; 0 samples none.
             seed: Of the sampled completions.
             batch_size: Completions generated together.
         """
         for split in splits:
             if split not in ("validation", "test"):
-                raise Refusal(f"splits {split!r}: accepted are validation and test")
+                raise Refusal(f"splits must be of validation and test, got {split!r}")
+        if compare and "test" not in splits:
+            raise Refusal(f"splits must hold test where compare is true, got {list(splits)}")
         if every_n_steps is not None and every_n_steps < 1:
-            raise Refusal(f"every_n_steps {every_n_steps}: accepted are whole numbers from 1, and null")
+            raise Refusal(f"every_n_steps must be a whole number from 1, or null, got {every_n_steps}")
         self.splits = tuple(splits)
         self.trained_prompts, self.kept_out_prompts = trained_prompts, kept_out_prompts
+        self.compare, self.pairs = compare, pairs
         self.every_n_steps, self.watched_prompts = every_n_steps, watched_prompts
         self.temperature, self.seed, self.batch_size = temperature, seed, batch_size
         self._watched: list[VerifiedPrompt] = []
+        self._before: Snapshot | None = None
+        self._started = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         refuse_sharded(trainer.strategy, "callback ScorePrompts")
 
+    def state_dict(self) -> dict[str, Any]:
+        """A resumed run compares with the policy as it was before the first step, not before its own."""
+        return {"before": asdict(self._before) if self._before else None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if before := state_dict["before"]:
+            self._before = Snapshot(**before | {"records": [Record(**record) for record in before["records"]]})
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = _data(trainer)
         if self.every_n_steps is not None:
-            self._watched = choose(self._prompts(trainer, "validation"), self.watched_prompts, 0)
+            self._watched = choose(verified_prompts(data.split("validation")), self.watched_prompts, 0)
             if not self._watched:
                 raise Refusal(
-                    "callback ScorePrompts, every_n_steps: no validation row of a trained family carries a "
-                    "verifier; accepted: data.validation with verifiers, or every_n_steps null"
+                    "callback ScorePrompts, every_n_steps must be null where no validation row of a trained family "
+                    f"carries a verifier, got {self.every_n_steps}"
                 )
+        if self.compare and not data.paths["test"]:
+            raise Refusal("callback ScorePrompts, compare must be false where data.test names no files, got true")
+        self._started = time.perf_counter()
+        if self.compare and self._before is None and trainer.is_global_zero:
+            prompts = self._prompts(data, "test")
+            records = self._score(pl_module, prompts, self.temperature, "Completions before training")
+            self._before = self._snapshot(pl_module, data, records)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         if self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0:
-            records = self._complete(pl_module, self._watched, 0.0, None)
+            records = self._score(pl_module, self._watched, 0.0, None)
             pl_module.log("val/pass_rate", sum(record.passed for record in records) / len(records))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        scores = {}
+        data, root = _data(trainer), Path(trainer.default_root_dir)
+        records = {}
         for split in self.splits:
-            prompts = choose(self._prompts(trainer, split), self.trained_prompts, self.kept_out_prompts)
-            records = self._complete(pl_module, prompts, self.temperature, f"Completions of {split} prompts")
-            scores[split] = [asdict(record) for record in records]
-        (Path(trainer.default_root_dir) / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+            prompts = self._prompts(data, split)
+            records[split] = self._score(pl_module, prompts, self.temperature, f"Completions of {split} prompts")
+        scores = {split: [asdict(record) for record in scored] for split, scored in records.items()}
+        write_text(root / "scores.json", json.dumps(scores, indent=1) + "\n")
+        if self._before is not None:
+            after = self._snapshot(pl_module, data, records["test"])
+            self._report(root, trainer.global_step, self._texts(pl_module, data), self._before, after)
 
-    def _complete(
+    def _report(self, root: Path, steps: int, texts: dict[str, str], before: Snapshot, after: Snapshot) -> None:
+        """Print and write what changed; `texts`: each prompt's text by its id."""
+        lines = comparison.compare(before, after)
+        table = comparison.table(lines)
+        rank_zero_info(f"\n{table}\n")
+        for sample in comparison.samples(texts, before, after):
+            rank_zero_info(sample)
+        falls = comparison.falls_of_kept_out(lines)
+        for measure, fall in falls.items():
+            rank_zero_info(f"{measure}: fell by at most {fall:.2f} (upper end of the fall's 95 % interval)")
+        minutes = (time.perf_counter() - self._started) / 60
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux gives KiB
+        rank_zero_info(f"Evaluation and training took {minutes:.1f} minutes and {peak:.1f} GiB of memory at most.")
+        settings = {
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "steps": steps,
+            "minutes": round(minutes, 2),
+            "peak_memory_gib": round(peak, 2),
+            "fell_at_most": falls,
+        }
+        write_text(root / "before_after.md", table + "\n")
+        write_text(root / "before_after.json", comparison.as_json(lines, settings) + "\n")
+        write_text(root / "completions.jsonl", comparison.side_by_side(texts, before, after))
+
+    def _prompts(self, data: PreferenceData, split: str) -> list[VerifiedPrompt]:
+        return choose(verified_prompts(data.split(split)), self.trained_prompts, self.kept_out_prompts)
+
+    def _texts(self, pl_module: LightningModule, data: PreferenceData) -> dict[str, str]:
+        tokenizer = _module(pl_module).policy.tokenizer
+        return {prompt.prompt_id: str(tokenizer.decode(prompt.prompt_ids)) for prompt in self._prompts(data, "test")}
+
+    def _score(
         self, pl_module: LightningModule, prompts: Sequence[VerifiedPrompt], temperature: float, progress: str | None
     ) -> list[Record]:
-        assert isinstance(pl_module, PreferenceModule)
-        policy = pl_module.policy
+        policy = _module(pl_module).policy
         return complete_and_verify(
             policy.loaded, policy.tokenizer, prompts, temperature, self.seed, self.batch_size, progress
         )
 
-    @staticmethod
-    def _prompts(trainer: Trainer, split: str) -> list[VerifiedPrompt]:
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, PreferenceData):
-            raise Refusal("callback ScorePrompts: accepted is PreferenceData as the run's data")
-        return verified_prompts(data.split(split))
+    def _snapshot(self, pl_module: LightningModule, data: PreferenceData, records: list[Record]) -> Snapshot:
+        """The records, and the mean token log-probs of the test pairs that are compared."""
+        paired = [row for row in data.split("test") if row.format == "paired"]
+        stride = max(1, len(paired) // self.pairs) if self.pairs else 1
+        means = _module(pl_module).mean_logps(paired[::stride][: self.pairs], data.token_budget)
+        return Snapshot(records, [chosen for chosen, _ in means], [rejected for _, rejected in means])
+
+
+def _module(pl_module: LightningModule) -> PreferenceModule:
+    assert isinstance(pl_module, PreferenceModule)
+    return pl_module
+
+
+def _data(trainer: Trainer) -> PreferenceData:
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, PreferenceData):
+        raise Refusal(f"callback ScorePrompts: the run's data must be PreferenceData, got {type(data).__name__}")
+    return data

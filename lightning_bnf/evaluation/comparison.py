@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from lightning_bnf.evaluation.pass_rates import (
     paired_bootstrap,
     pass_rate_changes,
 )
+from lightning_bnf.results.markdown import markdown_table
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def table(lines: Sequence[Line]) -> str:
         before, after = (f"{value:.{digits}f}" for value in (line.before, line.after))
         change, low, high = (f"{value:+.{digits}f}" for value in (line.change, line.low, line.high))
         rows.append((line.measure, str(line.n), before, after, change, f"{low} to {high}"))
-    return _markdown(rows)
+    return markdown_table(*rows, padded=True)
 
 
 def rates_table(rates: Sequence[Rate]) -> str:
@@ -96,19 +97,13 @@ def rates_table(rates: Sequence[Rate]) -> str:
     for rate in rates:
         interval = f"{rate.low:.2f} to {rate.high:.2f}"
         rows.append((rate.group, rate.decoding, str(rate.n), f"{rate.rate:.2f}", interval, f"{rate.length:.1f}"))
-    return _markdown(rows)
+    return markdown_table(*rows, padded=True)
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    shown = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
-    return "\n".join([shown[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *shown[1:]])
-
-
-def fall_at_most(lines: Sequence[Line], measure: str) -> float:
-    """The upper end of the 95 % interval of a measure's fall: how much it may have fallen at most (>= 0)."""
-    (line,) = [line for line in lines if line.measure == measure]
-    return max(0.0, -line.low)
+def falls_of_kept_out(lines: Sequence[Line]) -> dict[str, float]:
+    """How much pass rates of kept-out families may have fallen at most (>= 0), by measure: the upper end of the 95 %
+    interval of the fall."""
+    return {line.measure: max(0.0, -line.low) for line in lines if line.measure.startswith("pass rate, kept-out")}
 
 
 def as_json(lines: Sequence[Line], settings: dict[str, Any]) -> str:
@@ -116,16 +111,21 @@ def as_json(lines: Sequence[Line], settings: dict[str, Any]) -> str:
     return json.dumps({"settings": settings, "lines": [dataclasses.asdict(line) for line in lines]}, indent=1)
 
 
-def side_by_side(prompts: Sequence[VerifiedPrompt], texts: Sequence[str], before: Snapshot, after: Snapshot) -> str:
-    """JSONL: each prompt's text with both snapshots' completions."""
-    by_id = {prompt.prompt_id: text for prompt, text in zip(prompts, texts)}
+def samples(texts: Mapping[str, str], before: Snapshot, after: Snapshot, count: int = 3) -> list[str]:
+    """The first prompts (`texts`: by prompt_id) with their sampled completions before and after, for a terminal."""
+    both = [(old, new) for old, new in zip(before.records, after.records) if old.decoding == "sampled"]
+    return [f"{texts[old.prompt_id]!r}\n  before: {old.text!r}\n  after:  {new.text!r}\n" for old, new in both[:count]]
+
+
+def side_by_side(texts: Mapping[str, str], before: Snapshot, after: Snapshot) -> str:
+    """JSONL: each prompt's text (`texts`: by prompt_id) with both snapshots' completions."""
     lines = [
         json.dumps(
             {
                 "prompt_id": old.prompt_id,
                 "family": old.groups[1],
                 "decoding": old.decoding,
-                "prompt": by_id[old.prompt_id],
+                "prompt": texts[old.prompt_id],
                 "before": old.text,
                 "before_passed": old.passed,
                 "after": new.text,

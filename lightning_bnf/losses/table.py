@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from lightning_bnf import losses
 from lightning_bnf.losses.base import Loss
+from lightning_bnf.results.markdown import markdown_table
 from lightning_bnf.runtime.refusal import Refusal
 
 
@@ -99,13 +100,13 @@ def as_text(entries: list[Entry]) -> str:
 
 def as_markdown(entries: list[Entry]) -> str:
     """A table for the documentation."""
-    lines = ["| loss | equation | needs | arguments | paper |", "|---|---|---|---|---|"]
+    rows = []
     for entry in entries:
-        equation = "<br>".join(f"`{line}`" for line in entry.equation).replace("|", "\\|")
+        equation = "<br>".join(f"`{line}`" for line in entry.equation)
         arguments = f"`{_arguments(entry)}`" if entry.arguments else ""
         paper = re.sub(r"arXiv (\d+\.\d+)", r"[arXiv \1](https://arxiv.org/abs/\1)", entry.paper)
-        lines.append(f"| {entry.name} | {equation} | {', '.join(entry.needs)} | {arguments} | {paper} |")
-    return "\n".join(lines)
+        rows.append((entry.name, equation, ", ".join(entry.needs), arguments, paper))
+    return markdown_table(("loss", "equation", "needs", "arguments", "paper"), *rows)
 
 
 def _arguments(entry: Entry) -> str:

@@ -6,6 +6,7 @@ from statistics import mean
 from typing import Any
 
 from lightning_bnf.preparation.pick import Scored
+from lightning_bnf.results.markdown import markdown_table
 
 Pair = tuple[Scored, Scored]
 
@@ -85,7 +86,7 @@ def _counts(outcomes: Sequence[Outcome]) -> str:
         pairs = sum(outcome.pair is not None for outcome in mine)
         name = f"{split}, kept-out families" if kept_out else split
         rows.append([name, len({one.family for one in mine}), len(mine), pairs, sum(one.unpaired for one in mine)])
-    return _table(["split", "families", "prompts", "pairs", "unpaired rows"], rows)
+    return markdown_table(["split", "families", "prompts", "pairs", "unpaired rows"], *rows)
 
 
 def _yields(outcomes: Sequence[Outcome]) -> str:
@@ -103,7 +104,7 @@ def _yields(outcomes: Sequence[Outcome]) -> str:
                 sum(outcome.pair is not None for outcome in mine if outcome.split == "train"),
             ]
         )
-    return _table(["family", "prompts", "sampled", "greedy", "ended", "pairs", "training pairs"], rows)
+    return markdown_table(["family", "prompts", "sampled", "greedy", "ended", "pairs", "training pairs"], *rows)
 
 
 def _lengths(outcomes: Sequence[Outcome]) -> str:
@@ -113,7 +114,7 @@ def _lengths(outcomes: Sequence[Outcome]) -> str:
         if pairs:
             chosen, rejected = (f"{mean(pair[side].length for pair in pairs):.1f}" for side in (0, 1))
             rows.append([family, chosen, rejected, _share(pairs, 1), _share(pairs, -1)])
-    return _table(["family", "chosen", "rejected", "chosen longer", "chosen shorter"], rows)
+    return markdown_table(["family", "chosen", "rejected", "chosen longer", "chosen shorter"], *rows)
 
 
 def _by_family(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
@@ -131,8 +132,3 @@ def _share(pairs: Sequence[Pair], sign: int) -> str:
 
 def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _table(header: list[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in lines)

@@ -23,6 +23,7 @@ from lightning_bnf.policies.sources import load_model, load_tokenizer, placed
 from lightning_bnf.preparation.pick import Scored, pick_extremes, scored, usable
 from lightning_bnf.preparation.sample import Job, sample_jobs
 from lightning_bnf.preparation.scoring import Candidates, Scorer
+from lightning_bnf.results.markdown import markdown_table
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import content_hash, weights_fingerprint
 from lightning_bnf.runtime.jsonl import write_jsonl
@@ -190,13 +191,15 @@ def unpaired_rows(answered: Answered) -> list[dict[str, Any]]:
     ]
 
 
+_COLUMNS = (
+    *("split", "prompts", "samples", "cut off, empty or repeated", "too long to be scored", "pairs"),
+    *("score of chosen", "score of rejected", "tokens of chosen", "tokens of rejected"),
+)
+
+
 def card(answered: Sequence[Answered], settings: dict[str, Any]) -> str:
     """The data card: what was made, how, and how the scores and lengths came out."""
-    lines = [
-        "| split | prompts | samples | cut off, empty or repeated | too long to be scored | pairs "
-        "| score of chosen | score of rejected | tokens of chosen | tokens of rejected |",
-        "| " + " | ".join(["---"] * 10) + " |",
-    ]
+    rows = []
     for split in SPLITS:
         mine = [one for one in answered if one.prompt.split == split]
         pairs = [one.pair for one in mine if one.pair]
@@ -207,10 +210,9 @@ def card(answered: Sequence[Answered], settings: dict[str, Any]) -> str:
             for side in (0, 1)
         ]
         left_out = drawn - unscored - sum(len(one.scored) for one in mine)
-        cells = [split, len(mine), drawn, left_out, unscored, len(pairs), *means]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+        rows.append([split, len(mine), drawn, left_out, unscored, len(pairs), *means])
     shown = "".join(f"- `{name}`: {value}\n" for name, value in settings.items())
-    return _CARD.format(**settings, table="\n".join(lines), shown=shown)
+    return _CARD.format(**settings, table=markdown_table(_COLUMNS, *rows), shown=shown)
 
 
 _CARD = """# Preference data, sampled from the model and scored

@@ -1,14 +1,16 @@
 """Figures, one function each: from tidy tables to a matplotlib figure."""
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lightning_bnf.results.line import Line
+from lightning_bnf.runtime.refusal import Refusal
 
 SCALING = "scaling"
 STEPS = "optimizer step"
@@ -167,6 +169,31 @@ def _against_tokens(left: Any, right: Any, rows: list[dict[str, Any]]) -> None:
         line = scaling_line(rows)
         left.axline((0, line.fixed), slope=line.per_token, color=NEUTRAL, linewidth=0.8, label=str(line))
         left.legend(frameon=False, fontsize="small", loc="upper left")
+
+
+@dataclass(frozen=True)
+class Line:
+    """seconds = fixed + tokens * per_token; misses: by how much, as a share of what was measured, at most."""
+
+    fixed: float
+    per_token: float
+    misses: float
+
+    @classmethod
+    def through(cls, tokens: Sequence[float], seconds: Sequence[float]) -> "Line":
+        """The line of least squared relative errors. Raises ValueError for fewer than three points, which show nothing,
+        and for times that are not positive."""
+        if len(tokens) != len(seconds) or len(tokens) < 3 or min(seconds) <= 0:
+            raise Refusal(f"tokens {tokens}, seconds {seconds}: accepted are three points or more, of times > 0")
+        x, y = np.asarray(tokens, dtype=float), np.asarray(seconds, dtype=float)
+        columns = np.stack([np.ones_like(x), x], axis=1) / y[:, None]
+        (fixed, per_token), *_ = np.linalg.lstsq(columns, np.ones_like(y), rcond=None)
+        return cls(float(fixed), float(per_token), float(np.abs((fixed + per_token * x) / y - 1).max()))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.fixed:.2f} s + {1000 * self.per_token:.2f} ms a token (misses by {100 * self.misses:.1f} % at most)"
+        )
 
 
 def scaling_line(rows: list[dict[str, Any]]) -> Line:

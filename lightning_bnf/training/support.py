@@ -7,6 +7,7 @@ from lightning_bnf.policies import POLICIES
 from lightning_bnf.policies.attention import is_flash
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.policies.reference.build import reference_refusal
+from lightning_bnf.results.markdown import markdown_table
 from lightning_bnf.training.strategies import Parallelism
 
 REFERENCES = ("adapter_off", "copy", "cache", "none")
@@ -51,21 +52,18 @@ def precision_refusal(precision: str) -> str | None:
 
 def support_table(policies: Sequence[type[Policy]] = POLICIES) -> str:
     """Markdown: which policies, references and precisions go with which strategy, by the rules that refuse."""
-    lines = [
-        "| policy, reference, precision | " + " | ".join(PARALLELISMS) + " |",
-        "|---|" + "---|" * len(PARALLELISMS),
-    ]
     reasons: list[str] = []
 
-    def line(title: str, policy: type[Policy], reference: str, precision: str) -> str:
+    def row(title: str, policy: type[Policy], reference: str, precision: str) -> list[str]:
         cells = []
         for parallelism in PARALLELISMS:
             refusal = Combination(policy, parallelism, reference, precision, "cuda").refusal()
             if refusal and refusal not in reasons:
                 reasons.append(refusal)
             cells.append(f"no ({reasons.index(refusal) + 1})" if refusal else "yes")
-        return f"| {title} | " + " | ".join(cells) + " |"
+        return [title, *cells]
 
-    lines += [line(f"{kind.__name__}, {how}", kind, how, PRECISIONS[0]) for kind in policies for how in REFERENCES]
-    lines += [line(f"any, any, {precision}", POLICIES[0], "none", precision) for precision in PRECISIONS]
-    return "\n".join([*lines, "", *(f"({i + 1}) {reason}  " for i, reason in enumerate(reasons))])
+    rows = [row(f"{kind.__name__}, {how}", kind, how, PRECISIONS[0]) for kind in policies for how in REFERENCES]
+    rows += [row(f"any, any, {precision}", POLICIES[0], "none", precision) for precision in PRECISIONS]
+    table = markdown_table(("policy, reference, precision", *PARALLELISMS), *rows)
+    return "\n".join([table, "", *(f"({i + 1}) {reason}  " for i, reason in enumerate(reasons))])

@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Trainer
 
+from lightning_bnf import callbacks
 from lightning_bnf.callbacks import ScorePrompts
+from lightning_bnf.cli.main import main
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import BNF
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import LoRAPolicy
+from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.training.optimization import Optimization
 
 
 @pytest.fixture
@@ -28,11 +33,20 @@ def verified(tmp_path: Path, write_pairs: Callable[..., str]) -> str:
     return str(path)
 
 
-def fit(root: Path, model: str, data: PreferenceData, callback: ScorePrompts) -> Trainer:
+def fit(
+    root: Path,
+    model: str,
+    data: PreferenceData,
+    callback: ScorePrompts,
+    learning_rate: float = 1e-4,
+    max_steps: int = 2,
+    checkpoint: str | None = None,
+) -> Trainer:
+    torch.manual_seed(1)
     trainer = Trainer(
         accelerator="cpu",
         default_root_dir=root,
-        max_steps=2,
+        max_steps=max_steps,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -41,7 +55,8 @@ def fit(root: Path, model: str, data: PreferenceData, callback: ScorePrompts) ->
         num_sanity_val_steps=0,
         callbacks=[callback],
     )
-    trainer.fit(PreferenceModule(LoRAPolicy(model), BNF()), data)
+    optimization = Optimization(learning_rate=learning_rate)
+    trainer.fit(PreferenceModule(LoRAPolicy(model), BNF(), optimization=optimization), data, ckpt_path=checkpoint)
     return trainer
 
 
@@ -70,11 +85,65 @@ def test_only_what_is_asked_for(tmp_path: Path, tiny_folder: str, verified: str)
 
 
 def test_nothing_to_watch_is_refused(tmp_path: Path, tiny_folder: str, verified: str) -> None:
-    with pytest.raises(ValueError, match="no validation row of a trained family carries a verifier"):
+    with pytest.raises(Refusal, match="every_n_steps must be null where no validation row of a trained family"):
         fit(tmp_path, tiny_folder, PreferenceData(verified), ScorePrompts(["test"], every_n_steps=1))
 
 
-@pytest.mark.parametrize("arguments", [{"splits": ["train"]}, {"every_n_steps": 0}])
-def test_bad_arguments_are_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="accepted are"):
+def test_what_training_changed_is_compared(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], verified: str
+) -> None:
+    """Trained on the very test pairs, chosen log-probs rise and rejected fall, row by row; the same prompt in two rows
+    is one prompt, and a resumed run compares with the policy before the first step."""
+    pairs = write_pairs()
+    data = PreferenceData(pairs, test=[verified, pairs], examples_per_step=5)
+    callback = ScorePrompts(["test"], compare=True, pairs=4, temperature=1.0)
+    trainer = fit(tmp_path, tiny_folder, data, callback, learning_rate=1e-2)
+    report = json.loads((tmp_path / "before_after.json").read_text())
+    lines = {line["measure"]: line for line in report["lines"]}
+    assert lines["mean log-prob of chosen (nats a token)"]["n"] == 4
+    assert lines["mean log-prob of chosen (nats a token)"]["low"] > 0
+    assert lines["mean log-prob of rejected (nats a token)"]["high"] < 0
+    assert lines["pass rate, trained families, sampled"]["n"] == 3
+    assert report["settings"]["steps"] == 2
+    assert report["settings"]["minutes"] >= 0
+    assert (tmp_path / "before_after.md").read_text().startswith("|  ")
+    completions = [json.loads(line) for line in (tmp_path / "completions.jsonl").read_text().splitlines()]
+    assert len(completions) == 2 * 5, "greedy and sampled"
+    after = json.loads((tmp_path / "scores.json").read_text())["test"]
+    assert [line["after"] for line in completions] == [record["text"] for record in after]
+
+    trainer.save_checkpoint(tmp_path / "saved.ckpt")
+    callback = ScorePrompts(["test"], compare=True, pairs=4, temperature=1.0)
+    fit(tmp_path, tiny_folder, data, callback, max_steps=3, checkpoint=str(tmp_path / "saved.ckpt"))
+    resumed = json.loads((tmp_path / "before_after.json").read_text())
+    assert [line["before"] for line in resumed["lines"]] == [line["before"] for line in report["lines"]]
+    assert resumed["settings"]["steps"] == 3
+
+
+def test_data_without_test_files_is_refused(tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]) -> None:
+    with pytest.raises(Refusal, match=r"compare must be false where data\.test names no files, got true"):
+        fit(tmp_path, tiny_folder, PreferenceData(write_pairs()), ScorePrompts(compare=True))
+
+
+def test_a_saved_config_with_the_former_callback_is_told_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(AttributeError, match="BeforeAfter is part of ScorePrompts"):
+        callbacks.BeforeAfter  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        callbacks.Nothing  # noqa: B018
+    former = "[{class_path: lightning_bnf.callbacks.BeforeAfter, init_args: {pairs: 40}}]"
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", "configs/quickstart.yaml", "--trainer.callbacks", former])
+    assert "lightning_bnf.callbacks.ScorePrompts, init_args: {splits: [test], compare: true" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"splits": ["train"]}, "splits must be of validation and test, got 'train'"),
+        ({"splits": ["validation"], "compare": True}, r"splits must hold test .*, got \['validation'\]"),
+        ({"every_n_steps": 0}, "every_n_steps must be a whole number from 1, or null, got 0"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(Refusal, match=sentence):
         ScorePrompts(**arguments)

@@ -9,8 +9,9 @@ from lightning_bnf.evaluation.comparison import (
     as_json,
     choose,
     compare,
-    fall_at_most,
+    falls_of_kept_out,
     rates_table,
+    samples,
     side_by_side,
     table,
 )
@@ -50,7 +51,8 @@ def test_lines_by_hand() -> None:
     assert rate.low <= 0.4 <= rate.high
     kept = lines["pass rate, kept-out families, greedy"]
     assert (kept.before, kept.after) == (0.5, 0.0)
-    assert fall_at_most(list(lines.values()), kept.measure) == pytest.approx(-kept.low)
+    falls = falls_of_kept_out(list(lines.values()))
+    assert falls == {f"pass rate, kept-out families, {way}": pytest.approx(-kept.low) for way in ("greedy", "sampled")}
     chosen = lines["mean log-prob of chosen (nats a token)"]
     assert (chosen.n, chosen.before, chosen.after, chosen.low, chosen.high) == (2, -2.0, -1.5, 0.5, 0.5)
     assert lines["mean log-prob of rejected (nats a token)"].change == 0
@@ -72,5 +74,7 @@ def test_tables_are_markdown() -> None:
 
 def test_completions_stand_side_by_side() -> None:
     before, after = snapshot({"a0"}, 1, []), snapshot(set(), 1, [])
-    first = json.loads(side_by_side(PROMPTS, [p.prompt_id.upper() for p in PROMPTS], before, after).splitlines()[0])
+    texts = {p.prompt_id: p.prompt_id.upper() for p in PROMPTS}
+    first = json.loads(side_by_side(texts, before, after).splitlines()[0])
     assert (first["prompt"], first["before_passed"], first["after_passed"]) == ("A0", True, False)
+    assert samples(texts, before, after, 1) == ["'A0'\n  before: 'a0'\n  after:  'a0'\n"]

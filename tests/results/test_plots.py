@@ -6,7 +6,15 @@ import pytest
 from matplotlib.figure import Figure
 from support.run_folders import CSV, collapse_records
 
-from lightning_bnf.results.plots import plot_bench, plot_displacement, plot_logps, plot_loss, plot_weights, scaling_line
+from lightning_bnf.results.plots import (
+    Line,
+    plot_bench,
+    plot_displacement,
+    plot_logps,
+    plot_loss,
+    plot_weights,
+    scaling_line,
+)
 from lightning_bnf.results.tables import displacement, read_metrics
 
 
@@ -64,3 +72,23 @@ def test_the_figure_of_displacement_has_a_panel_a_kind_and_a_line_a_run() -> Non
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Chosen", "Rejected", "Held-out text"]
     assert len(figure.axes[0].lines) == 2 * 3 + 1  # two seeds and a mean each, and zero
     assert len(figure.axes[2].lines) == 2 * 3 + 2
+
+
+def test_the_line_of_scaling() -> None:
+    """2 s and 3 ms a token; a fourth time that is a third too long pulls the line, and is missed by most."""
+    line = Line.through([1000, 2000, 8000], [5.0, 8.0, 26.0])
+    assert (line.fixed, line.per_token) == (pytest.approx(2), pytest.approx(0.003))
+    assert line.misses == pytest.approx(0, abs=1e-9)
+    assert str(line) == "2.00 s + 3.00 ms a token (misses by 0.0 % at most)"
+    tokens, seconds = [1000.0, 2000.0, 4000.0, 8000.0], [5.0, 8.0, 14 * 4 / 3, 26.0]
+    found = Line.through(tokens, seconds)
+
+    def errors(fixed: float, per_token: float) -> list[float]:
+        return [(fixed + per_token * x) / y - 1 for x, y in zip(tokens, seconds)]
+
+    best = sum(error**2 for error in errors(found.fixed, found.per_token))
+    for fixed, slope in ((0.01, 0.0), (-0.01, 0.0), (0.0, 1e-5), (0.0, -1e-5)):
+        assert sum(error**2 for error in errors(found.fixed + fixed, found.per_token + slope)) > best
+    assert found.misses == pytest.approx(max(map(abs, errors(found.fixed, found.per_token))))
+    with pytest.raises(ValueError, match=r"accepted are three points or more"):
+        Line.through([1.0, 2.0], [1.0, 2.0])

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lightning_bnf.evaluation.benchmarks.suites import SuiteError, SuiteTask
+from lightning_bnf.results.markdown import markdown_table
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,17 @@ def _parts(task: str, results: Mapping[str, Any]) -> list[str]:
 
 def scores_table(scores: Sequence[Score]) -> str:
     """The scores as Markdown, with their standard errors."""
-    lines = ["| benchmark | metric | n | score | standard error |", "| --- | --- | --- | --- | --- |"]
-    for one in scores:
-        error = "-" if one.stderr is None else f"{one.stderr:.3f}"
-        lines.append(f"| {one.name} | {one.metric} | {one.n} | {one.value:.3f} | {error} |")
-    return "\n".join(lines) + "\n"
+    rows = [
+        (
+            score.name,
+            score.metric,
+            score.n,
+            f"{score.value:.3f}",
+            "-" if score.stderr is None else f"{score.stderr:.3f}",
+        )
+        for score in scores
+    ]
+    return markdown_table(("benchmark", "metric", "n", "score", "standard error"), *rows) + "\n"
 
 
 def scores_beside(folder: Path) -> pd.DataFrame:
