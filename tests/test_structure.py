@@ -11,7 +11,8 @@ PACKAGE = ROOT / "lightning_bnf"
 
 LEVELS = (
     ("runtime",),
-    ("results", "losses"),
+    ("results",),
+    ("losses",),
     ("batch",),
     ("datamodules",),
     ("policies",),
