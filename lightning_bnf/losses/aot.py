@@ -69,6 +69,7 @@ class AOTUnpaired(Loss):
     """
 
     needs_reference = True
+    logratios_only = True
     needs_both_labels = True
     step_passes: tuple[StepPass, ...] = ("own",)
 

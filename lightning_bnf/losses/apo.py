@@ -20,6 +20,7 @@ class APOZero(PairLoss):
     """
 
     needs_reference = True
+    logratios_only = True
 
     def __init__(self, beta: PositiveFloat = 0.1):
         """
@@ -39,6 +40,8 @@ class APODown(APOZero):
 
     For chosen completions that are worse than the policy's own. Argument, shapes and errors as in `APOZero`.
     """
+
+    raises_preferred = False  # lowers both
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
         return (self.beta * pairs.chosen.logratios).sigmoid() + 1 - (self.beta * pairs.margin).sigmoid()

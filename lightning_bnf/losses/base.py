@@ -138,6 +138,12 @@ class Loss(ABC):
     """A loss of token log-probabilities; an example is a pair where `needs_pairs`, else a completion."""
 
     needs_reference: bool
+    logratios_only: bool = False
+    """Whether it knows policy and reference by their log-ratios alone: what is added to both changes nothing."""
+    raises_preferred: bool = True
+    """Whether its first step, where policy and reference are equal, raises every preferred token it learns from."""
+    lowers_dispreferred: bool = True
+    """Whether its first step lowers dispreferred completions it learns from, and raises none."""
     needs_pairs: bool = False
     needs_groups: bool = False
     """Whether it needs rows with several samples and a rejected completion."""

@@ -24,6 +24,7 @@ class BCO(Loss):
     """
 
     needs_reference = True
+    logratios_only = True
     metric_names = ("bco/reward", "bco/shift")
     state: Mapping[str, float] = {"bco/shift": 0.0, "bco/seen": 0.0}
 

@@ -20,6 +20,7 @@ class CalDPO(PairLoss):
     """
 
     needs_reference = True
+    logratios_only = True
 
     def __init__(self, beta: PositiveFloat = 0.001, calibration: NonNegativeFloat = 0.5):
         """

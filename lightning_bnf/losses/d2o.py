@@ -24,6 +24,7 @@ class D2O(Loss):
     """
 
     needs_reference = True
+    logratios_only = True
     needs_groups = True
 
     def __init__(self, beta: PositiveFloat = 0.1, alpha: PositiveFloat = 0.1):

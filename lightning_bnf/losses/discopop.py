@@ -22,6 +22,9 @@ class DiscoPOP(PairLoss):
     """
 
     needs_reference = True
+    logratios_only = True
+    raises_preferred = False  # near the reference it turns around
+    lowers_dispreferred = False
 
     def __init__(self, beta: PositiveFloat = 0.05, tau: PositiveFloat = 0.05):
         """

@@ -22,6 +22,7 @@ class DPO(PairLoss):
     """
 
     needs_reference = True
+    logratios_only = True
 
     def __init__(self, beta: PositiveFloat = 0.1, label_smoothing: ZeroToBelowHalf = 0.0):
         """

@@ -21,6 +21,7 @@ class DPOP(PairLoss):
     """
 
     needs_reference = True
+    logratios_only = True
 
     def __init__(self, beta: PositiveFloat = 0.3, penalty: NonNegativeFloat = 50.0):
         """

@@ -23,6 +23,7 @@ class EXO(PairLoss):
     """
 
     needs_reference = True
+    logratios_only = True
 
     def __init__(self, beta: PositiveFloat = 0.1, label_smoothing: AboveZeroToBelowHalf = 1e-3):
         """

@@ -21,6 +21,7 @@ class IPO(PairLoss):
     """
 
     needs_reference = True
+    logratios_only = True
 
     def __init__(self, tau: PositiveFloat = 0.1, length_normalize: bool = True):
         """

@@ -30,6 +30,7 @@ class KTO(Loss):
     """
 
     needs_reference = True
+    logratios_only = True
     metric_names = ("kto/kl",)
     step_passes: tuple[StepPass, ...] = ("mismatched",)
 

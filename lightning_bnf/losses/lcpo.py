@@ -44,6 +44,9 @@ class LCPO(PairLoss):
         self.eta = eta
         self.state: Mapping[str, float] = {"lcpo/eta": eta}
         self.needs_reference = base.needs_reference
+        self.logratios_only = base.logratios_only
+        self.raises_preferred = base.raises_preferred
+        self.lowers_dispreferred = base.lowers_dispreferred
         self.needs_columns = base.needs_columns
         self.needs_ordered_rewards = base.needs_ordered_rewards
 

@@ -25,6 +25,7 @@ class RDPO(PairLoss):
     """
 
     needs_reference = True
+    logratios_only = True
 
     def __init__(self, beta: PositiveFloat = 0.1, alpha: NonNegativeFloat = 0.01, sign: Literal[1, -1] = 1):
         """

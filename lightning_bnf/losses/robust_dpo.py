@@ -20,6 +20,7 @@ class RobustDPO(PairLoss):
     """
 
     needs_reference = True
+    logratios_only = True
 
     def __init__(self, beta: PositiveFloat = 0.1, label_smoothing: ZeroToBelowHalf = 0.1):
         """

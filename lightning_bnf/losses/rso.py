@@ -19,6 +19,7 @@ class RSOHinge(PairLoss):
     """
 
     needs_reference = True
+    logratios_only = True
 
     def __init__(self, gamma: PositiveFloat = 0.1):
         """

@@ -19,6 +19,7 @@ class SigmoidNorm(PairLoss):
     """
 
     needs_reference = True
+    logratios_only = True
 
     def __init__(self, beta: PositiveFloat = 0.1):
         """

@@ -27,6 +27,7 @@ class SPO(PairLoss):
     """
 
     needs_reference = True
+    logratios_only = True
     needs_ordered_rewards = True
 
     def __init__(

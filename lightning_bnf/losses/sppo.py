@@ -22,6 +22,7 @@ class SPPO(PairLoss):
     """
 
     needs_reference = True
+    logratios_only = True
 
     def __init__(self, beta: PositiveFloat = 0.001):
         """

@@ -52,6 +52,7 @@ class Sum(Loss):
             raise Refusal(f"terms must be one or more losses, every class once, got {names}")
         losses = [term.loss for term in self.terms]
         self.needs_reference = any(loss.needs_reference for loss in losses)
+        self.logratios_only = all(loss.logratios_only for loss in losses)
         self.needs_pairs = any(loss.needs_pairs for loss in losses)
         self.needs_groups = any(loss.needs_groups for loss in losses)
         self.needs_both_labels = any(loss.needs_both_labels for loss in losses)

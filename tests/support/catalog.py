@@ -1,13 +1,15 @@
 """Every loss as its YAML file builds it, and one step of pairs that has all that any of them asks for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonargparse
 import torch
 import yaml
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from lightning_bnf.losses import Examples, Loss, StepContext, StepLogps
 from lightning_bnf.losses.completions import Completions
@@ -76,26 +78,28 @@ def gradient(loss: Loss, policy: Tensor, reference: Tensor) -> Tensor:
     return grad
 
 
-class FrozenDetaches:
-    """Inside `with`, every `Tensor.detach` gives what it gave the first time: stop-gradient factors as inputs."""
+class FrozenDetaches(TorchFunctionMode):
+    """A function of token log-probs whose stop-gradient factors are inputs: every `detach` in it gives what it gave at
+    the first call. So finite differences see the gradient that is taken, not that of the factors too."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor]):
+    def __init__(self, function: Callable[[Tensor], Tensor], at: Tensor):
+        super().__init__()
         self.function = function
-        self.seen: list[Tensor] = []
-        self.recorded = False
+        self.factors: list[Tensor] = []
+        self.given: Iterator[Tensor] | None = None
+        self(at)
+        self.given = iter(self.factors)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not Tensor.detach:
+            return func(*args, **(kwargs or {}))
+        if self.given is not None:
+            return next(self.given)
+        self.factors.append(func(*args).clone())
+        return self.factors[-1]
 
     def __call__(self, token: Tensor) -> Tensor:
-        real, at = Tensor.detach, iter(self.seen)
-
-        def detach(tensor: Tensor) -> Tensor:
-            if self.recorded:
-                return next(at)
-            self.seen.append(real(tensor).clone())
-            return self.seen[-1]
-
-        Tensor.detach = detach  # type: ignore[method-assign,assignment]
-        try:
+        if self.given is not None:
+            self.given = iter(self.factors)
+        with self:
             return self.function(token)
-        finally:
-            Tensor.detach = real  # type: ignore[method-assign]
-            self.recorded = True

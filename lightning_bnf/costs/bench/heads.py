@@ -36,15 +36,17 @@ def products(problem: Problem, rows: int) -> Callable[[], None]:
     """The bare products: logits, gradient of the hidden states, and of the weight if it is trained."""
     hidden, weight = problem.hidden.detach(), problem.weight.detach()
     tile = hidden.new_empty(rows, len(weight))
-    grad_hidden, grad_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+    problem.hidden.grad = grad_hidden = torch.empty_like(hidden)
+    if problem.weight.requires_grad:
+        problem.weight.grad = torch.zeros_like(weight)
 
     def run() -> None:
         for start in range(0, len(hidden), rows):
             some = hidden[start : start + rows]
             logits = torch.mm(some, weight.T, out=tile[: len(some)])
             torch.mm(logits, weight, out=grad_hidden[start : start + rows])
-            if problem.weight.requires_grad:
-                grad_weight.addmm_(logits.T, some)
+            if problem.weight.grad is not None:
+                problem.weight.grad.addmm_(logits.T, some)
 
     return run
 

@@ -98,13 +98,14 @@ class _Outline(NamedTuple):
     batch: MicroBatch
 
 
-def step_cost(setting: Setting) -> StepCost:
-    """Run a step of `setting` without contents and see what it takes.
+def step_cost(setting: Setting, contents: bool = False) -> StepCost:
+    """Run a step of `setting` without contents and see what it takes; with them, the policy is loaded and the step is a
+    real one, to compare with.
 
     Attention masks are made as for a micro-batch that has padding. Raises `PolicyError` for what cannot be run so, such
     as an architecture that asks for values to know what to compute.
     """
-    with _outlined(setting) as outline:
+    with _outlined(setting, contents) as outline:
         return _Run(setting, outline).cost()
 
 
@@ -119,9 +120,11 @@ def step_flops(setting: Setting) -> StepFlops:
 
 
 @contextmanager
-def _outlined(setting: Setting) -> Iterator[_Outline]:
-    """Inside, tensors have no contents."""
-    policy = skeleton(setting.policy)
+def _outlined(setting: Setting, contents: bool = False) -> Iterator[_Outline]:
+    """Inside, tensors have no contents, unless they are asked for."""
+    if contents:
+        setting.policy.load()
+    policy = setting.policy if contents else skeleton(setting.policy)
     reference = None if setting.reference == "cache" else build_reference(setting.reference, policy)
     context = _context(setting.precision, setting.traced)
     for model in (policy, reference):
@@ -131,6 +134,9 @@ def _outlined(setting: Setting) -> Iterator[_Outline]:
     kept = held(policy, reference, setting.optimization, setting.sharded, mixed)
     if setting.sharded and mixed:  # what is gathered is in 16 bits already, so that autocast copies nothing
         policy.to(torch.bfloat16)
+    if contents:
+        yield _Outline(policy, reference, context, kept, setting.batch)
+        return
     try:
         with FakeTensorMode():
             without_contents(policy, setting.traced)
