@@ -43,7 +43,7 @@ SHORT = {
     "generate": {"limit": "2", "max_new_tokens": "4"},
     "losses": {},
     "near_duplicates": {"output": "near_duplicates"},
-    "plan": {},
+    "plan": {"data.max_tokens": "256"},
     "predict": {"trainer.limit_predict_batches": "1"},
     "prepare": {
         "train_prompts": "1",
@@ -88,6 +88,8 @@ def shortened(words: list[str], tiny_folder: str) -> list[str]:
     for config, settings in SHORT_CALLBACK.items():
         if verb == "fit" and config in words:
             changes |= {f"trainer.callbacks.init_args.{key}": value for key, value in settings.items()}
+    if "--rows" in words:  # rows that are not read are planned at their longest
+        changes |= {"data.options.max_length": "128"}
     if verb == "fit" and "--trainer.val_check_interval" not in words:
         changes |= {"trainer.val_check_interval": "2"}
     return [*words, *(part for name, value in changes.items() for part in (f"--{name}", value))]
