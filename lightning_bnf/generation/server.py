@@ -3,19 +3,23 @@
 import json
 import os
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from http.client import HTTPException
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lightning_bnf.datamodules.reading.errors import shorten
 from lightning_bnf.datamodules.reading.messages import Message
 from lightning_bnf.runtime.refusal import Refusal
 
-_BUSY = (408, 409, 429, 500, 502, 503, 504)  # worth another try
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+INSTALL = "pip install 'lightning_bnf[server]'"
+LARGEST_REPLY = 2**26  # bytes
+_SENT = {"host", "accept", "content-type", "content-length", "connection", "user-agent", "x-stainless-raw-response"}
+"""Headers of the package that are sent; by the last one it knows its own raw replies."""
 
 
 class ServerError(Refusal):
@@ -33,7 +37,7 @@ class Server:
         tokenizer: source of the model's tokenizer; if given, the server's counts of prompt tokens must equal those of
             our rendering, which is training's.
         at_once: requests under way at the same time.
-        tries: attempts for a request before the run stops; waits double from 1 second.
+        tries: attempts for a request before the run stops; waits double from half a second, or are as the server says.
         timeout: seconds that one request may take.
     """
 
@@ -56,19 +60,23 @@ class Server:
             )
         for name in ("at_once", "tries"):
             if getattr(self, name) < 1:
-                raise ServerError(f"{name} {getattr(self, name)}: accepted are whole numbers from 1")
+                raise ServerError(f"{name} must be a whole number from 1, got {getattr(self, name)}")
+        if not 0 < self.timeout < float("inf"):
+            raise ServerError(f"timeout must be a number of seconds > 0, got {self.timeout}")
 
     def key(self) -> str | None:
-        """The key, or None. Raises `ServerError` where the variable is named but not set."""
+        """The key, or None. Raises `ServerError` where the named variable is not set, or no header can hold it."""
         if self.api_key_variable is None:
             return None
-        found = os.environ.get(self.api_key_variable)
-        if not found:
+        key = os.environ.get(self.api_key_variable)
+        if not key:
+            raise ServerError(f"api_key_variable must name a variable that is set, got {self.api_key_variable}")
+        if not key.isascii() or not key.isprintable() or " " in key:
             raise ServerError(
-                f"api_key_variable {self.api_key_variable}: it is not set; accepted is the name of an environment"
-                " variable that holds the key"
+                f"api_key_variable {self.api_key_variable}: the key must be printable ASCII without spaces and line "
+                "breaks, got another (not shown)"
             )
-        return found
+        return key
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,64 @@ class Reply:
     finished: bool
     tokens: int | None
     prompt_tokens: int | None
+
+
+@lru_cache(maxsize=1)
+def client(server: Server) -> "OpenAI":
+    """The `openai` package's client of a server, for any number of threads: it retries and keeps to the timeout.
+
+    It follows no redirect, which would carry the key to another host; sends the key that the server names and none of
+    those that `openai` finds in the environment; and stops reading a reply that is too large or takes too long. Raises
+    `ServerError` for a key that cannot be sent, or without the package.
+    """
+    try:
+        import httpx2
+        from openai import DefaultHttpxClient, OpenAI
+    except ImportError:
+        raise ServerError(f"server needs the openai package, which is not installed: {INSTALL}") from None
+    key = server.key()
+
+    class Bounded(httpx2.SyncByteStream):
+        def __init__(self, stream: Any):
+            self.stream, self.until = stream, time.monotonic() + server.timeout
+
+        def __iter__(self) -> Iterator[bytes]:
+            size = 0
+            for part in self.stream:
+                size += len(part)
+                if size > LARGEST_REPLY:
+                    raise httpx2.ReadError(f"a reply of more than {LARGEST_REPLY} bytes")
+                if time.monotonic() > self.until:
+                    raise httpx2.ReadTimeout(f"a reply that took longer than {server.timeout} s")
+                yield part
+
+        def close(self) -> None:
+            self.stream.close()
+
+    def send_ours(request: httpx2.Request) -> None:
+        for name in set(request.headers) - _SENT:
+            del request.headers[name]
+        request.headers["accept-encoding"] = "identity"  # a small reply must not unpack to a huge one
+        if key is not None:
+            request.headers["authorization"] = f"Bearer {key}"
+
+    def bound(response: httpx2.Response) -> None:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise httpx2.DecodingError("a compressed reply, which was not asked for")
+        response.stream = Bounded(response.stream)
+
+    http = DefaultHttpxClient(
+        follow_redirects=False,
+        event_hooks={"request": [send_ours], "response": [bound]},
+        limits=httpx2.Limits(max_connections=None),
+    )
+    return OpenAI(
+        base_url=server.base_url,
+        api_key="never sent",  # ours is added to each request
+        timeout=server.timeout,
+        max_retries=server.tries - 1,
+        http_client=http,
+    )
 
 
 def ask(server: Server, messages: Sequence[Message], temperature: float, max_new_tokens: int, seed: int) -> Reply:
@@ -92,51 +158,47 @@ def ask(server: Server, messages: Sequence[Message], temperature: float, max_new
     }
     if temperature > 0:
         body["seed"] = seed
-    answer = _post(server, json.dumps(body).encode())
+    answer = _post(server, body)
     try:
         choice = answer["choices"][0]
         text, reason = choice["message"]["content"], choice["finish_reason"]
     except (KeyError, IndexError, TypeError):
-        raise ServerError(f"{server.base_url}: it answered {shorten(answer)}; accepted: a chat completion") from None
+        raise _unlike(server, f"a chat completion, got {shorten(answer)}") from None
     if not isinstance(text, str) or reason not in ("stop", "length"):
-        raise ServerError(
-            f"{server.base_url}: the answer ended with {reason!r} and the content {shorten(text)}; accepted: text that"
-            " ended with 'stop' or 'length'"
+        raise _unlike(
+            server, f"text that ended with 'stop' or 'length', got {shorten(text)} that ended with {reason!r}"
         )
-    usage = answer.get("usage") or {}
-    return Reply(text, reason == "stop", usage.get("completion_tokens"), usage.get("prompt_tokens"))
+    usage = answer.get("usage")
+    counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("completion_tokens", "prompt_tokens")]
+    tokens, prompt_tokens = (count if type(count) is int else None for count in counts)
+    return Reply(text, reason == "stop", tokens, prompt_tokens)
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another host."""
+def _post(server: Server, body: dict[str, Any]) -> Any:
+    """The reply's JSON. What is raised has no cause and no context: these hold the request."""
+    asking, key = client(server), server.key()
+    from openai import APIConnectionError, APIStatusError
 
-    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any) -> None:
-        return None
-
-
-def _post(server: Server, body: bytes) -> Any:
-    key = server.key()
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-    request = urllib.request.Request(server.base_url.rstrip("/") + "/chat/completions", body, headers)
-    opener = urllib.request.build_opener(_NoRedirects)
-    for attempt in range(server.tries):
-        wait = 2.0**attempt
-        try:
-            with opener.open(request, timeout=server.timeout) as response:
-                return json.loads(response.read())
-        except urllib.error.HTTPError as error:
-            said = error.read(2000).decode("utf-8", "replace").replace(key or "\0", "[key]")
-            reason = f"status {error.code} {shorten(said, 300)}"
-            if error.code not in _BUSY:
-                raise ServerError(f"{server.base_url}: the request was refused with {reason}") from None
-            wait = max(wait, _seconds(error.headers.get("Retry-After")))
-        except (urllib.error.URLError, HTTPException, OSError, json.JSONDecodeError) as error:
-            reason = f"{type(error).__name__} ({error})"
-        if attempt + 1 < server.tries:
-            time.sleep(wait)
-    raise ServerError(f"{server.base_url}: no answer in {server.tries} tries; the last one failed with {reason}")
+    try:
+        content = asking.chat.completions.with_raw_response.create(**body).http_response.content
+        refused = None
+    except APIStatusError as error:
+        refused = f"status {error.status_code} {shorten(_without(error.response.text, key), 300)}"
+    except APIConnectionError as error:
+        refused = f"{type(error.__cause__ or error).__name__} ({error.__cause__ or error})"
+    if refused is not None:
+        raise _unlike(server, f"a chat completion, got {refused}; tried {server.tries} times at most")
+    if key is not None and key.encode() in content:
+        raise _unlike(server, "an answer without the key, got one that holds it (not shown)")
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        raise _unlike(server, f"a chat completion, got {shorten(content.decode('utf-8', 'replace'), 300)}") from None
 
 
-def _seconds(value: str | None) -> float:
-    """What a Retry-After header asks for, at most a minute; dates in it are ignored."""
-    return min(60.0, float(value)) if value and value.isdigit() else 0.0
+def _unlike(server: Server, what: str) -> ServerError:
+    return ServerError(f"{server.base_url} must answer with {what}")
+
+
+def _without(text: str, key: str | None) -> str:
+    return text.replace(key, "[key]") if key else text

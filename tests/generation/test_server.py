@@ -1,7 +1,9 @@
 """Answers of a server: what is asked, what may be answered, and that no key is shown."""
 
 import json
+import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -11,14 +13,16 @@ from lightning_bnf.datamodules.reading.options import Rendering
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation import server as server_module
 from lightning_bnf.generation.questions import read_questions
-from lightning_bnf.generation.server import Server, ServerError, ask
+from lightning_bnf.generation.server import Server, ServerError, ask, client
 
 KEY = "sk-very-secret-0123456789"
 
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(server_module.time, "sleep", lambda seconds: None)
+    """Nor is a client kept from one test to the next: it has the key of its making."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    client.cache_clear()
 
 
 class Endpoint(ThreadingHTTPServer):
@@ -28,6 +32,8 @@ class Endpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.replies: list[tuple[int, object]] = []
         self.seen: list[tuple[str, dict, str | None]] = []
+        self.headers: list[set[str]] = []
+        self.retry_after: str | None = None
         self.prompt_tokens = 1
 
     @property
@@ -41,14 +47,19 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.seen.append((self.path, body, self.headers["Authorization"]))
+        self.server.headers.append({name.lower() for name in self.headers})
         message = {"content": body["messages"][-1]["content"].upper()}
         usage = {"completion_tokens": 7, "prompt_tokens": self.server.prompt_tokens}
         reply = (200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
         status, content = self.server.replies.pop(0) if self.server.replies else reply
-        data = json.dumps(content).encode()
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+        if self.server.retry_after is not None:
+            self.send_header("Retry-After", self.server.retry_after)
+        if data.startswith(b"\x1f\x8b"):
+            self.send_header("Content-Encoding", "gzip")
         self.end_headers()
         self.wfile.write(data)
 
@@ -108,20 +119,34 @@ def test_ids_that_were_answered_are_skipped(arena, tmp_path, endpoint):
     assert len(endpoint.seen) == 5 - kept
 
 
-def test_no_key_is_sent_that_was_not_asked_for(arena, tmp_path, endpoint, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+def test_nothing_is_sent_that_was_not_asked_for(arena, tmp_path, endpoint, monkeypatch):
+    """The package would send keys and names that it finds in the environment."""
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, KEY)
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", f"X-Mine: {KEY}")
     generate(arena, tmp_path, *served(endpoint))
     assert {key for _, _, key in endpoint.seen} == {None}
+    known = {"host", "accept", "accept-encoding", "connection", "user-agent", "content-length", "content-type"} | {
+        "x-stainless-raw-response"
+    }
+    assert set.union(*endpoint.headers) <= known
     assert "seed" not in endpoint.seen[0][1], "greedy"
+
+
+OK = {"choices": [{"message": {"content": "A"}, "finish_reason": "stop"}]}
 
 
 @pytest.mark.parametrize(
     ("replies", "sentence"),
     [
-        ([(401, {"error": f"wrong key {KEY}"})], r"refused with status 401 .*wrong key \[key\]"),
-        ([(302, {})], "refused with status 302"),
-        ([(503, {})] * 2, "no answer in 2 tries; the last one failed with status 503"),
-        ([(200, {"object": "list"})], "accepted: a chat completion"),
+        ([(401, {"error": f"wrong key {KEY}"})], r"got status 401 .*wrong key \[key\]"),
+        ([(302, {})], "got status 302"),
+        ([(503, {})] * 2, "a chat completion, got status 503 .*; tried 2 times at most"),
+        ([(200, {"object": "list"})], "a chat completion, got "),
+        ([(200, b"<html>")], "a chat completion, got .*<html>"),
+        ([(200, b"[" * 100_000)], "a chat completion, got "),
+        ([(200, b"\x1f\x8b")] * 2, "got DecodingError .a compressed reply, which was not asked for"),
+        ([(200, {**OK, "echo": KEY})], "an answer without the key"),
         (
             [(200, {"choices": [{"message": {"content": None}, "finish_reason": "tool_calls"}]})],
             "ended with 'tool_calls'",
@@ -132,15 +157,47 @@ def test_what_a_server_may_not_answer(endpoint, monkeypatch, replies, sentence):
     monkeypatch.setenv("MY_KEY", KEY)
     endpoint.replies = list(replies)
     with pytest.raises(ServerError, match=sentence) as error:
-        ask(Server(endpoint.url, "big", "MY_KEY", tries=2), [{"role": "user", "content": "Hi"}], 0.0, 5, 0)
+        ask(Server(endpoint.url, "big", "MY_KEY", tries=2), HI, 0.0, 5, 0)
     assert KEY not in str(error.value)
     assert error.value.__cause__ is None
+    assert "Bearer" not in repr(error.value.__context__)
     assert len(endpoint.seen) == len(replies)
 
 
+HI = [{"role": "user", "content": "Hi"}]
+
+
+def test_a_busy_server_is_asked_again_when_it_says(endpoint, monkeypatch):
+    waits = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    endpoint.replies, endpoint.retry_after = [(429, {}), (503, {}), (200, OK)], "7"
+    assert ask(Server(endpoint.url, "big"), HI, 0.0, 5, 0).text == "A"
+    assert [wait for wait in waits if wait == 7] == [7, 7]
+
+
+def test_a_reply_that_never_ends_is_not_read_on(endpoint, monkeypatch):
+    monkeypatch.setattr(server_module, "LARGEST_REPLY", 1000)
+    endpoint.replies = [(200, {"choices": "A" * 2000})]
+    with pytest.raises(ServerError, match=r"got ReadError .a reply of more than 1000 bytes"):
+        ask(Server(endpoint.url, "big", tries=1), HI, 0.0, 5, 0)
+
+
+@pytest.mark.parametrize("usage", [None, [], 3, {"completion_tokens": "7"}, {"prompt_tokens": True}])
+def test_counts_that_are_none_are_unknown(endpoint, usage):
+    endpoint.replies = [(200, {**OK, "usage": usage})]
+    reply = ask(Server(endpoint.url, "big"), HI, 0.0, 5, 0)
+    assert (reply.tokens, reply.prompt_tokens) == (None, None)
+
+
 def test_a_server_that_is_not_there():
-    with pytest.raises(ServerError, match="no answer in 2 tries; the last one failed with URLError"):
-        ask(Server("http://127.0.0.1:9/v1", "big", tries=2), [{"role": "user", "content": "Hi"}], 0.0, 5, 0)
+    with pytest.raises(ServerError, match=r"got ConnectError .*; tried 2 times at most"):
+        ask(Server("http://127.0.0.1:9/v1", "big", tries=2), HI, 0.0, 5, 0)
+
+
+def test_the_package_that_lacks_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ServerError, match=r"not installed: pip install 'lightning_bnf\[server\]'"):
+        client(Server("http://host/v1", "big"))
 
 
 def test_prompt_tokens_of_a_server_are_held_against_trainings(
@@ -162,7 +219,8 @@ def test_prompt_tokens_of_a_server_are_held_against_trainings(
         ({"base_url": "localhost:8000"}, "accepted are addresses like"),
         ({"base_url": f"http://user:{KEY}@host/v1"}, "it holds a user, a password or a query"),
         ({"base_url": f"http://host/v1?key={KEY}"}, "it holds a user, a password or a query"),
-        ({"at_once": 0}, "at_once 0: accepted are whole numbers from 1"),
+        ({"at_once": 0}, "at_once must be a whole number from 1, got 0"),
+        ({"timeout": float("nan")}, "timeout must be a number of seconds > 0, got nan"),
     ],
 )
 def test_servers_that_cannot_be(changed, sentence):
@@ -173,5 +231,13 @@ def test_servers_that_cannot_be(changed, sentence):
 
 def test_a_named_variable_must_be_set(monkeypatch):
     monkeypatch.delenv("MY_KEY", raising=False)
-    with pytest.raises(ServerError, match="api_key_variable MY_KEY: it is not set"):
+    with pytest.raises(ServerError, match="api_key_variable must name a variable that is set, got MY_KEY"):
         Server("http://host/v1", "big", "MY_KEY").key()
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\n", f"{KEY} x", f"{KEY}é", f"{KEY}\r"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(monkeypatch, key):
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(ServerError, match="the key must be printable ASCII without spaces and line breaks") as error:
+        Server("http://host/v1", "big", "MY_KEY").key()
+    assert KEY not in str(error.value)
