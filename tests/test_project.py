@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from lightning_bnf.cli.main import main
+
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -50,42 +52,38 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert "make test" in (ROOT / "README.md").read_text()
 
 
-def configs(folder: str) -> list[Path]:
-    return sorted((ROOT / "configs" / folder).glob("*.yaml"))
+FIT = ["fit", "--config", "configs/quickstart.yaml"]
+COMMANDS = {
+    "": ["fit", "--config"],
+    "analyze": ["analyze", "--config"],
+    "experiment": ["fit", "--config"],
+    "loss": [*FIT, "--model.loss"],
+    "paper": ["fit", "--config", "configs/paper/base/llama3.yaml", "--config"],
+    "paper/base": ["fit", "--model.loss", "configs/loss/bnf.yaml", "--config"],
+    "policy": [*FIT, "--model.policy"],
+    "prepare": ["prepare", "--config"],
+    "reproduce": ["reproduce", "--config"],
+    "trainer": [*FIT, "--trainer"],
+}
+"""Folder of configs/ -> what stands before its files on the command line."""
 
 
-def test_every_config_has_a_test() -> None:
-    """Each kind of config is run by the test named here; a new kind needs one too."""
-    run_by = {
-        "analyze": "evaluation/test_analyze.py",
-        "loss": "losses/test_base.py, test_cli.py",
-        "policy": "test_cli.py",
-        "trainer": "test_cli.py, here",
-        "prepare": "preparation",
-        "experiment": "callbacks/test_displacement.py",
-        "reproduce": "test_reproduction.py",
-        "paper": "test_paper_configs.py",
-    }
-    folders = {path.name for path in (ROOT / "configs").iterdir() if path.is_dir()}
-    assert folders == set(run_by)
-    assert [path.name for path in configs(".")] == ["own_data.yaml", "quickstart.yaml"]  # test_documents.py, here
-
-
-@pytest.mark.parametrize("path", configs("trainer"), ids=lambda path: path.stem)
-def test_trainer_configs_name_arguments_of_the_trainer(path: Path) -> None:
-    import inspect
-
-    from lightning.pytorch import Trainer
-
-    assert set(yaml.safe_load(path.read_text())) <= set(inspect.signature(Trainer).parameters)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_is_taken_by_its_command(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    folder = path.parent.relative_to(ROOT / "configs").as_posix().removeprefix(".")
+    with pytest.raises(SystemExit) as stop:
+        main([*COMMANDS[folder], str(path), "--print_config"])
+    assert not stop.value.code, capsys.readouterr().err
+    assert yaml.safe_load(capsys.readouterr().out)
 
 
 def test_the_quickstart_runs_on_a_tiny_model(
     tmp_path: Path, tiny_folder: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """configs/quickstart.yaml as it is shipped, data and all, with a tiny random model and few steps."""
-    from lightning_bnf.cli.main import main
-
     monkeypatch.chdir(ROOT)
     run = tmp_path / "quickstart"
     changes = {
