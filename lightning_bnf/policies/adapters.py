@@ -3,14 +3,16 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import snapshot_download
-from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file
 
 from lightning_bnf.policies.base import PolicyError
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _SETTINGS = {"r": "r", "alpha": "lora_alpha", "use_rslora": "use_rslora", "use_dora": "use_dora"}  # ours -> peft's
@@ -35,7 +37,7 @@ def adapter_folder(adapter: str) -> Path:
     return path
 
 
-def check_settings(adapter: str, folder: Path, config: LoraConfig) -> None:
+def check_settings(adapter: str, folder: Path, config: "LoraConfig") -> None:
     """Raises `PolicyError` where a policy's settings would make another adapter than the one that is there."""
     held = json.loads((folder / _CONFIG).read_text())
     if held.get("peft_type") != "LORA":
@@ -58,11 +60,13 @@ def adapter_fingerprint(adapter: str) -> str:
     return hashlib.sha256((adapter_folder(adapter) / _WEIGHTS).read_bytes()).hexdigest()[:16]
 
 
-def start_from(model: PeftModel, adapter: str, config: LoraConfig) -> None:
+def start_from(model: "PeftModel", adapter: str, config: "LoraConfig") -> None:
     """Fill the adapter that is trained with `adapter`'s weights, and add a frozen one with the same: the reference.
 
     Raises `PolicyError` where the two do not have the same tensors in the same places and scales.
     """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
     weights = load_file(adapter_folder(adapter) / _WEIGHTS)
     _check_tensors(adapter, weights, get_peft_model_state_dict(model, save_embedding_layers=False))
     model.add_adapter(START, config)

@@ -4,11 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.losses.base import Weigher
@@ -16,6 +16,9 @@ from lightning_bnf.policies.attention import is_flash, model_inputs
 from lightning_bnf.policies.head.tiles import Head, token_logps, weighted_token_logps
 from lightning_bnf.policies.sources import load_end_ids, load_model, load_tokenizer, resolve_source
 from lightning_bnf.runtime.refusal import Refusal
+
+if TYPE_CHECKING:  # a second of imports, which the command line's --help has no use for
+    from transformers import PreTrainedModel
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -104,7 +107,7 @@ class Policy(nn.Module, ABC):
             resolve_source(self.source, self.revision)
             self.adopt(self.base())
 
-    def adopt(self, base: PreTrainedModel) -> None:
+    def adopt(self, base: "PreTrainedModel") -> None:
         """Make the model to train of a freshly loaded one, or of one without contents (what `plan` looks at)."""
         _disable_dropout(base)
         self.model = self.prepared(base.requires_grad_(False)).train()
@@ -112,7 +115,7 @@ class Policy(nn.Module, ABC):
             self.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
             self.causal_lm.enable_input_require_grads()  # else adapters behind frozen embeddings get no gradient
 
-    def base(self) -> PreTrainedModel:
+    def base(self) -> "PreTrainedModel":
         """The source's model, freshly loaded as this policy starts from it."""
         return load_model(self.source, self.dtype, self.revision, self.attention)
 
@@ -126,7 +129,7 @@ class Policy(nn.Module, ABC):
         return 0
 
     @abstractmethod
-    def prepared(self, base: PreTrainedModel) -> nn.Module:
+    def prepared(self, base: "PreTrainedModel") -> nn.Module:
         """The freshly loaded, frozen model -> the model to train, with its trainable tensors set."""
 
     @abstractmethod
@@ -161,9 +164,9 @@ class Policy(nn.Module, ABC):
         return self.model
 
     @property
-    def causal_lm(self) -> PreTrainedModel:
+    def causal_lm(self) -> "PreTrainedModel":
         """The transformers model inside, without a wrapper."""
-        return cast(PreTrainedModel, self.loaded)
+        return cast("PreTrainedModel", self.loaded)
 
     def head(self) -> Head:
         """How this model makes logits of its last hidden states."""

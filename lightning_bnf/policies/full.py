@@ -1,11 +1,14 @@
 """Full fine-tuning: all weights are trained."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from lightning_bnf.policies.base import Dtype, Policy
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class FullPolicy(Policy):
@@ -30,7 +33,7 @@ class FullPolicy(Policy):
         """
         super().__init__(source, revision, dtype, attention, gradient_checkpointing)
 
-    def prepared(self, base: PreTrainedModel) -> nn.Module:
+    def prepared(self, base: "PreTrainedModel") -> nn.Module:
         return base.requires_grad_(True)
 
     def save(self, folder: str, weights: Mapping[str, Tensor], max_shard_size: str) -> None:

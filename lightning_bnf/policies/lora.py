@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from lightning_bnf.policies.adapters import (
     START,
@@ -18,6 +16,10 @@ from lightning_bnf.policies.adapters import (
 )
 from lightning_bnf.policies.base import Dtype, Policy, PolicyError
 from lightning_bnf.runtime.refusal import Refusal
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 class LoRAPolicy(Policy):
@@ -69,6 +71,8 @@ class LoRAPolicy(Policy):
         if not 0 <= dropout < 1:
             raise Refusal(f"dropout {dropout}: accepted are numbers from 0 to below 1")
         self.adapter = adapter
+        from peft import LoraConfig  # brings bitsandbytes: seconds, which the command line's --help need not take
+
         self.config = LoraConfig(
             task_type="CAUSAL_LM",
             r=r,
@@ -84,15 +88,17 @@ class LoRAPolicy(Policy):
             check_settings(self.adapter, adapter_folder(self.adapter), self.config)
         super().load()
 
-    def prepared(self, base: PreTrainedModel) -> nn.Module:
+    def prepared(self, base: "PreTrainedModel") -> nn.Module:
         adapted = self._adapted(base)
         if self.adapter is not None:
             start_from(adapted, self.adapter, self.config)
         return adapted
 
-    def _adapted(self, base: PreTrainedModel) -> PeftModel:
+    def _adapted(self, base: "PreTrainedModel") -> "PeftModel":
+        from peft import get_peft_model
+
         try:
-            return cast(PeftModel, get_peft_model(base, self.config, TRAINED))
+            return cast("PeftModel", get_peft_model(base, self.config, TRAINED))
         except ValueError as error:
             if "target" not in str(error).lower():
                 raise
@@ -133,13 +139,13 @@ class LoRAPolicy(Policy):
         return self.adapted.disable_adapter()
 
     @property
-    def adapted(self) -> PeftModel:
+    def adapted(self) -> "PeftModel":
         """The peft model inside."""
-        return cast(PeftModel, self.loaded)
+        return cast("PeftModel", self.loaded)
 
     @property
-    def causal_lm(self) -> PreTrainedModel:
-        return cast(PreTrainedModel, self.adapted.get_base_model())
+    def causal_lm(self) -> "PreTrainedModel":
+        return cast("PreTrainedModel", self.adapted.get_base_model())
 
     def save(self, folder: str, weights: Mapping[str, Tensor], max_shard_size: str) -> None:
         config = self.adapted.peft_config[TRAINED]

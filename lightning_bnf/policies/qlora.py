@@ -1,15 +1,18 @@
 """QLoRA: adapters on a frozen base of 4-bit weights, through peft and bitsandbytes."""
 
 import importlib.util
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
-from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers import BitsAndBytesConfig
 
 from lightning_bnf.policies.base import Dtype, PolicyError, Stored
 from lightning_bnf.policies.head.tiles import Head
 from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.policies.sources import load_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class QLoRAPolicy(LoRAPolicy):
@@ -84,7 +87,7 @@ class QLoRAPolicy(LoRAPolicy):
             )
         super().load()
 
-    def base(self) -> PreTrainedModel:
+    def base(self) -> "PreTrainedModel":
         return load_model(self.source, self.dtype, self.revision, self.attention, self.quantization)
 
     def description(self) -> dict[str, Any]:
@@ -97,7 +100,7 @@ class QLoRAPolicy(LoRAPolicy):
     def reference_description(self) -> dict[str, str]:
         return super().reference_description() | {"quantization": self._quantization}
 
-    def prepared(self, base: PreTrainedModel) -> nn.Module:
+    def prepared(self, base: "PreTrainedModel") -> nn.Module:
         self._check_kind(base)
         for layer in _four_bit(base):
             layer.compute_dtype = self.dtype  # a source in 4 bits brings its own
@@ -124,7 +127,7 @@ class QLoRAPolicy(LoRAPolicy):
         layers = [(name, layer) for name, layer in self.causal_lm.named_modules() if isinstance(layer, nn.Linear)]
         return [layer for name, layer in layers if layer is not head and ".lora_" not in name]
 
-    def _check_kind(self, base: PreTrainedModel) -> None:
+    def _check_kind(self, base: "PreTrainedModel") -> None:
         """A source that is in 4 bits already stays as it is: it must be what the settings say."""
         held = getattr(base.config, "quantization_config", None)
         if held is None:  # not loaded, but built of its config alone

@@ -14,7 +14,7 @@ import importlib.util
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from huggingface_hub import ModelCard, try_to_load_from_cache
@@ -27,12 +27,14 @@ from transformers import (
     BitsAndBytesConfig,
     GenerationConfig,
     GgufConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from lightning_bnf.runtime.files import cache_folder, replacing
 from lightning_bnf.runtime.refusal import Refusal
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -100,7 +102,7 @@ def load_model(
     revision: str | None = None,
     attention: str | None = None,
     quantization: BitsAndBytesConfig | None = None,
-) -> PreTrainedModel:
+) -> "PreTrainedModel":
     """The causal language model of `source` in `dtype`, in evaluation mode, weights frozen or not as loaded.
 
     `attention` is transformers' `attn_implementation` (`eager`, `sdpa`, `flex_attention`, `flash_attention_2`, ...);

@@ -8,8 +8,6 @@ from typing import Any, NoReturn
 
 import pyarrow
 import pyarrow.parquet
-from datasets import Dataset, DatasetDict, load_dataset
-from datasets.exceptions import DatasetsError
 
 from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults, nearest, shorten
 from lightning_bnf.runtime.refusal import Refusal
@@ -140,6 +138,9 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _read_hub(path: str, folder: Path, split: str | None, subset: str | None, revision: str | None) -> list[RawRecord]:
+    from datasets import Dataset, DatasetDict, load_dataset  # brings pandas; local files do without
+    from datasets.exceptions import DatasetsError
+
     looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1
     if looks_local and not folder.is_dir():
         _refuse_missing(path, folder)
