@@ -6,7 +6,7 @@ from lightning_bnf.callbacks.displacement import DisplacementAlarm
 from lightning_bnf.callbacks.export import ExportPolicy
 from lightning_bnf.callbacks.fingerprints import Fingerprints
 from lightning_bnf.callbacks.graceful_shutdown import GracefulShutdown
-from lightning_bnf.callbacks.run_logger import RunLogger
+from lightning_bnf.callbacks.run_logger import RunEvents, RunLogger
 from lightning_bnf.callbacks.run_plots import RunPlots
 from lightning_bnf.callbacks.score_prompts import ScorePrompts
 from lightning_bnf.callbacks.write_completions import WriteCompletions
@@ -16,6 +16,7 @@ __all__ = [
     "ExportPolicy",
     "Fingerprints",
     "GracefulShutdown",
+    "RunEvents",
     "RunLogger",
     "RunPlots",
     "ScorePrompts",

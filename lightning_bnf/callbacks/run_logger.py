@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 
@@ -32,6 +32,9 @@ class RunLogger(CSVLogger):
             with self._aside.open(newline="") as lines:
                 self._before = [{name: x for name, x in row.items() if x} for row in csv.DictReader(lines)]
 
+    def log_hyperparams(self, params: Any = None) -> None:
+        """Nothing: config.yaml lies beside metrics.csv and says it all."""
+
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         self._bring_back(step)
@@ -51,3 +54,17 @@ class RunLogger(CSVLogger):
         self._before = []
         self.save()
         self._aside.unlink()
+
+
+class RunEvents(TensorBoardLogger):
+    """TensorBoard's events in the run folder itself, without Lightning's hparams.yaml: config.yaml is there."""
+
+    def __init__(self, root: str | Path):
+        """
+        Args:
+            root: The run folder.
+        """
+        super().__init__(str(root), name="", version="")
+
+    def save(self) -> None:
+        super(TensorBoardLogger, self).save()  # of Fabric, which writes the events alone

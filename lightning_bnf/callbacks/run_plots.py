@@ -7,8 +7,6 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.results.plots import plot_logps, plot_loss, plot_weights
-from lightning_bnf.results.tables import read_metrics
 from lightning_bnf.runtime.refusal import Refusal
 
 
@@ -41,6 +39,10 @@ class RunPlots(Callback):
         run = Path(trainer.default_root_dir)
         if not trainer.is_global_zero or not (run / "metrics.csv").is_file():
             return
+        # pandas and matplotlib: half a second that nobody is to wait for before the run
+        from lightning_bnf.results.plots import plot_logps, plot_loss, plot_weights
+        from lightning_bnf.results.tables import read_metrics
+
         assert isinstance(pl_module, PreferenceModule)
         metrics = read_metrics(run)
         figures = {"loss": plot_loss(metrics, type(pl_module.loss).__name__), "logps": plot_logps(metrics)}

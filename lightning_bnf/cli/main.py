@@ -1,4 +1,4 @@
-"""The command line: Lightning's fit, validate, test and predict, and the package's own verbs.
+"""The command line: which command is asked for. Nothing heavy is imported before that is known.
 
 python -m lightning_bnf fit --config configs/quickstart.yaml
 python -m lightning_bnf prepare --config configs/prepare/quickstart.yaml
@@ -6,38 +6,58 @@ python -m lightning_bnf prepare --config configs/prepare/quickstart.yaml
 
 import difflib
 import logging
+import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import jsonargparse
-
-from lightning_bnf.cli.parser import Parser
-from lightning_bnf.cli.trainer_commands import CLI, DERIVED
-from lightning_bnf.costs.bench.run import bench
-from lightning_bnf.datamodules.preference import PreferenceData
-from lightning_bnf.evaluation.analyze import analyze
-from lightning_bnf.evaluation.benchmarks.evaluate import evaluate
-from lightning_bnf.generation.answers import write_answers
-from lightning_bnf.losses.table import print_losses
-from lightning_bnf.module import PreferenceModule
-from lightning_bnf.preparation.near_duplicates import near_duplicates
-from lightning_bnf.preparation.prepare import prepare
-from lightning_bnf.reproduction.runs import expanded, reproduce
+from lightning_bnf import __version__
+from lightning_bnf.cli.commands import COMMANDS, TRAINER_COMMANDS, imported, overview
 from lightning_bnf.runtime.refusal import Refusal
-from lightning_bnf.training.checks import NonFiniteError
 
-TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-VERBS: dict[str, Callable[..., None]] = {
-    "analyze": analyze,
-    "bench": bench,
-    "evaluate": evaluate,
-    "generate": write_answers,
-    "losses": print_losses,
-    "near_duplicates": near_duplicates,
-    "prepare": prepare,
-    "reproduce": reproduce,
-}
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run a command; errors a user can mend end the program with status 2 and a sentence instead of a traceback."""
+    words = sys.argv[1:] if args is None else list(args)
+    name = words[0] if words else "--help"
+    if name in ("-h", "--help"):
+        print(overview())
+        return
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        print(f"error: there is no command {name!r}{hint}\n\n{overview()}", file=sys.stderr)
+        raise SystemExit(2)
+    _announce(name)
+    _silence()
+    try:
+        _run(name, words[1:])
+    except Exception as error:
+        if not _says_what_to_mend(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def _announce(name: str) -> None:
+    """A first line before the imports, which take seconds. On standard error: what a command prints, such as a config
+    or a table, can then be piped. The processes that a run starts on further devices are silent."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(
+            f"lightning_bnf {__version__}: {name}; torch and what builds on it are loading ...",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _run(name: str, words: list[str]) -> None:
+    command = COMMANDS[name]
+    if name in TRAINER_COMMANDS:
+        imported(command.target)(name, words).run()
+        return
+    from lightning_bnf.cli.verbs import run_verb
+
+    run_verb(imported(command.target), name, imported(command.shorthand)(words) if command.shorthand else words)
 
 
 def _silence() -> None:
@@ -57,62 +77,10 @@ def _silence() -> None:
     )
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Run a command; refusals end the program with status 2 and a sentence instead of a traceback."""
-    _silence()
-    try:
-        _run(None if args is None else list(args))
-    except (Refusal, NonFiniteError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from error
+def _says_what_to_mend(error: Exception) -> bool:
+    """Whether a sentence is enough: an input was refused, or a run stopped at numbers that are not finite."""
+    if isinstance(error, Refusal):
+        return True
+    from lightning_bnf.training.checks import NonFiniteError  # with torch, which is not needed to refuse
 
-
-def _run(words: list[str] | None) -> None:
-    given = sys.argv[1:] if words is None else words
-    command = given[0] if given else "--help"
-    if command in VERBS:
-        _run_verb(VERBS[command], command, expanded(given[1:]) if command == "reproduce" else given[1:])
-    elif command in TRAINER_COMMANDS or command in DERIVED:
-        made, like = DERIVED.get(command, (CLI, command))
-        made(
-            PreferenceModule,
-            PreferenceData,
-            parser_class=Parser,
-            seed_everything_default=1,
-            auto_configure_optimizers=False,
-            parser_kwargs={"prog": "python -m lightning_bnf", "default_env": False},
-            args=[like, *given[1:]],
-        )
-    elif command in ("-h", "--help"):
-        print(_overview())
-    else:
-        near = difflib.get_close_matches(command, [*TRAINER_COMMANDS, *DERIVED, *VERBS], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        print(f"error: there is no command {command!r}{hint}\n\n{_overview()}", file=sys.stderr)
-        raise SystemExit(2)
-
-
-def _run_verb(verb: Callable[..., None], name: str, words: list[str]) -> None:
-    parser = Parser(prog=f"python -m lightning_bnf {name}", description=(verb.__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--config", action=jsonargparse.ActionConfigFile, help="YAML file with the arguments below.")
-    parser.add_function_arguments(verb, as_group=False)
-    config = parser.parse_args(words)
-    config.pop("config", None)
-    verb(**parser.instantiate_classes(config))
-
-
-def _overview() -> str:
-    lines = {
-        "fit": "align a policy with a loss on preference data",
-        "validate": "metrics of a policy, or of the plain base, on the validation split",
-        "test": "the same on the test split, with verifier pass rates",
-        "predict": "write completions for the test prompts as JSONL",
-        "cache": "compute the reference's log-probs of a fit config's data once, for reference: cache",
-        "export": "write the policy of a fit config's checkpoint as a folder, with --merge as one model",
-        "plan": "memory and time that a fit config takes, from the model's config alone",
-    } | {name: (verb.__doc__ or "").split("\n")[0] for name, verb in VERBS.items()}
-    table = "\n".join(f"  {name:10s} {text}" for name, text in lines.items())
-    return (
-        "usage: python -m lightning_bnf COMMAND --config FILE [--key value ...]\n\n"
-        f"commands:\n{table}\n\nEvery command explains its settings with --help."
-    )
+    return isinstance(error, NonFiniteError)

@@ -8,12 +8,9 @@ import sys
 from typing import Any, NoReturn
 
 import jsonargparse
-from lightning.pytorch.cli import LightningArgumentParser
-
-from lightning_bnf import losses
 
 
-class Parser(LightningArgumentParser):
+class Parser(jsonargparse.ArgumentParser):
     """Refuses what it does not know in one sentence, with the nearest name that it does know."""
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -21,7 +18,7 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         print(f"error: {_explained(self, message)}", file=sys.stderr)
-        print("Every setting is explained by: python -m lightning_bnf COMMAND --help", file=sys.stderr)
+        print(f"Every setting is explained by: {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -32,19 +29,23 @@ def _explained(parser: jsonargparse.ArgumentParser, message: str) -> str:
     if refused:
         between = " " if refused[1].startswith("must be") else ": "
         return f"{key[1] + between if key else ''}{refused[1]}"
+    message = re.sub(r"Group '([\w.]+)' does not accept option '", r"there is no option '\1.", message)
     unknown = re.search(r"[Oo]ption '([\w.]+)'|[Uu]nrecognized arguments?: --([\w.-]+)|Key '([\w.]+)'", message)
     if unknown:
         name = next(group for group in unknown.groups() if group)
         near = _nearest_key(name, _known_keys(parser) | _arguments_of_classes(message))
         return message + (f"; did you mean {near!r}?" if near else "")
     if key and key[1] == "model.loss":
-        names = ", ".join(sorted(name for name, value in vars(losses).items() if _is_loss(value)))
+        names = ", ".join(_losses())
         return f"{message}\naccepted for model.loss: a YAML file such as configs/loss/bnf.yaml, or one of {names}"
     return message
 
 
-def _is_loss(value: object) -> bool:
-    return isinstance(value, type) and issubclass(value, losses.Loss) and not inspect.isabstract(value)
+def _losses() -> list[str]:
+    from lightning_bnf import losses  # with torch, which a command may do without
+
+    classes = {name: value for name, value in vars(losses).items() if isinstance(value, type)}
+    return sorted(n for n, value in classes.items() if issubclass(value, losses.Loss) and not inspect.isabstract(value))
 
 
 def _nearest_key(unknown: str, known: set[str]) -> str | None:

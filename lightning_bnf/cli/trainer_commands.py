@@ -1,39 +1,131 @@
-"""The commands that read a fit config: Lightning's own, and those that do a part of a fit."""
+"""The commands that read a fit's config: what they share, and fit, validate, test and predict."""
 
 import dataclasses
+import inspect
 import itertools
 import json
-from collections.abc import Callable
+import re
+from argparse import SUPPRESS
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_bnf.callbacks import ExportPolicy, Fingerprints, GracefulShutdown, RunLogger, RunPlots, WriteCompletions
-from lightning_bnf.costs.plan.command import Question, plan
+from lightning_bnf.callbacks import (
+    ExportPolicy,
+    Fingerprints,
+    GracefulShutdown,
+    RunEvents,
+    RunLogger,
+    RunPlots,
+    WriteCompletions,
+)
+from lightning_bnf.cli.commands import PROGRAM
+from lightning_bnf.cli.parser import Parser
+from lightning_bnf.cli.saved_config import SaveConfig
+from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation.comparison import rates_table
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
-from lightning_bnf.export.command import ExportOptions, export
-from lightning_bnf.policies.reference.cached import CachedReference
+from lightning_bnf.module import PreferenceModule
 from lightning_bnf.training.checkpoints import check_checkpoint, last_good
 from lightning_bnf.training.strategies import AtomicCheckpointIO, FullySharded, parallelism_of
 from lightning_bnf.training.support import precision_refusal
 
+SETTING_HELP = {
+    "trainer.default_root_dir": "The run folder: all of a run goes there; null is runs/latest.",
+    "trainer.logger": "Loggers beside metrics.csv, which is always written: a class path or a list of them; null and "
+    "true are TensorBoard's events in the run folder, false is none.",
+    "trainer.callbacks": "Callbacks beside the run's own (checkpoints, fingerprints, plots, exported policy, graceful "
+    "shutdown); one of the same class takes the place of the run's.",
+    "trainer.gradient_clip_val": "Must be null: model.optimization.max_grad_norm clips the gradient of the whole step.",
+    "trainer.accumulate_grad_batches": "Must be 1: data.examples_per_step and data.max_tokens say what a step holds.",
+    "trainer.use_distributed_sampler": "Must be false: the step plan shares a step's rows over the ranks.",
+    "trainer.precision": "32-true, bf16-mixed (weights in float32, products in bfloat16) or bf16-true.",
+    "trainer.strategy": "How devices share the work: auto, ddp, or fsdp2, which shards weights, gradients and moments.",
+}
+"""What is to be said of the Trainer's settings where Lightning's own words are not true of a run here."""
 
-class CLI(LightningCLI):
-    """LightningCLI with a run folder that holds all of a run, and refusals in sentences."""
+
+class TrainerParser(Parser, LightningArgumentParser):
+    """The parser that LightningCLI fills, with our refusals."""
+
+
+class TrainerCommand(LightningCLI):
+    """A command that reads a fit's config. The docstring of a subclass is what its --help says it is for.
+
+    LightningCLI builds the parsers of fit, validate, test and predict whichever of them is typed. Here a command has a
+    parser of its own, and nobody waits for the others': it knows the command's name, purpose and checkpoint.
+    """
 
     parser: Any
+    checkpoint_help: ClassVar[str]
+    """What --help says of `--ckpt_path`."""
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+    trainer_fields: ClassVar[tuple[str, ...] | None] = None
+    """The Trainer's settings that the command uses, where these are not all: --help shows no others. They are read, as
+    the config of a fit holds them."""
+
+    def __init__(self, name: str, words: Sequence[str]):
+        self.name = name
+        super().__init__(
+            PreferenceModule,
+            PreferenceData,
+            SaveConfig,
+            parser_class=TrainerParser,
+            parser_kwargs={
+                "prog": f"{PROGRAM} {name}",
+                "usage": "%(prog)s --config FILE [--key value ...]",
+                "description": inspect.cleandoc(self.__doc__ or ""),
+                "default_env": False,
+            },
+            args=list(words),
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def run(self) -> None:
+        """Do what the command is for; everything is built by then."""
+        raise NotImplementedError
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--seed_everything",
+            type=int | bool,
+            default=1,
+            help="Number that everything random begins from (0 to 4294967295); true draws one.",
+        )
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The package's fields first: they are what a run of ours is about."""
+        self.add_command_arguments(parser)
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=self.checkpoint_help)
+        parser.add_argument(
+            "--weights_only",
+            type=Literal[True],
+            default=True,
+            help="Checkpoints are read as tensors and numbers only, and never run code: true is all that is accepted.",
+        )
+        parser.add_lightning_class_args(PreferenceModule, "model")
+        parser.add_lightning_class_args(PreferenceData, "data")
+        parser.add_lightning_class_args(Trainer, "trainer")
+        (parser.groups or {})["trainer"].title = "Lightning's Trainer"
         parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.num_sanity_val_steps": 0})
+        for action in parser._actions:
+            action.help = SETTING_HELP.get(action.dest, action.help)
+        if self.trainer_fields is not None:
+            hide(parser, "trainer.", keep=self.trainer_fields)
+
+    def add_command_arguments(self, parser: LightningArgumentParser) -> None:
+        """Fields of this command alone; none unless a subclass adds some."""
 
     def before_instantiate_classes(self) -> None:
-        trainer = self._get(self.config, "trainer")
+        trainer = self.config["trainer"]
         if trainer.gradient_clip_val is not None:
             self.parser.error(
                 f"trainer.gradient_clip_val {trainer.gradient_clip_val}: accepted is null; set "
@@ -52,174 +144,200 @@ class CLI(LightningCLI):
                 "trainer.use_distributed_sampler true: accepted is false; the step plan shares the rows over the ranks"
             )
         self._check_checkpoint()
-        self.save_config_kwargs = {
-            "overwrite": True,
-            "config_filename": "config.yaml" if self.subcommand == "fit" else f"config_{self.subcommand}.yaml",
-        }
+        name = "config.yaml" if isinstance(self, Fit) else f"config_{self.name}.yaml"
+        self.save_config_kwargs = {"overwrite": True, "config_filename": name}
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.config["trainer"].default_root_dir or "runs/latest")
 
     def _check_checkpoint(self) -> None:
         """A checkpoint is looked at before anything is built; `last` is the latest whole one of the run folder."""
-        config = self.config[self.subcommand]
-        config["weights_only"] = True
-        path = config.get("ckpt_path")
+        path = self.config["ckpt_path"]
         if path == "last":
-            folder = Path(self._get(self.config, "trainer").default_root_dir or "runs/latest") / "checkpoints"
-            found = last_good(folder)
-            if found is None:
-                print(f"ckpt_path last: {folder} holds no checkpoint yet, so the run begins at its first step")
-            config["ckpt_path"] = None if found is None else str(found)
+            checkpoints = self.folder / "checkpoints"
+            latest = last_good(checkpoints)
+            if latest is None:
+                print(f"ckpt_path last: {checkpoints} holds no checkpoint yet, so the run begins at its first step")
+            self.config["ckpt_path"] = None if latest is None else str(latest)
         elif path is not None:
             check_checkpoint(Path(path))
 
+    def instantiate_classes(self) -> None:
+        """Lightning's own, but that a logger's missing package is named in a sentence."""
+        try:
+            super().instantiate_classes()
+        except ModuleNotFoundError as error:
+            install = re.search(r"`(pip install .+?)`", str(error))
+            loggers = ", ".join(logger.class_path for logger in _listed(self.config["trainer"].logger))
+            if install is None or not loggers:
+                raise
+            self.parser.error(f"trainer.logger {loggers}: it needs a package that is not installed; {install[1]}")
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Logs, checkpoints, plots and the exported policy all go below `trainer.default_root_dir`."""
-        config = self._get(self.config_init, "trainer")
-        root = Path(config.default_root_dir or "runs/latest")
-        kwargs["default_root_dir"] = str(root)
-        if self.subcommand != "fit":
-            kwargs["logger"] = False  # a test's loggers would write over the metrics of the run
-        elif config.logger in (None, True):
-            if getattr(rank_zero_only, "rank", 0) == 0 and not self._get(self.config_init, "ckpt_path"):
-                _move_aside(root)
-            kwargs["logger"] = [RunLogger(root), TensorBoardLogger(root, name="", version="")]
-        callbacks: list[Callback] = list(config.callbacks or [])
-        if self.subcommand == "predict":
-            callbacks.append(WriteCompletions())
-        if self.subcommand == "fit" and not config.fast_dev_run:
-            callbacks += self._run_callbacks(root, {type(callback) for callback in callbacks})
-        kwargs["callbacks"] = callbacks
+        config = self.config_init["trainer"]
+        kwargs |= {
+            "default_root_dir": str(self.folder),
+            "logger": self.loggers(config),
+            "callbacks": [*(config.callbacks or []), *self.callbacks(config)],
+        }
         if config.strategy != "fsdp2" and not isinstance(config.strategy, FullySharded) and not config.plugins:
             kwargs["plugins"] = [AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
 
-    def before_fit(self) -> None:
-        """Refuse what would only be refused in each of the processes that Lightning starts."""
-        parallelism_of(self.trainer.strategy)
+    def loggers(self, config: Any) -> list[Logger]:
+        """None: a test's loggers would write over the metrics of the run."""
+        return []
 
-    def before_validate(self) -> None:
-        """Refuse several devices."""
-        if self.trainer.world_size > 1:
-            self.parser.error(
-                f"trainer.devices: {self.trainer.world_size} devices; accepted for {self.subcommand} is one device"
-            )
+    def callbacks(self, config: Any) -> list[Callback]:
+        """What the Trainer gets beside the config's own callbacks."""
+        return []
 
-    before_test = before_predict = before_validate
 
-    def after_test(self) -> None:
-        """Pass rates where the test rows carry verifiers."""
-        self._print_pass_rates("test")
+class Fit(TrainerCommand):
+    """Align a policy with a loss on preference data.
 
-    def after_validate(self) -> None:
-        """Pass rates where the validation rows carry verifiers."""
-        self._print_pass_rates("validation")
+    All of a run goes into one folder, trainer.default_root_dir, or runs/latest: config.yaml (resolved, usable as it
+    is), metrics.csv, checkpoints, plots and the aligned model. A run that is there already is moved aside.
+    """
 
-    def _print_pass_rates(self, split: str) -> None:
-        policy, trainer = self.model.policy, self.trainer
-        root = Path(trainer.default_root_dir)
-        root.mkdir(parents=True, exist_ok=True)
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        (root / f"{split}_metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-        prompts = verified_prompts(self.datamodule.split(split))
-        if not prompts or not trainer.is_global_zero:
-            return
-        model = policy.loaded.to(trainer.strategy.root_device)
-        records = complete_and_verify(model, policy.tokenizer, prompts, progress=f"Completions of {split} prompts")
-        rates = pass_rates(records)
-        print(rates_table(rates))
-        (root / f"{split}_pass_rates.json").write_text(
-            json.dumps([dataclasses.asdict(rate) for rate in rates], indent=1) + "\n"
+    checkpoint_help = (
+        "Checkpoint to go on from: a file or sharded folder, or `last`, the latest whole one of the run folder; null "
+        "begins at the first step."
+    )
+
+    def run(self) -> None:
+        parallelism_of(self.trainer.strategy)  # refuses here what each of the processes started by Lightning would
+        self.trainer.fit(
+            self.model, self.datamodule, ckpt_path=self.config["ckpt_path"], weights_only=self.config["weights_only"]
         )
 
-    def _run_callbacks(self, root: Path, given: set[type]) -> list[Callback]:
+    def loggers(self, config: Any) -> list[Logger]:
+        """metrics.csv always, as plots, card and tables are made of it; beside it what the config names, or
+        TensorBoard's events where it names nothing."""
+        if config.fast_dev_run:  # it leaves nothing behind
+            return []
+        given = _listed(config.logger)
+        for logger in given:
+            if isinstance(logger, CSVLogger) and Path(logger.log_dir).resolve() == self.folder.resolve():
+                self.parser.error(
+                    f"trainer.logger: this CSVLogger would write over {self.folder}/metrics.csv, which every run has; "
+                    "accepted is another folder"
+                )
+        if getattr(rank_zero_only, "rank", 0) == 0 and not self.config["ckpt_path"]:
+            _move_aside(self.folder)
+        if config.logger in (None, True):
+            given = [RunEvents(self.folder)]
+        return [RunLogger(self.folder), *given]
+
+    def callbacks(self, config: Any) -> list[Callback]:
         """What every training run gets unless the config has its own."""
-        standard: dict[type, Callable[[], Callback]] = {
-            ModelCheckpoint: lambda: _two_last(root / "checkpoints"),
-            GracefulShutdown: lambda: GracefulShutdown(str(root / "checkpoints")),
+        if config.fast_dev_run:
+            return []
+        checkpoints = self.folder / "checkpoints"
+        saving: dict[type, Callable[[], Callback]] = {
+            ModelCheckpoint: lambda: _two_last(checkpoints),
+            GracefulShutdown: lambda: GracefulShutdown(str(checkpoints)),
+        }
+        always: dict[type, Callable[[], Callback]] = {
             Fingerprints: Fingerprints,
             RunPlots: RunPlots,
             ExportPolicy: ExportPolicy,
         }
-        checkpointing = self._get(self.config_init, "trainer").enable_checkpointing is not False
-        return [
-            make()
-            for kind, make in standard.items()
-            if kind not in given and (checkpointing or kind not in (ModelCheckpoint, GracefulShutdown))
-        ]
+        given = {type(callback) for callback in config.callbacks or []}
+        standard = always if config.enable_checkpointing is False else saving | always
+        return [make() for kind, make in standard.items() if kind not in given]
 
 
-class CacheCLI(CLI):
-    """Everything of a fit that comes before its first step: the data are read and the reference cache is filled."""
+class _Evaluation(TrainerCommand):
+    """What goes over a split without training, on one device."""
 
-    def before_instantiate_classes(self) -> None:
-        config = self.config["fit"]
-        config["model"]["reference"] = "cache"
-        for name, value in (
-            ("max_steps", 0),
-            ("val_check_interval", 1.0),
-            ("logger", False),
-            ("callbacks", None),
-            ("enable_checkpointing", False),
-        ):
-            config["trainer"][name] = value
-        self.save_config_callback = None
-        super().before_instantiate_classes()
+    checkpoint_help = (
+        "Checkpoint of the policy: a file or sharded folder, or `last`, the latest whole one of the run folder; null "
+        "takes the policy as it is before training."
+    )
 
-    def _run_callbacks(self, root: Path, given: set[type]) -> list[Callback]:
+    def run(self) -> None:
+        if self.trainer.world_size > 1:
+            self.parser.error(
+                f"trainer.devices: {self.trainer.world_size} devices; accepted for {self.name} is one device"
+            )
+        getattr(self.trainer, self.name)(
+            self.model,
+            datamodule=self.datamodule,
+            ckpt_path=self.config["ckpt_path"],
+            weights_only=self.config["weights_only"],
+        )
+
+    def print_pass_rates(self, split: Literal["validation", "test"]) -> None:
+        """Metrics as JSON; and, where rows of the split carry verifiers, completions and their pass rates."""
+        trainer = self.trainer
+        self.folder.mkdir(parents=True, exist_ok=True)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        (self.folder / f"{split}_metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+        prompts = verified_prompts(self.datamodule.split(split))
+        if not prompts or not trainer.is_global_zero:
+            return
+        policy = self.model.policy
+        model = policy.loaded.to(trainer.strategy.root_device)
+        records = complete_and_verify(model, policy.tokenizer, prompts, progress=f"Completions of {split} prompts")
+        rates = pass_rates(records)
+        print(rates_table(rates))
+        (self.folder / f"{split}_pass_rates.json").write_text(
+            json.dumps([dataclasses.asdict(rate) for rate in rates], indent=1) + "\n"
+        )
+
+
+class Validate(_Evaluation):
+    """Measure a policy, or the plain base, on the validation split, with verifier pass rates.
+
+    The run folder gets validation_metrics.json, and validation_pass_rates.json where the rows carry verifiers.
+    """
+
+    def run(self) -> None:
+        super().run()
+        self.print_pass_rates("validation")
+
+
+class Test(_Evaluation):
+    """Measure a policy, or the plain base, on the test split, with verifier pass rates.
+
+    The run folder gets test_metrics.json, and test_pass_rates.json where the rows carry verifiers.
+    """
+
+    __test__ = False  # pytest: this is no test
+
+    def run(self) -> None:
+        super().run()
+        self.print_pass_rates("test")
+
+
+class Predict(_Evaluation):
+    """Write completions of the test split's prompts as JSONL.
+
+    They are drawn as model.generation says, and go into predictions_0.jsonl of the run folder, with the verifier's
+    score where a row carries one.
+    """
+
+    def callbacks(self, config: Any) -> list[Callback]:
+        return [WriteCompletions()]
+
+
+def hide(parser: LightningArgumentParser, prefix: str, keep: Sequence[str] = ()) -> None:
+    """Leave the fields that begin with `prefix` out of --help, but for those that are kept; they are still read."""
+    kept = {prefix + name for name in keep}
+    for action in parser._actions:
+        if action.dest.startswith(prefix) and action.dest not in kept:
+            action.help = SUPPRESS
+
+
+def _listed(logger: Any) -> list[Any]:
+    """The loggers that a config names: none for true, false and null, which name none."""
+    if logger is None or isinstance(logger, bool):
         return []
-
-    def after_fit(self) -> None:
-        """Say where the cache is."""
-        if not isinstance(self.model.reference, CachedReference):
-            self.parser.error(f"model.loss {type(self.model.loss).__name__}: it needs no reference, so none is cached")
-        cache = self.model.reference.cache
-        print(f"{len(cache)} completions in {cache.folder}; train with --model.reference cache")
-
-
-class ExportCLI(CLI):
-    """Writes the policy of a checkpoint of a fit config as a folder; nothing is trained."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        super().add_arguments_to_parser(parser)
-        parser.add_class_arguments(ExportOptions, as_group=True)
-
-    def before_instantiate_classes(self) -> None:
-        config = self.config["validate"]
-        if config["ckpt_path"] is None:
-            self.parser.error("ckpt_path null: accepted are a checkpoint of the run, and 'last'")
-        for name, value in (("devices", 1), ("num_nodes", 1), ("strategy", "auto"), ("callbacks", None)):
-            config["trainer"][name] = value
-        super().before_instantiate_classes()
-        if config["ckpt_path"] is None:  # 'last' of a folder without one
-            raise SystemExit(2)
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        names = [field.name for field in dataclasses.fields(ExportOptions)]
-        options = ExportOptions(**{name: self._get(self.config_init, name) for name in names})
-        export(self.model, self.datamodule, self.trainer, Path(self._get(self.config_init, "ckpt_path")), options)
-
-
-class PlanCLI(CLI):
-    """What a fit would take of memory and time; neither weights nor devices are needed."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        super().add_arguments_to_parser(parser)
-        parser.add_class_arguments(Question, as_group=True)
-
-    def before_instantiate_classes(self) -> None:
-        for name, value in (("logger", False), ("callbacks", None)):
-            self.config["fit"]["trainer"][name] = value
-        super().before_instantiate_classes()
-
-    def instantiate_classes(self) -> None:
-        """Module and data, but no Trainer, which would look for the devices."""
-        self.config_init = self.parser.instantiate_classes(self.config)
-        self.model, self.datamodule = self._get(self.config_init, "model"), self._get(self.config_init, "data")
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        names = [field.name for field in dataclasses.fields(Question)]
-        question = Question(**{name: self._get(self.config_init, name) for name in names})
-        if not plan(self.model, self.datamodule, self._get(self.config_init, "trainer"), question):
-            raise SystemExit(1)
+    return list(logger) if isinstance(logger, list | tuple) else [logger]
 
 
 def _two_last(folder: Path) -> ModelCheckpoint:
@@ -227,13 +345,6 @@ def _two_last(folder: Path) -> ModelCheckpoint:
     return ModelCheckpoint(
         folder, filename="{step}", monitor="step", mode="max", save_top_k=2, enable_version_counter=False
     )
-
-
-DERIVED: dict[str, tuple[type[CLI], str]] = {
-    "cache": (CacheCLI, "fit"),
-    "export": (ExportCLI, "validate"),
-    "plan": (PlanCLI, "fit"),
-}
 
 
 def _move_aside(root: Path) -> None:

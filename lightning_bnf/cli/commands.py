@@ -1,0 +1,97 @@
+"""What can be typed after `python -m lightning_bnf`: a table, so that no command is imported to list them all."""
+
+from importlib import import_module
+from typing import Any, NamedTuple
+
+PROGRAM = "python -m lightning_bnf"
+
+
+class Command(NamedTuple):
+    """Where a command's function or class is, as `module:name`, and the first line of its docstring, which the overview
+    of all commands shows without importing it; `shorthand` is a function from what may be typed instead to what it is
+    short for."""
+
+    target: str
+    summary: str
+    shorthand: str | None = None
+
+
+TRAINER_COMMANDS = {
+    "fit": Command("lightning_bnf.cli.trainer_commands:Fit", "Align a policy with a loss on preference data."),
+    "validate": Command(
+        "lightning_bnf.cli.trainer_commands:Validate",
+        "Measure a policy, or the plain base, on the validation split, with verifier pass rates.",
+    ),
+    "test": Command(
+        "lightning_bnf.cli.trainer_commands:Test",
+        "Measure a policy, or the plain base, on the test split, with verifier pass rates.",
+    ),
+    "predict": Command(
+        "lightning_bnf.cli.trainer_commands:Predict", "Write completions of the test split's prompts as JSONL."
+    ),
+    "cache": Command(
+        "lightning_bnf.cli.cache:Cache",
+        "Compute the reference's log-probs of a fit config's data once, for `reference: cache`.",
+    ),
+    "export": Command(
+        "lightning_bnf.cli.export:Export",
+        "Write the policy of a run's checkpoint as a folder, with --merge as one model.",
+    ),
+    "plan": Command(
+        "lightning_bnf.cli.plan:Plan", "Say what memory and time a fit takes, from the model's config alone."
+    ),
+}
+"""Classes that read the config of a fit."""
+
+VERBS = {
+    "analyze": Command(
+        "lightning_bnf.evaluation.analyze:analyze",
+        "Measure how far policies have moved from a reference: log-likelihood and logit shifts (Section 5.3 of the "
+        "paper).",
+    ),
+    "bench": Command(
+        "lightning_bnf.costs.bench.run:bench",
+        "Measure speed and memory: variants take turns in one run, each in a process of its own.",
+    ),
+    "evaluate": Command(
+        "lightning_bnf.evaluation.benchmarks.evaluate:evaluate",
+        "Run benchmarks of lm-eval on a model: GSM8K, MATH level 5, MMLU-redux and CRUX, or three that need no "
+        "network.",
+    ),
+    "generate": Command(
+        "lightning_bnf.generation.answers:write_answers",
+        "Write a model's answers to a benchmark's questions, for AlpacaEval, Arena-Hard or WildBench. Resumable.",
+    ),
+    "losses": Command("lightning_bnf.losses.table:print_losses", "List the losses: equation, needs, arguments, paper."),
+    "near_duplicates": Command(
+        "lightning_bnf.preparation.near_duplicates:near_duplicates",
+        "Write pairs of worked sums that differ in one digit, as train.jsonl and validation.jsonl.",
+    ),
+    "prepare": Command(
+        "lightning_bnf.preparation.prepare:prepare",
+        "Make preference data from a model's own samples, sorted by verifiers, a reward model or a ranker. Resumable.",
+    ),
+    "reproduce": Command(
+        "lightning_bnf.reproduction.runs:reproduce",
+        "Run a matrix of methods and seeds, one result file per run; finished runs are skipped.",
+        shorthand="lightning_bnf.reproduction.runs:expanded",
+    ),
+}
+"""Functions whose arguments are the command's."""
+
+COMMANDS = TRAINER_COMMANDS | VERBS
+
+
+def overview() -> str:
+    """What `--help` without a command prints."""
+    table = "\n".join(f"  {name:16s}{command.summary}" for name, command in COMMANDS.items())
+    return (
+        f"usage: {PROGRAM} COMMAND --config FILE [--key value ...]\n\n"
+        f"commands:\n{table}\n\nEvery command explains its settings with --help."
+    )
+
+
+def imported(target: str) -> Any:
+    """What a `module:name` of the table stands for."""
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,53 @@
+"""The command `export`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lightning_bnf.cli.trainer_commands import TrainerCommand, hide
+from lightning_bnf.export.command import ExportOptions, export
+
+
+class Export(TrainerCommand):
+    """Write the policy of a run's checkpoint as a folder, with --merge as one model.
+
+    The run is told by the config that lies in its folder. Its model and data, which `fit --help` explains, are read
+    from there; the validation rows, or the training rows where there are none, are what a merge is measured on.
+    """
+
+    checkpoint_help = "The checkpoint: a file or sharded folder, or `last`, the latest whole one of the run folder."
+    trainer_fields = ("accelerator", "default_root_dir")
+
+    def add_command_arguments(self, parser: LightningArgumentParser) -> None:
+        parser.add_class_arguments(ExportOptions, as_group=True)
+
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_core_arguments_to_parser(parser)
+        for prefix in ("model", "data"):
+            hide(parser, prefix)
+
+    def before_instantiate_classes(self) -> None:
+        if self.config["ckpt_path"] is None:
+            self.parser.error("ckpt_path null: accepted are a checkpoint of the run, and 'last'")
+        for name, value in (
+            ("devices", 1),
+            ("num_nodes", 1),
+            ("strategy", "auto"),
+            ("callbacks", None),
+            ("logger", None),
+        ):
+            self.config["trainer"][name] = value
+        super().before_instantiate_classes()
+        if self.config["ckpt_path"] is None:
+            self.parser.error(f"ckpt_path last: {self.folder} holds no checkpoint; accepted is a checkpoint of the run")
+
+    def run(self) -> None:
+        options = ExportOptions(**fields_of(ExportOptions, self.config))
+        export(self.model, self.datamodule, self.trainer, Path(self.config["ckpt_path"]), options)
+
+
+def fields_of(kind: Any, config: Any) -> dict[str, Any]:
+    """A dataclass's arguments, which lie at the root of a command's config."""
+    return {field.name: config[field.name] for field in dataclasses.fields(kind)}

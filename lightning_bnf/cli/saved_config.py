@@ -1,0 +1,65 @@
+"""The resolved config of a run: in its folder and with every logger, without secrets."""
+
+import re
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+
+MASK = "***"
+_SECRET = re.compile(r"(^|[_\W])(api_?key|key|token|password|passwd|secret|credentials?|authorization)$", re.IGNORECASE)
+_USER_OF_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the resolved config into the run folder, and hands it to every logger as hyper-parameters.
+
+    Both are read by others than who typed it, so secrets are masked: a config with one is not usable as it is.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Namespace, **kwargs: Any):
+        super().__init__(parser, masked(config), **kwargs)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        settings = flattened(yaml.safe_load(self.parser.dump(self.config, skip_none=False)))
+        for logger in trainer.loggers:
+            logger.log_hyperparams(settings)
+
+
+def masked(config: Namespace) -> Namespace:
+    """A copy with `***` for every text whose key ends in key, token, password, secret or the like, and for users and
+    passwords inside addresses."""
+    copy = config.clone()
+    for key, value in list(copy.items()):
+        copy[key] = _masked(value, secret=any(_SECRET.search(name) for name in key.split(".")))
+    return copy
+
+
+def _masked(value: Any, secret: bool) -> Any:
+    if isinstance(value, Namespace):
+        return Namespace({key: _masked(held, secret or bool(_SECRET.search(key))) for key, held in vars(value).items()})
+    if isinstance(value, dict):
+        return {key: _masked(held, secret or bool(_SECRET.search(str(key)))) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_masked(held, secret) for held in value)
+    if isinstance(value, str):
+        return MASK if secret and value else _USER_OF_URL.sub(MASK, value)
+    return value
+
+
+def flattened(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted keys, as they are typed: {"a": {"b": 1}} -> {"a.b": 1}; places in lists are
+    numbers. A logger's page of hyper-parameters is a flat table."""
+    if isinstance(value, dict):
+        entries = list(value.items())
+    elif isinstance(value, list) and any(isinstance(held, dict) for held in value):
+        entries = list(enumerate(value))
+    else:
+        return {prefix: value}
+    return {
+        key: held
+        for name, inner in entries
+        for key, held in flattened(inner, f"{prefix}.{name}" if prefix else str(name)).items()
+    }

@@ -1,0 +1,23 @@
+"""Commands that are plain functions: signature and docstring make the parser."""
+
+import inspect
+from collections.abc import Callable, Sequence
+
+import jsonargparse
+
+from lightning_bnf.cli.commands import PROGRAM
+from lightning_bnf.cli.parser import Parser
+
+
+def run_verb(verb: Callable[..., None], name: str, words: Sequence[str]) -> None:
+    """Call `verb` with what was typed as the command `name`; a word that it does not know ends with status 2."""
+    parser = Parser(
+        prog=f"{PROGRAM} {name}",
+        usage="%(prog)s [--config FILE] [--key value ...]",
+        description=inspect.cleandoc(verb.__doc__ or "").split("\n\n")[0],
+    )
+    parser.add_argument("--config", action=jsonargparse.ActionConfigFile, help="YAML file with the arguments below.")
+    parser.add_function_arguments(verb, as_group=False)
+    config = parser.parse_args(list(words))
+    config.pop("config", None)
+    verb(**parser.instantiate_classes(config))
