@@ -98,7 +98,7 @@ TESTED_ELSEWHERE = {
     "callbacks/run_plots.py": "through fit and its files, in cli/test_main.py",
     "callbacks/write_completions.py": "through predict and its file, in cli/test_main.py",
     "cli/parser.py": "through the commands, in cli/test_main.py",
-    "cli/trainer_commands.py": "through the commands, in cli/test_main.py",
+    "cli/verbs.py": "through the commands, in cli/test_main.py",
     "costs/plan/report.py": "its text is the command's, in costs/plan/test_command.py",
     "costs/plan/run.py": "what is planned, in costs/plan/test_workload.py, test_duration.py and test_advice.py",
     "policies/head/softmax.py": "against the whole vocabulary and the kernel: test_tiles.py, test_triton_softmax.py",

@@ -168,7 +168,7 @@ class TrainerCommand(LightningCLI):
         """Lightning's own, but that a logger's missing package is named in a sentence."""
         try:
             super().instantiate_classes()
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, ValueError) as error:  # jsonargparse makes one of the other
             install = re.search(r"`(pip install .+?)`", str(error))
             loggers = ", ".join(logger.class_path for logger in _listed(self.config["trainer"].logger))
             if install is None or not loggers:
