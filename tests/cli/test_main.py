@@ -14,7 +14,7 @@ from support.commands import refused
 from support.training import Write
 from transformers import AutoModelForCausalLM
 
-from lightning_bnf.cli.main import VERBS, main
+from lightning_bnf.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 
@@ -201,7 +201,7 @@ def test_a_value_error_that_is_no_refusal_keeps_its_traceback(monkeypatch: pytes
     def verb() -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setitem(VERBS, "losses", verb)
+    monkeypatch.setattr("lightning_bnf.losses.table.print_losses", verb)
     with pytest.raises(ValueError, match="a bug"):
         main(["losses"])
 
