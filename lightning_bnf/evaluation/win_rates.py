@@ -16,10 +16,9 @@ the rate is the plain one. Where no comparison is near equal lengths the rate is
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
-import pandas as pd
 
 from lightning_bnf.evaluation.pass_rates import Record, grouped
 from lightning_bnf.runtime.refusal import Refusal
@@ -75,11 +74,23 @@ def comparisons(records: Sequence[Record], base: Sequence[Record]) -> Comparison
     own, other = ({record.prompt_id: record for record in side} for side in (records, base))
     if not own or own.keys() != other.keys() or len(own) != len(records) or len(other) != len(base):
         raise Refusal("records and base: accepted are one or more completions of the same prompts, once each")
-    scores = np.array([[_score(own[prompt]), _score(other[prompt])] for prompt in own])
-    lengths = np.array([[own[prompt].length, other[prompt].length] for prompt in own])
     return Comparisons(
-        np.arange(len(own)), 0.5 + 0.5 * np.sign(scores[:, 0] - scores[:, 1]), lengths[:, 0], lengths[:, 1]
+        np.arange(len(own)),
+        np.array([outcome(own[prompt], other[prompt]) for prompt in own]),
+        np.array([own[prompt].length for prompt in own]),
+        np.array([other[prompt].length for prompt in own]),
     )
+
+
+def joined(parts: Sequence[Comparisons]) -> Comparisons:
+    """Comparisons of several runs on the same prompts in the same order, as one: a prompt's stay together in draws."""
+    names = [field.name for field in fields(Comparisons)]
+    return Comparisons(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def outcome(record: Record, base: Record) -> float:
+    """1 where the record's score is higher than the base's, 0.5 where they are equal, else 0."""
+    return float(0.5 + 0.5 * np.sign(_score(record) - _score(base)))
 
 
 def _score(record: Record) -> float:
@@ -164,25 +175,3 @@ def win_rates(records: Iterable[Record], base: Iterable[Record], seed: int = 0, 
             )
         )
     return found
-
-
-def win_table(rates: Iterable[WinRate]) -> pd.DataFrame:
-    """Win rates as a table for reading: a line for each group and decoding, rates with their intervals as text."""
-    return pd.DataFrame(
-        {
-            "group": rate.group,
-            "decoding": rate.decoding,
-            "n": rate.n,
-            "wins": round(rate.wins, 2),
-            "ties": round(rate.ties, 2),
-            "losses": round(rate.losses, 2),
-            "win rate": _text(rate.rate),
-            "at equal lengths": _text(rate.controlled),
-            "tokens": f"{rate.length:.1f} against {rate.base_length:.1f}",
-        }
-        for rate in rates
-    )
-
-
-def _text(interval: Interval) -> str:
-    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"

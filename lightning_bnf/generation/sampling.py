@@ -66,18 +66,6 @@ class Generated:
     finished: bool
 
 
-def generate(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
-    progress: str | None = None,
-) -> list[list[str]]:
-    """The completions' texts, `sampling.samples` for each prompt; see `generate_with_lengths`."""
-    rows = generate_with_lengths(model, tokenizer, prompts, sampling, progress)
-    return [[completion.text for completion in row] for row in rows]
-
-
 def generate_with_lengths(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,

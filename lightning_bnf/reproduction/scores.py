@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lightning_bnf.evaluation.win_rates import Comparisons, controlled_win_rate
+from lightning_bnf.evaluation.pass_rates import Record
+from lightning_bnf.evaluation.win_rates import comparisons, controlled_win_rate, joined, outcome
 from lightning_bnf.reproduction.runs import validation_rate
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -29,9 +30,9 @@ class Measure(NamedTuple):
     families: Sequence[str] | None = None
     without: Sequence[str] = ()
 
-    def covers(self, one: Mapping[str, Any]) -> bool:
+    def covers(self, record: Record) -> bool:
         """Whether a scored completion is of these prompts."""
-        group, family = one["groups"]
+        group, family = record.groups
         return (
             (self.group is None or group == self.group)
             and (self.families is None or family in self.families)
@@ -80,20 +81,21 @@ def by_prompt(
 
     Raises ValueError where there are no runs of the base, or methods were scored on different prompts.
     """
-    base = _base(runs, split, decoding)
-    found = {}
+    scored = _scored(runs, split, decoding)
+    base = scored[BASE][0]
+    tables = {}
     for measure in MEASURES:
         columns = {
-            (method, record["seed"]): {
-                one["prompt_id"]: _value(measure, one, base[one["prompt_id"]])
-                for one in _scored(record, split, decoding)
-                if measure.covers(one)
+            (method, run["seed"]): {
+                prompt: _value(measure, record, base[prompt])
+                for prompt, record in records.items()
+                if measure.covers(record)
             }
             for method, repeats in runs.items()
-            for record in repeats
+            for run, records in zip(repeats, scored[method], strict=True)
         }
-        found[measure.name] = pd.DataFrame(columns).rename_axis(columns=["method", "seed"])
-    return found
+        tables[measure.name] = pd.DataFrame(columns).rename_axis(columns=["method", "seed"])
+    return tables
 
 
 def resampled(scores: Mapping[str, pd.DataFrame], seed: int = 0, resamples: int = 2000) -> dict[str, pd.DataFrame]:
@@ -138,27 +140,30 @@ def _interval(values: pd.Series) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _base(runs: Mapping[str, Sequence[Mapping[str, Any]]], split: str, decoding: str) -> dict[str, Mapping[str, Any]]:
-    """What the base was scored at, by prompt; every run must hold the same prompts."""
+def _scored(
+    runs: Mapping[str, Sequence[Mapping[str, Any]]], split: str, decoding: str
+) -> dict[str, list[dict[str, Record]]]:
+    """Each method's runs, as records by prompt in the order of the base's; every run must hold the same prompts."""
     if BASE not in runs:
-        raise Refusal(f"runs: there is no method {BASE!r} to win against; there are {', '.join(runs) or 'none'}")
-    found = {one["prompt_id"]: one for one in _scored(runs[BASE][0], split, decoding)}
-    for method, repeats in runs.items():
-        for record in repeats:
-            if {one["prompt_id"] for one in _scored(record, split, decoding)} != set(found):
-                raise Refusal(f"{method}: scored on different prompts than the base; accepted: the same for all")
-    return found
+        raise Refusal(f"runs must hold the method {BASE!r} to win against, got {', '.join(runs) or 'none'}")
+    scored = {method: [_records(run, split, decoding) for run in repeats] for method, repeats in runs.items()}
+    base = scored[BASE][0]
+    for method, repeats in scored.items():
+        if any(records.keys() != base.keys() for records in repeats):
+            raise Refusal(f"{method}: scored on different prompts than the base; accepted: the same for all")
+    return {
+        method: [{prompt: records[prompt] for prompt in base} for records in repeats]
+        for method, repeats in scored.items()
+    }
 
 
-def _scored(record: Mapping[str, Any], split: str, decoding: str) -> list[Mapping[str, Any]]:
-    return [one for one in record["results"]["scores"][split] if one["decoding"] == decoding]
+def _records(run: Mapping[str, Any], split: str, decoding: str) -> dict[str, Record]:
+    stored = [scored for scored in run["results"]["scores"][split] if scored["decoding"] == decoding]
+    return {scored["prompt_id"]: Record(**scored | {"groups": tuple(scored["groups"])}) for scored in stored}
 
 
-def _value(measure: Measure, one: Mapping[str, Any], base: Mapping[str, Any]) -> float:
-    if measure.value != "win":
-        return float(one[measure.value])
-    own, other = (side["score"] if side["finished"] else 0.0 for side in (one, base))
-    return float(0.5 + 0.5 * np.sign(own - other))
+def _value(measure: Measure, record: Record, base: Record) -> float:
+    return outcome(record, base) if measure.value == "win" else float(getattr(record, measure.value))
 
 
 def means(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -214,26 +219,19 @@ def win_rates(
     """Comparisons of each method's runs against the base's on prompts of trained families, by verifier score: shares
     won and tied, the win rate with ties counting half, and `controlled_win_rate` with an interval over prompts.
     """
-    base = _base(runs, split, decoding)
-    (measure,) = (one for one in MEASURES if one.value == "win")
+    scored = _scored(runs, split, decoding)
+    (measure,) = (measure for measure in MEASURES if measure.value == "win")
+    base = [record for record in scored[BASE][0].values() if measure.covers(record)]
     table = {}
     for method in (name for name in runs if name != BASE):
-        own = [one for run in runs[method] for one in _scored(run, split, decoding) if measure.covers(one)]
-        places = {name: i for i, name in enumerate(dict.fromkeys(one["prompt_id"] for one in own))}
-        others = [base[one["prompt_id"]] for one in own]
-        fought = Comparisons(
-            np.array([places[one["prompt_id"]] for one in own]),
-            np.array([_value(measure, one, other) for one, other in zip(own, others)]),
-            np.array([one["length"] for one in own]),
-            np.array([other["length"] for other in others]),
-        )
+        fought = joined([comparisons([run[record.prompt_id] for record in base], base) for run in scored[method]])
         level = controlled_win_rate(fought)
         table[method] = {
             "won": f"{(fought.win == 1).mean():.2f}",
             "tied": f"{(fought.win == 0.5).mean():.2f}",
             "win rate": f"{fought.win.mean():.2f}",
             "at equal lengths": f"{level.value:.2f} [{level.low:.2f}, {level.high:.2f}]",
-            "comparisons": len(own),
+            "comparisons": len(fought.win),
         }
     return pd.DataFrame(table).T
 

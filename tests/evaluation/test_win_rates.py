@@ -8,9 +8,10 @@ from lightning_bnf.evaluation.win_rates import (
     Comparisons,
     comparisons,
     controlled_win_rate,
+    joined,
+    outcome,
     win_rate,
     win_rates,
-    win_table,
 )
 
 
@@ -147,6 +148,17 @@ def test_groups_and_their_table() -> None:
     trained = found[0]
     assert (trained.wins, trained.ties, trained.losses, trained.rate.value) == (0.5, 0.5, 0.0, 0.75)
     assert (trained.length, trained.base_length) == (6.5, 5.0)
-    assert win_table(found).loc[1, ["group", "win rate"]].tolist() == ["kept-out", "0.00 [0.00, 0.00]"]
     with pytest.raises(ValueError, match="the groups differ"):
         win_rates(ours, base[:2])
+
+
+def test_runs_on_the_same_prompts_are_joined() -> None:
+    """Two runs against one base on two prompts: a cut-off completion scores 0, a tie is a half."""
+    base = [record("p", 1.0, 3), record("q", 0.0, 4)]
+    runs = [[record("p", 1.0), record("q", 1.0)], [record("p", 1.0, finished=False), record("q", 0.0, 6)]]
+    assert [[outcome(*pair) for pair in zip(run, base)] for run in runs] == [[0.5, 1.0], [0.0, 0.5]]
+    both = joined([comparisons(run, base) for run in runs])
+    assert both.prompt.tolist() == [0, 1, 0, 1]
+    assert both.win.tolist() == [0.5, 1.0, 0.0, 0.5]
+    assert both.length.tolist() == [5, 5, 5, 6]
+    assert both.base_length.tolist() == [3, 4, 3, 4]

@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from support.models import tiny_llama_model
 from transformers import MistralConfig, MistralForCausalLM
 
-from lightning_bnf.generation.sampling import Sampling, batches, generate, generate_ids, generate_with_lengths
+from lightning_bnf.generation.sampling import Sampling, batches, generate_ids, generate_with_lengths
 
 PROMPTS = [[1, 500, 501, 502], [1, 700], [1, 600, 601, 602, 603, 604, 605, 606], [1, 800, 801]]
 
@@ -21,6 +21,11 @@ def alone(model, tokenizer, prompt, limit):
         pad_token_id=2,
     )
     return out[0, len(prompt) :].tolist()
+
+
+def generate(model, tokenizer, prompts, sampling):
+    """The completions' texts."""
+    return [[found.text for found in row] for row in generate_with_lengths(model, tokenizer, prompts, sampling)]
 
 
 @pytest.mark.parametrize("limit", [1, 5, 16, 17, 40])

@@ -32,7 +32,7 @@ def run(
     method: str, setting: int | None, seed: int, validation: list[int], test: list[int], length: int
 ) -> dict[str, Any]:
     def one(prompt: str, group: str, family: str, passed: int, decoding: str = "greedy") -> dict[str, Any]:
-        value = {"passed": bool(passed), "score": float(passed), "length": length, "finished": True}
+        value = {"text": "", "passed": bool(passed), "score": float(passed), "length": length, "finished": True}
         return {"prompt_id": prompt, "groups": [group, family], "decoding": decoding, **value}
 
     tests = [one(*prompt, passed) for prompt, passed in zip(PROMPTS, test)]
@@ -173,7 +173,7 @@ def test_every_run_against_the_base() -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     for table in (lambda: by_prompt(picked(RECORDS[1:])), lambda: tradeoff(RECORDS[1:]), lambda: win_rates({})):
-        with pytest.raises(ValueError, match="there is no method 'Base'"):
+        with pytest.raises(ValueError, match="runs must hold the method 'Base'"):
             table()
     fewer = run("kto", None, 1, [1], [1], 5)
     for table in (by_prompt, win_rates):

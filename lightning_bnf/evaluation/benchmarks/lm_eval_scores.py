@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from lightning_bnf.evaluation.benchmarks.suites import SuiteError, SuiteTask
 from lightning_bnf.results.markdown import markdown_table
 
@@ -68,22 +66,3 @@ def scores_table(scores: Sequence[Score]) -> str:
         for score in scores
     ]
     return markdown_table(("benchmark", "metric", "n", "score", "standard error"), *rows) + "\n"
-
-
-def scores_beside(folder: Path) -> pd.DataFrame:
-    """The scores of several models, of which `evaluate` wrote each into a folder of its own inside `folder`.
-
-    A line for each, a column for each benchmark with its number of rows: text such as "0.300 ± 0.105", one standard
-    error. Raises `SuiteError` where there is none.
-    """
-    found = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/scores.json"))}
-    if not found:
-        raise SuiteError(f"{folder}: no folder in it holds a scores.json; accepted: folders that evaluate wrote")
-    lines = {
-        model: {
-            f"{one.name} (n {one.n})": f"{one.value:.3f}" + ("" if one.stderr is None else f" ± {one.stderr:.3f}")
-            for one in (Score(**values) for values in scores)
-        }
-        for model, scores in found.items()
-    }
-    return pd.DataFrame(lines).T.fillna("-")

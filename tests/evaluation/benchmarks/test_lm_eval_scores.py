@@ -1,6 +1,5 @@
 """Scores read back from lm-eval's files."""
 
-import dataclasses
 import json
 
 import pytest
@@ -9,7 +8,6 @@ from lightning_bnf.evaluation.benchmarks.lm_eval_scores import (
     Score,
     latest_results,
     read_scores,
-    scores_beside,
     scores_table,
 )
 from lightning_bnf.evaluation.benchmarks.suites import SUITES, SuiteError
@@ -39,13 +37,3 @@ def test_scores_of_groups_and_tasks_are_read_back(tmp_path):
         read_scores(tmp_path / "results_2.json", [crux])
     with pytest.raises(SuiteError, match="it holds no results"):
         latest_results(tmp_path / "nowhere")
-
-
-def test_models_side_by_side(tmp_path):
-    for model, value, stderr in (("Base", 0.25, 0.1), ("BNF", 0.5, None)):
-        (tmp_path / model).mkdir()
-        score = Score("ASDiv", "bnf_asdiv", "exact_match,none", 20, value, stderr)
-        (tmp_path / model / "scores.json").write_text(json.dumps([dataclasses.asdict(score)]))
-    assert scores_beside(tmp_path).to_dict() == {"ASDiv (n 20)": {"BNF": "0.500", "Base": "0.250 ± 0.100"}}
-    with pytest.raises(SuiteError, match=r"no folder in it holds a scores\.json"):
-        scores_beside(tmp_path / "BNF")
