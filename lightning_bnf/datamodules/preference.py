@@ -19,7 +19,6 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import PartlyPaired, RowView, mismatched
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
-from lightning_bnf.losses.tokens import TokenLoss
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.fitting import LAYOUTS, LayoutName, choose_budget, choose_layout
 
@@ -174,7 +173,7 @@ class PreferenceData(LightningDataModule):
             loss = self._module.loss
             rows = self.rows["train"].where(_has_completions)
             layout = self._layout(rows, loss.labels)
-            found = choose_budget(self._module.policy, rows, layout, loss.labels, isinstance(loss, TokenLoss))
+            found = choose_budget(self._module.policy, rows, layout, loss.labels, loss.fused)
             self._budget = int(self.trainer.strategy.reduce(torch.tensor(float(found)), reduce_op="min"))
         return self._budget
 

@@ -138,6 +138,8 @@ class Loss(ABC):
     """A loss of token log-probabilities; an example is a pair where `needs_pairs`, else a completion."""
 
     needs_reference: bool
+    fused: bool = False
+    """Whether it has a `weigher`, so that the head makes the gradient in its forward pass; budget and plan ask this."""
     logratios_only: bool = False
     """Whether it knows policy and reference by their log-ratios alone: what is added to both changes nothing."""
     raises_preferred: bool = True
@@ -182,7 +184,7 @@ class Loss(ABC):
         """The value of each example, differentiable in `policy.token_logps`."""
 
     def weigher(self, completions: Completions, examples: Examples, step: StepContext) -> Weigher | None:
-        """For token losses: the weights of some of the batch's tokens from their log-probs. Else None.
+        """Where `fused`: the weights of some of the batch's tokens from their log-probs. Else None.
 
         `completions` hold the reference's token log-probs, or anything where `needs_reference` is False.
         """

@@ -51,6 +51,7 @@ class Sum(Loss):
         if not names or len(set(names)) < len(names):
             raise Refusal(f"terms must be one or more losses, every class once, got {names}")
         losses = [term.loss for term in self.terms]
+        self.fused = all(loss.fused for loss in losses)
         self.needs_reference = any(loss.needs_reference for loss in losses)
         self.logratios_only = all(loss.logratios_only for loss in losses)
         self.needs_pairs = any(loss.needs_pairs for loss in losses)
@@ -94,11 +95,12 @@ class Sum(Loss):
         return LossOutput(torch.cat(values), metrics)
 
     def weigher(self, completions: Completions, examples: Examples, step: StepContext) -> Weigher | None:
+        if not self.fused:
+            return None
         weighers: list[tuple[Weigher, float]] = []
         for term, factor in self._factors(step):
             weigh = term.loss.weigher(completions, examples, step)
-            if weigh is None:
-                return None
+            assert weigh is not None, f"{term.loss!r} is declared as fused"
             weighers.append((weigh, factor))
 
         def summed(token: Tensor, where: slice) -> Tensor:

@@ -28,6 +28,8 @@ class TokenLoss(Loss):
     So the head can make the gradient while it still holds the token's logits (three matrix products instead of four).
     """
 
+    fused = True
+
     @abstractmethod
     def token_weight(self, tokens: Tokens, step: StepContext) -> Tensor:
         """The weight of each token, (n,), elementwise; the sign is the label's. No gradient flows through it."""

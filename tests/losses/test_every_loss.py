@@ -56,6 +56,14 @@ def test_finite_in_float32_at_extreme_log_probs(name: str, extreme: float) -> No
 
 
 @each
+def test_fused_is_declared_exactly_where_there_is_a_weigher(name: str) -> None:
+    loss = LOSSES[name]
+    policy, reference = catalog.completions(POLICY), catalog.completions(REFERENCE)
+    weigh = loss.weigher(reference, catalog.EXAMPLES, catalog.context(loss, policy.token_logps, reference.token_logps))
+    assert loss.fused == (weigh is not None)
+
+
+@each
 def test_the_reference_counts_exactly_where_it_is_needed(name: str) -> None:
     """Another reference changes a loss that declares one, in value or gradient; without one, nothing becomes NaN."""
     loss = LOSSES[name]

@@ -165,7 +165,9 @@ def test_a_sum_takes_the_way_of_token_losses_only_if_all_are() -> None:
     value = fused(policy, reference, catalog.EXAMPLES, catalog.CONTEXT).value.sum()
     (grad,) = torch.autograd.grad(value, policy.token_logps)
     torch.testing.assert_close(-weigh(policy.token_logps.detach(), slice(0, 13)), grad, rtol=1e-12, atol=0)
-    assert Sum([Term(BNF()), Term(DPO())]).weigher(reference, catalog.EXAMPLES, catalog.CONTEXT) is None
+    apart = Sum([Term(BNF()), Term(DPO())])
+    assert apart.weigher(reference, catalog.EXAMPLES, catalog.CONTEXT) is None
+    assert (fused.fused, apart.fused) == (True, False)
 
 
 def test_a_term_without_examples_in_a_step_is_left_out() -> None:

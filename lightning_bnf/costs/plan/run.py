@@ -8,7 +8,7 @@ from lightning_bnf.costs.plan.step import Setting, StepCost, step_cost
 from lightning_bnf.costs.plan.workload import Workload, of_budget, of_rows
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
-from lightning_bnf.losses import Loss, TokenLoss
+from lightning_bnf.losses import Loss
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.training.optimization import Optimization
 
@@ -56,7 +56,7 @@ def assess(run: Run) -> Assessment:
         policy=run.policy,
         reference=run.reference,
         batch=workload.batch,
-        token_loss=isinstance(run.loss, TokenLoss),
+        token_loss=run.loss.fused,
         accumulating=workload.accumulating,
         precision=run.precision,
         device=run.devices.kind,

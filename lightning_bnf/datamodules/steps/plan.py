@@ -101,15 +101,6 @@ class StepPlan:
         rounds = -(-len(batches) // self.world_size)
         return [batches[i] if i < len(batches) else [] for i in range(rank, rounds * self.world_size, self.world_size)]
 
-    def padding(self, epoch: int = 0) -> float:
-        """The share of padding among all tokens of an epoch's micro-batches."""
-        real = padded = 0
-        for step in range(len(self)):
-            for batch in self.micro_batches(epoch, step):
-                real += sum(sum(self.tokens[row]) for row in batch)
-                padded += self.size(batch)
-        return 1 - real / padded if padded else 0.0
-
 
 def size_of(lengths: Sequence[int], packed: bool) -> int:
     """Tokens of a micro-batch of sequences of these lengths, padding included; `packed` ones have none."""

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from support.planned_runs import a_run
 
+from lightning_bnf.costs.plan.run import assess
 from lightning_bnf.costs.plan.workload import of_budget
 from lightning_bnf.datamodules.preference import PreferenceData
-from lightning_bnf.losses import BNF
+from lightning_bnf.losses import BNF, DPO, SFT, Loss, Sum, Term
 
 
 def test_the_workload_is_that_of_the_runs_own_steps(tiny_folder: str, write_pairs: Callable[..., str]) -> None:
@@ -23,6 +24,15 @@ def test_the_workload_is_that_of_the_runs_own_steps(tiny_folder: str, write_pair
     assert single.accumulating
     assert len(single.batch.inputs["input_ids"]) == 1
     assert single.tokens < work.tokens, "nothing is padded"
+
+
+def test_a_sum_of_token_losses_is_planned_on_the_fused_path(tiny_folder: str) -> None:
+    def planned(*losses: Loss) -> bool:
+        run = a_run(tiny_folder, loss=Sum([Term(loss) for loss in losses]), max_tokens=64, reference="cache")
+        return assess(run).setting.token_loss
+
+    assert planned(BNF(), SFT())
+    assert not planned(BNF(), DPO())
 
 
 def test_without_rows_the_budget_is_filled() -> None:
