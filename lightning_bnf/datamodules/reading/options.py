@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lightning_bnf.datamodules.reading.formats import FORMAT_NAMES
+from lightning_bnf.datamodules.reading.formats import format_of
 from lightning_bnf.runtime.refusal import Refusal
 
 
@@ -43,7 +43,8 @@ class DataOptions:
         truncation: What happens to longer rows: `drop`, or `trim` (the prompt from the left, down to half of
             max_length, its BOS kept; then the completion from the right; an end-of-turn token is never added).
         allow_drop: Share of a file's rows that may be dropped (0 to 1); more is an error.
-        format: `auto` (from the columns), or one of them: `paired`, `grouped`, `unpaired`, `demonstration`, `prompt`.
+        format: `auto` (from the columns), or one of them: `paired`, `grouped`, `unpaired`, `demonstration`, `prompt`;
+            or the class path of your own `Format`.
         column_map: Our column names to the file's, such as `{chosen: better}`.
         ignore_columns: Columns never to read, though their names are or resemble ours.
         subset: Configuration of hub data that has several.
@@ -55,7 +56,7 @@ class DataOptions:
     max_prompt_length: int | None = None
     truncation: Literal["drop", "trim"] = "drop"
     allow_drop: float = 0.01
-    format: Literal["auto", "paired", "grouped", "unpaired", "demonstration", "prompt"] = "auto"
+    format: str = "auto"
     column_map: dict[str, str] | None = None
     ignore_columns: list[str] | None = None
     subset: str | None = None
@@ -73,7 +74,8 @@ class DataOptions:
         if not 0 <= self.allow_drop <= 1:
             raise Refusal(f"allow_drop {self.allow_drop}: accepted are shares from 0 to 1")
         _one_of("truncation", self.truncation, ("drop", "trim"))
-        _one_of("format", self.format, ("auto", *FORMAT_NAMES))
+        if self.format != "auto":
+            format_of(self.format)
 
 
 def _one_of(name: str, value: str, accepted: Sequence[str]) -> None:

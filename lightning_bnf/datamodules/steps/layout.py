@@ -174,7 +174,7 @@ def _micro_batch(inputs: dict[str, Tensor], placed: Sequence[_Placed], lengths: 
     pairs = [
         (i, i + 1)
         for i, (one, other) in enumerate(pairwise(placed))
-        if one.row is other.row and one.row.format == "paired" and one.completion.label > other.completion.label
+        if one.row is other.row and one.row.pairs and one.completion.label > other.completion.label
     ]
     order = {row: i for i, row in enumerate(dict.fromkeys(id(p.row) for p in placed))}
     return MicroBatch(

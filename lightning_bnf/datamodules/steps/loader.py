@@ -19,7 +19,7 @@ def step_context(rows: Sequence[TokenizedRow], labels: Sequence[int]) -> StepCon
                 by_label[completion.label].append(sum(completion.completion_mask))
     return StepContext(
         groups=sum(any(completion.label in labels for completion in row.completions) for row in rows),
-        pairs=sum(row.format == "paired" for row in rows) if set(labels) == {1, -1} else 0,
+        pairs=sum(row.pairs for row in rows) if set(labels) == {1, -1} else 0,
         preferred=len(by_label[1]),
         dispreferred=len(by_label[-1]),
         preferred_tokens=sum(by_label[1]),

@@ -15,12 +15,12 @@ def check_rows(rows: Sequence[TokenizedRow], loss: Loss) -> None:
     for row in rows:
         if not row.completions:
             raise DataError(f"{row.source}: a prompt alone; accepted for {name}: rows with completions")
-        if loss.needs_pairs and row.format != "paired":
+        if loss.needs_pairs and not row.pairs:
             raise DataError(
                 f"{row.source}: {name} needs pairs (columns chosen and rejected) and the row is {row.format}; "
                 "accepted: paired rows, or a loss for unpaired data such as BNF"
             )
-        if loss.needs_groups and row.format != "grouped":
+        if loss.needs_groups and not row.groups:
             raise DataError(
                 f"{row.source}: {name} needs several samples a row (columns prompt, samples and rejected) and the row "
                 f"is {row.format}; accepted: grouped rows, or another loss"
@@ -45,7 +45,7 @@ def _check_columns(row: TokenizedRow, loss: Loss) -> None:
     for name in loss.needs_columns:
         if any(name not in completion.numbers for completion in row.completions if completion.label in loss.labels):
             column = NUMBERS[name]
-            columns = f"{column}_chosen and {column}_rejected" if row.format == "paired" else column
+            columns = f"{column}_chosen and {column}_rejected" if row.pairs else column
             raise DataError(
                 f"{row.source}: {type(loss).__name__} needs the {name} of every completion it learns from; accepted: "
                 f"rows with {columns}; other names through data.options.column_map"

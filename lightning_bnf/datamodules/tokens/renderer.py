@@ -15,10 +15,12 @@ from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
+from lightning_bnf.datamodules.reading.answers import Completion, Text
 from lightning_bnf.datamodules.reading.errors import DataError, Fault, shorten
+from lightning_bnf.datamodules.reading.formats import format_of
 from lightning_bnf.datamodules.reading.messages import Message, Messages
 from lightning_bnf.datamodules.reading.options import Rendering
-from lightning_bnf.datamodules.reading.records import Completion, Row, Text
+from lightning_bnf.datamodules.reading.records import Row
 from lightning_bnf.datamodules.tokens.chat_template import ChatTemplate
 
 END_INSIDE = "end-of-turn token inside an answer"
@@ -51,6 +53,16 @@ class TokenizedRow:
     max_new_tokens: int | None = None
     kept_out: bool = False
     prompt: Text = ""
+
+    @property
+    def pairs(self) -> bool:
+        """Whether it is a chosen completion and, behind it, a rejected one."""
+        return format_of(self.format).pairs
+
+    @property
+    def groups(self) -> bool:
+        """Whether it is several preferred samples and, behind them, a rejected completion."""
+        return format_of(self.format).groups
 
 
 class Unfit(Fault):
@@ -279,7 +291,7 @@ def _cut_history(row: Row, train_on: str) -> tuple[Text, Messages]:
     Not for pairs: what chosen and rejected share says nothing of either.
     """
     prompt = row.prompt
-    if isinstance(prompt, str) or train_on != "all_turns" or row.format not in ("demonstration", "unpaired"):
+    if isinstance(prompt, str) or train_on != "all_turns" or not format_of(row.format).single:
         return prompt, ()
     first = next((i for i, message in enumerate(prompt) if message["role"] == "assistant"), len(prompt))
     return prompt[:first], prompt[first:]

@@ -8,6 +8,7 @@ from typing import overload
 
 import torch
 
+from lightning_bnf.datamodules.reading.formats import Unpaired
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -67,7 +68,7 @@ class PartlyPaired(Rows):
         if not 0 <= ratio <= 1:
             raise Refusal(f"pairing_ratio {ratio}: accepted are numbers from 0 to 1")
         self._rows = rows
-        pairs = [i for i, row in enumerate(rows) if row.format == "paired"]
+        pairs = [i for i, row in enumerate(rows) if row.pairs]
         drawn = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(pairs), generator=drawn).tolist()
         sides = (2 * torch.randint(2, (len(pairs),), generator=drawn) - 1).tolist()
@@ -83,7 +84,7 @@ class PartlyPaired(Rows):
         if side is None:
             return row
         kept = tuple(one for one in row.completions if one.label == side)
-        return replace(row, format="unpaired", completions=kept)
+        return replace(row, format=Unpaired.name, completions=kept)
 
 
 def mismatched(rows: Sequence[TokenizedRow], max_length: int) -> list[TokenizedRow]:
@@ -105,7 +106,7 @@ def _with_completions_of(row: TokenizedRow, partner: TokenizedRow | None, max_le
     room = max_length - len(row.prompt_ids)
     cut = [_cut(completion, room) for completion in partner.completions] if partner else []
     kept = tuple(completion for completion in cut if any(completion.completion_mask))
-    return replace(row, id=f"{row.id} (mismatched)", format="unpaired", completions=kept)
+    return replace(row, id=f"{row.id} (mismatched)", format=Unpaired.name, completions=kept)
 
 
 def _cut(completion: TokenizedCompletion, room: int) -> TokenizedCompletion:
