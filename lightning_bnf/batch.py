@@ -1,5 +1,6 @@
 """What travels from the data to the policy: an optimizer step, cut into micro-batches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -33,7 +34,7 @@ class MicroBatch:
     length: Tensor
     examples: Examples
     row_ids: tuple[str, ...]
-    keys: tuple[bytes, ...]
+    keys: Sequence[bytes]
     sequence_lengths: tuple[int, ...] = ()
 
     def completions(self, token_logps: Tensor, entropy: Tensor | None = None) -> Completions:

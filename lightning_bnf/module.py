@@ -12,6 +12,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch, Step
+from lightning_bnf.datamodules.contract import DataNeeds, ScoredData
 from lightning_bnf.datamodules.steps.layout import PADDED
 from lightning_bnf.datamodules.steps.loader import PromptBatch, StepLoader
 from lightning_bnf.datamodules.steps.plan import StepPlan
@@ -28,6 +29,7 @@ from lightning_bnf.runtime.distributed import gather, gather_objects, several, w
 from lightning_bnf.runtime.memory import keep_freed_memory
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checks import GradientCheck, check_start, stop_not_finite
+from lightning_bnf.training.fitting import PolicyFitting
 from lightning_bnf.training.metrics import PREFERENCE_METRICS, Means, preference_metrics
 from lightning_bnf.training.optimization import Optimization
 from lightning_bnf.training.strategies import parallelism_of
@@ -97,6 +99,13 @@ class PreferenceModule(LightningModule):
         self.means = Means(["grad_norm", *PREFERENCE_METRICS, *loss.metric_names])
         self._rng: dict[str, Tensor] | None = None
         self._gradient_check = GradientCheck({})
+        self._data: ScoredData | None = None
+
+    def meet(self, data: ScoredData) -> DataNeeds:
+        """Called by the data when they are set up, before any weights are loaded: see `datamodules.contract`."""
+        self._data = data
+        policy, fitting = self.policy, PolicyFitting(self.policy)
+        return DataNeeds(policy.tokenizer, policy.end_ids, self.loss, self.generation.batch_size, fitting)
 
     # Building -------------------------------------------------------------------------------------------------------
 
@@ -266,8 +275,9 @@ class PreferenceModule(LightningModule):
             live = AdapterOff(self.policy)
         elif self.trainer.global_step == 0 and not self.trainer.ckpt_path:
             live = AsItIs(self.policy)
-        batches = self.trainer.datamodule.batches_to_score(splits)  # type: ignore[attr-defined]
-        self.reference.fill(live, batches, self.device)
+        if self._data is None:
+            raise PolicyError("reference 'cache' without PreferenceData: accepted is PreferenceData as the run's data")
+        self.reference.fill(live, self._data.batches_to_score(splits), self.device)
 
     def training_step(self, step: Step, index: int) -> dict[str, Tensor]:
         if self.global_step == 0 and step.micro_batches:

@@ -5,22 +5,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
+from lightning_bnf.datamodules.contract import DataNeeds, MeetsData
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.options import DataOptions
-from lightning_bnf.datamodules.steps.layout import Layout, PlannedBatch
+from lightning_bnf.datamodules.steps.layout import LAYOUTS, Layout, LayoutName, PlannedBatch
 from lightning_bnf.datamodules.steps.loader import Part, PromptLoader, StepLoader
 from lightning_bnf.datamodules.steps.needs import check_labels, check_rows, usable_rows
 from lightning_bnf.datamodules.steps.plan import StepPlan
-from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import PartlyPaired, RowView, mismatched
+from lightning_bnf.datamodules.tokens.rows import HeldRows, PartlyPaired, Rows, RowView, all_arrays, mismatched
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.runtime.refusal import Refusal
-from lightning_bnf.training.fitting import LAYOUTS, LayoutName, choose_budget, choose_layout
 
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
 DEFAULT_OPTIONS = DataOptions()
@@ -69,7 +67,6 @@ class PreferenceData(LightningDataModule):
         self.paths = {"train": _listed(train), "validation": _listed(validation), "test": _listed(test)}
         self.examples_per_step = examples_per_step
         self.max_tokens = max_tokens
-        self._budget: int | None = None
         self.seed = seed
         if layout not in ("auto", *LAYOUTS):
             raise Refusal(f"layout {layout!r}: accepted are 'auto', 'padded', 'packed' and 'shared_prompt'")
@@ -80,9 +77,20 @@ class PreferenceData(LightningDataModule):
         self.options = options
         self.rows: dict[str, RowView] = {}
         self.reports: list[str] = []
+        self._needs: DataNeeds | None = None
+        self._layouts: dict[str, Layout] = {}
+        self._budget: int | None = None
 
     def setup(self, stage: str) -> None:
-        """Read, check and tokenize the stage's splits; print and save the report. Raises `DataError`."""
+        """Meet the module; read, check and tokenize the stage's splits; print and save the report.
+
+        Raises `DataError`; ValueError for a module that does not train on such data.
+        """
+        module = self.trainer and self.trainer.lightning_module
+        if not isinstance(module, MeetsData):
+            raise ValueError(f"PreferenceData with a {type(module).__name__}: accepted is PreferenceModule")
+        self._needs = module.meet(self)
+        self._layouts, self._budget = {}, None
         for split in SPLITS[stage]:
             self.split(split)
         needed = SPLITS[stage][0]
@@ -90,10 +98,10 @@ class PreferenceData(LightningDataModule):
             raise DataError(f"data.{needed}: no file was named; accepted: .jsonl or .parquet files, or hub ids")
         if stage != "predict":
             for split in SPLITS[stage]:  # the test split may hold prompts beside what is scored
-                rows = self.rows[split] if split != "test" else self.rows[split].where(_has_completions)
-                check_rows(rows, self._module.loss)
+                rows = self.rows[split] if split != "test" else self.rows[split].with_completions()
+                check_rows(rows, self.needs.loss)
         if stage == "fit":
-            check_labels(self.rows["train"], self._module.loss)
+            check_labels(self.rows["train"], self.needs.loss)
         self._report()
 
     def split(self, split: str) -> RowView:
@@ -103,13 +111,12 @@ class PreferenceData(LightningDataModule):
         return self.rows[split]
 
     def _load(self, split: str) -> RowView:
-        policy = self._module.policy
-        parts = []
+        needs, parts = self.needs, []
         for path in self.paths[split]:
-            loaded, report = load_stored(path, policy.tokenizer, self.options, policy.end_ids)
+            loaded, report = load_stored(path, needs.tokenizer, self.options, needs.end_ids)
             parts.append(loaded)
             self.reports.append(f"[{split}] {report}")
-        rows, sentences = self.selected(split, RowView(parts), self._module.loss)
+        rows, sentences = self.selected(split, RowView(parts), self.needs.loss)
         self.reports += [f"[{split}] {sentence}" for sentence in sentences]
         return rows
 
@@ -137,16 +144,17 @@ class PreferenceData(LightningDataModule):
         (root / "data_report.txt").write_text(text + "\n")
 
     @property
-    def _module(self) -> Any:
-        assert self.trainer is not None
-        return self.trainer.lightning_module
+    def needs(self) -> DataNeeds:
+        """What the module that the data were set up for has told. Raises RuntimeError before."""
+        if self._needs is None:
+            raise RuntimeError("PreferenceData: its splits are read for a module, and none has set it up yet")
+        return self._needs
 
-    def _loader(self, split: str, labels: Sequence[int], seed: int | None) -> StepLoader:
+    def _loader(self, split: str, seed: int | None) -> StepLoader:
         assert self.trainer is not None
-        rows = self.rows[split].where(_has_completions)
-        layout = self._layout(rows, labels)
+        rows, layout, labels = self.rows[split].with_completions(), self.layout_of(split), self._labels(split)
         plan = StepPlan(
-            tokens=[layout.lengths(row, labels) for row in rows],
+            tokens=[layout.lengths(row, labels) for row in all_arrays(rows)],
             examples_per_step=self.examples_per_step,
             max_tokens=self.token_budget,
             seed=seed,
@@ -154,65 +162,68 @@ class PreferenceData(LightningDataModule):
             packed=layout.packed,
         )
         partners = None
-        if "mismatched" in self._module.loss.step_passes:
-            others = mismatched(rows, self.options.max_length)
-            partners = Part(others, replace(plan, tokens=[layout.lengths(row, labels) for row in others]))
+        if "mismatched" in self.needs.loss.step_passes:
+            others = HeldRows(mismatched(rows, self.options.max_length))
+            partners = Part(others, replace(plan, tokens=[layout.lengths(row, labels) for row in all_arrays(others)]))
         return StepLoader(rows, plan, layout, labels, self.trainer.global_rank, seed is None, partners)
 
-    def _layout(self, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
-        return choose_layout(self.layout, self._module.policy, rows, labels)
+    def _labels(self, split: str) -> tuple[int, ...]:
+        """Training leaves out what the loss does not learn from; metrics are of all completions."""
+        return self.needs.loss.labels if split == "train" else (1, -1)
+
+    def layout_of(self, split: str) -> Layout:
+        """The layout of all that is made of a split: decided once a run, as the loaded model is tried for it."""
+        if split not in self._layouts:
+            rows = self.rows[split].with_completions()
+            self._layouts[split] = self.needs.fitting.layout(self.layout, rows, self._labels(split))
+        return self._layouts[split]
 
     @property
     def token_budget(self) -> int:
         """Tokens of a micro-batch: `max_tokens`, or what was found to fit when training began."""
         if self.max_tokens != "auto":
             return self.max_tokens
+        if self.trainer is None or self.trainer.state.fn != "fit":
+            return EVALUATION_TOKENS
         if self._budget is None:
-            if self.trainer is None or self.trainer.state.fn != "fit":
-                return EVALUATION_TOKENS
-            loss = self._module.loss
-            rows = self.rows["train"].where(_has_completions)
-            layout = self._layout(rows, loss.labels)
-            found = choose_budget(self._module.policy, rows, layout, loss.labels, loss.fused)
-            self._budget = int(self.trainer.strategy.reduce(torch.tensor(float(found)), reduce_op="min"))
+            rows = self.rows["train"].with_completions()
+            self._budget = self.needs.fitting.budget(rows, self.layout_of("train"), self.needs.loss)
         return self._budget
 
     def batches_to_score(self, splits: Sequence[str]) -> list[PlannedBatch]:
         """This rank's part of all completions that a reference is asked for, mismatched ones included."""
         assert self.trainer is not None
-        found: list[PlannedBatch] = []
+        batches: list[PlannedBatch] = []
         for split in splits:
-            rows: Sequence[TokenizedRow] = self.rows[split].where(_has_completions) if split in self.rows else []
-            if "mismatched" in self._module.loss.step_passes:
+            rows: Rows = self.rows[split].with_completions() if split in self.rows else HeldRows([])
+            if not len(rows):
+                continue
+            layout = self.layout_of(split)
+            if "mismatched" in self.needs.loss.step_passes:
                 rows = RowView([rows, mismatched(rows, self.options.max_length)])
-            layout = self._layout(rows, (1, -1))
-            lengths = [layout.lengths(row, (1, -1)) for row in rows]
-            plan = StepPlan(lengths, max(len(rows), 1), self.token_budget, packed=layout.packed)
-            batches = plan.micro_batches(0, 0)[self.trainer.global_rank :: self.trainer.world_size]
-            found += [PlannedBatch([rows[i] for i in batch], layout) for batch in batches]
-        return found
+            lengths = [layout.lengths(row, (1, -1)) for row in all_arrays(rows)]
+            plan = StepPlan(lengths, len(rows), self.token_budget, packed=layout.packed)
+            places = plan.micro_batches(0, 0)[self.trainer.global_rank :: self.trainer.world_size]
+            batches += [PlannedBatch(RowView([rows], [(0, i) for i in batch]), layout) for batch in places]
+        return batches
 
     def train_dataloader(self) -> StepLoader:
         """The training steps, in the plan's order."""
-        return self._loader("train", self._module.loss.labels, self.seed)
+        return self._loader("train", self.seed)
 
-    def val_dataloader(self) -> Any:
+    def val_dataloader(self) -> StepLoader | list[Any]:
         """The validation rows in file order, all their completions; nothing where no file was named."""
-        return self._loader("validation", (1, -1), None) if self.rows.get("validation") else []
+        return self._loader("validation", None) if self.rows.get("validation") else []
 
     def test_dataloader(self) -> StepLoader:
         """The test rows in file order, all their completions."""
-        return self._loader("test", (1, -1), None)
+        return self._loader("test", None)
 
     def predict_dataloader(self) -> PromptLoader:
         """The test split's prompts, once each, shared over the devices."""
         assert self.trainer is not None
-        size = self._module.generation.batch_size
+        size = self.needs.prompts_at_once
         return PromptLoader(self.rows["test"], size, self.trainer.global_rank, self.trainer.world_size)
-
-
-def _has_completions(row: TokenizedRow) -> bool:
-    return bool(row.completions)
 
 
 def _listed(paths: str | list[str] | None) -> list[str]:

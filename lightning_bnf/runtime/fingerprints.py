@@ -3,15 +3,18 @@
 import hashlib
 import json
 import struct
-from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.runtime.distributed import whole
+
+Numbers = Sequence[int] | NDArray[Any]
 
 
 def content_hash(content: Any) -> str:
@@ -57,10 +60,10 @@ def file_fingerprint(path: str | Path) -> str:
     return hashed.hexdigest()[:16]
 
 
-def content_key(prompt_ids: Sequence[int], ids: Sequence[int], completion_mask: Sequence[bool]) -> bytes:
+def content_key(prompt_ids: Numbers, ids: Numbers, completion_mask: Numbers) -> bytes:
     """16 bytes that stand for a prompt, the completion after it, and which of its tokens are scored."""
     hashed = hashlib.sha256(struct.pack("<II", len(prompt_ids), len(ids)))
-    hashed.update(array("I", prompt_ids).tobytes())
-    hashed.update(array("I", ids).tobytes())
-    hashed.update(bytes(completion_mask))
+    hashed.update(np.asarray(prompt_ids, dtype="<u4").tobytes())
+    hashed.update(np.asarray(ids, dtype="<u4").tobytes())
+    hashed.update(np.asarray(completion_mask, dtype=bool).tobytes())
     return hashed.digest()[:16]

@@ -1,25 +1,39 @@
 """What is found out from the loaded model before the first step: the layout, and the budget of a micro-batch."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_bnf.datamodules.reading.errors import DataError
-from lightning_bnf.datamodules.steps.layout import PACKED, PADDED, SHARED_PROMPT, Layout
+from lightning_bnf.datamodules.steps.layout import LAYOUTS, PADDED, Layout, LayoutName
 from lightning_bnf.datamodules.steps.plan import size_of
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.datamodules.tokens.rows import RowArrays, all_arrays, as_rows
+from lightning_bnf.losses.base import Loss
 from lightning_bnf.policies.attention import is_flash
 from lightning_bnf.policies.base import Policy
-from lightning_bnf.runtime.distributed import local
+from lightning_bnf.runtime.distributed import gather_objects, local
 from lightning_bnf.runtime.memory import available_bytes, peak_bytes, taken_bytes
-
-LayoutName = Literal["auto", "padded", "packed", "shared_prompt"]
-LAYOUTS = {"padded": PADDED, "packed": PACKED, "shared_prompt": SHARED_PROMPT}
 
 SHARE_OF_FREE = 0.8  # of free memory that a step may take: allocators need some, and other programs
 MOST_TOKENS = {"cpu": 2048, "cuda": 32768}  # more make nothing faster
+
+
+@dataclass(frozen=True)
+class PolicyFitting:
+    """What a policy's loaded model takes: `datamodules.contract.Fitting`."""
+
+    policy: Policy
+
+    def layout(self, name: LayoutName, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
+        """See `choose_layout`."""
+        return choose_layout(name, self.policy, rows, labels)
+
+    def budget(self, rows: Sequence[TokenizedRow], layout: Layout, loss: Loss) -> int:
+        """The smallest of all ranks' budgets: see `choose_budget`."""
+        return min(gather_objects(choose_budget(self.policy, rows, layout, loss.labels, loss.fused)))
 
 
 def preferred_layout(
@@ -36,7 +50,7 @@ def preferred_layout(
         )
     if name == "auto":
         name = "packed" if is_flash(attention) else "shared_prompt"
-    several = any(sum(c.label in labels for c in row.completions) > 1 for row in rows)
+    several = any(len(PADDED.lengths(row, labels)) > 1 for row in all_arrays(rows))
     return "padded" if name == "shared_prompt" and not several else name
 
 
@@ -50,11 +64,11 @@ def choose_layout(name: LayoutName, policy: Policy, rows: Sequence[TokenizedRow]
     if layout is PADDED:
         return PADDED
     # The longest row shows whether some window is shorter than it; a short one beside it, whether padding is blind.
-    tried = _extremes(rows, layout, labels)
+    tried = _extremes(all_arrays(rows), layout, labels)
     if not tried:
         return PADDED
     worst = policy.distance(PADDED.batch(tried, labels), layout.batch(tried, labels))
-    if worst <= policy.tolerance:
+    if all(gather_objects(worst <= policy.tolerance)):  # or the ranks would part ways over it
         return layout
     sentence = f"this model's log-probs differ by {worst:.2g} nats under it from those of single rows"
     if name == wanted:
@@ -63,11 +77,11 @@ def choose_layout(name: LayoutName, policy: Policy, rows: Sequence[TokenizedRow]
     return PADDED
 
 
-def _extremes(rows: Iterable[TokenizedRow], layout: Layout, labels: Sequence[int]) -> list[TokenizedRow]:
+def _extremes(rows: Iterable[RowArrays], layout: Layout, labels: Sequence[int]) -> list[RowArrays]:
     """The longest and the shortest row, of those with most completions of these labels."""
     longest = shortest = None
     for row in rows:
-        count, size = sum(c.label in labels for c in row.completions), sum(layout.lengths(row, labels))
+        count, size = len(PADDED.lengths(row, labels)), sum(layout.lengths(row, labels))
         if count and (longest is None or (min(count, 2), size) > longest[0]):
             longest = ((min(count, 2), size), row)
         if count and (shortest is None or (-min(count, 2), size) < shortest[0]):
@@ -87,12 +101,15 @@ def choose_budget(
     moments = sum(
         8 * local(p).numel() for p in policy.trainable().values()
     )  # AdamW's two, which come with the first step
-    plan_tokens = [layout.lengths(row, labels) for row in rows]
+    arrays = as_rows(rows)
+    plan_tokens = [layout.lengths(row, labels) for row in all_arrays(arrays)]
     longest = max(size_of(some, layout.packed) for some in plan_tokens if some)
     before, limit = taken_bytes(device), int(SHARE_OF_FREE * available_bytes(device)) - moments
 
     def peak(budget: int) -> int:
-        batch = layout.batch([rows[i] for i in _largest(plan_tokens, budget, layout.packed)], labels).to(device)
+        batch = layout.batch([arrays.arrays(i) for i in _largest(plan_tokens, budget, layout.packed)], labels).to(
+            device
+        )
         with torch.random.fork_rng():
             return peak_bytes(lambda: policy.dry_step(batch, token_loss), device) - before
 

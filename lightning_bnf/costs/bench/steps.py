@@ -15,6 +15,7 @@ from lightning_bnf import losses
 from lightning_bnf.costs.bench import data
 from lightning_bnf.costs.bench.workers import Turns, Variant, repeat
 from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.steps.layout import LAYOUTS, LayoutName
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.losses import Loss, StepContext, TokenLoss, Tokens
@@ -22,7 +23,6 @@ from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy
 from lightning_bnf.policies.sources import load_end_ids, load_model, load_tokenizer, resolve_source
 from lightning_bnf.runtime.memory import keep_freed_memory
-from lightning_bnf.training.fitting import LAYOUTS, LayoutName
 from lightning_bnf.training.optimization import Optimization
 
 LEARNING_RATE = 1e-6

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.steps.layout import LAYOUTS, LayoutName
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import RowView
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.policies.base import Policy
-from lightning_bnf.training.fitting import LAYOUTS, LayoutName, preferred_layout
+from lightning_bnf.training.fitting import preferred_layout
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def local_rows(data: PreferenceData, policy: Policy, loss: Loss) -> Sequence[Tok
         return None
     parts = [load_stored(path, policy.tokenizer, data.options, policy.end_ids)[0] for path in paths]
     rows, _ = data.selected("train", RowView(parts), loss)
-    return rows.where(lambda row: bool(row.completions))
+    return rows.with_completions()
 
 
 def of_rows(

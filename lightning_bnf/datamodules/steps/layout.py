@@ -6,18 +6,21 @@ shared_prompt   a model row for each data row: the prompt's tokens once, all its
                 sees the prompt and itself
 """
 
-import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch
-from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.datamodules.tokens.rows import RowArrays, as_rows
 from lightning_bnf.losses.base import Examples
 from lightning_bnf.runtime.fingerprints import content_key
+
+Row = TokenizedRow | RowArrays
 
 
 class Layout(NamedTuple):
@@ -25,174 +28,212 @@ class Layout(NamedTuple):
     lengths: (row, labels) -> tokens of each model row that the data row takes, or of each sequence where `packed`, that
     is where all sequences lie in one model row and nothing is padded."""
 
-    batch: Callable[[Sequence[TokenizedRow], Sequence[int]], MicroBatch]
-    lengths: Callable[[TokenizedRow, Sequence[int]], tuple[int, ...]]
+    batch: Callable[[Sequence[Row], Sequence[int]], MicroBatch]
+    lengths: Callable[[Row, Sequence[int]], tuple[int, ...]]
     packed: bool = False
 
 
 class PlannedBatch(NamedTuple):
-    """All completions of some rows, to be laid out when they are needed."""
+    """All completions of some rows, which are read and laid out when they are needed."""
 
     rows: Sequence[TokenizedRow]
     layout: Layout
 
-    def content_keys(self) -> list[bytes]:
+    def content_keys(self) -> Sequence[bytes]:
         """The completions' keys in the reference cache."""
-        return [_key(row, completion) for row in self.rows for completion in row.completions]
+        return _Completions(self._arrays(), (1, -1)).keys()
 
     def batch(self) -> MicroBatch:
         """The completions as a model's inputs."""
-        return self.layout.batch(self.rows, (1, -1))
+        return self.layout.batch(self._arrays(), (1, -1))
+
+    def _arrays(self) -> list[RowArrays]:
+        rows = as_rows(self.rows)
+        return [rows.arrays(i) for i in range(len(rows))]
 
 
-def _key(row: TokenizedRow, completion: TokenizedCompletion) -> bytes:
-    return content_key(row.prompt_ids, completion.ids, completion.completion_mask)
+class _Keys(Sequence[bytes]):
+    """The completions' keys, hashed when the first is asked for: few references do."""
+
+    def __init__(self, contents: Sequence[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]]):
+        self._contents = contents
+        self._keys: tuple[bytes, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._contents)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[bytes, ...]: ...
+    def __getitem__(self, index: int | slice) -> bytes | tuple[bytes, ...]:
+        if self._keys is None:
+            self._keys = tuple(content_key(*content) for content in self._contents)
+        return self._keys[index]
 
 
-class _Placed(NamedTuple):
-    """A completion in a model row: the place of its first token, and of the token before it (the prompt's last)."""
+class _Completions:
+    """The B completions of some rows that have one of the labels: what every layout places.
 
-    row: TokenizedRow
-    completion: TokenizedCompletion
-    model_row: int
-    first: int
-    before: int
+    prompts, answers: the token ids of each one's prompt and of itself; length, label, row: (B,) its tokens, its label,
+    and which of the rows it belongs to; ids, trained: (L,) the tokens of all, one behind the other
+    """
+
+    def __init__(self, rows: Sequence[Row], labels: Sequence[int]):
+        self.rows: list[RowArrays] = []
+        for row in map(RowArrays.of, rows):
+            kept = [label in labels for label in row.label.tolist()]
+            if any(kept):
+                self.rows.append(row if all(kept) else row.only(np.array(kept)))
+        counts = [len(row.label) for row in self.rows]
+        self.row = np.repeat(np.arange(len(counts)), counts)
+        self.length, self.label, self.ids, self.trained = (
+            np.concatenate([getattr(row, name) for row in self.rows] or [np.zeros(0, kind)])
+            for name, kind in (("length", int), ("label", int), ("ids", np.int32), ("trained", bool))
+        )
+        self.prompts = [row.prompt for row, count in zip(self.rows, counts) for _ in range(count)]
+        self.prompt_length = np.array([len(prompt) for prompt in self.prompts], dtype=int)
+        stops = np.cumsum(self.length)
+        self.answers, self.masks = (
+            np.split(values, stops[:-1]) if counts else [] for values in (self.ids, self.trained)
+        )
+
+    def keys(self) -> _Keys:
+        """Of each completion."""
+        return _Keys([*zip(self.prompts, self.answers, self.masks)])
+
+    def pairs(self) -> NDArray[np.int64] | None:
+        """(P, 2) chosen and rejected completions, or None where there are completions and none of them in a pair."""
+        if not self.rows:
+            return np.zeros((0, 2), dtype=int)
+        whole = np.array([row.pairs for row in self.rows])[self.row[:-1]]
+        chosen = np.flatnonzero(whole & (self.row[:-1] == self.row[1:]) & (self.label[:-1] > self.label[1:]))
+        return np.stack([chosen, chosen + 1], axis=1) if len(chosen) else None
+
+    def micro_batch(
+        self, inputs: dict[str, Tensor], start: NDArray[np.int64], before: NDArray[np.int64], packed: bool = False
+    ) -> MicroBatch:
+        """The inputs with the places of all trained tokens.
+
+        start, before: (B,) places, in the flattened inputs, of each completion's first token and of the token before
+        it, the prompt's last; packed: whether all sequences lie in one model row
+        """
+        completion = np.repeat(np.arange(len(self.length)), self.length)
+        first = np.cumsum(self.length) - self.length  # (B,) in `ids`
+        # The hidden state before a token predicts it.
+        position = np.arange(len(self.ids)) + np.repeat(start - first, self.length) - 1
+        position[first[self.length > 0]] = before[self.length > 0]
+        completion = completion[self.trained]
+        numbers = [numbers for row in self.rows for numbers in row.numbers]
+        pairs = self.pairs()
+        return MicroBatch(
+            inputs=inputs,
+            position=torch.from_numpy(position[self.trained]),
+            target=torch.from_numpy(self.ids[self.trained].astype(np.int64)),
+            completion=torch.from_numpy(completion),
+            length=torch.from_numpy(np.bincount(completion, minlength=len(self.length))),
+            examples=Examples(
+                label=torch.from_numpy(self.label),
+                pair=None if pairs is None else torch.from_numpy(pairs),
+                group=torch.from_numpy(self.row),
+                columns={
+                    name: torch.tensor([given.get(name, torch.nan) for given in numbers], dtype=torch.float64)
+                    for name in sorted({name for given in numbers for name in given})
+                },
+            ),
+            row_ids=tuple(self.rows[row].id for row in self.row),
+            keys=self.keys(),
+            sequence_lengths=tuple((self.prompt_length + self.length).tolist()) if packed else (),
+        )
 
 
-def taken(row: TokenizedRow, labels: Sequence[int]) -> list[TokenizedCompletion]:
-    """The row's completions that have one of the labels."""
-    return [completion for completion in row.completions if completion.label in labels]
-
-
-def padded(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> MicroBatch:
+def padded(rows: Sequence[Row], labels: Sequence[int] = (1, -1)) -> MicroBatch:
     """One model row for each completion, prompt first, padded on the right.
 
     Padding has token id 0, which no mask relies on: where completion tokens are follows from lengths alone. Only
     completions with one of `labels` are taken; a row whose chosen and rejected completion are both there is a pair.
     """
-    placed: list[_Placed] = []
-    for row in rows:
-        start = len(row.prompt_ids)
-        placed += [_Placed(row, c, len(placed) + i, start, start - 1) for i, c in enumerate(taken(row, labels))]
-    ids = _stacked([p.row.prompt_ids + p.completion.ids for p in placed])
-    lengths = torch.tensor([len(p.row.prompt_ids) + len(p.completion.ids) for p in placed] or [1])
-    mask = torch.arange(ids.shape[1]) < lengths[:, None]
-    return _micro_batch({"input_ids": ids, "attention_mask": mask.long()}, placed)
+    taken = _Completions(rows, labels)
+    lengths = taken.prompt_length + taken.length
+    ids = _empty(lengths)
+    for line, prompt, answer in zip(ids, taken.prompts, taken.answers):
+        line[: len(prompt)] = prompt
+        line[len(prompt) : len(prompt) + len(answer)] = answer
+    mask = np.arange(ids.shape[1]) < (lengths if len(lengths) else np.ones(1))[:, None]
+    inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
+    start = np.arange(len(lengths)) * ids.shape[1] + taken.prompt_length
+    return taken.micro_batch(inputs, start, start - 1)
 
 
-def packed(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> MicroBatch:
+def packed(rows: Sequence[Row], labels: Sequence[int] = (1, -1)) -> MicroBatch:
     """One model row of all completions, each behind its own prompt.
 
     Position ids begin anew with each, which is how transformers tells them apart: its masks, sliding windows and
     variable-length attention kernels follow from them.
     """
-    placed: list[_Placed] = []
-    ids: list[int] = []
-    positions: list[int] = []
-    lengths: list[int] = []
-    for row in rows:
-        for completion in taken(row, labels):
-            start = len(ids) + len(row.prompt_ids)
-            placed.append(_Placed(row, completion, 0, start, start - 1))
-            sequence = row.prompt_ids + completion.ids
-            ids += sequence
-            positions += range(len(sequence))
-            lengths.append(len(sequence))
-    inputs = {"input_ids": _stacked([ids or [0]]), "position_ids": _stacked([positions or [0]])}
-    return _micro_batch(inputs, placed, tuple(lengths))
+    taken = _Completions(rows, labels)
+    lengths = taken.prompt_length + taken.length
+    parts = [part for both in zip(taken.prompts, taken.answers) for part in both] or [np.zeros(1)]
+    ids = np.concatenate(parts).astype(np.int64)
+    stops = np.cumsum(lengths)
+    positions = np.arange(len(ids)) - np.repeat(stops - lengths, lengths) if len(lengths) else np.zeros(1, int)
+    inputs = {"input_ids": torch.from_numpy(ids)[None], "position_ids": torch.from_numpy(positions)[None]}
+    start = stops - taken.length
+    return taken.micro_batch(inputs, start, start - 1, packed=True)
 
 
-def shared_prompt(rows: Sequence[TokenizedRow], labels: Sequence[int] = (1, -1)) -> MicroBatch:
+def shared_prompt(rows: Sequence[Row], labels: Sequence[int] = (1, -1)) -> MicroBatch:
     """One model row for each data row: the prompt once, then its completions, blind to each other.
 
     Every completion's position ids go on from the prompt's. `segments` are 0 for the prompt, k for the k-th completion
     and -1 for padding; the policy makes of them the mask that its attention takes.
     """
-    placed: list[_Placed] = []
-    sequences: list[list[int]] = []
-    segments: list[list[int]] = []
-    positions: list[list[int]] = []
-    for row in rows:
-        start = len(row.prompt_ids)
-        ids, segment, position = list(row.prompt_ids), [0] * start, list(range(start))
-        for k, completion in enumerate(taken(row, labels), start=1):
-            placed.append(_Placed(row, completion, len(sequences), len(ids), start - 1))
-            ids += completion.ids
-            segment += [k] * len(completion.ids)
-            position += range(start, start + len(completion.ids))
-        if segment[-1:] > [0]:
-            sequences.append(ids)
-            segments.append(segment)
-            positions.append(position)
+    taken = _Completions(rows, labels)
+    lengths = np.array([len(row.prompt) + len(row.ids) for row in taken.rows], dtype=int)
+    ids, segments, positions = _empty(lengths), _empty(lengths, -1), _empty(lengths)
+    counted, start = np.arange(ids.shape[1]), []
+    for i, row in enumerate(taken.rows):
+        prompt, stop = len(row.prompt), lengths[i]
+        ids[i, :prompt], ids[i, prompt:stop] = row.prompt, row.ids
+        segments[i, :prompt], positions[i, :prompt] = 0, counted[:prompt]
+        segments[i, prompt:stop] = np.repeat(np.arange(1, len(row.length) + 1), row.length)
+        at = prompt
+        for length in row.length.tolist():
+            positions[i, at : at + length] = counted[prompt : prompt + length]
+            start.append(i * ids.shape[1] + at)
+            at += length
     inputs = {
-        "input_ids": _stacked(sequences),
-        "segments": _stacked(segments, padding=-1),
-        "position_ids": _stacked(positions),
+        name: torch.from_numpy(values)
+        for name, values in (("input_ids", ids), ("segments", segments), ("position_ids", positions))
     }
-    return _micro_batch(inputs, placed)
+    before = taken.row * ids.shape[1] + taken.prompt_length - 1
+    return taken.micro_batch(inputs, np.array(start, dtype=int), before)
 
 
-def _padded_lengths(row: TokenizedRow, labels: Sequence[int]) -> tuple[int, ...]:
-    return tuple(len(row.prompt_ids) + len(completion.ids) for completion in taken(row, labels))
+def _empty(lengths: NDArray[np.int64], padding: int = 0) -> NDArray[np.int64]:
+    """(rows, longest), all padding.
+
+    Without any sequence a single token: a rank without completions must not skip the model, whose collectives the
+    others wait in.
+    """
+    return np.full((max(len(lengths), 1), max(lengths, default=1)), padding, dtype=np.int64)
 
 
-def _shared_lengths(row: TokenizedRow, labels: Sequence[int]) -> tuple[int, ...]:
-    lengths = [len(completion.ids) for completion in taken(row, labels)]
-    return (len(row.prompt_ids) + sum(lengths),) if lengths else ()
+def _padded_lengths(row: Row, labels: Sequence[int]) -> tuple[int, ...]:
+    arrays = RowArrays.of(row)
+    lengths = zip(arrays.label.tolist(), arrays.length.tolist())
+    return tuple(len(arrays.prompt) + length for label, length in lengths if label in labels)
+
+
+def _shared_lengths(row: Row, labels: Sequence[int]) -> tuple[int, ...]:
+    lengths = _padded_lengths(row, labels)
+    prompt = len(RowArrays.of(row).prompt)
+    return (sum(lengths) - (len(lengths) - 1) * prompt,) if lengths else ()
 
 
 PADDED = Layout(padded, _padded_lengths)
 PACKED = Layout(packed, _padded_lengths, packed=True)
 SHARED_PROMPT = Layout(shared_prompt, _shared_lengths)
 
-
-def _stacked(sequences: Sequence[Sequence[int]], padding: int = 0) -> Tensor:
-    """(rows, longest), padded on the right.
-
-    Without any sequence a single token: a rank without completions must not skip the model, whose collectives the
-    others wait in.
-    """
-    width = max(map(len, sequences), default=1)
-    stacked = torch.full((max(len(sequences), 1), width), padding, dtype=torch.long)
-    for i, sequence in enumerate(sequences):
-        stacked[i, : len(sequence)] = torch.tensor(sequence)
-    return stacked
-
-
-def _micro_batch(inputs: dict[str, Tensor], placed: Sequence[_Placed], lengths: tuple[int, ...] = ()) -> MicroBatch:
-    """The inputs with the places of all trained tokens; `lengths` of sequences that lie in one row."""
-    width = inputs["input_ids"].shape[1]
-    position: list[int] = []
-    target: list[int] = []
-    owner: list[int] = []
-    for i, p in enumerate(placed):
-        for t, (token, trained) in enumerate(zip(p.completion.ids, p.completion.completion_mask)):
-            if trained:  # the hidden state before a token predicts it
-                position.append(p.model_row * width + (p.before if t == 0 else p.first + t - 1))
-                target.append(token)
-                owner.append(i)
-    pairs = [
-        (i, i + 1)
-        for i, (one, other) in enumerate(pairwise(placed))
-        if one.row is other.row and one.row.pairs and one.completion.label > other.completion.label
-    ]
-    order = {row: i for i, row in enumerate(dict.fromkeys(id(p.row) for p in placed))}
-    return MicroBatch(
-        inputs=inputs,
-        position=torch.tensor(position, dtype=torch.long),
-        target=torch.tensor(target, dtype=torch.long),
-        completion=torch.tensor(owner, dtype=torch.long),
-        length=torch.tensor([sum(p.completion.completion_mask) for p in placed], dtype=torch.long),
-        examples=Examples(
-            label=torch.tensor([p.completion.label for p in placed], dtype=torch.long),
-            pair=torch.tensor(pairs, dtype=torch.long).reshape(-1, 2) if pairs or not placed else None,
-            group=torch.tensor([order[id(p.row)] for p in placed], dtype=torch.long),
-            columns={
-                name: torch.tensor([p.completion.numbers.get(name, math.nan) for p in placed], dtype=torch.float64)
-                for name in sorted({name for p in placed for name in p.completion.numbers})
-            },
-        ),
-        row_ids=tuple(p.row.id for p in placed),
-        keys=tuple(_key(p.row, p.completion) for p in placed),
-        sequence_lengths=lengths,
-    )
+LayoutName = Literal["auto", "padded", "packed", "shared_prompt"]
+LAYOUTS = {"padded": PADDED, "packed": PACKED, "shared_prompt": SHARED_PROMPT}

@@ -3,27 +3,54 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from lightning_bnf.batch import MicroBatch, Step
 from lightning_bnf.datamodules.steps.layout import Layout
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.datamodules.tokens.rows import RowArrays, all_arrays, as_rows
 from lightning_bnf.losses.base import StepContext
 
 
-def step_context(rows: Sequence[TokenizedRow], labels: Sequence[int]) -> StepContext:
-    """What losses may know of a whole step, counted over all its rows."""
-    by_label: dict[int, list[int]] = {1: [], -1: []}
-    for row in rows:
-        for completion in row.completions:
-            if completion.label in labels:
-                by_label[completion.label].append(sum(completion.completion_mask))
-    return StepContext(
-        groups=sum(any(completion.label in labels for completion in row.completions) for row in rows),
-        pairs=sum(row.pairs for row in rows) if set(labels) == {1, -1} else 0,
-        preferred=len(by_label[1]),
-        dispreferred=len(by_label[-1]),
-        preferred_tokens=sum(by_label[1]),
-        smallest_length=min(by_label[1] + by_label[-1], default=1),
+class StepCounts:
+    """What step contexts are summed from: numbers of each row, counted once, so that no row is read for them again.
+
+    Arrays (R,) of the completions with one of the labels: whether there are any, whether the row is a pair, how many
+    are preferred and how many dispreferred, the tokens of the preferred ones, and those of the shortest.
+    """
+
+    def __init__(self, rows: Sequence[TokenizedRow], labels: Sequence[int]):
+        counted = np.array([_counts(row, labels) for row in all_arrays(rows)], dtype=np.int64).reshape(-1, 6)
+        self.taken, self.pairs, self.preferred, self.dispreferred, self.preferred_tokens, self.shortest = counted.T
+
+    def context(self, rows: Sequence[int]) -> StepContext:
+        """What losses may know of a whole step of these rows."""
+        taken = self.taken[rows] > 0
+        return StepContext(
+            groups=int(taken.sum()),
+            pairs=int(self.pairs[rows].sum()),
+            preferred=int(self.preferred[rows].sum()),
+            dispreferred=int(self.dispreferred[rows].sum()),
+            preferred_tokens=int(self.preferred_tokens[rows].sum()),
+            smallest_length=int(self.shortest[rows][taken].min()) if taken.any() else 1,
+        )
+
+
+def _counts(row: RowArrays, labels: Sequence[int]) -> tuple[int, ...]:
+    before, stops = np.concatenate([[0], np.cumsum(row.trained)]), np.cumsum(row.length)
+    trained = before[stops] - before[stops - row.length]
+    by_label = {label: trained[row.label == label] for label in labels}
+    preferred, dispreferred = (by_label.get(label, trained[:0]) for label in (1, -1))
+    tokens = np.concatenate([preferred, dispreferred])
+    pair = row.pairs and set(labels) == {1, -1}
+    return (
+        len(tokens) > 0,
+        pair,
+        len(preferred),
+        len(dispreferred),
+        preferred.sum(),
+        tokens.min(initial=np.iinfo(np.int64).max),
     )
 
 
@@ -81,7 +108,8 @@ class StepLoader:
         fixed: bool = False,
         mismatched: Part | None = None,
     ):
-        self.rows, self.plan, self.layout, self.labels = rows, plan, layout, tuple(labels)
+        self.rows, self.plan, self.layout, self.labels = as_rows(rows), plan, layout, tuple(labels)
+        self._counts = StepCounts(self.rows, self.labels)
         self.rank, self.fixed, self.mismatched = rank, fixed, mismatched
         self.consumed = 0
 
@@ -101,12 +129,13 @@ class StepLoader:
         return Step(
             micro_batches=self._micro_batches(Part(self.rows, self.plan), epoch, step),
             mismatched=self._micro_batches(self.mismatched, epoch, step) if self.mismatched else (),
-            context=step_context([self.rows[i] for i in self.plan.rows(epoch, step)], self.labels),
+            context=self._counts.context(self.plan.rows(epoch, step)),
         )
 
     def _micro_batches(self, part: Part, epoch: int, step: int) -> tuple[MicroBatch, ...]:
         batches = part.plan.for_rank(epoch, step, self.rank)
-        return tuple(self.layout.batch([part.rows[i] for i in batch], self.labels) for batch in batches)
+        rows = as_rows(part.rows)
+        return tuple(self.layout.batch([rows.arrays(i) for i in batch], self.labels) for batch in batches)
 
     def state_dict(self) -> dict[str, Any]:
         """The position, in steps."""

@@ -2,15 +2,69 @@
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lightning_bnf.datamodules.reading.formats import Unpaired
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.runtime.refusal import Refusal
+
+
+@dataclass(frozen=True, eq=False)
+class RowArrays:
+    """What steps are made of: a row's tokens as arrays, read without a Python object for each token.
+
+    prompt: (P,) int32 token ids
+    ids, trained: (L,) int32 token ids and bools of all C completions, one behind the other
+    length, label: (C,) tokens of each completion, and +1 or -1
+    numbers: for each completion what the data say of it
+    """
+
+    id: str
+    pairs: bool
+    prompt: NDArray[np.int32]
+    ids: NDArray[np.int32]
+    trained: NDArray[np.bool_]
+    length: NDArray[np.int64]
+    label: NDArray[np.int64]
+    numbers: Sequence[Mapping[str, float]]
+
+    @staticmethod
+    def of(row: "TokenizedRow | RowArrays") -> "RowArrays":
+        """The arrays of a row, or those given."""
+        if isinstance(row, RowArrays):
+            return row
+        completions = row.completions
+        return RowArrays(
+            id=row.id,
+            pairs=row.pairs,
+            prompt=np.array(row.prompt_ids, dtype=np.int32),
+            ids=np.array([*chain.from_iterable(c.ids for c in completions)], dtype=np.int32),
+            trained=np.array([*chain.from_iterable(c.completion_mask for c in completions)], dtype=bool),
+            length=np.array([len(c.ids) for c in completions], dtype=np.int64),
+            label=np.array([c.label for c in completions], dtype=np.int64),
+            numbers=tuple(c.numbers for c in completions),
+        )
+
+    def only(self, kept: NDArray[np.bool_], pairs: bool = False) -> "RowArrays":
+        """The row without the completions that are not `kept` (C,)."""
+        tokens = np.repeat(kept, self.length)
+        return RowArrays(
+            self.id,
+            pairs,
+            self.prompt,
+            self.ids[tokens],
+            self.trained[tokens],
+            self.length[kept],
+            self.label[kept],
+            [numbers for numbers, keep in zip(self.numbers, kept) if keep],
+        )
 
 
 class Rows(Sequence[TokenizedRow]):
@@ -19,6 +73,10 @@ class Rows(Sequence[TokenizedRow]):
     @abstractmethod
     def row(self, index: int) -> TokenizedRow:
         """The row at a place in [0, len)."""
+
+    @abstractmethod
+    def arrays(self, index: int) -> RowArrays:
+        """The same row's arrays."""
 
     @overload
     def __getitem__(self, index: int) -> TokenizedRow: ...
@@ -35,11 +93,41 @@ class Rows(Sequence[TokenizedRow]):
         return (self.row(i) for i in range(len(self)))
 
 
+class HeldRows(Rows):
+    """Rows that are in memory; their arrays are made when they are first asked for, and kept."""
+
+    def __init__(self, rows: Sequence[TokenizedRow]):
+        self._rows = rows
+        self._arrays: dict[int, RowArrays] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, index: int) -> TokenizedRow:
+        return self._rows[index]
+
+    def arrays(self, index: int) -> RowArrays:
+        if index not in self._arrays:
+            self._arrays[index] = RowArrays.of(self._rows[index])
+        return self._arrays[index]
+
+
+def as_rows(rows: Sequence[TokenizedRow]) -> Rows:
+    """The rows, with arrays."""
+    return rows if isinstance(rows, Rows) else HeldRows(rows)
+
+
+def all_arrays(rows: Sequence[TokenizedRow]) -> Iterator[RowArrays]:
+    """The arrays of each row in turn."""
+    held = as_rows(rows)
+    return (held.arrays(i) for i in range(len(held)))
+
+
 class RowView(Rows):
     """Some rows of several sequences, in an order, without holding them."""
 
     def __init__(self, parts: Sequence[Sequence[TokenizedRow]], places: Sequence[tuple[int, int]] | None = None):
-        self._parts = tuple(parts)
+        self._parts = tuple(as_rows(part) for part in parts)
         self._places = (
             [(part, i) for part, rows in enumerate(self._parts) for i in range(len(rows))] if places is None else places
         )
@@ -49,11 +137,19 @@ class RowView(Rows):
 
     def row(self, index: int) -> TokenizedRow:
         part, i = self._places[index]
-        return self._parts[part][i]
+        return self._parts[part].row(i)
+
+    def arrays(self, index: int) -> RowArrays:
+        part, i = self._places[index]
+        return self._parts[part].arrays(i)
 
     def where(self, keep: Callable[[TokenizedRow], bool]) -> "RowView":
         """The rows for which `keep` is true."""
         return RowView(self._parts, [place for place, row in zip(self._places, self) if keep(row)])
+
+    def with_completions(self) -> "RowView":
+        """The rows that are no prompts alone."""
+        return RowView(self._parts, [place for i, place in enumerate(self._places) if len(self.arrays(i).label)])
 
 
 class PartlyPaired(Rows):
@@ -67,8 +163,8 @@ class PartlyPaired(Rows):
     def __init__(self, rows: Sequence[TokenizedRow], ratio: float, seed: int):
         if not 0 <= ratio <= 1:
             raise Refusal(f"pairing_ratio {ratio}: accepted are numbers from 0 to 1")
-        self._rows = rows
-        pairs = [i for i, row in enumerate(rows) if row.pairs]
+        self._rows = as_rows(rows)
+        pairs = [i for i in range(len(rows)) if self._rows.arrays(i).pairs]
         drawn = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(pairs), generator=drawn).tolist()
         sides = (2 * torch.randint(2, (len(pairs),), generator=drawn) - 1).tolist()
@@ -80,11 +176,15 @@ class PartlyPaired(Rows):
         return len(self._rows)
 
     def row(self, index: int) -> TokenizedRow:
-        row, side = self._rows[index], self._kept.get(index)
+        row, side = self._rows.row(index), self._kept.get(index)
         if side is None:
             return row
-        kept = tuple(one for one in row.completions if one.label == side)
+        kept = tuple(completion for completion in row.completions if completion.label == side)
         return replace(row, format=Unpaired.name, completions=kept)
+
+    def arrays(self, index: int) -> RowArrays:
+        row, side = self._rows.arrays(index), self._kept.get(index)
+        return row if side is None else row.only(row.label == side)
 
 
 def mismatched(rows: Sequence[TokenizedRow], max_length: int) -> list[TokenizedRow]:

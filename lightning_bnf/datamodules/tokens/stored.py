@@ -5,7 +5,8 @@ Rows of a local file are tokenized once for a tokenizer, a chat template and a s
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import pyarrow as pa
 from pyarrow import ipc
 from transformers import PreTrainedTokenizerBase
 
+from lightning_bnf.datamodules.reading.formats import format_of
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import Rows
+from lightning_bnf.datamodules.tokens.rows import RowArrays, Rows
 from lightning_bnf.runtime.files import cache_folder, replacing, write_text
 
 FORMAT = 1  # of the files; a new one never meets the old
@@ -51,18 +53,62 @@ class StoredRows(Rows):
 
     def __init__(self, path: Path):
         self.path = path
-        self._table = ipc.open_file(pa.memory_map(str(path))).read_all()
+        batches = ipc.open_file(pa.memory_map(str(path))).read_all().to_batches()
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()
+        self._batches = [_Batch(batch) for batch in batches]
 
     def __len__(self) -> int:
-        return self._table.num_rows
+        return int(self._starts[-1])
+
+    def _at(self, index: int) -> tuple["_Batch", int]:
+        batch = bisect_right(self._starts, index) - 1
+        return self._batches[batch], index - self._starts[batch]
 
     def row(self, index: int) -> TokenizedRow:
-        (values,) = self._table.slice(index, 1).to_pylist()
-        return _row(values)
+        batch, at = self._at(index)
+        arrays, rest = batch.arrays(at), json.loads(batch.rest[at].as_py())
+        if isinstance(rest["prompt"], list):
+            rest["prompt"] = tuple(rest["prompt"])
+        ids, trained, stops = arrays.ids.tolist(), arrays.trained.tolist(), np.cumsum(arrays.length).tolist()
+        completions = tuple(
+            TokenizedCompletion(ids[start:stop], trained[start:stop], label, numbers)
+            for start, stop, label, numbers in zip([0, *stops], stops, arrays.label.tolist(), arrays.numbers)
+        )
+        source, format = batch.source[at].as_py(), batch.format[at].as_py()
+        return TokenizedRow(arrays.id, source, format, arrays.prompt.tolist(), completions, **rest)
 
-    def __iter__(self) -> Iterator[TokenizedRow]:
-        for batch in self._table.to_batches(max_chunksize=_BATCH):
-            yield from (_row(values) for values in batch.to_pylist())
+    def arrays(self, index: int) -> RowArrays:
+        batch, at = self._at(index)
+        return batch.arrays(at)
+
+
+class _Batch:
+    """A record batch's columns as arrays that look into the mapped file: a row is a few slices of them."""
+
+    def __init__(self, batch: pa.RecordBatch):
+        self.id, self.source, self.format, prompt, completions, self.rest = batch.columns
+        self.prompt, self.prompt_at = prompt.values.to_numpy(), prompt.offsets.to_numpy()
+        self.completion_at, values = completions.offsets.to_numpy(), completions.values
+        ids, trained, label, self.numbers = values.flatten()
+        self.ids, self.ids_at, self.label = ids.values.to_numpy(), ids.offsets.to_numpy(), label.to_numpy()
+        self.trained = np.frombuffer(trained.values.buffers()[1] or b"", dtype=np.uint8)  # a bit for each token
+
+    def arrays(self, at: int) -> RowArrays:
+        first, stop = self.completion_at[at : at + 2]
+        stops = self.ids_at[first : stop + 1]
+        begin, end = int(stops[0]), int(stops[-1])
+        bits = np.unpackbits(self.trained[begin // 8 : end // 8 + 1], bitorder="little")
+        numbers = [self.numbers[i].as_py() for i in range(first, stop)]
+        return RowArrays(
+            id=self.id[at].as_py(),
+            pairs=format_of(self.format[at].as_py()).pairs,
+            prompt=self.prompt[self.prompt_at[at] : self.prompt_at[at + 1]],
+            ids=self.ids[begin:end],
+            trained=bits[begin % 8 : begin % 8 + end - begin].view(bool),
+            length=np.diff(stops).astype(np.int64),
+            label=self.label[first:stop].astype(np.int64),
+            numbers=[{} if text == "{}" else json.loads(text) for text in numbers],
+        )
 
 
 def write_rows(path: Path, rows: Sequence[TokenizedRow]) -> StoredRows:
@@ -128,14 +174,3 @@ def _values(row: TokenizedRow) -> dict[str, Any]:
         "completions": completions,
         "rest": json.dumps(rest, ensure_ascii=False),
     }
-
-
-def _row(values: dict[str, Any]) -> TokenizedRow:
-    rest = json.loads(values.pop("rest"))
-    if isinstance(rest["prompt"], list):
-        rest["prompt"] = tuple(rest["prompt"])
-    completions = tuple(
-        TokenizedCompletion(one["ids"], one["completion_mask"], one["label"], json.loads(one["numbers"]))
-        for one in values.pop("completions")
-    )
-    return TokenizedRow(**values, completions=completions, **rest)

@@ -2,7 +2,7 @@
 
 from lightning_bnf.batch import Step
 from lightning_bnf.datamodules.steps.layout import PADDED
-from lightning_bnf.datamodules.steps.loader import PromptLoader, StepLoader, step_context
+from lightning_bnf.datamodules.steps.loader import PromptLoader, StepCounts, StepLoader
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 
@@ -29,11 +29,13 @@ def ids(step: Step) -> list[str]:
 
 def test_facts_by_hand() -> None:
     """Chosen lengths 1 and 3, rejected 7 and 5, and one preferred completion of 2 tokens without a partner."""
-    context = step_context([ROWS[0], ROWS[2], row("9", 2, 0)], (1, -1))
+    context = StepCounts([*ROWS, row("9", 2, 0)], (1, -1)).context([0, 2, 7])
     assert (context.pairs, context.preferred, context.dispreferred) == (2, 3, 2)
     assert (context.preferred_tokens, context.smallest_length) == (6, 1)
-    only = step_context([ROWS[0]], (1,))
-    assert (only.pairs, only.preferred, only.dispreferred, only.smallest_length) == (0, 1, 0, 1)
+    assert context.groups == 3
+    only = StepCounts([row("9", 0, 4), ROWS[1]], (1,)).context([0, 1])
+    assert (only.pairs, only.preferred, only.dispreferred, only.smallest_length, only.groups) == (0, 1, 0, 2, 1)
+    assert StepCounts([row("9", 0, 4)], (1,)).context([0]).smallest_length == 1, "as good as any, of none"
 
 
 def test_resuming_goes_on_after_the_last_step_given_out() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from lightning_bnf.datamodules.steps.layout import LAYOUTS, LayoutName
 from lightning_bnf.datamodules.steps.plan import CALL_TOKENS, StepPlan
 from lightning_bnf.datamodules.tokens.load import load_rows
-from lightning_bnf.training.fitting import LAYOUTS, LayoutName
 
 ROOT = Path(__file__).parents[3]
 

@@ -1,0 +1,60 @@
+"""How the data module and the training module meet: once, when the data are set up, through the types of this file.
+
+Lightning sets the data up before the module and loads the weights after both. It asks for the training loader from
+within `configure_optimizers` (for the number of steps), and in `validate` and `test` for theirs before any hook of the
+module that comes after the weights are on their device. So no hook lies where layout and budget could be pushed into
+the data: they hand themselves over when they are set up, and get `DataNeeds`, whose `fitting` decides on the loaded
+model when the first loader is made. The data keep what it decided for the whole run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, PlannedBatch
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.losses.base import Loss
+
+
+class Fitting(Protocol):
+    """Decides on the loaded model what suits it; both are asked on all ranks together, and answer all of them alike."""
+
+    def layout(self, name: LayoutName, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
+        """The layout asked for, or found under `auto`. Raises `DataError` where the model cannot take it."""
+
+    def budget(self, rows: Sequence[TokenizedRow], layout: Layout, loss: Loss) -> int:
+        """Tokens of the largest micro-batch that fits into memory. Raises `DataError` where none does."""
+
+
+@dataclass(frozen=True)
+class DataNeeds:
+    """What the data module is told when it is set up.
+
+    tokenizer, end_ids: how rows become token ids, and which ids end a turn besides the tokenizer's own
+    loss: what it needs of the rows
+    prompts_at_once: prompts that `predict` completes together
+    fitting: decides layout and budget
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    end_ids: tuple[int, ...]
+    loss: Loss
+    prompts_at_once: int
+    fitting: Fitting
+
+
+class ScoredData(Protocol):
+    """What the module asks of the data."""
+
+    def batches_to_score(self, splits: Sequence[str]) -> list[PlannedBatch]:
+        """This rank's part of all completions that a reference is asked for."""
+
+
+@runtime_checkable
+class MeetsData(Protocol):
+    """A LightningModule that trains on `PreferenceData`."""
+
+    def meet(self, data: ScoredData) -> DataNeeds:
+        """Keep the data, and tell them what is needed."""
