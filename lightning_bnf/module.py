@@ -28,6 +28,7 @@ from lightning_bnf.policies.sharding import shard
 from lightning_bnf.runtime.distributed import gather, gather_objects, several, whole
 from lightning_bnf.runtime.memory import keep_freed_memory
 from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.training.checkpoints import rng_state, set_rng_state
 from lightning_bnf.training.checks import GradientCheck, check_start, stop_not_finite
 from lightning_bnf.training.fitting import PolicyFitting
 from lightning_bnf.training.metrics import PREFERENCE_METRICS, Means, preference_metrics
@@ -103,9 +104,8 @@ class PreferenceModule(LightningModule):
 
     def meet(self, data: ScoredData) -> DataNeeds:
         """Called by the data when they are set up, before any weights are loaded: see `datamodules.contract`."""
-        self._data = data
-        policy, fitting = self.policy, PolicyFitting(self.policy)
-        return DataNeeds(policy.tokenizer, policy.end_ids, self.loss, self.generation.batch_size, fitting)
+        self._data, policy, prompts = data, self.policy, self.generation.batch_size
+        return DataNeeds(policy.tokenizer, policy.end_ids, self.loss, prompts, PolicyFitting(policy))
 
     # Building -------------------------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class PreferenceModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["loss_state"] = dict(self.state)
         checkpoint["trainable"] = sorted(self.policy.trainable())
-        checkpoint["rng"] = gather_objects(_rng_state())
+        checkpoint["rng"] = gather_objects(rng_state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         held, wanted = set(checkpoint["trainable"]), set(self.policy.trainable())
@@ -250,9 +250,7 @@ class PreferenceModule(LightningModule):
         if isinstance(loader, StepLoader):  # from a checkpoint at an epoch's end Lightning restores no position
             loader.consumed = self.trainer.global_step
         if self._rng is not None:
-            torch.set_rng_state(self._rng["cpu"].cpu())
-            if "device" in self._rng:
-                torch.cuda.set_rng_state(self._rng["device"].cpu(), self.device)
+            set_rng_state(self._rng, self.device)
             self._rng = None
 
     def on_train_end(self) -> None:
@@ -275,9 +273,7 @@ class PreferenceModule(LightningModule):
             live = AdapterOff(self.policy)
         elif self.trainer.global_step == 0 and not self.trainer.ckpt_path:
             live = AsItIs(self.policy)
-        if self._data is None:
-            raise PolicyError("reference 'cache' without PreferenceData: accepted is PreferenceData as the run's data")
-        self.reference.fill(live, self._data.batches_to_score(splits), self.device)
+        self.reference.fill(live, self._data.batches_to_score(splits) if self._data else [], self.device)
 
     def training_step(self, step: Step, index: int) -> dict[str, Tensor]:
         if self.global_step == 0 and step.micro_batches:
@@ -398,9 +394,3 @@ class PreferenceModule(LightningModule):
             for row, completions in zip(batch.rows, drawn)
             for one in completions
         ]
-
-
-def _rng_state() -> dict[str, Tensor]:
-    """What torch draws from on this rank: dropout's numbers."""
-    state = {"cpu": torch.get_rng_state()}
-    return state | {"device": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else state

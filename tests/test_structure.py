@@ -26,9 +26,6 @@ LEVELS = (
 )
 """From the ground up: a room imports from those below it, and from itself."""
 
-STILL_UP = {
-    "lightning_bnf.datamodules.preference imports lightning_bnf.training.fitting",
-}
 STILL_LONG = {"analyze", "write_answers", "prepare"}
 """What is yet to be mended, and nothing else: whoever mends it takes it off."""
 
@@ -60,15 +57,15 @@ def room(name: str) -> str:
 
 
 def test_no_import_runs_up() -> None:
-    up = {
+    up = [
         f"{name} imports {other}"
         for name, others in IMPORTS.items()
         for other in others
         if "lightning_bnf" not in (room(name), room(other))
         and room(name) != room(other)
         and HEIGHT[room(other)] >= HEIGHT[room(name)]
-    }
-    assert up == STILL_UP, "\n".join(up ^ STILL_UP)
+    ]
+    assert not up, "\n".join(up)
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -101,6 +98,8 @@ TESTED_ELSEWHERE = {
     "cli/verbs.py": "through the commands, in cli/test_main.py",
     "costs/plan/report.py": "its text is the command's, in costs/plan/test_command.py",
     "costs/plan/run.py": "what is planned, in costs/plan/test_workload.py, test_duration.py and test_advice.py",
+    "datamodules/contract.py": "types alone; who fills and asks them, in datamodules/test_preference.py",
+    "datamodules/reading/answers.py": "through the formats, by good rows and bad ones, in reading/test_records.py",
     "policies/head/softmax.py": "against the whole vocabulary and the kernel: test_tiles.py, test_triton_softmax.py",
     "policies/reference/providers.py": "against the start and against each other, in test_build.py and test_cached.py",
     "policies/sharding.py": "two processes are needed: test_parallel.py",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -99,3 +100,16 @@ def _check_sharded(folder: Path) -> None:
         if size < place.offset + place.length:
             raise CheckpointError(f"ckpt_path {folder}: {place.relative_path} is lacking or cut off; {accepted}")
     _check_file(folder / _OTHER)
+
+
+def rng_state() -> dict[str, Tensor]:
+    """What torch draws from on this rank, dropout's numbers: Lightning's checkpoints hold none of it."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | {"device": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else state
+
+
+def set_rng_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Draw on as `rng_state` was."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if "device" in state:
+        torch.cuda.set_rng_state(state["device"].cpu(), device)

@@ -75,8 +75,9 @@ class _Keys(Sequence[bytes]):
 class _Completions:
     """The B completions of some rows that have one of the labels: what every layout places.
 
-    prompts, answers: the token ids of each one's prompt and of itself; length, label, row: (B,) its tokens, its label,
-    and which of the rows it belongs to; ids, trained: (L,) the tokens of all, one behind the other
+    prompts: the token ids of each one's prompt; length, label, row: (B,) its tokens, its label, and which of the rows
+    it belongs to; ids, trained: (L,) the tokens of all, one behind the other; stop, slices: where among them each ends,
+    and lies
     """
 
     def __init__(self, rows: Sequence[Row], labels: Sequence[int]):
@@ -91,16 +92,15 @@ class _Completions:
             np.concatenate([getattr(row, name) for row in self.rows] or [np.zeros(0, kind)])
             for name, kind in (("length", int), ("label", int), ("ids", np.int32), ("trained", bool))
         )
+        self.stop = self.length.cumsum()
         self.prompts = [row.prompt for row, count in zip(self.rows, counts) for _ in range(count)]
         self.prompt_length = np.array([len(prompt) for prompt in self.prompts], dtype=int)
-        stops = np.cumsum(self.length)
-        self.answers, self.masks = (
-            np.split(values, stops[:-1]) if counts else [] for values in (self.ids, self.trained)
-        )
+        self.slices = [slice(stop - length, stop) for stop, length in zip(self.stop.tolist(), self.length.tolist())]
 
     def keys(self) -> _Keys:
         """Of each completion."""
-        return _Keys([*zip(self.prompts, self.answers, self.masks)])
+        answers = ((self.ids[part], self.trained[part]) for part in self.slices)
+        return _Keys([(prompt, *answer) for prompt, answer in zip(self.prompts, answers)])
 
     def pairs(self) -> NDArray[np.int64] | None:
         """(P, 2) chosen and rejected completions, or None where there are completions and none of them in a pair."""
@@ -108,7 +108,7 @@ class _Completions:
             return np.zeros((0, 2), dtype=int)
         whole = np.array([row.pairs for row in self.rows])[self.row[:-1]]
         chosen = np.flatnonzero(whole & (self.row[:-1] == self.row[1:]) & (self.label[:-1] > self.label[1:]))
-        return np.stack([chosen, chosen + 1], axis=1) if len(chosen) else None
+        return chosen[:, None] + (0, 1) if len(chosen) else None
 
     def micro_batch(
         self, inputs: dict[str, Tensor], start: NDArray[np.int64], before: NDArray[np.int64], packed: bool = False
@@ -119,17 +119,19 @@ class _Completions:
         it, the prompt's last; packed: whether all sequences lie in one model row
         """
         completion = np.repeat(np.arange(len(self.length)), self.length)
-        first = np.cumsum(self.length) - self.length  # (B,) in `ids`
+        first = self.stop - self.length  # (B,) in `ids`
         # The hidden state before a token predicts it.
-        position = np.arange(len(self.ids)) + np.repeat(start - first, self.length) - 1
+        position = np.arange(len(self.ids)) + (start - first - 1)[completion]
         position[first[self.length > 0]] = before[self.length > 0]
-        completion = completion[self.trained]
+        target = self.ids.astype(np.int64)
+        if not self.trained.all():
+            position, target, completion = position[self.trained], target[self.trained], completion[self.trained]
         numbers = [numbers for row in self.rows for numbers in row.numbers]
         pairs = self.pairs()
         return MicroBatch(
             inputs=inputs,
-            position=torch.from_numpy(position[self.trained]),
-            target=torch.from_numpy(self.ids[self.trained].astype(np.int64)),
+            position=torch.from_numpy(position),
+            target=torch.from_numpy(target),
             completion=torch.from_numpy(completion),
             length=torch.from_numpy(np.bincount(completion, minlength=len(self.length))),
             examples=Examples(
@@ -156,9 +158,8 @@ def padded(rows: Sequence[Row], labels: Sequence[int] = (1, -1)) -> MicroBatch:
     taken = _Completions(rows, labels)
     lengths = taken.prompt_length + taken.length
     ids = _empty(lengths)
-    for line, prompt, answer in zip(ids, taken.prompts, taken.answers):
-        line[: len(prompt)] = prompt
-        line[len(prompt) : len(prompt) + len(answer)] = answer
+    for line, prompt, part, length in zip(ids, taken.prompts, taken.slices, lengths):
+        line[: len(prompt)], line[len(prompt) : length] = prompt, taken.ids[part]
     mask = np.arange(ids.shape[1]) < (lengths if len(lengths) else np.ones(1))[:, None]
     inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask.astype(np.int64))}
     start = np.arange(len(lengths)) * ids.shape[1] + taken.prompt_length
@@ -173,9 +174,9 @@ def packed(rows: Sequence[Row], labels: Sequence[int] = (1, -1)) -> MicroBatch:
     """
     taken = _Completions(rows, labels)
     lengths = taken.prompt_length + taken.length
-    parts = [part for both in zip(taken.prompts, taken.answers) for part in both] or [np.zeros(1)]
-    ids = np.concatenate(parts).astype(np.int64)
-    stops = np.cumsum(lengths)
+    answers = (taken.ids[part] for part in taken.slices)
+    ids = np.concatenate([part for both in zip(taken.prompts, answers) for part in both] or [np.zeros(1)], dtype=int)
+    stops = lengths.cumsum()
     positions = np.arange(len(ids)) - np.repeat(stops - lengths, lengths) if len(lengths) else np.zeros(1, int)
     inputs = {"input_ids": torch.from_numpy(ids)[None], "position_ids": torch.from_numpy(positions)[None]}
     start = stops - taken.length

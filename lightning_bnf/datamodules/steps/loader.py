@@ -44,14 +44,8 @@ def _counts(row: RowArrays, labels: Sequence[int]) -> tuple[int, ...]:
     preferred, dispreferred = (by_label.get(label, trained[:0]) for label in (1, -1))
     tokens = np.concatenate([preferred, dispreferred])
     pair = row.pairs and set(labels) == {1, -1}
-    return (
-        len(tokens) > 0,
-        pair,
-        len(preferred),
-        len(dispreferred),
-        preferred.sum(),
-        tokens.min(initial=np.iinfo(np.int64).max),
-    )
+    shortest = tokens.min() if len(tokens) else 0
+    return len(tokens) > 0, pair, len(preferred), len(dispreferred), preferred.sum(), shortest
 
 
 class PromptBatch:

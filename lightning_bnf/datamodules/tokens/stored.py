@@ -74,7 +74,7 @@ class StoredRows(Rows):
             TokenizedCompletion(ids[start:stop], trained[start:stop], label, numbers)
             for start, stop, label, numbers in zip([0, *stops], stops, arrays.label.tolist(), arrays.numbers)
         )
-        source, format = batch.source[at].as_py(), batch.format[at].as_py()
+        source, format = batch.source[at].as_py(), batch.format[at]
         return TokenizedRow(arrays.id, source, format, arrays.prompt.tolist(), completions, **rest)
 
     def arrays(self, index: int) -> RowArrays:
@@ -83,31 +83,32 @@ class StoredRows(Rows):
 
 
 class _Batch:
-    """A record batch's columns as arrays that look into the mapped file: a row is a few slices of them."""
+    """A record batch's columns, as arrays that look into the mapped file and lists of what is short: reading a row is
+    a few slices of them."""
 
     def __init__(self, batch: pa.RecordBatch):
-        self.id, self.source, self.format, prompt, completions, self.rest = batch.columns
-        self.prompt, self.prompt_at = prompt.values.to_numpy(), prompt.offsets.to_numpy()
-        self.completion_at, values = completions.offsets.to_numpy(), completions.values
-        ids, trained, label, self.numbers = values.flatten()
-        self.ids, self.ids_at, self.label = ids.values.to_numpy(), ids.offsets.to_numpy(), label.to_numpy()
+        row_id, self.source, format, prompt, completions, self.rest = batch.columns
+        self.id, self.format = row_id.to_pylist(), format.to_pylist()
+        self.prompt, self.prompt_at = prompt.values.to_numpy(), prompt.offsets.to_pylist()
+        ids, trained, label, numbers = completions.values.flatten()
+        self.completion_at, self.numbers = completions.offsets.to_pylist(), numbers.to_pylist()
+        self.ids, self.ids_at = ids.values.to_numpy(), ids.offsets.to_pylist()
+        self.label, self.length = label.to_numpy().astype(np.int64), np.diff(ids.offsets.to_numpy()).astype(np.int64)
         self.trained = np.frombuffer(trained.values.buffers()[1] or b"", dtype=np.uint8)  # a bit for each token
 
     def arrays(self, at: int) -> RowArrays:
-        first, stop = self.completion_at[at : at + 2]
-        stops = self.ids_at[first : stop + 1]
-        begin, end = int(stops[0]), int(stops[-1])
+        first, stop = self.completion_at[at], self.completion_at[at + 1]
+        begin, end = self.ids_at[first], self.ids_at[stop]
         bits = np.unpackbits(self.trained[begin // 8 : end // 8 + 1], bitorder="little")
-        numbers = [self.numbers[i].as_py() for i in range(first, stop)]
         return RowArrays(
-            id=self.id[at].as_py(),
-            pairs=format_of(self.format[at].as_py()).pairs,
+            id=self.id[at],
+            pairs=format_of(self.format[at]).pairs,
             prompt=self.prompt[self.prompt_at[at] : self.prompt_at[at + 1]],
             ids=self.ids[begin:end],
             trained=bits[begin % 8 : begin % 8 + end - begin].view(bool),
-            length=np.diff(stops).astype(np.int64),
-            label=self.label[first:stop].astype(np.int64),
-            numbers=[{} if text == "{}" else json.loads(text) for text in numbers],
+            length=self.length[first:stop],
+            label=self.label[first:stop],
+            numbers=[{} if text == "{}" else json.loads(text) for text in self.numbers[first:stop]],
         )
 
 
