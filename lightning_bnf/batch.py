@@ -1,6 +1,6 @@
 """What travels from the data to the policy: an optimizer step, cut into micro-batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -43,19 +43,15 @@ class MicroBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """All tensors on `device`."""
+        return self.map(lambda value: value.to(device, non_blocking=non_blocking))
 
-        def move(value: Tensor) -> Tensor:
-            return value.to(device, non_blocking=non_blocking)
-
-        moved: dict[str, Any] = {
-            name: move(getattr(self, name)) for name in ("position", "target", "completion", "length")
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """The same with `function` of each tensor."""
+        mapped: dict[str, Any] = {
+            name: function(getattr(self, name)) for name in ("position", "target", "completion", "length")
         }
-        return replace(
-            self,
-            inputs={name: move(value) for name, value in self.inputs.items()},
-            examples=self.examples.map(move),
-            **moved,
-        )
+        inputs = {name: function(value) for name, value in self.inputs.items()}
+        return replace(self, inputs=inputs, examples=self.examples.map(function), **mapped)
 
 
 class Step:
@@ -73,9 +69,14 @@ class Step:
         self.mismatched = mismatched
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Step":
-        """All tensors on `device`."""
+        """All tensors on `device`. A GPU is not waited for, though Lightning does not ask for that: it works on while
+        what lies in pinned memory is copied."""
+        non_blocking = non_blocking or torch.device(device).type == "cuda"
+        return self.map(lambda value: value.to(device, non_blocking=non_blocking))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Step":
+        """The same with `function` of each tensor."""
         own, others = (
-            tuple(batch.to(device, non_blocking) for batch in batches)
-            for batches in (self.micro_batches, self.mismatched)
+            tuple(batch.map(function) for batch in batches) for batches in (self.micro_batches, self.mismatched)
         )
         return Step(own, self.context, others)

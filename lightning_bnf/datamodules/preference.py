@@ -165,7 +165,8 @@ class PreferenceData(LightningDataModule):
         if "mismatched" in self.needs.loss.step_passes:
             others = HeldRows(mismatched(rows, self.options.max_length))
             partners = Part(others, replace(plan, tokens=[layout.lengths(row, labels) for row in all_arrays(others)]))
-        return StepLoader(rows, plan, layout, labels, self.trainer.global_rank, seed is None, partners)
+        device = self.trainer.strategy.root_device
+        return StepLoader(rows, plan, layout, labels, self.trainer.global_rank, seed is None, partners, device)
 
     def _labels(self, split: str) -> tuple[int, ...]:
         """Training leaves out what the loss does not learn from; metrics are of all completions."""

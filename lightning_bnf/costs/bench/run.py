@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lightning_bnf.costs.bench import heads, peers, plans, startup, steps
+from lightning_bnf.costs.bench import heads, loaders, peers, plans, startup, steps
 from lightning_bnf.costs.bench.workers import Variant, compete
 from lightning_bnf.policies.sources import BUNDLED
 from lightning_bnf.results.plots import plot_bench, scaling_line
@@ -25,6 +25,7 @@ SUITES: dict[str, Callable[[str, str, str], list[list[Variant]]]] = {
     "step": lambda source, cache, device: steps.variants(source, cache),
     "layouts": lambda source, cache, device: steps.layout_variants(source, cache),
     "scaling": lambda source, cache, device: steps.scaling_variants(source, cache),
+    "loader": lambda source, cache, device: loaders.variants(),
     "plan": lambda source, cache, device: plans.variants(source, cache, device),
     "peers": lambda source, cache, device: peers.variants(source, cache),
     "cli": lambda source, cache, device: startup.variants(),
@@ -45,10 +46,10 @@ def bench(
 
     Args:
         suites: head (against bare matrix products and the paper's listing), step (against fine-tuning), layouts,
-            scaling (time and memory against tokens a step), plan (memory as the verb plan has it against what a run
-            takes: one repeat and no warm-up), peers (against TRL, which must be installed), cli (how soon the command
-            line answers, against a plain LightningCLI).
-        source: model of all suites but head and cli: hub id, folder or bundled model.
+            scaling (time and memory against tokens a step), loader (what it takes to make a step), plan (memory as the
+            verb plan has it against what a run takes: one repeat and no warm-up), peers (against TRL, which must be
+            installed), cli (how soon the command line answers, against a plain LightningCLI).
+        source: model of all suites but head, loader and cli: hub id, folder or bundled model.
         repeats: measured turns of every variant in a round; the table gives medians.
         warmups: turns before them that do not count.
         rounds: how often all processes are started anew, in another order.

@@ -1,9 +1,12 @@
 """The step loader: an iterable of whole optimizer steps that knows how many it has given out."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch, Step
 from lightning_bnf.datamodules.steps.layout import Layout
@@ -89,7 +92,8 @@ class StepLoader:
 
     Iterating goes on where the last iteration stopped, so after a resume in the middle of an epoch no row is seen
     twice. With `fixed`, every iteration starts at the first step: for validation and test. `mismatched` are as many
-    rows again, for losses with a pass over mismatched completions.
+    rows again, for losses with a pass over mismatched completions. `device` is where the steps go: for a GPU they are
+    laid out in pinned memory.
     """
 
     def __init__(
@@ -101,10 +105,11 @@ class StepLoader:
         rank: int = 0,
         fixed: bool = False,
         mismatched: Part | None = None,
+        device: torch.device | None = None,
     ):
         self.rows, self.plan, self.layout, self.labels = as_rows(rows), plan, layout, tuple(labels)
         self._counts = StepCounts(self.rows, self.labels)
-        self.rank, self.fixed, self.mismatched = rank, fixed, mismatched
+        self.rank, self.fixed, self.mismatched, self.device = rank, fixed, mismatched, device
         self.consumed = 0
 
     def __len__(self) -> int:
@@ -114,12 +119,26 @@ class StepLoader:
         if self.fixed:
             self.consumed = 0
         epoch, first = divmod(self.consumed, max(len(self), 1))
-        for step in range(first, len(self)):
-            self.consumed += 1  # before giving it out: a checkpoint made after the step counts it
-            yield self.step(epoch, step)
+        # A step is made while the one before it is trained on, and no further ahead. The thread ends with this
+        # iteration, also where that is closed or forgotten before its end.
+        with ThreadPoolExecutor(1, thread_name_prefix="StepLoader") as thread:
+            ahead = thread.submit(self.step, epoch, first) if first < len(self) else None
+            for step in range(first, len(self)):
+                assert ahead is not None
+                made = ahead.result()  # what went wrong with a step is raised where that step is asked for
+                ahead = thread.submit(self.step, epoch, step + 1) if step + 1 < len(self) else None
+                self.consumed += 1  # before giving it out: a checkpoint made after the step counts it
+                yield made
 
     def step(self, epoch: int, step: int) -> Step:
         """This rank's part of one step."""
+        made = self._laid_out(epoch, step)
+        if self.device is None or self.device.type != "cuda":
+            return made
+        with torch.cuda.device(self.device):  # a new thread's own would be the first GPU
+            return made.map(Tensor.pin_memory)
+
+    def _laid_out(self, epoch: int, step: int) -> Step:
         return Step(
             micro_batches=self._micro_batches(Part(self.rows, self.plan), epoch, step),
             mismatched=self._micro_batches(self.mismatched, epoch, step) if self.mismatched else (),

@@ -36,4 +36,5 @@ def test_the_command_writes_json_and_a_plot(tmp_path: Path, monkeypatch: pytest.
     assert len(plot_bench([row, row | {"case": "other"}]).axes) == 4
     with pytest.raises(SystemExit):
         main(["bench", "--suites", "[feet]"])
-    assert "suites 'feet': accepted are head, step, layouts, scaling, plan, peers, cli" in capsys.readouterr().err
+    accepted = "head, step, layouts, scaling, loader, plan, peers, cli"
+    assert f"suites 'feet': accepted are {accepted}" in capsys.readouterr().err

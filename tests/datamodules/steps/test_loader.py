@@ -1,5 +1,10 @@
 """The step loader: what a step knows of itself, and where it goes on after a resume."""
 
+from threading import Event, Thread
+from threading import enumerate as enumerate_threads
+
+import pytest
+
 from lightning_bnf.batch import Step
 from lightning_bnf.datamodules.steps.layout import PADDED
 from lightning_bnf.datamodules.steps.loader import PromptLoader, StepCounts, StepLoader
@@ -56,6 +61,68 @@ def test_resuming_goes_on_after_the_last_step_given_out() -> None:
 def test_a_fixed_loader_starts_over() -> None:
     fixed = loader(fixed=True)
     assert [ids(step) for step in fixed] == [ids(step) for step in fixed] == [["0", "1"], ["2", "3"], ["4", "5"], ["6"]]
+
+
+class Watched(StepLoader):
+    """Tells when a step is begun and waits with it until it is let go on; one of them fails."""
+
+    def __init__(self, fails: int = -1) -> None:
+        plan = StepPlan([PADDED.lengths(r, (1, -1)) for r in ROWS], 2, 20, 1)
+        super().__init__(ROWS, plan, PADDED)
+        self.begun, self.let_go = [Event() for _ in range(4)], [Event() for _ in range(4)]
+        self.fails = fails
+
+    def step(self, epoch: int, step: int) -> Step:
+        self.begun[step].set()
+        assert self.let_go[step].wait(60)
+        if step == self.fails:
+            raise RuntimeError(f"step {step} is broken")
+        return super().step(epoch, step)
+
+
+def threads() -> list[Thread]:
+    return [thread for thread in enumerate_threads() if thread.name.startswith("StepLoader")]
+
+
+def test_a_step_is_made_while_the_one_before_it_is_used_and_none_further_ahead() -> None:
+    """Step 1 is begun before step 0 is done with; it is not counted before it is given out, and step 2 not begun."""
+    watched = Watched()
+    steps = iter(watched)
+    watched.let_go[0].set()
+    assert ids(next(steps)) == ids(loader().step(0, 0))
+    assert watched.begun[1].wait(60)
+    watched.let_go[1].set()
+    assert watched.state_dict() == {"consumed": 1}
+    assert not watched.begun[2].is_set()
+    assert ids(next(steps)) == ids(loader().step(0, 1))
+    assert watched.begun[2].wait(60)
+    assert watched.state_dict() == {"consumed": 2}
+    watched.let_go[2].set()
+    steps.close()  # type: ignore[attr-defined]
+    assert not threads(), "an iteration that is given up leaves no thread"
+    assert not watched.begun[3].is_set()
+    resumed = loader()
+    resumed.load_state_dict(watched.state_dict())
+    assert ids(next(iter(resumed))) == ids(loader().step(0, 2))
+
+
+def test_what_goes_wrong_with_a_step_is_raised_where_it_is_asked_for() -> None:
+    watched = Watched(fails=1)
+    steps = iter(watched)
+    for event in watched.let_go:
+        event.set()
+    next(steps)
+    assert watched.begun[1].wait(60)
+    with pytest.raises(RuntimeError, match="step 1 is broken"):
+        next(steps)
+    assert watched.state_dict() == {"consumed": 1}
+    assert not watched.begun[2].is_set()
+    assert not threads()
+
+
+def test_a_finished_iteration_leaves_no_thread() -> None:
+    assert len(list(loader())) == 4
+    assert not threads()
 
 
 def test_ranks_share_a_step_and_know_all_of_it() -> None:
