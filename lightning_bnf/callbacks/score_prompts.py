@@ -164,7 +164,7 @@ class ScorePrompts(Callback):
 
     def _snapshot(self, pl_module: LightningModule, data: PreferenceData, records: list[Record]) -> Snapshot:
         """The records, and the mean token log-probs of the test pairs that are compared."""
-        paired = [row for row in data.split("test") if row.format == "paired"]
+        paired = [row for row in data.split("test") if row.pairs]
         stride = max(1, len(paired) // self.pairs) if self.pairs else 1
         means = _module(pl_module).mean_logps(paired[::stride][: self.pairs], data.token_budget)
         return Snapshot(records, [chosen for chosen, _ in means], [rejected for _, rejected in means])

@@ -84,11 +84,11 @@ class PreferenceData(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Meet the module; read, check and tokenize the stage's splits; print and save the report.
 
-        Raises `DataError`; ValueError for a module that does not train on such data.
+        Raises `DataError`, and `Refusal` for a module that does not train on such data.
         """
         module = self.trainer and self.trainer.lightning_module
         if not isinstance(module, MeetsData):
-            raise ValueError(f"PreferenceData with a {type(module).__name__}: accepted is PreferenceModule")
+            raise Refusal(f"PreferenceData with a {type(module).__name__}: accepted is PreferenceModule")
         self._needs = module.meet(self)
         self._layouts, self._budget = {}, None
         for split in SPLITS[stage]:

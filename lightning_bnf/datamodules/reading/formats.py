@@ -30,6 +30,7 @@ from lightning_bnf.datamodules.reading.columns import (
 )
 from lightning_bnf.datamodules.reading.errors import DataError, Fault, nearest, shorten
 from lightning_bnf.datamodules.reading.messages import check_messages, check_prompt, shared_prefix
+from lightning_bnf.runtime.refusal import Refusal
 
 _EVERYWHERE = frozenset({"prompt_id", "family", "verifier", "max_new_tokens", "kept_out"})
 
@@ -198,7 +199,7 @@ FORMATS = (Paired(), Grouped(), Unpaired(), Demonstration(), Prompt())
 
 @cache
 def format_of(name: str) -> Format:
-    """The format of a name, or of a class path. Raises ValueError."""
+    """The format of a name, or of a class path. Raises `Refusal`."""
     for known in FORMATS:
         if known.name == name:
             return known
@@ -209,7 +210,7 @@ def format_of(name: str) -> Format:
         made = None
     if not (isinstance(made, type) and issubclass(made, Format)):
         accepted = ", ".join(repr(known.name) for known in FORMATS)
-        raise ValueError(f"format {name!r}: accepted are 'auto', {accepted}, and the class path of a Format")
+        raise Refusal(f"format {name!r}: accepted are 'auto', {accepted}, and the class path of a Format")
     return made()
 
 

@@ -175,7 +175,9 @@ def packed(rows: Sequence[Row], labels: Sequence[int] = (1, -1)) -> MicroBatch:
     taken = _Completions(rows, labels)
     lengths = taken.prompt_length + taken.length
     answers = (taken.ids[part] for part in taken.slices)
-    ids = np.concatenate([part for both in zip(taken.prompts, answers) for part in both] or [np.zeros(1, int)], dtype=int)
+    ids = np.concatenate(
+        [part for both in zip(taken.prompts, answers) for part in both] or [np.zeros(1, int)], dtype=int
+    )
     stops = lengths.cumsum()
     positions = np.arange(len(ids)) - np.repeat(stops - lengths, lengths) if len(lengths) else np.zeros(1, int)
     inputs = {"input_ids": torch.from_numpy(ids)[None], "position_ids": torch.from_numpy(positions)[None]}
