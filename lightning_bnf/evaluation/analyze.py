@@ -67,25 +67,14 @@ def analyze(
     asked = _Asked(tuple(labels or (1, -1)), limit, max_new_tokens, max_tokens)
     given = responses if isinstance(responses, dict) else dict.fromkeys(policies, responses or prompts or "")
     data = {path: _rows(path, base, options, asked) for path in dict.fromkeys(given.values())}
-    found: dict[str, _Measured] = {}
-    while loaded:  # one model at a time
-        name = next(iter(loaded))
-        policy = _ready(loaded.pop(name))
-        rows = data[given[name]]
-        rows = _own_responses(name, policy, rows, asked) if prompts else single_responses(rows, asked.labels)
-        found[name] = _Measured(rows, score(policy, rows, max_tokens, f"{name}: log-probs"), _identity(policy))
-        del policy
+    measured = _measure(loaded, {name: data[path] for name, path in given.items()}, asked, generate=prompts is not None)
     base = _ready(base)
-    shifts = {
-        name: token_shifts(own.scores, score(base, own.responses, max_tokens, f"reference on {name}'s responses"))
-        for name, own in found.items()
-    }
-    table = pd.concat([_labelled(name, found[name], response_shifts(own)) for name, own in shifts.items()])
-    of = bins_of or next(iter(policies))
+    shifts = _shifts(base, measured, bins_of or next(iter(policies)), asked)
     result = {
         "reference": {"source": reference, **_identity(base)},
         "policies": {
-            name: {"source": policies[name], "responses": given[name], **own.identity} for name, own in found.items()
+            name: {"source": policies[name], "responses": given[name], **of_policy.identity}
+            for name, of_policy in measured.items()
         },
         "settings": {
             "responses": "each policy's own, greedy" if prompts else "as given",
@@ -94,9 +83,8 @@ def analyze(
         },
         "versions": {name: version(name) for name in ("lightning_bnf", "torch", "transformers")},
     }
-    measured = Shifts(table.reset_index(drop=True), bin_table(shifts, of), of)
-    write_shifts(output, measured, result)
-    print(measured.table.T.to_string())
+    write_shifts(output, shifts, result)
+    print(shifts.table.T.to_string())
     print(f"Shifts and figures are in {output}")
 
 
@@ -111,6 +99,37 @@ class _Measured(NamedTuple):
     responses: list[TokenizedRow]
     scores: TokenScores
     identity: dict[str, str]
+
+
+def _measure(
+    policies: dict[str, Policy], rows: Mapping[str, list[TokenizedRow]], asked: _Asked, generate: bool
+) -> dict[str, _Measured]:
+    """Each policy on its responses, one model in memory at a time: `policies` is emptied."""
+    measured: dict[str, _Measured] = {}
+    while policies:
+        name = next(iter(policies))
+        policy = _ready(policies.pop(name))
+        if generate:
+            responses = _own_responses(name, policy, rows[name], asked)
+        else:
+            responses = single_responses(rows[name], asked.labels)
+        scores = score(policy, responses, asked.max_tokens, f"{name}: log-probs")
+        measured[name] = _Measured(responses, scores, _identity(policy))
+        del policy
+    return measured
+
+
+def _shifts(reference: Policy, measured: Mapping[str, _Measured], bins_of: str, asked: _Asked) -> Shifts:
+    """What each policy's scores differ by from the reference's, by response and in bins of `bins_of`'s tokens."""
+    by_token = {
+        name: token_shifts(
+            of_policy.scores,
+            score(reference, of_policy.responses, asked.max_tokens, f"reference on {name}'s responses"),
+        )
+        for name, of_policy in measured.items()
+    }
+    tables = [_labelled(name, measured[name], response_shifts(shifts)) for name, shifts in by_token.items()]
+    return Shifts(pd.concat(tables).reset_index(drop=True), bin_table(by_token, bins_of), bins_of)
 
 
 def _check(

@@ -74,11 +74,7 @@ def write_answers(
         rendering: how prompts become token ids; as in training.
         work: folder that keeps finished answers, so that an interrupted run goes on where it was.
     """
-    if (source is None) == (server is None):
-        given = "neither is" if source is None else "both are"
-        raise Refusal(f"source, server: {given} given; accepted is one of them")
-    if limit is not None and limit < 1:
-        raise Refusal(f"limit {limit}: accepted are whole numbers from 1, or null")
+    _check(source, server, limit)
     asked = read_questions(questions, split, subset, revision)[:limit]
     sampling = Sampling(temperature, max_new_tokens, seed=seed, batch_size=batch_size)
     store = JsonlStore(Path(work) / f"{Path(output).name}.jsonl")
@@ -88,20 +84,25 @@ def write_answers(
         assert server is not None
         answers, identity = answers_of_server(asked, server, rendering, sampling, store)
     generator = Generator(name, "transformers" if source else "openai", temperature, max_new_tokens, seed)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    cut_off = sum(not answer.finished for answer in answers)
     write_text(output, answer_file(format, answers, generator))
-    cut = sum(not answer.finished for answer in answers)
-    record = {
-        "questions": questions,
-        "format": format,
-        "answers": len(answers),
-        "cut_off": cut,
-        "generator": asdict(generator),
-        "identity": dict(identity),
-        "versions": {package: version(package) for package in PACKAGES},
-    }
+    record = {"questions": questions, "format": format, "answers": len(answers), "cut_off": cut_off}
+    _write_settings(output, record, generator, identity)
+    print(f"{len(answers)} answers in {output}, {cut_off} of them cut off at {max_new_tokens} tokens")
+
+
+def _check(source: str | None, server: Server | None, limit: int | None) -> None:
+    if (source is None) == (server is None):
+        raise Refusal(f"source, server: one of them must be given, got {'neither' if source is None else 'both'}")
+    if limit is not None and limit < 1:
+        raise Refusal(f"limit must be a whole number from 1, or null, got {limit}")
+
+
+def _write_settings(output: Path, about: dict[str, Any], generator: Generator, identity: dict[str, Any]) -> None:
+    """OUTPUT.settings.yaml: what was asked, by whom it was answered and how, and with which versions."""
+    versions = {package: version(package) for package in PACKAGES}
+    record = {**about, "generator": asdict(generator), "identity": identity, "versions": versions}
     write_text(output.with_name(output.name + ".settings.yaml"), yaml.safe_dump(record, sort_keys=False))
-    print(f"{len(answers)} answers in {output}, {cut} of them cut off at {max_new_tokens} tokens")
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,6 @@ differently, and one different token makes a different completion).
 """
 
 import copy
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from tqdm.auto import tqdm
 from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
+from lightning_bnf.runtime.fingerprints import content_hash
 from lightning_bnf.runtime.refusal import Refusal
 
 _STRIDE = 16  # tokens between two looks at which rows have finished; each look costs a copy of the cache
@@ -228,8 +227,7 @@ def _decoded(ids: list[int], ends: set[int], tokenizer: PreTrainedTokenizerBase)
 
 
 def _batch_seed(prompts: list[list[int]], sampling: Sampling) -> int:
-    content = json.dumps([sampling.seed, prompts], separators=(",", ":"))
-    return int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big", signed=True)
+    return int.from_bytes(bytes.fromhex(content_hash([sampling.seed, prompts])), "big", signed=True)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """A LoRA adapter that training starts from: where it lies, and whether a policy's own adapter can be filled with it."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from huggingface_hub import snapshot_download
 from safetensors.torch import load_file
 
 from lightning_bnf.policies.base import PolicyError
+from lightning_bnf.runtime.fingerprints import file_fingerprint
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -57,7 +57,7 @@ def check_settings(adapter: str, folder: Path, config: "LoraConfig") -> None:
 
 def adapter_fingerprint(adapter: str) -> str:
     """16 hex digits over the adapter's weights: all of them, as they are few."""
-    return hashlib.sha256((adapter_folder(adapter) / _WEIGHTS).read_bytes()).hexdigest()[:16]
+    return file_fingerprint(adapter_folder(adapter) / _WEIGHTS)
 
 
 def start_from(model: "PeftModel", adapter: str, config: "LoraConfig") -> None:

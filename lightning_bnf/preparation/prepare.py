@@ -108,17 +108,7 @@ def prepare(
     if train_prompts is None:
         raise Refusal("train_prompts null: accepted with families are whole numbers (null is for prompts)")
     questions = draw_splits(families, kept_out, train_prompts, validation_prompts, test_prompts, kept_out_prompts, seed)
-    tokenizer = load_tokenizer(source, revision)
-    model = placed(load_model(source, getattr(torch, dtype), revision))
-    renderer = Renderer(tokenizer)
-
-    def complete(prompts: list[list[int]], sampling: Sampling) -> list[list[Generated]]:
-        return generate_with_lengths(model, tokenizer, prompts, sampling)
-
-    def ids(question: Question) -> list[int]:
-        return renderer.prompt_ids(tuple(question.messages))
-
-    items = answer(questions, ids, complete, weights_fingerprint(model), drawn, work_file)
+    items = _answered_by(source, revision, dtype, questions, drawn, work_file)
     write_files(items, Path(output), {name: settings[name] for name in _OF_FAMILIES})
 
 
@@ -137,6 +127,23 @@ def _check_sources(
 
 
 Placed = tuple[str, str, bool, Question]  # family, split, kept out, question
+
+
+def _answered_by(
+    source: str, revision: str | None, dtype: Dtype, questions: Sequence[Placed], sampling: Sampling, work_file: Path
+) -> list[Item]:
+    """The questions with a model's verified samples; the model is loaded for it."""
+    tokenizer = load_tokenizer(source, revision)
+    model = placed(load_model(source, getattr(torch, dtype), revision))
+    renderer = Renderer(tokenizer)
+
+    def complete(prompts: list[list[int]], drawn: Sampling) -> list[list[Generated]]:
+        return generate_with_lengths(model, tokenizer, prompts, drawn)
+
+    def ids(question: Question) -> list[int]:
+        return renderer.prompt_ids(tuple(question.messages))
+
+    return answer(questions, ids, complete, weights_fingerprint(model), sampling, work_file)
 
 
 def draw_splits(

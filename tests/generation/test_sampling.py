@@ -1,12 +1,14 @@
 """Batched generation against transformers' own, one prompt at a time, and its seeds."""
 
+import hashlib
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from support.models import tiny_llama_model
 from transformers import MistralConfig, MistralForCausalLM
 
-from lightning_bnf.generation.sampling import Sampling, batches, generate_ids, generate_with_lengths
+from lightning_bnf.generation.sampling import Sampling, _batch_seed, batches, generate_ids, generate_with_lengths
 
 PROMPTS = [[1, 500, 501, 502], [1, 700], [1, 600, 601, 602, 603, 604, 605, 606], [1, 800, 801]]
 
@@ -180,3 +182,10 @@ def test_an_empty_prompt_is_refused_and_no_prompts_are_fine(tiny_llama, tokenize
     with pytest.raises(ValueError, match="prompt 1 is empty"):
         generate(tiny_llama, tokenizer, [[1], []], Sampling())
     assert generate(tiny_llama, tokenizer, [], Sampling()) == []
+
+
+def test_a_batchs_seed_stays_what_it_was():
+    """Of every release, so that samples can be made again: 8 bytes of the JSON's SHA-256, signed."""
+    content = "[3,[[1,500],[2]]]"
+    expected = int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big", signed=True)
+    assert _batch_seed([[1, 500], [2]], Sampling(seed=3)) == expected
