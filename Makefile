@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help setup quickstart notebooks docs test format clean
+.PHONY: help setup quickstart notebooks docs test test-fast format clean
 
 help:
 	@echo "make setup       install everything into .venv"
 	@echo "make quickstart  align a small model with BNF and show what changed (6 minutes on 2 cores)"
 	@echo "make notebooks   open the notebooks in JupyterLab"
 	@echo "make docs        build the documentation into site/"
-	@echo "make test        lint, types and tests"
+	@echo "make test        lint, types and all tests (at least 15 minutes on 2 cores)"
+	@echo "make test-fast   the tests of parts, without runs and processes of their own (under 2 minutes on 2 cores)"
 
 setup: $(INSTALLED)
 
@@ -38,6 +39,9 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
+
+test-fast: setup
+	$(BIN)/pytest -n 2 -m "not slow"
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -19,6 +19,8 @@ from lightning_bnf.evaluation.verify import VERIFIERS, verify
 from lightning_bnf.reproduction import scores as matrix
 from lightning_bnf.reproduction.runs import expanded, read_results
 
+pytestmark = pytest.mark.slow
+
 README = DOCUMENTS["README.md"]
 
 ON_CPU = {

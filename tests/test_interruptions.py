@@ -17,6 +17,8 @@ import yaml
 from safetensors.torch import load_file
 from support.training import Write
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 STEPS = 30
 KILLS = int(os.environ.get("KILLS", "2"))

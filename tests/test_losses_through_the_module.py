@@ -23,6 +23,8 @@ from lightning_bnf.losses import BCO, KTO
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
 
+pytestmark = pytest.mark.slow
+
 
 def step_gradient(
     module: PreferenceModule, rows: list[TokenizedRow], layout: Layout, max_tokens: int

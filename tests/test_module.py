@@ -24,6 +24,8 @@ from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
 from lightning_bnf.training.optimization import Optimization
 
+pytestmark = pytest.mark.slow
+
 
 def gradients(
     module: PreferenceModule, batches: Sequence[Sequence[TokenizedRow]], labels: tuple[int, ...] = (1, -1)

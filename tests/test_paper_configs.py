@@ -13,6 +13,8 @@ from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig, Mistra
 
 from lightning_bnf.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PATHS = sorted((ROOT / "configs/paper").glob("*.yaml"))
 BASES = ROOT / "configs/paper/base"

@@ -10,6 +10,8 @@ from support.two_processes import Cell
 
 from lightning_bnf.training.checkpoints import check_checkpoint
 
+pytestmark = pytest.mark.slow
+
 CELLS = [
     Cell(policy, loss, strategy)
     for policy in ("FullPolicy", "LoRAPolicy")

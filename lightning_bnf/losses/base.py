@@ -195,7 +195,7 @@ class Loss(ABC):
         return {}
 
     def next_state(self, means: Mapping[str, float], step: StepContext) -> dict[str, float]:
-        """The running values after a step, from `step.state` and the step's mean metrics."""
+        """The state after a step, from `step.state` and the step's mean metrics."""
         return dict(step.state)
 
     def value_count(self, step: StepContext) -> int:

@@ -17,7 +17,7 @@ class BCO(Loss):
 
         symbol   argument    meaning
         beta     beta        strength of the tie to the reference, > 0
-        d        (running)   the reward shift; kept in checkpoints
+        d        (state)     the reward shift; kept in checkpoints
 
     The steps before: so that d needs no pass of its own over the step. Takes completions (B), returns a value for each,
     (B,). Raises Refusal for a beta that is not > 0.

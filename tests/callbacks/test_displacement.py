@@ -18,6 +18,8 @@ from lightning_bnf.losses import NLLPLL, SFT
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import LoRAPolicy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("since", "fired"),

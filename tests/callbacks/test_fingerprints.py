@@ -18,6 +18,8 @@ from lightning_bnf.policies import FullPolicy, LoRAPolicy
 from lightning_bnf.policies.sources import load_model
 from lightning_bnf.runtime.fingerprints import weights_fingerprint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("make", [FullPolicy, LoRAPolicy])
 def test_base_and_files(tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], make: Any) -> None:

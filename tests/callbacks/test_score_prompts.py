@@ -19,6 +19,8 @@ from lightning_bnf.policies import LoRAPolicy
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.optimization import Optimization
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def verified(tmp_path: Path, write_pairs: Callable[..., str]) -> str:

@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM
 
 from lightning_bnf.cli.main import main
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

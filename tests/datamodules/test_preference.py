@@ -15,6 +15,8 @@ from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
 from lightning_bnf.training import fitting
 
+pytestmark = pytest.mark.slow
+
 
 def test_only_training_rows_lose_a_side(tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]) -> None:
     path = write_pairs(rows=8)

@@ -19,6 +19,8 @@ from lightning_bnf.evaluation.shifts import single_responses
 from lightning_bnf.generation.sampling import Sampling, generate_ids
 from lightning_bnf.results.plots import plot_shift_bins, plot_shifts
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

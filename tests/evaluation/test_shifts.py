@@ -31,6 +31,8 @@ from lightning_bnf.policies.base import Policy, PolicyError
 from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.head.tiles import TILE_BYTES
 
+pytestmark = pytest.mark.slow
+
 
 def by_full_logits(model: torch.nn.Module, response: TokenizedRow) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-probs and logits of one response's tokens, from the model's whole output."""

@@ -14,6 +14,8 @@ from lightning_bnf.evaluation.win_rates import (
     win_rates,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def record(prompt: str, score: float, length: int = 5, finished: bool = True, group: str = "trained") -> Record:
     return Record(prompt, (group, "sums"), "greedy", "text", score, score == 1.0, length, finished)

@@ -11,6 +11,8 @@ from lightning_bnf.cli.main import main
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.export.card import data_fingerprint, without_secrets
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

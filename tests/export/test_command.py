@@ -13,6 +13,8 @@ from lightning_bnf.cli.main import main
 from lightning_bnf.policies.sources import load_model
 from lightning_bnf.results.tables import read_metrics
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 Fit = Callable[..., Path]
 

@@ -15,6 +15,8 @@ from lightning_bnf.export.merge import merge
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, Policy, QLoRAPolicy
 from lightning_bnf.policies.sources import BUNDLED, load_model
 
+pytestmark = pytest.mark.slow
+
 ARCHITECTURES = ("llama", "mistral", "gemma2", "qwen2")
 IDS = torch.tensor([[1, 50, 60, 70, 80, 12]])
 

@@ -10,6 +10,8 @@ from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.export.merge import change_of_base, rescored, scores
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, QLoRAPolicy
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_largest_difference_by_hand(write_pairs: Callable[..., str], tokenizer: PreTrainedTokenizerBase) -> None:
     """Distances 0, 0.5, 0.25 and 0.25: at most 0.5, 0.25 on average, up or down."""

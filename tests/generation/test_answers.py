@@ -14,6 +14,8 @@ from lightning_bnf.generation.sampling import Sampling, generate_with_lengths
 from lightning_bnf.generation.server import Server
 from lightning_bnf.policies.sources import load_model
 
+pytestmark = pytest.mark.slow
+
 
 def test_answers_are_the_models_own_on_trainings_prompt_ids(arena, tmp_path, tiny_folder, tokenizer):
     """Against one prompt at a time; the prompt ids are those of a training row with this prompt and some answer."""

@@ -10,6 +10,8 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from lightning_bnf.generation.sampling import Sampling, _batch_seed, batches, generate_ids, generate_with_lengths
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = [[1, 500, 501, 502], [1, 700], [1, 600, 601, 602, 603, 604, 605, 606], [1, 800, 801]]
 
 

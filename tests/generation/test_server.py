@@ -15,6 +15,8 @@ from lightning_bnf.generation import server as server_module
 from lightning_bnf.generation.questions import read_questions
 from lightning_bnf.generation.server import Server, ServerError, ask, client
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-very-secret-0123456789"
 
 

@@ -39,6 +39,7 @@ class MeanMargin(Loss):
 '''
 
 
+@pytest.mark.slow
 def test_a_new_loss_is_one_file_and_one_yaml(
     tmp_path: Path, tiny_folder: str, write_pairs: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

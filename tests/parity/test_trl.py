@@ -52,6 +52,8 @@ from lightning_bnf.losses import (
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy
 
+pytestmark = pytest.mark.slow
+
 assert trl.__version__.startswith("1.16."), "the differences below are those of TRL 1.16"
 
 ROWS = [{"prompt": prompt, "chosen": f" {chosen}", "rejected": f" {rejected}"} for prompt, chosen, rejected in PAIRS]

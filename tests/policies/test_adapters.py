@@ -19,6 +19,8 @@ from lightning_bnf.policies.adapters import adapter_folder
 from lightning_bnf.policies.reference.build import build_reference
 from lightning_bnf.policies.reference.cached import open_cache
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., LoRAPolicy]
 
 

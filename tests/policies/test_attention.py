@@ -24,6 +24,8 @@ from lightning_bnf.policies import FullPolicy
 from lightning_bnf.policies.attention import model_inputs, sees
 from lightning_bnf.training.fitting import preferred_layout
 
+pytestmark = pytest.mark.slow
+
 
 def attention_by_hand(
     module: nn.Module,

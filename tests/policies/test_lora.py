@@ -12,6 +12,8 @@ from lightning_bnf.datamodules.steps.layout import padded
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.policies import LoRAPolicy, PolicyError
 
+pytestmark = pytest.mark.slow
+
 
 def test_lora_trains_adapters_alone_and_a_checkpoint_holds_nothing_else(tiny_folder: str) -> None:
     policy = lora(tiny_folder, r=4)

@@ -14,6 +14,8 @@ from lightning_bnf.policies import POLICIES, FullPolicy, LoRAPolicy, PolicyError
 from lightning_bnf.policies.reference.build import check_reference
 from lightning_bnf.training.support import Combination, support_table
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 YAML = ROOT / "tests" / "support" / "int8_policy.yaml"
 

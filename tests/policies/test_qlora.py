@@ -20,6 +20,8 @@ from lightning_bnf.policies.reference.build import build_reference
 from lightning_bnf.policies.reference.cached import open_cache
 from lightning_bnf.policies.sources import SourceError, load_model
 
+pytestmark = pytest.mark.slow
+
 
 def qlora(folder: str, **arguments: object) -> QLoRAPolicy:
     policy = QLoRAPolicy(folder, **({"r": 4, "dtype": "float32"} | arguments))  # type: ignore[arg-type]

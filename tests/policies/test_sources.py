@@ -19,6 +19,8 @@ from lightning_bnf.policies.sources import (
     resolve_source,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_hub_id_keeps_its_revision() -> None:
     assert resolve_source("owner/name", "abc") == Source("owner/name", revision="abc")

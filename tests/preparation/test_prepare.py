@@ -13,6 +13,8 @@ from lightning_bnf.generation.sampling import Generated
 from lightning_bnf.preparation import prepare as module
 from lightning_bnf.preparation.prepare import draw_splits, interleaved, prepare
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "families": ["addition", "plural"],
     "kept_out": ["subtraction"],

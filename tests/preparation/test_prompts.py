@@ -17,6 +17,8 @@ from lightning_bnf.preparation import Scorer, prompts
 from lightning_bnf.preparation.prepare import prepare
 from lightning_bnf.preparation.prompts import Prompt, PromptFile, draw_prompts, write_scored
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = sorted((Path(__file__).parents[2] / "configs/prepare").glob("paper_*.yaml"))
 
 

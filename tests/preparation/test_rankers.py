@@ -8,6 +8,8 @@ from lightning_bnf.preparation import Candidates, PairRanker, PairRM
 from lightning_bnf.preparation.rankers import MARKS, PairRMModel, shares_of_wins
 from lightning_bnf.preparation.scoring import ScoringError
 
+pytestmark = pytest.mark.slow
+
 
 def test_wins_by_hand():
     """a beats b in both places; b and c each win when shown first, b by more; a and c tie: a 1.5, b 1, c 0.5 of 2."""

@@ -9,6 +9,8 @@ from lightning_bnf.preparation import RewardModel
 from lightning_bnf.preparation.reward_models import conversations
 from lightning_bnf.preparation.scoring import ScoringError
 
+pytestmark = pytest.mark.slow
+
 
 def alone(model, tokenizer, group, head=0) -> list[float]:
     """The slow way: one conversation at a time, without any padding."""

@@ -10,6 +10,8 @@ from lightning_bnf.generation.sampling import Generated, Sampling, generate_with
 from lightning_bnf.preparation import sample
 from lightning_bnf.preparation.sample import Job, sample_jobs
 
+pytestmark = pytest.mark.slow
+
 JOBS = [
     Job("short", [[1, 5], [1, 6, 7], [1, 8], [1, 9, 9, 9]], Sampling(0.8, 6, samples=2, seed=1, batch_size=4)),
     Job("long", [[1, 5], [1, 6]], Sampling(0.0, 9, batch_size=1)),

@@ -12,6 +12,8 @@ from tqdm.auto import tqdm
 from lightning_bnf.preparation import RewardModel, scoring
 from lightning_bnf.preparation.scoring import Entry, ScoreFile, ScoringError, right_padded
 
+pytestmark = pytest.mark.slow
+
 
 class Stopped(Exception):
     pass

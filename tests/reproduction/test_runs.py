@@ -17,6 +17,8 @@ from lightning_bnf.reproduction import scores as matrix
 from lightning_bnf.reproduction.runs import Method, Run, expanded, read_results, reproduce
 from lightning_bnf.runtime.fingerprints import file_fingerprint
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -15,6 +15,8 @@ from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
 from lightning_bnf.training.checks import NonFiniteError
 
+pytestmark = pytest.mark.slow
+
 
 class Explodes(Loss):
     needs_reference = False

@@ -12,6 +12,8 @@ from lightning_bnf.policies import POLICIES, LoRAPolicy, Policy
 from lightning_bnf.training.strategies import Parallelism
 from lightning_bnf.training.support import PARALLELISMS, PRECISIONS, REFERENCES, Combination, support_table
 
+pytestmark = pytest.mark.slow
+
 
 def cell(policy: type[Policy], parallelism: Parallelism, reference: str) -> Cell:
     loss = "SFT" if reference == "none" else "DPO"

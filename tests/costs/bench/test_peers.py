@@ -6,6 +6,8 @@ from support.turns import Few
 from lightning_bnf.costs.bench import peers, steps
 from lightning_bnf.costs.bench.workers import Over
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("trainer", "precomputed"), [("DPO", False), ("DPO", True), ("KTO", False), ("SFT", False)])
 def test_trls_steps_run(tiny_folder: str, trainer: str, precomputed: bool) -> None:

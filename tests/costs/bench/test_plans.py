@@ -8,6 +8,8 @@ from support.turns import Few
 from lightning_bnf.costs.bench import plans
 from lightning_bnf.costs.bench.workers import Over
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_case_is_planned_and_measured(tmp_path: Path, tiny_folder: str) -> None:
     """Of a tiny model the process itself is nearly all: the two peaks are of one size."""

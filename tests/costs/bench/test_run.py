@@ -12,6 +12,8 @@ from lightning_bnf.costs.bench.run import SUITES, bench
 from lightning_bnf.costs.bench.workers import Variant
 from lightning_bnf.results.plots import plot_bench
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_suite_names_its_variants(tiny_folder: str) -> None:
     for name, make in SUITES.items():

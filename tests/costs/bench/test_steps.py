@@ -9,6 +9,8 @@ from support.turns import Few
 from lightning_bnf.costs.bench import steps
 from lightning_bnf.costs.bench.workers import Over
 
+pytestmark = pytest.mark.slow
+
 
 def test_our_steps_run_under_lightnings_trainer(tmp_path: Path, tiny_folder: str) -> None:
     workload = steps.Workload(tiny_folder, rows=8, pairs=2, max_tokens=700)

@@ -8,6 +8,8 @@ from support import two_processes
 from lightning_bnf.costs.bench.run import table
 from lightning_bnf.costs.bench.workers import Variant, compete
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_contest_takes_turns_in_processes_of_their_own(tmp_path: Path) -> None:
     log = str(tmp_path / "log")

@@ -11,6 +11,8 @@ from transformers import LlamaConfig
 from lightning_bnf.costs.plan.advice import advice, with_checkpointing
 from lightning_bnf.costs.plan.run import assess
 
+pytestmark = pytest.mark.slow
+
 
 def test_advice_is_what_takes_less_sorted_and_computed(tiny_folder: str, write_pairs: Callable[..., str]) -> None:
     run = a_run(tiny_folder, write_pairs(rows=10))

@@ -20,6 +20,8 @@ from lightning_bnf.losses import BNF
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 

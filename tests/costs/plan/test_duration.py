@@ -12,6 +12,8 @@ from lightning_bnf.costs.plan.duration import measured_rate, steps_of, total_flo
 from lightning_bnf.costs.plan.run import assess
 from lightning_bnf.costs.plan.step import step_flops
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("trainer", "expected"),

@@ -9,6 +9,8 @@ from lightning_bnf.costs.plan.step import step_cost
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, QLoRAPolicy
 from lightning_bnf.training.optimization import Optimization
 
+pytestmark = pytest.mark.slow
+
 
 def test_what_is_held_is_counted_by_hand(tiny_folder: str) -> None:
     """Full: weights, gradients 4 bytes a parameter, moments 8; the rotary frequencies are 4 floats, kept twice."""

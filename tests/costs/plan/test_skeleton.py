@@ -9,6 +9,8 @@ from transformers import MixtralConfig
 from lightning_bnf.costs.plan.step import step_cost
 from lightning_bnf.policies import FullPolicy, PolicyError
 
+pytestmark = pytest.mark.slow
+
 
 def test_nothing_but_the_config_is_read(tiny_folder: str, tmp_path: Any) -> None:
     from shutil import copy

@@ -7,6 +7,8 @@ from support.planned_steps import HIDDEN, LAYERS, LINEAR, VOCABULARY, batch_of, 
 from lightning_bnf.costs.plan.step import step_cost, step_flops
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("kind", "precision"),

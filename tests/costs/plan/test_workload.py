@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 from support.planned_runs import a_run
 
 from lightning_bnf.costs.plan.run import assess
 from lightning_bnf.costs.plan.workload import of_budget
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import BNF, DPO, SFT, Loss, Sum, Term
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_workload_is_that_of_the_runs_own_steps(tiny_folder: str, write_pairs: Callable[..., str]) -> None:

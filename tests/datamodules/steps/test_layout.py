@@ -12,6 +12,8 @@ from lightning_bnf.datamodules.steps.layout import PACKED, PADDED, SHARED_PROMPT
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.policies.attention import sees
 
+pytestmark = pytest.mark.slow
+
 
 def test_positions_targets_and_owners_by_hand() -> None:
     """Width 7 (3 + 4). Completion 0 is predicted from positions 2, 3 of row 0; completion 1 from 2..5 of row 1, ..."""

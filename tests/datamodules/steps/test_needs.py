@@ -14,6 +14,8 @@ from lightning_bnf.losses import DPO, MADPO, SFT, SPO, AOTUnpaired, PoFT
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_pair_loss_refuses_unpaired_rows(tmp_path: Path, tiny_folder: str) -> None:
     path = tmp_path / "unpaired.jsonl"

@@ -17,6 +17,8 @@ from lightning_bnf.losses import BNF
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy
 
+pytestmark = pytest.mark.slow
+
 
 def test_rows_come_back_as_they_were(
     tmp_path: Path, tokenizer: PreTrainedTokenizerBase, write_pairs: Write, write_groups: Write

@@ -13,6 +13,8 @@ from lightning_bnf.evaluation.benchmarks import evaluate as module
 from lightning_bnf.evaluation.benchmarks.evaluate import check_prompts, run_lm_eval
 from lightning_bnf.evaluation.benchmarks.suites import SUITES, SuiteError, as_lm_eval_takes_it, chosen
 
+pytestmark = pytest.mark.slow
+
 
 def test_choices_are_scored_as_the_models_own_log_probs(files, tiny_llama, tokenizer):
     """OpenBookQA's first row, one option at a time: the log-prob of each option after the rendered question.

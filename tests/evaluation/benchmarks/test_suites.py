@@ -1,6 +1,10 @@
 """Suites of benchmarks, and where their public definitions stand."""
 
+import pytest
+
 from lightning_bnf.evaluation.benchmarks.suites import SUITES, TASKS
+
+pytestmark = pytest.mark.slow
 
 
 def test_public_definitions_are_where_the_suite_says():

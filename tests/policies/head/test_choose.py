@@ -10,6 +10,7 @@ from support.kernels import DEVICE, logits
 from lightning_bnf.policies.head.choose import kernel_is_right, tile_softmax
 
 
+@pytest.mark.slow
 def test_it_is_compared_before_it_is_used(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kernel_is_right(DEVICE)
     right = kernels.softmax_fused

@@ -13,6 +13,8 @@ from support.kernels import DEVICE, logits
 from lightning_bnf.policies.head.softmax import Logits, softmax_in_blocks
 from lightning_bnf.policies.head.tiles import Head, token_logps, weighted_token_logps
 
+pytestmark = pytest.mark.slow
+
 KINDS = [(False, 1.0, None), (True, 1.0, None), (False, 0.25, None), (False, 1.0, 3.0), (True, -2.0, 5.0)]
 
 

@@ -11,6 +11,8 @@ from lightning_bnf.policies import FullPolicy, LoRAPolicy, Policy
 from lightning_bnf.policies.reference.build import build_reference, check_reference
 from lightning_bnf.policies.reference.providers import AdapterOff, FrozenCopy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("make", [FullPolicy, LoRAPolicy])
 def test_the_reference_stays_where_the_policy_started(

@@ -21,6 +21,8 @@ from lightning_bnf.policies.reference.providers import FrozenCopy
 from lightning_bnf.policies.reference.store import LogpsCache
 from lightning_bnf.runtime.fingerprints import content_key
 
+pytestmark = pytest.mark.slow
+
 
 def test_keys_cover_the_boundary_and_the_mask() -> None:
     keys = {

