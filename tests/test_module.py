@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.steps.layout import padded
-from lightning_bnf.datamodules.steps.loader import step_context
+from lightning_bnf.datamodules.steps.loader import StepCounts
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.losses import BNF, DPO, NLLPLL, SFT, Loss
@@ -31,7 +31,8 @@ def gradients(
     module: PreferenceModule, batches: Sequence[Sequence[TokenizedRow]], labels: tuple[int, ...] = (1, -1)
 ) -> dict[str, Tensor]:
     """The gradient of a whole step, cut into these micro-batches."""
-    context = step_context([row for batch in batches for row in batch], labels)
+    together = [row for batch in batches for row in batch]
+    context = StepCounts(together, labels).context(range(len(together)))
     module.zero_grad()
     for rows in batches:
         objective = module.evaluate(padded(rows, labels), context).objective
@@ -97,7 +98,7 @@ def test_weight_is_one_at_step_0_for_the_same_forward_and_within_tolerance_for_o
     rows, _ = load_rows(write_pairs(), tokenizer)
     module = PreferenceModule(FullPolicy(tiny_folder), BNF())
     module.configure_model()
-    context = step_context(rows, (1, -1))
+    context = StepCounts(rows, (1, -1)).context(range(len(rows)))
     assert module.evaluate(padded(rows), context).metrics["bnf/weight"].eq(1).all()
     assert module.reference is not None
     together = module.reference(padded(rows))
@@ -111,7 +112,7 @@ def test_fused_and_plain_way_give_the_same_objective(
 ) -> None:
     """The objective that is differentiated and the values that are logged must not drift apart."""
     rows, _ = load_rows(write_pairs(), tokenizer)
-    result = full_module(tiny_folder, loss).evaluate(padded(rows), step_context(rows, (1, -1)))
+    result = full_module(tiny_folder, loss).evaluate(padded(rows), StepCounts(rows, (1, -1)).context(range(len(rows))))
     torch.testing.assert_close(result.objective, result.value.sum())
 
 

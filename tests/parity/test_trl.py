@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.batch import Step
 from lightning_bnf.datamodules.steps.layout import PADDED
-from lightning_bnf.datamodules.steps.loader import step_context
+from lightning_bnf.datamodules.steps.loader import StepCounts
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.losses import (
@@ -123,7 +123,8 @@ def ours(
     module.policy.loaded.load_state_dict(weights.state_dict())
     module.trainer = LightningTrainer(accelerator="cpu", logger=False)
     batch = PADDED.batch(rows, loss.labels)
-    step = Step((batch,), step_context(rows, loss.labels), (PADDED.batch(others, (1, -1)),) if others else ())
+    context = StepCounts(rows, loss.labels).context(range(len(rows)))
+    step = Step((batch,), context, (PADDED.batch(others, (1, -1)),) if others else ())
     (context,) = module.contexts(step)
     result = module.evaluate(batch, context)
     count = loss.value_count(step.context)
