@@ -1,12 +1,10 @@
 """The command `export`."""
 
-import dataclasses
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_bnf.cli.trainer_commands import TrainerCommand, hide
+from lightning_bnf.cli.trainer_commands import TrainerCommand, fields_of, hide
 from lightning_bnf.export.command import ExportOptions, export
 
 
@@ -46,8 +44,3 @@ class Export(TrainerCommand):
     def run(self) -> None:
         options = ExportOptions(**fields_of(ExportOptions, self.config))
         export(self.model, self.datamodule, self.trainer, Path(self.config["ckpt_path"]), options)
-
-
-def fields_of(kind: Any, config: Any) -> dict[str, Any]:
-    """A dataclass's arguments, which lie at the root of a command's config."""
-    return {field.name: config[field.name] for field in dataclasses.fields(kind)}

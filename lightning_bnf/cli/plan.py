@@ -2,8 +2,7 @@
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_bnf.cli.export import fields_of
-from lightning_bnf.cli.trainer_commands import TrainerCommand
+from lightning_bnf.cli.trainer_commands import TrainerCommand, fields_of
 from lightning_bnf.costs.plan.command import Question, plan
 
 

@@ -32,6 +32,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation.comparison import rates_table
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checkpoints import check_checkpoint, last_good
 from lightning_bnf.training.strategies import AtomicCheckpointIO, FullySharded, parallelism_of
 from lightning_bnf.training.support import precision_refusal
@@ -165,10 +166,16 @@ class TrainerCommand(LightningCLI):
             check_checkpoint(Path(path))
 
     def instantiate_classes(self) -> None:
-        """Lightning's own, but that a logger's missing package is named in a sentence."""
+        """Lightning's own; but refusals are told as they were raised, which jsonargparse buries in a list of all that
+        a value could have been, and a logger's missing package is named in a sentence."""
         try:
             super().instantiate_classes()
         except (ModuleNotFoundError, ValueError) as error:  # jsonargparse makes one of the other
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, Refusal):
+                cause = cause.__cause__ or cause.__context__
+            if cause is not None:
+                raise cause from error
             install = re.search(r"`(pip install .+?)`", str(error))
             loggers = ", ".join(logger.class_path for logger in _listed(self.config["trainer"].logger))
             if install is None or not loggers:
@@ -331,6 +338,11 @@ def hide(parser: LightningArgumentParser, prefix: str, keep: Sequence[str] = ())
     for action in parser._actions:
         if action.dest.startswith(prefix) and action.dest not in kept:
             action.help = SUPPRESS
+
+
+def fields_of(kind: Any, config: Any) -> dict[str, Any]:
+    """A dataclass's arguments, which lie at the root of a command's config."""
+    return {field.name: config[field.name] for field in dataclasses.fields(kind)}
 
 
 def _listed(logger: Any) -> list[Any]:

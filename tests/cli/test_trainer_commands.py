@@ -171,3 +171,11 @@ def test_a_logger_may_not_write_over_the_runs_metrics(
     message = refused(capsys, "fit", "--config", config(trainer__logger=given))
     assert "would write over" in message
     assert "metrics.csv" in message
+
+
+def test_a_callbacks_refusal_is_told_as_it_was_raised(config: Config, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not within a list of all the types that a value of trainer.callbacks could have."""
+    plots = {"class_path": "lightning_bnf.callbacks.RunPlots", "init_args": {"window": 0}}
+    message = refused(capsys, "fit", "--config", config(trainer__callbacks=[plots]))
+    assert "\nerror: window 0" in message or "\nerror: window must be" in message
+    assert "Subtypes" not in message
