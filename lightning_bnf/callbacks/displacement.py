@@ -13,6 +13,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.refusal import Refusal
 
 KINDS = ("chosen", "rejected", "held_out")
@@ -112,7 +113,7 @@ class DisplacementAlarm(Callback):
         if trainer.is_global_zero:
             bounds = {"fall": self.fall, "held_out_fall": self.held_out_fall}
             record = {"unit": "nats a token", "bounds": bounds, "measured": self.measured, "alarms": self.alarms}
-            (Path(trainer.default_root_dir) / "displacement.json").write_text(json.dumps(record, indent=1) + "\n")
+            write_text(Path(trainer.default_root_dir) / "displacement.json", json.dumps(record, indent=1) + "\n")
 
 
 def alarms(since: dict[str, float], fall: float, held_out_fall: float) -> dict[str, str]:

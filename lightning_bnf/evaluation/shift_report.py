@@ -11,6 +11,7 @@ import pandas as pd
 
 from lightning_bnf.evaluation.shifts import MEASURES, summary
 from lightning_bnf.results.plots import plot_shift_bins, plot_shifts
+from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.refusal import Refusal
 
 RESULT = "shifts.json"
@@ -46,7 +47,6 @@ class Shifts:
 
 def write_shifts(folder: Path, shifts: Shifts, about: Mapping[str, Any]) -> None:
     """shifts.json, with what it is `about` (models, data, settings, versions), shifts.png and shift_bins.png."""
-    folder.mkdir(parents=True, exist_ok=True)
     # JSON has no infinity: the outer bins are open, and their outer bounds null
     bins = shifts.bins.astype(object).where(~shifts.bins.isin([math.inf, -math.inf]), None)
     result = {
@@ -56,7 +56,7 @@ def write_shifts(folder: Path, shifts: Shifts, about: Mapping[str, Any]) -> None
         "bins": bins.to_dict("list"),
         "responses": shifts.responses.round(6).to_dict("list"),
     }
-    (folder / RESULT).write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    write_text(folder / RESULT, json.dumps(result, indent=1, allow_nan=False) + "\n")
     plot_shifts(shifts.responses).savefig(folder / "shifts.png", dpi=120)
     plot_shift_bins(shifts.bins, shifts.bins_of).savefig(folder / "shift_bins.png", dpi=120)
 

@@ -3,11 +3,11 @@
 The BNF paper's Section 2.3 says that such pairs are where DPO's contrast has little to hold on to.
 """
 
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
 
+from lightning_bnf.runtime.jsonl import write_jsonl
 from lightning_bnf.runtime.refusal import Refusal
 
 Draw = Callable[[random.Random], tuple[str, str]]
@@ -25,10 +25,8 @@ def near_duplicates(output: Path, train: int = 240, validation: int = 24, seed: 
     if train < 1 or validation < 1:
         raise Refusal(f"train {train}, validation {validation}: accepted are whole numbers from 1")
     rows = pairs(train + validation, seed)
-    output.mkdir(parents=True, exist_ok=True)
-    for name, part in (("train", rows[:train]), ("validation", rows[train:])):
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in part)
-        (output / f"{name}.jsonl").write_text(text)
+    write_jsonl(output / "train.jsonl", rows[:train])
+    write_jsonl(output / "validation.jsonl", rows[train:])
 
 
 def pairs(count: int, seed: int) -> list[dict[str, str]]:
