@@ -9,7 +9,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.steps.layout import LAYOUTS, LayoutName
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import RowView
+from lightning_bnf.datamodules.tokens.rows import RowView, all_arrays, as_rows
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.policies.base import Policy
@@ -55,7 +55,8 @@ def of_rows(
     """The workload of rows that are there: the run's own step plan over them."""
     name = preferred_layout(data.layout, attention, rows, loss.labels)
     layout = LAYOUTS[name]
-    lengths = [layout.lengths(row, loss.labels) for row in rows]
+    held = as_rows(rows)
+    lengths = [layout.lengths(row, loss.labels) for row in all_arrays(held)]
     plan = StepPlan(lengths, data.examples_per_step, max_tokens, data.seed, devices, layout.packed)
     largest: tuple[int, int] = (0, 0)
     found: list[int] = []
@@ -69,12 +70,12 @@ def of_rows(
             if (size, longest) > largest:
                 largest, found = (size, longest), batch
     return Workload(
-        batch=layout.batch([rows[i] for i in found], loss.labels),
+        batch=layout.batch([held.arrays(i) for i in found], loss.labels),
         layout=name,
         accumulating=most > 1,
         rows=len(rows),
         tokens=tokens,
-        scored=sum(sum(completion.completion_mask) for row in rows for completion in row.completions),
+        scored=sum(int(row.trained.sum()) for row in all_arrays(held)),
         assumed="the rows of data.train",
     )
 
