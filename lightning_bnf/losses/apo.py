@@ -25,7 +25,7 @@ class APOZero(PairLoss):
     def __init__(self, beta: PositiveFloat = 0.1):
         """
         Args:
-            beta: Strength of the tie to the reference (> 0, no unit).
+            beta: Strength of the tie to the reference (> 0, 1/nats).
         """
         self.beta = beta
 

@@ -31,7 +31,7 @@ class BCO(Loss):
     def __init__(self, beta: PositiveFloat = 0.01):
         """
         Args:
-            beta: Strength of the tie to the reference (> 0, no unit).
+            beta: Strength of the tie to the reference (> 0, 1/nats).
         """
         self.beta = beta
 

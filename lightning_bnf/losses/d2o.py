@@ -30,7 +30,7 @@ class D2O(Loss):
     def __init__(self, beta: PositiveFloat = 0.1, alpha: PositiveFloat = 0.1):
         """
         Args:
-            beta: Weight of the samples' mean log-ratio (> 0, no unit).
+            beta: Weight of the samples' mean log-ratio (> 0, 1/nats).
             alpha: Weight of the rejected completion's log-ratio (> 0, no unit).
         """
         self.beta = beta

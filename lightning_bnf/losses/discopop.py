@@ -29,7 +29,7 @@ class DiscoPOP(PairLoss):
     def __init__(self, beta: PositiveFloat = 0.05, tau: PositiveFloat = 0.05):
         """
         Args:
-            beta: Strength of the tie to the reference (> 0, no unit).
+            beta: Strength of the tie to the reference (> 0, 1/nats).
             tau: Temperature of the modulation (> 0, no unit).
         """
         self.beta = beta

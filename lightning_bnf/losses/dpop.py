@@ -26,7 +26,7 @@ class DPOP(PairLoss):
     def __init__(self, beta: PositiveFloat = 0.3, penalty: NonNegativeFloat = 50.0):
         """
         Args:
-            beta: Strength of the tie to the reference (> 0, no unit).
+            beta: Strength of the tie to the reference (> 0, 1/nats).
             penalty: Weight of the chosen completion's fall below the reference (>= 0).
         """
         self.beta = beta

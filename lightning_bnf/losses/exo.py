@@ -28,7 +28,7 @@ class EXO(PairLoss):
     def __init__(self, beta: PositiveFloat = 0.1, label_smoothing: AboveZeroToBelowHalf = 1e-3):
         """
         Args:
-            beta: Strength of the tie to the reference (> 0, no unit).
+            beta: Strength of the tie to the reference (> 0, 1/nats).
             label_smoothing: Probability given to the rejected completion (above 0, below 0.5).
         """
         self.beta = beta

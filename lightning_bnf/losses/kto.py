@@ -43,7 +43,7 @@ class KTO(Loss):
     ):
         """
         Args:
-            beta: Strength of the tie to the reference (> 0, no unit).
+            beta: Strength of the tie to the reference (> 0, 1/nats).
             desirable_weight: Weight of preferred completions, the paper's lambda_D (> 0).
             undesirable_weight: Weight of dispreferred completions, the paper's lambda_U (> 0).
             kl_estimate: Where z0 comes from: mismatched completions, or none (z0 = 0, and no second forward pass).

@@ -25,7 +25,7 @@ class LDDPO(DPO):
     def __init__(self, beta: PositiveFloat = 0.1, alpha: ClosedUnitInterval = 0.5):
         """
         Args:
-            beta: Strength of the tie to the reference (> 0, no unit).
+            beta: Strength of the tie to the reference (> 0, 1/nats).
             alpha: Weight of the tokens beyond the shorter completion's length (0 to 1).
         """
         super().__init__(beta=beta)

@@ -39,7 +39,7 @@ class MADPO(DPO):
     ):
         """
         Args:
-            beta: Strength of the tie to the reference (> 0, no unit).
+            beta: Strength of the tie to the reference (> 0, 1/nats).
             max_factor: Factor on small gaps of rewards, the paper's c_max (> 1).
             min_factor: Factor on large gaps of rewards, the paper's c_min (at least 0, below 1).
             steepness: How fast the one factor goes over into the other, the paper's lambda (> 0).

@@ -28,7 +28,7 @@ class NPO(Loss):
     def __init__(self, beta: PositiveFloat = 0.1, retain_weight: NonNegativeFloat = 1.0):
         """
         Args:
-            beta: Strength of the tie to the reference (> 0, no unit).
+            beta: Strength of the tie to the reference (> 0, 1/nats).
             retain_weight: Weight of preferred completions' mean negative log-likelihood (>= 0).
         """
         self.beta = beta

@@ -30,7 +30,7 @@ class RDPO(PairLoss):
     def __init__(self, beta: PositiveFloat = 0.1, alpha: NonNegativeFloat = 0.01, sign: Literal[1, -1] = 1):
         """
         Args:
-            beta: Strength of the tie to the reference (> 0, no unit).
+            beta: Strength of the tie to the reference (> 0, 1/nats).
             alpha: Price of a token (>= 0, per token).
             sign: +1 as derived, -1 as in some reprints.
         """

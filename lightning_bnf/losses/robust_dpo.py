@@ -25,7 +25,7 @@ class RobustDPO(PairLoss):
     def __init__(self, beta: PositiveFloat = 0.1, label_smoothing: ZeroToBelowHalf = 0.1):
         """
         Args:
-            beta: Strength of the tie to the reference (> 0, no unit).
+            beta: Strength of the tie to the reference (> 0, 1/nats).
             label_smoothing: Share of swapped labels (at least 0, below 0.5).
         """
         self.beta = beta

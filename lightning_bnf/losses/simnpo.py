@@ -25,7 +25,7 @@ class SimNPO(Loss):
     def __init__(self, beta: PositiveFloat = 2.5, gamma: FiniteFloat = 0.0, retain_weight: NonNegativeFloat = 1.0):
         """
         Args:
-            beta: Scale of the mean log-prob (> 0, no unit).
+            beta: Scale of the mean log-prob (> 0, 1/nats).
             gamma: Margin (nats a token).
             retain_weight: Weight of preferred completions' mean negative log-likelihood (>= 0).
         """

@@ -25,7 +25,7 @@ class SimPO(PairLoss):
     def __init__(self, beta: PositiveFloat = 2.0, gamma_beta_ratio: NonNegativeFloat = 0.25):
         """
         Args:
-            beta: Scale of the mean log-probs (> 0, no unit).
+            beta: Scale of the mean log-probs (> 0, 1/nats).
             gamma_beta_ratio: Target margin (>= 0, nats a token); the paper's gamma is beta times it.
         """
         self.beta = beta

@@ -39,7 +39,7 @@ class SPO(PairLoss):
     ):
         """
         Args:
-            beta: Strength of the tie to the reference (> 0, no unit).
+            beta: Strength of the tie to the reference (> 0, 1/nats).
             reward_scale: What the data's rewards are multiplied with (> 0).
             min_gap: Smallest gap of rewards that a pair is given (> 0).
             z_min: Where the loss goes over into a straight line (below 1).

@@ -27,7 +27,7 @@ class SPPO(PairLoss):
     def __init__(self, beta: PositiveFloat = 0.001):
         """
         Args:
-            beta: Strength of the tie to the reference (> 0, no unit).
+            beta: Strength of the tie to the reference (> 0, 1/nats).
         """
         self.beta = beta
 

@@ -1,4 +1,4 @@
-"""Losses that look at more than one pair's sums: LD-DPO, D2O, LCPO, and sums of losses."""
+"""Losses that look at more than one pair's sums: LD-DPO, D2O, LCPO; and sums of losses."""
 
 import math
 import re
