@@ -32,7 +32,7 @@ from lightning_bnf.training.checkpoints import rng_state, set_rng_state
 from lightning_bnf.training.checks import GradientCheck, check_start, stop_not_finite
 from lightning_bnf.training.fitting import PolicyFitting
 from lightning_bnf.training.metrics import PREFERENCE_METRICS, Means, preference_metrics
-from lightning_bnf.training.optimization import Optimization
+from lightning_bnf.training.optimization import Optimization, OptimizerFactory, check_optimizer, scheduled
 from lightning_bnf.training.strategies import parallelism_of
 from lightning_bnf.training.support import Combination
 
@@ -68,6 +68,7 @@ class PreferenceModule(LightningModule):
         loss: Loss,
         reference: ReferenceKind = "auto",
         optimization: Optimization = DEFAULT_OPTIMIZATION,
+        optimizer: OptimizerFactory | None = None,
         generation: Sampling = DEFAULT_GENERATION,
         entropy: bool = False,
         reference_cache: str | None = None,
@@ -79,7 +80,9 @@ class PreferenceModule(LightningModule):
             reference: Where reference log-probabilities come from: `adapter_off` (the policy without its adapters),
                 `copy` (a frozen copy of the starting model), `cache` (stored in a folder, made once and reused by every
                 run and loss), `none`, or `auto` (adapters off where there are any, else a copy).
-            optimization: AdamW's settings and schedule.
+            optimization: Learning rate, schedule and clipping, for any optimizer.
+            optimizer: A YAML file of `configs/optimizer/`, or any class of torch's form with its arguments but `lr`;
+                null is torch's AdamW with the weight decay and betas of `optimization`.
             generation: How `predict` draws completions; rows with their own `max_new_tokens` keep to it.
             entropy: Whether to log the policy's entropy (nats a token), and with BNF the value of the paper's Eq. 4;
                 costs one more pass over each tile of logits.
@@ -92,6 +95,7 @@ class PreferenceModule(LightningModule):
         self.loss = loss
         self.reference_kind = check_reference(reference, policy, loss.needs_reference)
         self.optimization = optimization
+        self.optimizer_factory = optimizer
         self.generation = generation
         self.entropy = entropy
         self.reference_cache = reference_cache
@@ -105,7 +109,8 @@ class PreferenceModule(LightningModule):
     def meet(self, data: ScoredData) -> DataNeeds:
         """Called by the data when they are set up, before any weights are loaded: see `datamodules.contract`."""
         self._data, policy, prompts = data, self.policy, self.generation.batch_size
-        return DataNeeds(policy.tokenizer, policy.end_ids, self.loss, prompts, PolicyFitting(policy))
+        fitting = PolicyFitting(policy, self.optimization, self.optimizer_factory)
+        return DataNeeds(policy.tokenizer, policy.end_ids, self.loss, prompts, fitting)
 
     # Building -------------------------------------------------------------------------------------------------------
 
@@ -125,7 +130,8 @@ class PreferenceModule(LightningModule):
         refusal = self.combination().refusal()
         if refusal:
             raise Refusal(refusal)
-        self.optimization.check_device(trainer.strategy.root_device.type)
+        strategy = trainer.strategy
+        check_optimizer(self.optimization, self.optimizer_factory, strategy.root_device, parallelism_of(strategy))
         return []
 
     def combination(self) -> Combination:
@@ -152,10 +158,8 @@ class PreferenceModule(LightningModule):
                     shard(self.reference.policy, mesh, mixed)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimization.optimizer(list(self.policy.trainable().values()))
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.optimization.factor(step, steps))
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        return scheduled(self.policy, self.optimization, self.optimizer_factory, steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["loss_state"] = dict(self.state)

@@ -14,8 +14,10 @@ from lightning_bnf.datamodules.tokens.rows import RowArrays, all_arrays, as_rows
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.policies.attention import is_flash
 from lightning_bnf.policies.base import Policy
-from lightning_bnf.runtime.distributed import gather_objects, local
+from lightning_bnf.runtime.distributed import gather_objects
 from lightning_bnf.runtime.memory import available_bytes, peak_bytes, taken_bytes
+from lightning_bnf.training.fake_step import FakeOptimizer
+from lightning_bnf.training.optimization import Optimization, OptimizerFactory
 
 SHARE_OF_FREE = 0.8  # of free memory that a step may take: allocators need some, and other programs
 MOST_TOKENS = {"cpu": 2048, "cuda": 32768}  # more make nothing faster
@@ -23,9 +25,11 @@ MOST_TOKENS = {"cpu": 2048, "cuda": 32768}  # more make nothing faster
 
 @dataclass(frozen=True)
 class PolicyFitting:
-    """What a policy's loaded model takes: `datamodules.contract.Fitting`."""
+    """What a policy's loaded model takes, beside its optimizer: `datamodules.contract.Fitting`."""
 
     policy: Policy
+    optimization: Optimization
+    optimizer: OptimizerFactory | None
 
     def layout(self, name: LayoutName, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
         """See `choose_layout`."""
@@ -33,7 +37,8 @@ class PolicyFitting:
 
     def budget(self, rows: Sequence[TokenizedRow], layout: Layout, loss: Loss) -> int:
         """The smallest of all ranks' budgets: see `choose_budget`."""
-        return min(gather_objects(choose_budget(self.policy, rows, layout, loss.labels, loss.fused)))
+        optimizer = (self.optimization, self.optimizer)
+        return min(gather_objects(choose_budget(self.policy, rows, layout, loss.labels, loss.fused, *optimizer)))
 
 
 def preferred_layout(
@@ -90,7 +95,13 @@ def _extremes(rows: Iterable[RowArrays], layout: Layout, labels: Sequence[int]) 
 
 
 def choose_budget(
-    policy: Policy, rows: Sequence[TokenizedRow], layout: Layout, labels: Sequence[int], token_loss: bool
+    policy: Policy,
+    rows: Sequence[TokenizedRow],
+    layout: Layout,
+    labels: Sequence[int],
+    token_loss: bool,
+    optimization: Optimization,
+    optimizer: OptimizerFactory | None,
 ) -> int:
     """The largest budget of a micro-batch (tokens) that fits into the free memory, by dry steps on the longest rows.
 
@@ -98,13 +109,11 @@ def choose_budget(
     longest row does not fit, and `memory.Unmeasurable` where memory cannot be measured.
     """
     device = next(policy.causal_lm.parameters()).device
-    moments = sum(
-        8 * local(p).numel() for p in policy.trainable().values()
-    )  # AdamW's two, which come with the first step
     arrays = as_rows(rows)
     plan_tokens = [layout.lengths(row, labels) for row in all_arrays(arrays)]
     longest = max(size_of(some, layout.packed) for some in plan_tokens if some)
-    before, limit = taken_bytes(device), int(SHARE_OF_FREE * available_bytes(device)) - moments
+    state = FakeOptimizer(policy, optimization, optimizer).state_bytes  # which comes with the first step
+    before, limit = taken_bytes(device), int(SHARE_OF_FREE * available_bytes(device)) - state
 
     def peak(budget: int) -> int:
         batch = layout.batch([arrays.arrays(i) for i in _largest(plan_tokens, budget, layout.packed)], labels).to(

@@ -1,73 +1,55 @@
-"""The optimizer and its schedule."""
+"""The optimizer, which is any of torch's form, and its schedule."""
 
-import importlib.util
 import math
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from lightning_bnf.policies.base import Policy
+from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveFloat, ZeroToBelowOne, checked
 from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.training.strategies import Parallelism
+
+SHARDABLE = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)  # each element is updated for itself
+
+OptimizerFactory = Callable[[Iterable, float], torch.optim.Optimizer]
+"""An optimizer's class with all its arguments but the parameters and the learning rate."""
 
 
+@checked
 @dataclass(frozen=True)
 class Optimization:
-    """AdamW with warm-up, a schedule and clipping of the whole gradient.
+    """Learning rate, warm-up, schedule, and clipping of the whole gradient, for any optimizer.
 
     Args:
         learning_rate: Peak learning rate (> 0).
         schedule: How the learning rate falls after the warm-up, to 0 at the last step; `constant` stays.
         warmup_ratio: Share of all steps in which the learning rate rises linearly (0 to below 1).
-        weight_decay: Decoupled weight decay of matrices (>= 0); vectors (norms, biases) are not decayed.
-        betas: AdamW's averaging coefficients.
         max_grad_norm: Norm that the gradient of a whole step is clipped to (> 0); null never clips.
-        paged_8bit: Whether AdamW keeps its moments in 8 bits, in memory that moves to the host when the GPU's is full
-            (bitsandbytes, CUDA only): a quarter of the memory.
+        weight_decay: Decoupled weight decay (>= 0) of the AdamW that trains where `optimizer` is null; null is 0. It is
+            off for norms, biases and adapters' magnitudes (all with fewer than two dimensions), with any optimizer.
+        betas: That AdamW's averaging coefficients (0 to below 1); null is (0.9, 0.999).
+        paged_8bit: Always false; an optimizer of its own, `configs/optimizer/paged_adamw_8bit.yaml`, does that.
     """
 
-    learning_rate: float = 1e-6
+    learning_rate: PositiveFloat = 1e-6
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup_ratio: float = 0.1
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    max_grad_norm: float | None = 1.0
+    warmup_ratio: ZeroToBelowOne = 0.1
+    max_grad_norm: PositiveFloat | None = 1.0
+    weight_decay: NonNegativeFloat | None = None
+    betas: tuple[ZeroToBelowOne, ZeroToBelowOne] | None = None
     paged_8bit: bool = False
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise Refusal(f"learning_rate {self.learning_rate}: accepted are numbers > 0")
-        if not 0 <= self.warmup_ratio < 1:
-            raise Refusal(f"warmup_ratio {self.warmup_ratio}: accepted are numbers from 0 to below 1")
-        if not self.weight_decay >= 0:
-            raise Refusal(f"weight_decay {self.weight_decay}: accepted are numbers >= 0")
-        if self.schedule not in ("cosine", "linear", "constant"):
-            raise Refusal(f"schedule {self.schedule!r}: accepted are 'cosine', 'linear' and 'constant'")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise Refusal(f"betas {self.betas}: accepted are two numbers from 0 to below 1")
-        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
-            raise Refusal(f"max_grad_norm {self.max_grad_norm}: accepted are numbers > 0, or null")
-
-    def check_device(self, device: str) -> None:
-        """Raises ValueError where a setting does not go with the type of device that the run is on."""
-        if self.paged_8bit and device != "cuda":
-            raise Refusal(f"paged_8bit true on {device}: accepted is false there; only CUDA devices page memory")
-        if self.paged_8bit and importlib.util.find_spec("bitsandbytes") is None:
-            raise Refusal("paged_8bit true: accepted with bitsandbytes, pip install 'lightning_bnf[qlora]'")
-
-    def optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """AdamW over the trainable parameters, all on one type of device."""
-        groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        filled = [group for group in groups if group["params"]]
         if self.paged_8bit:
-            self.check_device(parameters[0].device.type)
-            from bitsandbytes.optim import PagedAdamW8bit  # an optional dependency, and slow to import
-
-            return PagedAdamW8bit(filled, self.learning_rate, self.betas)
-        return torch.optim.AdamW(filled, self.learning_rate, self.betas, fused=True)  # one pass over the memory
+            raise Refusal(
+                "paged_8bit must be false, got true; set model.optimizer to configs/optimizer/paged_adamw_8bit.yaml, "
+                "which is {class_path: bitsandbytes.optim.PagedAdamW8bit, init_args: {weight_decay: 0.0}}"
+            )
 
     def factor(self, step: int, steps: int) -> float:
         """What the peak learning rate is multiplied by at `step` (from 0) of `steps`."""
@@ -78,3 +60,73 @@ class Optimization:
         if self.schedule == "constant":
             return 1.0
         return max(0.0, 0.5 * (1 + math.cos(math.pi * progress)) if self.schedule == "cosine" else 1 - progress)
+
+
+def parameter_groups(policy: Policy) -> list[dict[str, Any]]:
+    """The policy's trainable tensors in up to three groups, for any optimizer: the matrices of hidden layers
+    (`hidden`), embeddings with the head, and vectors, which never decay."""
+    inputs_and_head = [module for module in policy.modules() if isinstance(module, nn.Embedding)]
+    inputs_and_head.append(policy.causal_lm.get_output_embeddings())
+    outer = {id(parameter) for module in inputs_and_head for parameter in module.parameters()}
+    trained = list(policy.trainable().values())
+    hidden = [p for p in trained if p.ndim == 2 and id(p) not in outer]
+    vectors = [p for p in trained if p.ndim < 2]
+    taken = {id(parameter) for parameter in [*hidden, *vectors]}
+    groups = [
+        {"params": hidden, "hidden": True},
+        {"params": [p for p in trained if id(p) not in taken], "hidden": False},
+        {"params": vectors, "hidden": False, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(
+    groups: Iterable[dict[str, Any]], optimization: Optimization, factory: OptimizerFactory | None = None
+) -> torch.optim.Optimizer:
+    """The optimizer of `parameter_groups`: what `factory` makes, else torch's AdamW in one pass over the memory."""
+    if factory is not None:
+        return factory(groups, optimization.learning_rate)
+    betas, decay = optimization.betas or (0.9, 0.999), optimization.weight_decay or 0.0
+    return torch.optim.AdamW(groups, optimization.learning_rate, betas, weight_decay=decay, fused=True)
+
+
+def scheduled(
+    policy: Policy, optimization: Optimization, factory: OptimizerFactory | None, steps: int
+) -> dict[str, Any]:
+    """The loaded policy's optimizer with its schedule over so many steps, as Lightning takes them."""
+    optimizer = build_optimizer(parameter_groups(policy), optimization, factory)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: optimization.factor(step, steps))
+    return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def check_optimizer(
+    optimization: Optimization, factory: OptimizerFactory | None, device: torch.device, parallelism: Parallelism
+) -> None:
+    """Try two steps of the optimizer on a matrix and a vector on the run's device, before anything is loaded.
+
+    Raises `Refusal` where it cannot take them, or what it needs is said twice, or its state cannot be sharded.
+    """
+    if factory is None:
+        return
+    for name in ("weight_decay", "betas"):
+        value = getattr(optimization, name)
+        if value is not None:
+            raise Refusal(f"optimization.{name} must be null beside an optimizer, whose init_args have it, got {value}")
+    matrix, vector = (nn.Parameter(torch.zeros(shape, device=device)) for shape in ((64, 64), (64,)))
+    groups = [{"params": [matrix], "hidden": True}, {"params": [vector], "hidden": False, "weight_decay": 0.0}]
+    try:
+        optimizer = build_optimizer(groups, optimization, factory)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns again when it trains
+            for _ in range(2):
+                for parameter in (matrix, vector):
+                    parameter.grad = torch.ones_like(parameter)
+                optimizer.step()
+    except Exception as error:  # whatever a class of somebody else's raises
+        reason = f"{type(error).__name__}: {error}".split("\n")[0]
+        raise Refusal(f"optimizer must be one that takes a step on {device.type}, got {reason}") from error
+    if parallelism == "fsdp2" and type(optimizer) not in SHARDABLE:
+        raise Refusal(
+            f"strategy must be auto or ddp with the optimizer {type(optimizer).__name__}, which is not known to update "
+            "parts of a tensor as it does the whole, as AdamW, Adam and SGD of torch do, got fsdp2"
+        )

@@ -140,9 +140,3 @@ def test_refusals(fit: Fit, capsys: pytest.CaptureFixture[str], words: list[str]
         exported(run, *words)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_8_bit_moments_are_refused_without_cuda(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        fit("--model.optimization.paged_8bit", "true")
-    assert "paged_8bit true on cpu: accepted is false there; only CUDA devices" in capsys.readouterr().err

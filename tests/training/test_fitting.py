@@ -13,7 +13,9 @@ from lightning_bnf.datamodules.steps.layout import PADDED, SHARED_PROMPT, padded
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.policies import FullPolicy
 from lightning_bnf.training import fitting
+from lightning_bnf.training.fake_step import FakeOptimizer
 from lightning_bnf.training.fitting import choose_layout
+from lightning_bnf.training.optimization import Optimization
 
 ROWS = [
     TokenizedRow(str(i), f"x:{i}", "unpaired", [5] * 200, (TokenizedCompletion([7] * 55 + [2], [True] * 56, 1),))
@@ -35,7 +37,7 @@ def budget(monkeypatch: pytest.MonkeyPatch, policy: FullPolicy) -> Callable[...,
 
     def choose(free: float, bytes_of: Callable[[int], float], most: int = 10**6) -> tuple[int, list[int]]:
         tried: list[int] = []
-        moments = 8 * sum(p.numel() for p in policy.trainable().values())
+        state = FakeOptimizer(policy, Optimization()).state_bytes
 
         def peak(run: Callable[[], None], device: torch.device) -> float:
             run()
@@ -43,10 +45,10 @@ def budget(monkeypatch: pytest.MonkeyPatch, policy: FullPolicy) -> Callable[...,
 
         monkeypatch.setattr(policy, "dry_step", lambda batch, _: tried.append(batch.inputs["input_ids"].numel()))
         monkeypatch.setattr(fitting, "taken_bytes", lambda _: 0)
-        monkeypatch.setattr(fitting, "available_bytes", lambda _: (free + moments) / fitting.SHARE_OF_FREE)
+        monkeypatch.setattr(fitting, "available_bytes", lambda _: (free + state) / fitting.SHARE_OF_FREE)
         monkeypatch.setattr(fitting, "peak_bytes", peak)
         monkeypatch.setattr(fitting, "MOST_TOKENS", {"cpu": most})
-        return fitting.choose_budget(policy, ROWS, PADDED, (1, -1), True), tried
+        return fitting.choose_budget(policy, ROWS, PADDED, (1, -1), True, Optimization(), None), tried
 
     return choose
 

@@ -23,7 +23,7 @@ from lightning_bnf.training.support import Combination
 
 CUDA_CONTEXT = 0.6 * GB  # of the driver and its libraries; not measured
 TIGHT = 0.9  # of the memory
-HOLES = 0.75  # of what comes and goes in a step: what glibc's malloc held in holes; an observation, not a law
+FRAGMENTATION = 0.75  # of what comes and goes in a step, as observed with glibc's malloc; not a law
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ def run_of(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str,
         loss=module.loss,
         reference=module.reference_kind,
         optimization=module.optimization,
+        optimizer=module.optimizer_factory,
         data=data,
         precision=precision,
         devices=devices,
@@ -147,9 +148,10 @@ def overhead_of(kind: str) -> Part:
 
 
 def fragmentation_of(found: Assessment) -> Part:
-    """What malloc holds on a CPU in holes between activations and temporaries, as a rule of thumb."""
+    """What a CPU's allocator loses between activations and temporaries, as a rule of thumb."""
     passing = max(phase.beside for phase in found.cost.phases)
-    return Part("malloc's holes (rule of thumb)", HOLES * passing if found.run.devices.kind == "cpu" else 0.0)
+    share = FRAGMENTATION if found.run.devices.kind == "cpu" else 0.0
+    return Part("allocator fragmentation (rule of thumb)", share * passing)
 
 
 def _print_duration(found: Assessment, trainer: Mapping[str, Any], question: Question) -> None:

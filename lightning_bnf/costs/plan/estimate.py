@@ -51,14 +51,14 @@ def estimate(cost: StepCost, devices: Devices) -> Estimate:
 def _parts(cost: StepCost, phase: Phase, devices: Devices) -> tuple[Part, ...]:
     held = cost.held
     share = devices.count if devices.sharded else 1
-    gradients = held.gradients if devices.sharded and phase.moments else phase.gradients
+    gradients = held.gradients if devices.sharded and phase.state else phase.gradients
     saved = min(cost.saved, phase.beside)
     parts = [Part(f"weights ({kind})", size / share) for kind, size in held.weights.items()]
     parts += [
         Part("adapters", held.adapters / share),
         Part("reference copy", held.reference / share),
         Part("gradients", gradients / share),
-        Part("AdamW's moments", phase.moments / share),
+        Part("optimizer state", phase.state / share),
         Part("activations", saved),
         Part("head's tile, temporaries", phase.beside - saved),
     ]

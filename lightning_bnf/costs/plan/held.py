@@ -1,17 +1,14 @@
-"""What stays in memory from step to step: weights, gradients, the optimizer's moments."""
+"""What stays in memory from step to step: weights, gradients, the optimizer's state."""
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from lightning_bnf.costs.plan.live import LiveBytes, storage_bytes
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.policies.reference.providers import Reference
 from lightning_bnf.policies.sharding import decoder_layers
-from lightning_bnf.training.optimization import Optimization
-
-SMALLEST_8BIT, BLOCK_8BIT = 4096, 256  # elements: bitsandbytes' own numbers
+from lightning_bnf.training.fake_step import FakeOptimizer
 
 
 @dataclass(frozen=True)
@@ -19,15 +16,15 @@ class Held:
     """Bytes of one device that holds everything; a sharded run shares them out.
 
     weights: of the policy and its buffers but what is trained beside a frozen base, by dtype; adapters: that;
-    reference: of a frozen copy; gradients, moments: of what is trained; gathered: of what a sharded run gathers at once
-    beside its share. parameters, trained: numbers of them.
+    reference: of a frozen copy; gradients: of what is trained; state: the optimizer's; gathered: of what a sharded run
+    gathers at once beside its share. parameters, trained: numbers of them.
     """
 
     weights: dict[str, int]
     adapters: int
     reference: int
     gradients: int
-    moments: int
+    state: int
     gathered: int
     parameters: int
     trained: int
@@ -41,7 +38,7 @@ class Held:
 def held(
     policy: Policy,
     reference: Reference | None,
-    optimization: Optimization,
+    optimizer: FakeOptimizer,
     sharded: bool = False,
     mixed: bool = False,
 ) -> Held:
@@ -60,7 +57,7 @@ def held(
         adapters=size if some_frozen else 0,
         reference=sum(copy.stored(tensor).bytes for copy in _policies(reference) for tensor in _tensors(copy)),
         gradients=size,
-        moments=sum(moment_bytes(parameter, optimization) for parameter in trained),
+        state=optimizer.state_bytes,
         gathered=_gathered(policy, mixed) if sharded else 0,
         parameters=sum(parameter.numel() for parameter in policy.parameters()),
         trained=sum(parameter.numel() for parameter in trained),
@@ -90,26 +87,10 @@ def _policies(reference: Reference | None) -> list[Policy]:
     return [] if reference is None else [module for module in reference.modules() if isinstance(module, Policy)]
 
 
-def moment_bytes(parameter: nn.Parameter, optimization: Optimization) -> int:
-    """AdamW's two moments: as the parameter, or in 8 bits, of which bitsandbytes keeps small tensors in 32."""
-    if not optimization.paged_8bit:
-        return 2 * parameter.nbytes
-    if parameter.numel() < SMALLEST_8BIT:
-        return 8 * parameter.numel()
-    return 2 * parameter.numel() + 8 * -(-parameter.numel() // BLOCK_8BIT)  # with a float32 scale for each block
-
-
-def stepping_bytes(parameters: list[nn.Parameter], optimization: Optimization) -> int:
-    """What AdamW takes for a moment at its largest parameter, measured on a small one that takes a step."""
-    if optimization.paged_8bit:
-        return 0
-    weight = nn.Parameter(torch.zeros(256, 256))
-    optimizer = optimization.optimizer([weight])
-    weight.grad = torch.zeros_like(weight)
-    optimizer.step()  # makes the moments
+def stepping_bytes(optimizer: FakeOptimizer) -> int:
+    """What an optimizer takes beside its state for a moment of its step."""
     live = LiveBytes()
-    live.hold([weight, weight.grad, *optimizer.state[weight].values()])
+    live.hold([*optimizer.parameters, *(p.grad for p in optimizer.parameters if p.grad is not None), *optimizer.state])
     before = live.now
-    with live:
-        optimizer.step()
-    return round((live.peak - before) / weight.nbytes * max(parameter.nbytes for parameter in parameters))
+    optimizer.step(live)
+    return live.peak - before

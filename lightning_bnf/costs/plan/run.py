@@ -10,7 +10,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.losses import Loss
 from lightning_bnf.policies.base import Policy
-from lightning_bnf.training.optimization import Optimization
+from lightning_bnf.training.optimization import Optimization, OptimizerFactory
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Run:
     loss: Loss
     reference: str
     optimization: Optimization
+    optimizer: OptimizerFactory | None
     data: PreferenceData
     precision: str
     devices: Devices
@@ -62,6 +63,7 @@ def assess(run: Run) -> Assessment:
         device=run.devices.kind,
         sharded=run.devices.sharded,
         optimization=run.optimization,
+        optimizer=run.optimizer,
     )
     cost = step_cost(setting)
     return Assessment(run, workload, setting, cost, estimate(cost, run.devices))

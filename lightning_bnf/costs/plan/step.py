@@ -24,7 +24,8 @@ from lightning_bnf.losses.base import Weigher
 from lightning_bnf.policies.base import CHECKED_TOKENS, Policy, PolicyError
 from lightning_bnf.policies.reference.build import build_reference
 from lightning_bnf.policies.reference.providers import AsItIs, Reference
-from lightning_bnf.training.optimization import Optimization
+from lightning_bnf.training.fake_step import FakeOptimizer
+from lightning_bnf.training.optimization import Optimization, OptimizerFactory
 
 _ATEN = torch.ops.aten
 FORMULAS = {  # what torch's counter does not know by itself
@@ -53,6 +54,7 @@ class Setting:
     device: str = "cpu"
     sharded: bool = False
     optimization: Optimization = field(default_factory=Optimization)
+    optimizer: OptimizerFactory | None = None
 
     @property
     def traced(self) -> str:
@@ -62,12 +64,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Phase:
-    """The moment of a phase of the step at which most is taken, in bytes: gradients and moments that are there then,
-    and what is beside them and the weights (activations, the head's tile, temporaries)."""
+    """The moment of a phase of the step at which most is taken, in bytes: gradients and optimizer state that are there
+    then, and what is beside them and the weights (activations, the head's tile, temporaries)."""
 
     name: str
     gradients: int
-    moments: int
+    state: int
     beside: int
 
 
@@ -95,6 +97,7 @@ class _Outline(NamedTuple):
     reference: Reference | None
     context: Precision
     held: Held
+    optimizer: FakeOptimizer
     batch: MicroBatch
 
 
@@ -131,7 +134,8 @@ def _outlined(setting: Setting, contents: bool = False) -> Iterator[_Outline]:
         if model is not None:
             context.convert_module(model)
     mixed = isinstance(context, MixedPrecision)
-    kept = held(policy, reference, setting.optimization, setting.sharded, mixed)
+    optimizer = FakeOptimizer(policy, setting.optimization, setting.optimizer)
+    kept = held(policy, reference, optimizer, setting.sharded, mixed)
     if setting.sharded and mixed:  # what is gathered is in 16 bits already, so that autocast copies nothing
         policy.to(torch.bfloat16)
     if contents:
@@ -142,7 +146,7 @@ def _outlined(setting: Setting, contents: bool = False) -> Iterator[_Outline]:
             without_contents(policy, setting.traced)
             if reference is not None:
                 without_contents(reference, setting.traced)
-            yield _Outline(policy, reference, context, kept, shape_of(setting.batch, setting.traced))
+            yield _Outline(policy, reference, context, kept, optimizer, shape_of(setting.batch, setting.traced))
     except RuntimeError as error:  # torch's own for operations that ask for values, or lack a rule for shapes
         reason = str(error).strip().split("\n")[0]
         raise PolicyError(
@@ -188,7 +192,7 @@ class _Run:
 
     def _hold_all(self) -> None:
         """Count what is there before the step begins."""
-        policy, reference, _, _, batch = self.outline
+        policy, reference, _, _, _, batch = self.outline
         self.live.hold([*policy.parameters(), *policy.buffers()])
         self.live.hold([*batch.inputs.values(), batch.position, batch.target])
         if reference is not None:
@@ -209,15 +213,15 @@ class _Run:
         """Note the most that was taken since the last phase's end."""
         gradients = self.live.gradients_at_peak
         beside = self.live.peak - self.standing - gradients + self.outline.policy.unpacked_bytes
-        self.phases.append(Phase(name, gradients, self.outline.held.moments, beside))
+        self.phases.append(Phase(name, gradients, self.outline.held.state, beside))
         self.live.restart()
 
     def _add_optimizer_and_start(self) -> None:
         """The optimizer's step; and the check of the head before the first step, when there are no moments yet: it
         takes the model's own logits of some tokens."""
         held, policy = self.outline.held, self.outline.policy
-        taken = stepping_bytes(self.trained, self.setting.optimization)
-        self.phases.append(Phase("optimizer's step", held.gradients, held.moments, taken))
+        taken = stepping_bytes(self.outline.optimizer)
+        self.phases.append(Phase("optimizer's step", held.gradients, held.state, taken))
         tokens, vocabulary = self.outline.batch.inputs["input_ids"].shape[1], policy.head().weight.shape[0]
         tokens = min(tokens, CHECKED_TOKENS)
         logits = tokens * vocabulary * policy.causal_lm.dtype.itemsize

@@ -43,7 +43,7 @@ def test_more_devices_are_the_fewest_that_suffice(tmp_path: Path, memory: float,
     (sharded,) = (one for one in advice(found) if "fsdp2" in one.what)
     assert sharded.what.startswith(f"{count} devices")
     held = found.cost.held
-    assert sharded.total > (held.standing + held.gradients + held.moments) / count
+    assert sharded.total > (held.standing + held.gradients + held.state) / count
 
 
 def test_checkpointing_changes_a_copy(tiny_folder: str, write_pairs: Callable[..., str]) -> None:

@@ -11,7 +11,7 @@ import yaml
 from support.planned_runs import COST, a_run
 
 from lightning_bnf.cli.main import main
-from lightning_bnf.costs.plan.command import HOLES, Question, devices_of, fragmentation_of, overhead_of, plan
+from lightning_bnf.costs.plan.command import FRAGMENTATION, Question, devices_of, fragmentation_of, overhead_of, plan
 from lightning_bnf.costs.plan.estimate import Devices
 from lightning_bnf.costs.plan.run import assess
 from lightning_bnf.costs.plan.step import Phase
@@ -58,7 +58,7 @@ def test_holes_are_a_share_of_what_comes_and_goes(tiny_folder: str, write_pairs:
     found = assess(a_run(tiny_folder, write_pairs(rows=10)))
     phases = (Phase("forward pass", 0, 0, 300), Phase("backward pass", 0, 0, 1000), Phase("optimizer's step", 0, 0, 20))
     light = replace(found, cost=replace(COST, phases=phases))
-    assert fragmentation_of(light).bytes == HOLES * 1000
+    assert fragmentation_of(light).bytes == FRAGMENTATION * 1000
     assert fragmentation_of(replace(light, run=replace(light.run, devices=Devices("cuda")))).bytes == 0
 
 
@@ -88,7 +88,7 @@ def test_the_command_prints_the_table_and_loads_nothing(
     monkeypatch.setattr(FullPolicy, "load", lambda self: pytest.fail("weights were loaded"))
     main(["plan", "--config", config, "--flops", "0.5"])
     shown = capsys.readouterr().out
-    for line in ("weights (float32)", "reference copy", "AdamW's moments", "activations", "interpreter, libraries"):
+    for line in ("weights (float32)", "reference copy", "optimizer state", "activations", "interpreter, libraries"):
         assert line in shown
     assert "activations with gradient_checkpointing: " in shown
     assert "steps: 4 of 5 rows (10 rows in an epoch)" in shown

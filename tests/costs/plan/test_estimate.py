@@ -17,7 +17,7 @@ def test_one_device_holds_everything() -> None:
         "weights (float32)": 100,
         "adapters": 20,
         "reference copy": 60,
-        "AdamW's moments": 80,
+        "optimizer state": 80,
         "activations": 30,
         "head's tile, temporaries": 20,
     }
@@ -37,7 +37,7 @@ def test_sharding_divides_what_is_held_and_ddp_does_not() -> None:
         "adapters": 5,
         "reference copy": 15,
         "gradients": 10,
-        "AdamW's moments": 20,
+        "optimizer state": 20,
         "activations": 30,
         "head's tile, temporaries": 20,
         "layers gathered at once": 7,

@@ -1,24 +1,31 @@
 """What a run keeps in memory between its steps."""
 
+from functools import partial
+
 import pytest
 import torch
+from bitsandbytes.optim import AdamW8bit
 from support.planned_steps import LAYERS, LINEAR, PARAMETERS, setting
 
-from lightning_bnf.costs.plan.held import moment_bytes, stepping_bytes
+from lightning_bnf.costs.plan.held import stepping_bytes
 from lightning_bnf.costs.plan.step import step_cost
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, QLoRAPolicy
+from lightning_bnf.training.fake_step import FakeOptimizer
 from lightning_bnf.training.optimization import Optimization
 
 pytestmark = pytest.mark.slow
+TENSORS = LAYERS * (7 + 2) + 3  # matrices and norms; embeddings, head, last norm
 
 
 def test_what_is_held_is_counted_by_hand(tiny_folder: str) -> None:
-    """Full: weights, gradients 4 bytes a parameter, moments 8; the rotary frequencies are 4 floats, kept twice."""
+    """Full: weights, gradients 4 bytes a parameter, moments 8 and a count of steps a tensor;
+    the rotary frequencies are 4 floats, kept twice."""
     found = step_cost(setting(FullPolicy(tiny_folder), reference="copy")).held
     assert found.parameters == found.trained == PARAMETERS
     assert found.weights == {"float32": 4 * PARAMETERS + 32}
     assert found.reference == 4 * PARAMETERS + 32
-    assert (found.adapters, found.gradients, found.moments) == (0, 4 * PARAMETERS, 8 * PARAMETERS)
+    assert (found.adapters, found.gradients) == (0, 4 * PARAMETERS)
+    assert found.state == 8 * PARAMETERS + 4 * TENSORS
 
 
 def test_adapters_are_counted_by_hand(tiny_folder: str) -> None:
@@ -27,7 +34,7 @@ def test_adapters_are_counted_by_hand(tiny_folder: str) -> None:
     found = step_cost(setting(LoRAPolicy(tiny_folder, r=4, dtype="bfloat16"))).held
     assert found.trained == adapters
     assert found.adapters == found.gradients == 4 * adapters
-    assert found.moments == 8 * adapters
+    assert found.state == 8 * adapters + 4 * 2 * 7 * LAYERS
     assert found.weights["bfloat16"] == 2 * PARAMETERS
 
 
@@ -45,22 +52,16 @@ def test_four_bit_weights_take_what_bitsandbytes_gives_them(tiny_folder: str) ->
     assert found.weights["nf4"] == real
 
 
-class Unfused(Optimization):
-    def optimizer(self, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(parameters, foreach=False)
-
-
-def test_moments_and_the_optimizers_step() -> None:
-    """AdamW keeps two moments. One kernel takes nothing beside them; step by step the largest parameter takes two
-    copies for a moment, a root and its quotient. In 8 bits: 2 bytes an element and two float32 scales for each 256,
-    small tensors as they are."""
-    parameters = [torch.nn.Parameter(torch.zeros(n)) for n in (100, 8192)]
-    assert [moment_bytes(p, Optimization()) for p in parameters] == [800, 65536]
-    assert stepping_bytes(parameters, Optimization()) == 0
-    assert stepping_bytes(parameters, Unfused()) == 2 * 4 * 8192
-    eight = Optimization(paged_8bit=True)
-    assert [moment_bytes(p, eight) for p in parameters] == [800, 16384 + 256]
-    assert stepping_bytes(parameters, eight) == 0
+def test_what_the_optimizers_step_takes_for_a_moment(tiny_folder: str) -> None:
+    """One kernel takes nothing beside its moments; tensor by tensor the largest takes a root and its quotient, while
+    the quotient of the one before, here as large, is still there; 8-bit moments change within one kernel."""
+    policy = FullPolicy(tiny_folder)
+    policy.load()
+    largest = max(parameter.nbytes for parameter in policy.parameters())
+    assert stepping_bytes(FakeOptimizer(policy, Optimization())) == 0
+    assert stepping_bytes(FakeOptimizer(policy, Optimization(), AdamW8bit)) == 0
+    one_by_one = partial(torch.optim.AdamW, foreach=False)
+    assert stepping_bytes(FakeOptimizer(policy, Optimization(), one_by_one)) == 3 * largest
 
 
 def test_sharded_layers_are_gathered_two_at_a_time(tiny_folder: str) -> None:
