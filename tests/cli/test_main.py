@@ -171,7 +171,7 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(
     ("words", "parts"),
     [
         (["--model.loss", "BFN"], ["model.loss", "BFN", "BCO, BNF, CPO, CalDPO, D2O"]),
-        (["--model.optimization.learning_rate", "-1"], ["learning_rate -1.0: accepted are numbers > 0"]),
+        (["--model.optimization.learning_rate", "-1"], ["model.optimization.learning_rate must be > 0, got -1"]),
         (
             ["--model.loss", str(ROOT / "configs/loss/dpo.yaml"), "--model.loss.beta", "-1"],
             ["beta must be > 0, got -1"],

@@ -139,7 +139,7 @@ def _outlined(setting: Setting, contents: bool = False) -> Iterator[_Outline]:
     if setting.sharded and mixed:  # what is gathered is in 16 bits already, so that autocast copies nothing
         policy.to(torch.bfloat16)
     if contents:
-        yield _Outline(policy, reference, context, kept, setting.batch)
+        yield _Outline(policy, reference, context, kept, optimizer, setting.batch)
         return
     try:
         with FakeTensorMode():
