@@ -60,6 +60,7 @@ COMMANDS = {
     "analyze": ["analyze", "--config"],
     "experiment": ["fit", "--config"],
     "loss": [*FIT, "--model.loss"],
+    "optimizer": [*FIT, "--model.optimizer"],
     "paper": ["fit", "--config", "configs/paper/base/llama3.yaml", "--config"],
     "paper/base": ["fit", "--model.loss", "configs/loss/bnf.yaml", "--config"],
     "policy": [*FIT, "--model.policy"],
