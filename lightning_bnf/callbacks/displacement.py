@@ -13,12 +13,14 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.refusal import Refusal
 
 KINDS = ("chosen", "rejected", "held_out")
 
 
+@checked
 class DisplacementAlarm(Callback):
     """Measures mean token log-probs (nats) of watched completions and of held-out text while a run trains.
 
@@ -30,10 +32,10 @@ class DisplacementAlarm(Callback):
     def __init__(
         self,
         held_out: str | list[str] | None = None,
-        rows: int = 16,
-        every_n_steps: int = 10,
-        fall: float = 0.1,
-        held_out_fall: float = 0.1,
+        rows: PositiveInt = 16,
+        every_n_steps: PositiveInt = 10,
+        fall: PositiveFloat = 0.1,
+        held_out_fall: PositiveFloat = 0.1,
         stop: bool = False,
     ):
         """
@@ -45,12 +47,6 @@ class DisplacementAlarm(Callback):
             held_out_fall: What held-out text must have lost for an alarm (> 0, nats a token).
             stop: Whether an alarm ends the run.
         """
-        for name, value in (("rows", rows), ("every_n_steps", every_n_steps)):
-            if value < 1:
-                raise Refusal(f"{name} {value}: accepted are whole numbers from 1")
-        for name, bound in (("fall", fall), ("held_out_fall", held_out_fall)):
-            if not bound > 0:
-                raise Refusal(f"{name} {bound}: accepted are numbers > 0 (nats a token)")
         self.held_out = [held_out] if isinstance(held_out, str) else list(held_out or [])
         self.rows, self.every_n_steps = rows, every_n_steps
         self.fall, self.held_out_fall, self.stop = fall, held_out_fall, stop
@@ -68,7 +64,7 @@ class DisplacementAlarm(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(data, PreferenceData):
-            raise Refusal("callback DisplacementAlarm: accepted is PreferenceData as the run's data")
+            raise Refusal("callback DisplacementAlarm: the run's data must be PreferenceData, got others")
         assert isinstance(pl_module, PreferenceModule)
         policy = pl_module.policy
         self._watched = evenly_spaced(data.split("validation") or data.split("train"), self.rows)

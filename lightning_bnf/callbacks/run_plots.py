@@ -7,19 +7,18 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.arguments import PositiveInt, checked
 
 
+@checked
 class RunPlots(Callback):
     """Writes `plots/*.png` in the run folder: loss, chosen and rejected log-probs, the distribution of BNF's weight."""
 
-    def __init__(self, window: int = 5):
+    def __init__(self, window: PositiveInt = 5):
         """
         Args:
             window: Steps at the start and at the end of training whose token weights are drawn.
         """
-        if window < 1:
-            raise Refusal(f"window {window}: accepted are whole numbers from 1")
         self.window = window
         self._first: list[torch.Tensor] = []
         self._last: list[torch.Tensor] = []

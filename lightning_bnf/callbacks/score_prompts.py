@@ -16,6 +16,7 @@ from lightning_bnf.evaluation import comparison
 from lightning_bnf.evaluation.comparison import Snapshot, choose
 from lightning_bnf.evaluation.pass_rates import Record, VerifiedPrompt, complete_and_verify, verified_prompts
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.strategies import refuse_sharded
@@ -23,6 +24,7 @@ from lightning_bnf.training.strategies import refuse_sharded
 Split = Literal["validation", "test"]
 
 
+@checked
 class ScorePrompts(Callback):
     """Scores prompts that carry verifiers: at the start, a few every so many steps, and at the end.
 
@@ -34,13 +36,13 @@ class ScorePrompts(Callback):
     def __init__(
         self,
         splits: Sequence[Split] = ("validation", "test"),
-        trained_prompts: int | None = None,
+        trained_prompts: PositiveInt | None = None,
         kept_out_prompts: int | None = None,
         compare: bool = False,
         pairs: int | None = None,
-        every_n_steps: int | None = None,
+        every_n_steps: PositiveInt | None = None,
         watched_prompts: int = 20,
-        temperature: float = 0.0,
+        temperature: NonNegativeFloat = 0.0,
         seed: int = 1,
         batch_size: int = 128,
     ):

@@ -11,13 +11,14 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning_bnf.datamodules.contract import DataNeeds, MeetsData
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.options import DataOptions
-from lightning_bnf.datamodules.steps.layout import LAYOUTS, Layout, LayoutName, PlannedBatch
+from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, PlannedBatch
 from lightning_bnf.datamodules.steps.loader import Part, PromptLoader, StepLoader
 from lightning_bnf.datamodules.steps.needs import check_labels, check_rows, usable_rows
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.rows import HeldRows, PartlyPaired, Rows, RowView, all_arrays, mismatched
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
+from lightning_bnf.runtime.arguments import ClosedUnitInterval, PositiveInt, checked
 from lightning_bnf.runtime.refusal import Refusal
 
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
@@ -25,6 +26,7 @@ DEFAULT_OPTIONS = DataOptions()
 EVALUATION_TOKENS = 8192  # of a micro-batch without gradients, where max_tokens is auto
 
 
+@checked
 class PreferenceData(LightningDataModule):
     """Preference data of three splits, each from one or more files, dataset folders or hub ids (`owner/name:split`).
 
@@ -36,11 +38,11 @@ class PreferenceData(LightningDataModule):
         train: str | list[str] | None = None,
         validation: str | list[str] | None = None,
         test: str | list[str] | None = None,
-        examples_per_step: int = 128,
-        max_tokens: int | Literal["auto"] = 8192,
+        examples_per_step: PositiveInt = 128,
+        max_tokens: PositiveInt | Literal["auto"] = 8192,
         seed: int = 1,
         layout: LayoutName = "auto",
-        pairing_ratio: float = 1.0,
+        pairing_ratio: ClosedUnitInterval = 1.0,
         options: DataOptions = DEFAULT_OPTIONS,
     ):
         """
@@ -60,19 +62,11 @@ class PreferenceData(LightningDataModule):
             options: How the files are read: lengths, truncation, chat template.
         """
         super().__init__()
-        if examples_per_step < 1:
-            raise Refusal(f"examples_per_step {examples_per_step}: accepted are whole numbers from 1")
-        if max_tokens != "auto" and max_tokens < 1:
-            raise Refusal(f"max_tokens {max_tokens}: accepted are whole numbers from 1, and 'auto'")
         self.paths = {"train": _listed(train), "validation": _listed(validation), "test": _listed(test)}
         self.examples_per_step = examples_per_step
         self.max_tokens = max_tokens
         self.seed = seed
-        if layout not in ("auto", *LAYOUTS):
-            raise Refusal(f"layout {layout!r}: accepted are 'auto', 'padded', 'packed' and 'shared_prompt'")
         self.layout = layout
-        if not 0 <= pairing_ratio <= 1:
-            raise Refusal(f"pairing_ratio {pairing_ratio}: accepted are numbers from 0 to 1")
         self.pairing_ratio = pairing_ratio
         self.options = options
         self.rows: dict[str, RowView] = {}
@@ -88,14 +82,14 @@ class PreferenceData(LightningDataModule):
         """
         module = self.trainer and self.trainer.lightning_module
         if not isinstance(module, MeetsData):
-            raise Refusal(f"PreferenceData with a {type(module).__name__}: accepted is PreferenceModule")
+            raise Refusal(f"PreferenceData with a must be PreferenceModule, got {type(module).__name__}")
         self._needs = module.meet(self)
         self._layouts, self._budget = {}, None
         for split in SPLITS[stage]:
             self.split(split)
         needed = SPLITS[stage][0]
         if not self.rows[needed]:
-            raise DataError(f"data.{needed}: no file was named; accepted: .jsonl or .parquet files, or hub ids")
+            raise DataError(f"data.{needed} must be .jsonl or .parquet files, or hub ids, got none")
         if stage != "predict":
             for split in SPLITS[stage]:  # the test split may hold prompts beside what is scored
                 rows = self.rows[split] if split != "test" else self.rows[split].with_completions()
@@ -128,8 +122,8 @@ class PreferenceData(LightningDataModule):
         if split == "train" and self.pairing_ratio < 1:
             if loss.needs_pairs or loss.needs_groups:
                 raise DataError(
-                    f"data.pairing_ratio {self.pairing_ratio:g}: {type(loss).__name__} needs whole pairs or groups; "
-                    "accepted with it is 1"
+                    f"data.pairing_ratio must be 1 with {type(loss).__name__}, which needs whole pairs or groups, got "
+                    f"{self.pairing_ratio:g}"
                 )
             partly = PartlyPaired(rows, self.pairing_ratio, self.seed)
             rows, sentences = RowView([partly]), [*sentences, partly.report]

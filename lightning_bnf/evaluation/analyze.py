@@ -142,15 +142,15 @@ def _check(
     """What contradicts is refused before any model is loaded."""
     names = ", ".join(policies)
     if not policies:
-        raise Refusal("policies {}: accepted are one or more, as name: folder")
+        raise Refusal("policies must be one or more, as name: folder, got {}")
     if (responses is None) == (prompts is None):
-        raise Refusal("responses and prompts: accepted is exactly one of them")
+        raise Refusal("responses and prompts must be given one without the other, got both or neither")
     if isinstance(responses, Mapping) and set(responses) != set(policies):
-        raise Refusal(f"responses {', '.join(responses)}: accepted are one file for all, or one each for {names}")
+        raise Refusal(f"responses must be one file for all, or one each for {names}, got {', '.join(responses)}")
     if bins_of is not None and bins_of not in policies:
-        raise Refusal(f"bins_of {bins_of!r}: accepted are {names}")
+        raise Refusal(f"bins_of must be of {names}, got {bins_of!r}")
     if labels is not None and (not labels or not set(labels) <= {1, -1}):
-        raise Refusal(f"labels {labels}: accepted are [1], [-1], [1, -1] or null")
+        raise Refusal(f"labels must be [1], [-1], [1, -1] or null, got {labels}")
 
 
 def _check_tokenizers(policies: Mapping[str, Policy], reference: Policy) -> None:
@@ -160,8 +160,8 @@ def _check_tokenizers(policies: Mapping[str, Policy], reference: Policy) -> None
         differing = [field for field in right if own[field] != right[field]]
         if differing:
             raise Refusal(
-                f"policies {name!r}: its {' and '.join(differing)} differs from the reference's, so the same response "
-                "would be other tokens; accepted: policies trained from the reference"
+                f"policies must be trained from the reference, got {name!r}, whose {' and '.join(differing)} differs: "
+                "the same response would be other tokens"
             )
 
 

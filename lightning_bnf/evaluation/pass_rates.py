@@ -99,8 +99,9 @@ def verified_prompts(rows: Iterable[TokenizedRow], max_new_tokens: int = 128) ->
         first = found.setdefault(tuple(row.prompt_ids), replace(prompt, prompt_id=prompt.prompt_id or row.id))
         if first != replace(prompt, prompt_id=first.prompt_id):
             raise VerifierError(
-                f"{row.source}: its prompt is in another row too, with another verifier, family, max_new_tokens or "
-                "kept_out; accepted: the same in all rows of a prompt"
+                f"{row.source}: verifier, family, max_new_tokens and kept_out must be the same in all rows of a "
+                "prompt, "
+                "got others in another row"
             )
     return list(found.values())
 
@@ -167,12 +168,16 @@ def pass_rate_changes(
     """
     earlier, later = grouped(before), grouped(after)
     if list(earlier) != list(later):
-        raise Refusal(f"the groups differ: {sorted(set(earlier) ^ set(later))}")
+        raise Refusal(
+            f"the groups must be the same before and after, got {sorted(set(earlier) ^ set(later))} in one only"
+        )
     changes = []
     for key, first in earlier.items():
         old, new = ({one.prompt_id: one.passed for one in records} for records in (first, later[key]))
         if old.keys() != new.keys() or len(old) != len(first) or len(new) != len(later[key]):
-            raise Refusal(f"group {key[0]!r} ({key[1]}): before and after are not the same prompts, once each")
+            raise Refusal(
+                f"group {key[0]!r} ({key[1]}): prompts must be the same before and after, once each, got others"
+            )
         difference = np.array([float(new[prompt]) - float(old[prompt]) for prompt in sorted(old)])
         low, high = paired_bootstrap(difference, seed, resamples)
         rates = float(np.mean(list(old.values()))), float(np.mean(list(new.values())))

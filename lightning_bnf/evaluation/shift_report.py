@@ -67,7 +67,7 @@ def read_shifts(path: str | Path) -> Shifts:
     file = path / RESULT if path.is_dir() else path
     held = json.loads(file.read_text()) if file.is_file() else {}
     if not {"responses", "bins", "bins_of"} <= set(held):
-        raise Refusal(f"{path}: accepted are the folder or the {RESULT} of `python -m lightning_bnf analyze`")
+        raise Refusal(f"path must be the folder or the {RESULT} of `python -m lightning_bnf analyze`, got {path}")
     bins = pd.DataFrame(held["bins"]).astype({"above": float, "up_to": float})
     bins = bins.fillna({"above": -math.inf, "up_to": math.inf})
     return Shifts(pd.DataFrame(held["responses"]), bins, held["bins_of"])

@@ -91,8 +91,8 @@ def score(
             for place, logp, logit in zip(places, logps, logits, strict=True):
                 if not (logp.isfinite().all() and logit.isfinite().all()):
                     raise PolicyError(
-                        f"source {policy.source!r}: a log-prob or logit of {responses[place].source} is not finite; "
-                        "accepted: a policy that gives finite ones"
+                        f"source {policy.source!r}: log-probs and logits must be finite, got others of "
+                        f"{responses[place].source}"
                     )
                 found[place] = logp.float().numpy(), logit.float().numpy()
             bar.update(len(places))
@@ -125,15 +125,15 @@ def _check_logits(policy: Policy, batch: MicroBatch) -> None:
     )
     if not worst <= policy.tolerance:
         raise PolicyError(
-            f"source {policy.source!r}: logits from hidden states and output layer differ by {worst:.3g} from the "
-            "model's own; accepted are models whose logits are a linear layer's, scaled or soft-capped"
+            "source must be a model whose logits are a linear layer's, scaled or soft-capped, got "
+            f"{policy.source!r}, whose own differ by {worst:.3g}"
         )
 
 
 def token_shifts(policy: TokenScores, reference: TokenScores) -> TokenShifts:
     """Policy minus reference. Raises ValueError where they are not of the same responses."""
     if not np.array_equal(policy.length, reference.length):
-        raise Refusal("policy and reference: accepted are scores of the same responses")
+        raise Refusal("policy and reference must be scores of the same responses, got different ones")
     return TokenShifts(policy.logps - reference.logps, policy.logits - reference.logits, policy.length)
 
 
@@ -165,7 +165,7 @@ def gini(values: np.ndarray) -> float:
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     if not len(ordered) or not ordered[0] >= 0:
-        raise Refusal(f"values {values!r}: accepted are one or more numbers >= 0")
+        raise Refusal(f"values must be one or more numbers >= 0, got {values!r}")
     total, n = ordered.sum(), len(ordered)
     return float((2 * np.arange(1, n + 1) - n - 1) @ ordered / (n * total)) if total > 0 else 0.0
 

@@ -73,7 +73,7 @@ def comparisons(records: Sequence[Record], base: Sequence[Record]) -> Comparison
     """Each prompt's completion against the base's, both once each. Raises ValueError where prompts differ."""
     own, other = ({record.prompt_id: record for record in side} for side in (records, base))
     if not own or own.keys() != other.keys() or len(own) != len(records) or len(other) != len(base):
-        raise Refusal("records and base: accepted are one or more completions of the same prompts, once each")
+        raise Refusal("records and base must be one or more completions of the same prompts, once each, got others")
     return Comparisons(
         np.arange(len(own)),
         np.array([outcome(own[prompt], other[prompt]) for prompt in own]),
@@ -156,7 +156,7 @@ def win_rates(records: Iterable[Record], base: Iterable[Record], seed: int = 0, 
     """
     ours, theirs = grouped(records), grouped(base)
     if list(ours) != list(theirs):
-        raise Refusal(f"the groups differ: {sorted(set(ours) ^ set(theirs))}; accepted: the same on both sides")
+        raise Refusal(f"the groups must be the same on both sides, got {sorted(set(ours) ^ set(theirs))} on one only")
     found = []
     for (group, decoding), own in ours.items():
         fought = comparisons(own, theirs[group, decoding])

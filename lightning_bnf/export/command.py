@@ -17,9 +17,10 @@ from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies.base import PolicyError
 from lightning_bnf.policies.full import FullPolicy
 from lightning_bnf.results.tables import read_metrics
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.arguments import PositiveInt, checked
 
 
+@checked
 @dataclass(frozen=True)
 class ExportOptions:
     """What is written where.
@@ -36,11 +37,7 @@ class ExportOptions:
     merge: bool = False
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     max_shard_size: str = MAX_SHARD_SIZE
-    rows: int = 8
-
-    def __post_init__(self) -> None:
-        if self.rows < 1:
-            raise Refusal(f"rows {self.rows}: accepted are whole numbers from 1")
+    rows: PositiveInt = 8
 
 
 def export(

@@ -23,6 +23,7 @@ from lightning_bnf.generation.server import Server, ServerError, ask
 from lightning_bnf.policies.base import Dtype
 from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.sources import load_tokenizer, placed
+from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
 from lightning_bnf.runtime.jsonl import JsonlStore
@@ -31,6 +32,7 @@ from lightning_bnf.runtime.refusal import Refusal
 PACKAGES = ("lightning_bnf", "torch", "transformers", "peft")
 
 
+@checked
 def write_answers(
     output: Path,
     questions: str,
@@ -41,11 +43,11 @@ def write_answers(
     split: str | None = None,
     subset: str | None = None,
     revision: str | None = None,
-    limit: int | None = None,
-    temperature: float = 0.0,
-    max_new_tokens: int = 2048,
+    limit: PositiveInt | None = None,
+    temperature: NonNegativeFloat = 0.0,
+    max_new_tokens: PositiveInt = 2048,
     seed: int = 0,
-    batch_size: int = 16,
+    batch_size: PositiveInt = 16,
     dtype: Dtype = "float32",
     rendering: Rendering = Rendering(strings="chat"),  # noqa: B008 - frozen
     work: Path = Path("runs/generate"),
@@ -94,8 +96,6 @@ def write_answers(
 def _check(source: str | None, server: Server | None, limit: int | None) -> None:
     if (source is None) == (server is None):
         raise Refusal(f"source, server: one of them must be given, got {'neither' if source is None else 'both'}")
-    if limit is not None and limit < 1:
-        raise Refusal(f"limit must be a whole number from 1, or null, got {limit}")
 
 
 def _write_settings(output: Path, about: dict[str, Any], generator: Generator, identity: dict[str, Any]) -> None:
@@ -133,8 +133,7 @@ def prompt_ids(questions: Sequence[Question], renderer: Renderer) -> list[list[i
             raise DataError(f"question {question.id}: {fault}") from None
         if ids != trained:
             raise DataError(
-                f"question {question.id}: its prompt has {len(ids)} ids here and {len(trained)} others in training;"
-                " accepted: the same"
+                f"question {question.id}: its prompt's ids must be training's {len(trained)}, got {len(ids)} others"
             )
         found.append(ids)
     return found
@@ -192,8 +191,8 @@ def answers_of_server(
         reply = ask(server, question.messages, sampling.temperature, sampling.max_new_tokens, sampling.seed)
         if lengths is not None and reply.prompt_tokens != lengths[index]:
             raise ServerError(
-                f"{server.base_url}: question {question.id} has {reply.prompt_tokens} prompt tokens there and"
-                f" {lengths[index]} in training's rendering; accepted: a server with the same chat template"
+                f"{server.base_url}: must be a server with training's chat template, which gives question"
+                f" {question.id} {lengths[index]} prompt tokens, got {reply.prompt_tokens}"
             )
         return Said(reply.text, reply.tokens, reply.finished, time.time())
 

@@ -40,7 +40,7 @@ def read_questions(
     faults.raise_if_any()
     twice = next((one.id for i, one in enumerate(found) if one.id in {other.id for other in found[:i]}), None)
     if twice is not None:
-        raise DataError(f"{path}: two questions have the id {twice!r}; accepted: each id once")
+        raise DataError(f"{path}: must be each id once, got {twice!r} twice")
     return found
 
 
@@ -51,9 +51,9 @@ def _records(path: str, split: str | None, subset: str | None, revision: str | N
         try:
             rows = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise DataError(f"{path}: it is no readable JSON ({error}); accepted: a list of objects") from None
+            raise DataError(f"{path}: must be a JSON list of objects, got none ({error})") from None
         if not rows or not all(isinstance(row, dict) for row in rows):
-            raise DataError(f"{path}: the list holds {shorten(rows)}; accepted: one object or more, and nothing else")
+            raise DataError(f"{path}: must be a list of one object or more, and nothing else, got {shorten(rows)}")
         return [RawRecord(f"{path}:{number}", row) for number, row in enumerate(rows, start=1)]
     return read_raw(path, split, subset, revision)
 
@@ -69,8 +69,8 @@ def _question(values: Mapping[str, Any]) -> Question:
         column, prompt, named = "prompt", values["prompt"], "uid" if "uid" in values else "prompt_id"
     else:
         raise Fault(
-            f"the columns are {', '.join(values)}; accepted: instruction (AlpacaEval), uid and prompt, or question_id"
-            " and turns (Arena-Hard), session_id and conversation_input (WildBench), or prompt"
+            "the columns must be instruction (AlpacaEval), uid and prompt, or question_id and turns (Arena-Hard),"
+            f" session_id and conversation_input (WildBench), or prompt, got {', '.join(values)}"
         )
     if isinstance(prompt, str):
         messages: Messages = (Message(role="user", content=check_text(column, prompt)),)
@@ -94,5 +94,5 @@ def _is_empty_system(turn: Any) -> bool:
 
 def _only_turn(turns: Any) -> Any:
     if not isinstance(turns, list) or len(turns) != 1 or not isinstance(turns[0], dict):
-        raise Fault(f"column 'turns': the value is {shorten(turns)}; accepted: a list of one turn")
+        raise Fault(f"column 'turns' must be a list of one turn, got {shorten(turns)}")
     return turns[0].get("content")

@@ -22,12 +22,14 @@ from tqdm.auto import tqdm
 from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
+from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveInt, checked
 from lightning_bnf.runtime.fingerprints import content_hash
 from lightning_bnf.runtime.refusal import Refusal
 
 _STRIDE = 16  # tokens between two looks at which rows have finished; each look costs a copy of the cache
 
 
+@checked
 @dataclass(frozen=True)
 class Sampling:
     """How completions are drawn.
@@ -40,20 +42,15 @@ class Sampling:
         batch_size: completions generated together, prompts times samples.
     """
 
-    temperature: float = 0.8
-    max_new_tokens: int = 128
-    samples: int = 1
+    temperature: NonNegativeFloat = 0.8
+    max_new_tokens: PositiveInt = 128
+    samples: PositiveInt = 1
     seed: int = 0
-    batch_size: int = 128
+    batch_size: PositiveInt = 128
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise Refusal(f"temperature is {self.temperature}: it must be 0 (greedy) or more")
-        for name in ("max_new_tokens", "samples", "batch_size"):
-            if getattr(self, name) < 1:
-                raise Refusal(f"{name} is {getattr(self, name)}: it must be 1 or more")
         if self.temperature == 0 and self.samples > 1:
-            raise Refusal(f"samples is {self.samples} at temperature 0: greedy completions would all be the same")
+            raise Refusal(f"samples must be 1 at temperature 0, where all completions are the same, got {self.samples}")
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def generate_ids(
 ) -> list[list[list[int]]]:
     """The completions' token ids, the end of turn included where they came to one; see `generate_with_lengths`."""
     if any(len(prompt) == 0 for prompt in prompts):
-        raise Refusal(f"prompt {[len(prompt) for prompt in prompts].index(0)} is empty: there is nothing to complete")
+        raise Refusal(f"prompts[{[len(prompt) for prompt in prompts].index(0)}] must be one token or more, got none")
     results: list[list[list[int]]] = [[] for _ in prompts]
     bar = tqdm(total=len(prompts) * sampling.samples, desc=progress, unit="completion", disable=progress is None)
     with _inference(model), bar:
@@ -184,7 +181,7 @@ def _generation_config(model: Any, tokenizer: PreTrainedTokenizerBase, sampling:
         ends = tokenizer.eos_token_id
     ends = [ends] if isinstance(ends, int) else list(ends or [])
     if not ends:
-        raise Refusal("neither the model's generation config nor the tokenizer names an end-of-turn token")
+        raise Refusal("an end-of-turn token must be named by the model's generation config or the tokenizer, got none")
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
     shape: dict[str, Any] = {"do_sample": False}
     if sampling.temperature > 0:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from lightning_bnf.datamodules.reading.errors import shorten
 from lightning_bnf.datamodules.reading.messages import Message
+from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
 from lightning_bnf.runtime.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class ServerError(Refusal):
     """A server that cannot be used as it is given, or does not answer as it should. Never holds the key."""
 
 
+@checked
 @dataclass(frozen=True)
 class Server:
     """An OpenAI-compatible server.
@@ -45,22 +47,19 @@ class Server:
     model: str
     api_key_variable: str | None = None
     tokenizer: str | None = None
-    at_once: int = 8
-    tries: int = 6
-    timeout: float = 600.0
+    at_once: PositiveInt = 8
+    tries: PositiveInt = 6
+    timeout: PositiveFloat = 600.0
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ServerError(f"base_url {self.base_url!r}: accepted are addresses like http://localhost:8000/v1")
+            raise ServerError(f"base_url must be an address like http://localhost:8000/v1, got {self.base_url!r}")
         if parts.username or parts.password or parts.query:
             raise ServerError(
-                "base_url: it holds a user, a password or a query; accepted is an address without, and the key in an"
+                "base_url must be an address without user, password and query, got one with; a key goes into an"
                 " environment variable named by api_key_variable"
             )
-        for name in ("at_once", "tries"):
-            if getattr(self, name) < 1:
-                raise ServerError(f"{name} must be a whole number from 1, got {getattr(self, name)}")
         if not 0 < self.timeout < float("inf"):
             raise ServerError(f"timeout must be a number of seconds > 0, got {self.timeout}")
 

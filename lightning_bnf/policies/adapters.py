@@ -28,12 +28,12 @@ def adapter_folder(adapter: str) -> Path:
     path = Path(adapter).expanduser()
     if not path.is_dir():
         if adapter.startswith((".", "/", "~")) or adapter.count("/") != 1:
-            raise PolicyError(f"adapter {adapter!r}: there is no such folder; accepted: a peft folder, or a hub id")
+            raise PolicyError(f"adapter must be a peft folder, or a hub id, got {adapter!r}: there is no such folder")
         name, _, revision = adapter.partition("@")
         path = Path(snapshot_download(name, revision=revision or None, allow_patterns=[_CONFIG, _WEIGHTS]))
     lacking = [name for name in (_CONFIG, _WEIGHTS) if not (path / name).is_file()]
     if lacking:
-        raise PolicyError(f"adapter {adapter!r}: it lacks {' and '.join(lacking)}; accepted: what peft saves")
+        raise PolicyError(f"adapter must be what peft saves, got {adapter!r} without {' and '.join(lacking)}")
     return path
 
 
@@ -41,7 +41,7 @@ def check_settings(adapter: str, folder: Path, config: "LoraConfig") -> None:
     """Raises `PolicyError` where a policy's settings would make another adapter than the one that is there."""
     held = json.loads((folder / _CONFIG).read_text())
     if held.get("peft_type") != "LORA":
-        raise PolicyError(f"adapter {adapter!r}: it is of peft type {held.get('peft_type')}; accepted is LORA")
+        raise PolicyError(f"adapter must be of peft type LORA, got {adapter!r} of {held.get('peft_type')}")
     differing = {
         name: held.get(theirs) for name, theirs in _SETTINGS.items() if held.get(theirs) != getattr(config, theirs)
     }
@@ -49,10 +49,12 @@ def check_settings(adapter: str, folder: Path, config: "LoraConfig") -> None:
     if held.get("init_lora_weights", True) not in (True, False, "gaussian"):
         odd["init_lora_weights"] = held["init_lora_weights"]  # such as pissa, which changes the base's weights
     if odd:
-        raise PolicyError(f"adapter {adapter!r} has {odd}; accepted are adapters without these")
+        raise PolicyError(f"adapter must be one without {', '.join(odd)}, got {adapter!r} with {odd}")
     if differing:
         wanted = ", ".join(f"{name}: {value}" for name, value in differing.items())
-        raise PolicyError(f"adapter {adapter!r} was made with other settings than the policy's; accepted: {wanted}")
+        raise PolicyError(
+            f"the policy's settings must be those that its adapter was made with ({wanted}), got others for {adapter!r}"
+        )
 
 
 def adapter_fingerprint(adapter: str) -> str:
@@ -81,7 +83,7 @@ def _check_tensors(adapter: str, held: dict[str, torch.Tensor], wanted: dict[str
         return
     modules = sorted({name.split(".lora_")[0].rsplit(".", 1)[-1] for name in held})
     raise PolicyError(
-        f"adapter {adapter!r} does not fit: {len(differing)} of the policy's tensors are lacking or shaped otherwise, "
-        f"{len(held.keys() - wanted.keys())} are too many; it adapts {', '.join(modules)}, so accepted are "
-        f"target_modules [{', '.join(modules)}] and the base that it was trained on"
+        f"adapter {adapter!r}: target_modules must be [{', '.join(modules)}] and the base the one that it was trained "
+        f"on, got {len(differing)} tensors of the policy that it lacks or shapes otherwise and "
+        f"{len(held.keys() - wanted.keys())} too many"
     )

@@ -78,8 +78,8 @@ class Policy(nn.Module, ABC):
         super().__init__()
         if attention is not None and is_flash(attention) and dtype == "float32":
             raise Refusal(
-                f"attention {attention!r} with dtype float32, which its kernels do not take: accepted is bfloat16, or "
-                "another attention, such as sdpa"
+                f"dtype must be bfloat16 with attention {attention!r}, whose kernels take no other, got float32; or "
+                "take another attention, such as sdpa"
             )
         self.source = source
         self.revision = revision
@@ -173,7 +173,7 @@ class Policy(nn.Module, ABC):
         layer = self.causal_lm.get_output_embeddings()
         if not isinstance(layer, nn.Linear):
             raise PolicyError(
-                f"the output layer is a {type(layer).__name__}: accepted is a plain linear layer, so adapters on it "
+                f"the output layer must be a plain linear layer, got {type(layer).__name__}; adapters on it "
                 "(target_modules or modules_to_save naming the head) are refused"
             )
         config = self.causal_lm.config.get_text_config()

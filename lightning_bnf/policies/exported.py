@@ -34,7 +34,9 @@ class Exported(Policy):
         return base
 
     def save(self, folder: str, weights: Mapping[str, Tensor], max_shard_size: str) -> None:
-        raise PolicyError(f"source {self.source!r}: it was loaded to be looked at; accepted: a copy of its folder")
+        raise PolicyError(
+            f"source must be a copy of the folder to be trained, got {self.source!r}, loaded to be looked at"
+        )
 
 
 class ExportedAdapter(Exported):
@@ -44,9 +46,9 @@ class ExportedAdapter(Exported):
         named = json.loads((folder / _ADAPTER).read_text())
         base = named.get("base_model_name_or_path")
         if not base:
-            raise PolicyError(f"{folder}: its {_ADAPTER} names no base model; accepted: one that does")
+            raise PolicyError(f"{folder}: {_ADAPTER} must be one that names a base model, got none")
         if not (folder / _WEIGHTS).is_file():  # peft would read pickled weights instead
-            raise PolicyError(f"{folder}: it lacks {_WEIGHTS}; accepted: adapters in safetensors")
+            raise PolicyError(f"{folder}: must be an adapter in safetensors, got no {_WEIGHTS}")
         super().__init__(base, named.get("revision"), dtype, attention)
         self.folder = folder
         if (folder / "tokenizer_config.json").is_file():  # exports carry the tokenizer that they were trained with

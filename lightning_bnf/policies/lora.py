@@ -15,13 +15,14 @@ from lightning_bnf.policies.adapters import (
     start_from,
 )
 from lightning_bnf.policies.base import Dtype, Policy, PolicyError
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, ZeroToBelowOne, checked
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
 
+@checked
 class LoRAPolicy(Policy):
     """Low-rank adapters (Hu et al. 2021) on linear layers; the base stays frozen.
 
@@ -35,9 +36,9 @@ class LoRAPolicy(Policy):
         self,
         source: str,
         revision: str | None = None,
-        r: int = 16,
-        alpha: float = 32.0,
-        dropout: float = 0.0,
+        r: PositiveInt = 16,
+        alpha: PositiveFloat = 32.0,
+        dropout: ZeroToBelowOne = 0.0,
         target_modules: str | list[str] = "all-linear",
         use_rslora: bool = False,
         use_dora: bool = False,
@@ -64,12 +65,6 @@ class LoRAPolicy(Policy):
             gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
         """
         super().__init__(source, revision, dtype, attention, gradient_checkpointing)
-        if r < 1:
-            raise Refusal(f"r {r}: accepted are whole numbers from 1")
-        if not alpha > 0:
-            raise Refusal(f"alpha {alpha}: accepted are numbers > 0")
-        if not 0 <= dropout < 1:
-            raise Refusal(f"dropout {dropout}: accepted are numbers from 0 to below 1")
         self.adapter = adapter
         from peft import LoraConfig  # brings bitsandbytes: seconds, which the command line's --help need not take
 
@@ -106,8 +101,8 @@ class LoRAPolicy(Policy):
                 {name.rsplit(".")[-1] for name, layer in base.named_modules() if isinstance(layer, nn.Linear)}
             )
             raise PolicyError(
-                f"target_modules {self.config.target_modules!r} match no layer of {self.source!r}; "
-                f"its linear layers are {', '.join(linear)}, and 'all-linear' takes all but the head"
+                f"target_modules must be of {', '.join(linear)}, the linear layers of {self.source!r}, or 'all-linear' "
+                f"(all but the head), got {self.config.target_modules!r}"
             ) from error
 
     def description(self) -> dict[str, Any]:

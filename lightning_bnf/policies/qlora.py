@@ -10,11 +10,13 @@ from lightning_bnf.policies.base import Dtype, PolicyError, Stored
 from lightning_bnf.policies.head.tiles import Head
 from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.policies.sources import load_model
+from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, ZeroToBelowOne, checked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+@checked
 class QLoRAPolicy(LoRAPolicy):
     """LoRA on a base in NF4 (Dettmers et al. 2023): half a byte for each weight of its linear layers.
 
@@ -29,9 +31,9 @@ class QLoRAPolicy(LoRAPolicy):
         self,
         source: str,
         revision: str | None = None,
-        r: int = 16,
-        alpha: float = 32.0,
-        dropout: float = 0.0,
+        r: PositiveInt = 16,
+        alpha: PositiveFloat = 32.0,
+        dropout: ZeroToBelowOne = 0.0,
         target_modules: str | list[str] = "all-linear",
         use_rslora: bool = False,
         use_dora: bool = False,
@@ -135,15 +137,15 @@ class QLoRAPolicy(LoRAPolicy):
         kind, double = held.bnb_4bit_quant_type, held.bnb_4bit_use_double_quant
         if (kind, double) != ("nf4", self.quantization.bnb_4bit_use_double_quant):
             raise PolicyError(
-                f"source {self.source!r}: its 4-bit weights are {kind} with double_quantization {str(double).lower()}; "
-                "accepted is nf4 with the policy's own double_quantization"
+                "source's 4-bit weights must be nf4 with the policy's double_quantization, got "
+                f"{kind} with double_quantization {str(double).lower()} in {self.source!r}"
             )
 
     def head(self) -> Head:
         if hasattr(self.causal_lm.get_output_embeddings().weight, "quant_state"):  # packed bytes, not (V, H)
             raise PolicyError(
-                f"source {self.source!r}: its head is quantized; accepted are weights that leave the head (lm_head) at "
-                "16 or 32 bits, as bitsandbytes does unless told otherwise"
+                "source must be weights that leave the head (lm_head) at 16 or 32 bits, as bitsandbytes does unless "
+                f"told otherwise, got {self.source!r}, whose head is quantized"
             )
         return super().head()
 

@@ -20,8 +20,8 @@ def decoder_layers(policy: Policy) -> list[nn.Module]:
     layers = [module for module in found if module not in inner]
     if not layers:
         raise PolicyError(
-            f"source {policy.source!r}: this architecture does not say what its decoder layers are "
-            f"(_no_split_modules: {sorted(names) or 'none'}), so it cannot be sharded; accepted: strategy ddp"
+            f"strategy must be ddp with source {policy.source!r}, whose architecture does not say what its decoder "
+            f"layers are (_no_split_modules: {sorted(names) or 'none'}), got fsdp2"
         )
     return layers
 

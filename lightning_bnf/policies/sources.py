@@ -64,7 +64,7 @@ def resolve_source(source: str, revision: str | None = None) -> Source:
     """Find what `source` names; converts the bundled model on first use. Raises `SourceError` when nothing is there."""
     if source.startswith("bundled:"):
         if source != BUNDLED:
-            raise SourceError(f"source {source!r}: the only bundled model is {BUNDLED!r}")
+            raise SourceError(f"source must be {BUNDLED!r}, the only bundled model, got {source!r}")
         return Source(str(_bundled_folder()))
     path = Path(source).expanduser()
     if path.suffix == ".gguf":
@@ -145,13 +145,13 @@ def _check_quantization(source: str, found: Source, wanted: bool) -> None:
     held = held if isinstance(held, dict) else held.to_dict()
     if not wanted:
         raise SourceError(
-            f"source {source!r}: its weights are quantized ({held.get('quant_method')}); accepted here are weights of "
-            "16 or 32 bits (QLoRAPolicy takes 4-bit ones of bitsandbytes)"
+            f"source must be weights of 16 or 32 bits, got {source!r}, quantized by {held.get('quant_method')} "
+            "(QLoRAPolicy takes 4-bit ones of bitsandbytes)"
         )
     if not held.get("load_in_4bit"):
         raise SourceError(
-            f"source {source!r}: its weights are quantized already, by {held.get('quant_method')}; accepted are "
-            "weights of 16 or 32 bits, and 4-bit ones of bitsandbytes"
+            "source must be weights of 16 or 32 bits, or 4-bit ones of bitsandbytes, got "
+            f"{source!r}, quantized by {held.get('quant_method')}"
         )
 
 

@@ -55,4 +55,6 @@ def draw_questions(family: Family, count: int, seed: int) -> list[Question]:
             texts.add(question.text)
     if len(found) == count:
         return list(found.values())
-    raise Refusal(f"family {family.name!r} has only about {len(found)} different questions, {count} were asked for")
+    raise Refusal(
+        f"prompts of family {family.name!r} must be at most about {len(found)}, its different questions, got {count}"
+    )

@@ -7,13 +7,14 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+from lightning_bnf.runtime.arguments import PositiveInt, checked
 from lightning_bnf.runtime.jsonl import write_jsonl
-from lightning_bnf.runtime.refusal import Refusal
 
 Draw = Callable[[random.Random], tuple[str, str]]
 
 
-def near_duplicates(output: Path, train: int = 240, validation: int = 24, seed: int = 1) -> None:
+@checked
+def near_duplicates(output: Path, train: PositiveInt = 240, validation: PositiveInt = 24, seed: int = 1) -> None:
     """Write pairs of worked sums that differ in one digit, as train.jsonl and validation.jsonl.
 
     Args:
@@ -22,8 +23,6 @@ def near_duplicates(output: Path, train: int = 240, validation: int = 24, seed: 
         validation: validation pairs, with other questions.
         seed: chooses numbers, names and which digit is wrong.
     """
-    if train < 1 or validation < 1:
-        raise Refusal(f"train {train}, validation {validation}: accepted are whole numbers from 1")
     rows = pairs(train + validation, seed)
     write_jsonl(output / "train.jsonl", rows[:train])
     write_jsonl(output / "validation.jsonl", rows[train:])

@@ -106,7 +106,7 @@ def prepare(
         write_scored(asked, sampled, scorer, Path(output), work_file.with_suffix(".scores.jsonl"), settings)
         return
     if train_prompts is None:
-        raise Refusal("train_prompts null: accepted with families are whole numbers (null is for prompts)")
+        raise Refusal("train_prompts must be a whole number with families, got null (which is for prompts)")
     questions = draw_splits(families, kept_out, train_prompts, validation_prompts, test_prompts, kept_out_prompts, seed)
     items = _answered_by(source, revision, dtype, questions, drawn, work_file)
     write_files(items, Path(output), {name: settings[name] for name in _OF_FAMILIES})
@@ -117,13 +117,13 @@ def _check_sources(
 ) -> None:
     """Refuse (ValueError) what would be ignored: families beside prompts, a scorer without prompts, and neither."""
     if prompts is None and scorer is not None:
-        raise Refusal(f"scorer {scorer}: accepted with prompts only; families are sorted by their verifiers")
+        raise Refusal(f"scorer must be null without prompts, got {scorer}: families are sorted by their verifiers")
     if prompts is None and not families and not kept_out:
-        raise Refusal("families []: accepted are names of families, or prompts with a scorer instead")
+        raise Refusal("families must be names of families, or prompts given with a scorer, got []")
     if prompts is not None and (families or kept_out):
-        raise Refusal(f"families {[*families, *kept_out]}: accepted is [] (kept_out too) where prompts are given")
+        raise Refusal(f"families must be [] (kept_out too) where prompts are given, got {[*families, *kept_out]}")
     if prompts is not None and scorer is None:
-        raise Refusal("scorer null: accepted with prompts is one, such as lightning_bnf.preparation.RewardModel")
+        raise Refusal("scorer must be one such as lightning_bnf.preparation.RewardModel with prompts, got null")
 
 
 Placed = tuple[str, str, bool, Question]  # family, split, kept out, question
@@ -165,9 +165,9 @@ def check_families(names: Sequence[str]) -> None:
     """Refuse (ValueError) families that do not exist or are named twice."""
     for name in names:
         if name not in FAMILIES:
-            raise Refusal(f"family {name!r} does not exist; there are: {', '.join(FAMILIES)}")
+            raise Refusal(f"families must be of {', '.join(FAMILIES)}, got {name!r}")
         if names.count(name) > 1:
-            raise Refusal(f"family {name!r} is named twice in families and kept_out")
+            raise Refusal(f"families and kept_out must be each family once, got {name!r} twice")
 
 
 def answer(

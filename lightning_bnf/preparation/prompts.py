@@ -78,8 +78,9 @@ def draw_prompts(file: PromptFile, train: int | None, validation: int, test: int
     wanted = validation + test + (0 if train is None else train)
     if wanted > len(found) or (train is None and wanted == len(found)):
         raise Refusal(
-            f"train_prompts {train}, validation_prompts {validation}, test_prompts {test}: {file.path} has {len(found)}"
-            " different prompts; accepted are as many in all"
+            f"train_prompts, validation_prompts and test_prompts must be at most {len(found)} in all, the "
+            "different prompts of "
+            f"{file.path}, got {train}, {validation} and {test}"
         )
     Random(f"{seed}/prompts").shuffle(found)
     left = len(found) - wanted if train is None else train

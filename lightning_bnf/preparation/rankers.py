@@ -15,12 +15,14 @@ from lightning_bnf.policies.base import Dtype
 from lightning_bnf.policies.sources import load_tokenizer, placed
 from lightning_bnf.preparation.reward_models import load_whole
 from lightning_bnf.preparation.scoring import Candidates, Entry, ScoreFile, Scorer, ScoringError, right_padded
+from lightning_bnf.runtime.arguments import PositiveInt, checked
 from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
 
 MARKS = ("<|source|>", "<|candidate1|>", "<|candidate2|>")
 _CHUNK = 16384  # comparisons of which the token ids are held at once
 
 
+@checked
 class PairRanker(Scorer):
     """Scores by comparing every two completions of a prompt, in both orders (rankers prefer a place, too).
 
@@ -77,7 +79,7 @@ class PairRM(PairRanker):
         revision: str | None = None,
         max_prompt_length: int = 1224,
         max_length: int = 2048,
-        max_tokens: int = 16384,
+        max_tokens: PositiveInt = 16384,
         dtype: Dtype = "float32",
     ):
         """
@@ -91,7 +93,7 @@ class PairRM(PairRanker):
         """
         if not 4 <= max_prompt_length <= max_length - 8:
             raise ScoringError(
-                f"max_prompt_length {max_prompt_length}: accepted are 4 to max_length - 8 ({max_length - 8}) tokens"
+                f"max_prompt_length must be from 4 to max_length - 8 ({max_length - 8}) tokens, got {max_prompt_length}"
             )
         self.source = source
         self.revision = revision
@@ -129,9 +131,7 @@ class PairRM(PairRanker):
 
     def _entry(self, read: "_Reader", identity: str, group: Candidates, first: int, second: int) -> Entry:
         if len(group.prompt) != 1:
-            raise ScoringError(
-                f"{self.source}: a prompt has {len(group.prompt)} messages; accepted: prompts of one user message"
-            )
+            raise ScoringError(f"{self.source}: prompts must be one user message, got {len(group.prompt)} messages")
         prompt = read(MARKS[0], group.prompt[0]["content"], self.max_prompt_length)
         limit = (self.max_length - len(prompt)) // 2
         one, other = (
@@ -154,7 +154,7 @@ class _Reader:
         key = (mark, text, limit)
         if key not in self.seen:
             if any(other in text for other in MARKS):
-                raise ScoringError(f"a text to compare holds one of {', '.join(MARKS)}; accepted: texts without")
+                raise ScoringError(f"texts to compare must be without {', '.join(MARKS)}, got one with")
             ids = self.tokenizer.encode(mark + text, verbose=False)
             if len(ids) > limit:
                 self.cut.add(text)

@@ -13,11 +13,13 @@ from lightning_bnf.datamodules.tokens.chat_template import ChatTemplate
 from lightning_bnf.policies.base import Dtype
 from lightning_bnf.policies.sources import load_tokenizer, placed, resolve_source
 from lightning_bnf.preparation.scoring import Candidates, Entry, ScoreFile, Scorer, ScoringError, right_padded
+from lightning_bnf.runtime.arguments import PositiveInt, checked
 from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
 
 _CHUNK = 1024  # prompts of which the token ids are held at once
 
 
+@checked
 class RewardModel(Scorer):
     """Any model that transformers' AutoModelForSequenceClassification loads with its head and without code of its own.
 
@@ -29,8 +31,8 @@ class RewardModel(Scorer):
         source: str,
         revision: str | None = None,
         label: str | int | None = None,
-        max_length: int = 4096,
-        max_tokens: int = 16384,
+        max_length: PositiveInt = 4096,
+        max_tokens: PositiveInt = 16384,
         dtype: Dtype = "float32",
     ):
         """
@@ -42,9 +44,6 @@ class RewardModel(Scorer):
             max_tokens: Token budget of a batch, padding included.
             dtype: Type of the weights.
         """
-        for name, value in (("max_length", max_length), ("max_tokens", max_tokens)):
-            if value < 1:
-                raise ScoringError(f"{name} {value}: accepted are whole numbers from 1 (tokens)")
         self.source = source
         self.revision = revision
         self.label = label
@@ -91,7 +90,7 @@ class RewardModel(Scorer):
         if index is None or not 0 <= index < count:
             shown = ", ".join(sorted(names, key=lambda name: names[name]))
             raise ScoringError(
-                f"label {self.label!r}: {self.source!r} has {count} outputs; accepted are 0 to {count - 1}, or {shown}"
+                f"label must be 0 to {count - 1}, or {shown}, the outputs of {self.source!r}, got {self.label!r}"
             )
         return index
 
@@ -133,8 +132,9 @@ def load_whole(kind: Any, source: str, revision: str | None, dtype: Dtype) -> Pr
     missing = sorted(info["missing_keys"])
     if missing:
         raise ScoringError(
-            f"source {source!r}: it is no {kind.__name__} as a whole: {missing[0]}"
-            f"{f' and {len(missing) - 1} more weights are' if len(missing) > 1 else ' is'} not in its files; accepted:"
-            " a reward model with its head that needs no code of its own (RewardModel), ArmoRM, or PairRM"
+            "source must be a reward model with its head that needs no code of its own (RewardModel), ArmoRM, or "
+            "PairRM,"
+            f" got {source!r}, which is no {kind.__name__} as a whole: {missing[0]}"
+            f"{f' and {len(missing) - 1} more weights are' if len(missing) > 1 else ' is'} not in its files"
         )
     return model.eval()

@@ -7,20 +7,20 @@ import torch
 
 from lightning_bnf.losses.base import Examples, Loss, StepContext
 from lightning_bnf.losses.completions import Completions
+from lightning_bnf.runtime.arguments import OpenUnitInterval, checked
 from lightning_bnf.runtime.refusal import Refusal
 
 _ONE = StepContext(pairs=0, preferred=1, dispreferred=1, preferred_tokens=1, smallest_length=1)
 
 
-def feedback_curves(losses: Mapping[str, Loss], reference: float = 0.4, points: int = 199) -> pd.DataFrame:
+@checked
+def feedback_curves(losses: Mapping[str, Loss], reference: OpenUnitInterval = 0.4, points: int = 199) -> pd.DataFrame:
     """|dL/dz_y| against pi(y) for a completion of one token y, for each loss and label.
 
     Computed from the losses themselves by automatic differentiation through a softmax over {y, not y}. `reference` is
     ref(y), a probability. Columns: loss, label (+1/-1), likelihood, gradient. Raises ValueError for a reference that is
     not strictly between 0 and 1.
     """
-    if not 0 < reference < 1:
-        raise Refusal(f"reference {reference}: accepted are probabilities strictly between 0 and 1")
     likelihood = torch.linspace(0, 1, points + 2, dtype=torch.float64)[1:-1]
     row, length = torch.arange(points), torch.ones(points, dtype=torch.long)
     tables = []
@@ -46,6 +46,6 @@ def largest_difference(curves: pd.DataFrame, loss: str, reference: float) -> flo
     """Between a loss's curves (`feedback_curves`) and Eq. 9. Raises ValueError for a loss that is not in `curves`."""
     own = curves[curves["loss"] == loss]
     if own.empty:
-        raise Refusal(f"loss {loss!r}: accepted are {', '.join(curves['loss'].unique())}")
+        raise Refusal(f"loss must be one of {', '.join(curves['loss'].unique())}, got {loss!r}")
     right = equation_9(torch.tensor(own["likelihood"].to_numpy()), reference)
     return float((torch.tensor(own["gradient"].to_numpy()) - right).abs().max())

@@ -51,7 +51,7 @@ class PrintedScores:
 def printed(number: int) -> pd.DataFrame:
     """A table as it is in the data file. Raises ValueError for numbers of no such table."""
     if number not in _FILES:
-        raise Refusal(f"table {number}: accepted are {', '.join(map(str, _FILES))}")
+        raise Refusal(f"table must be one of {', '.join(map(str, _FILES))}, got {number}")
     with (files("lightning_bnf.reproduction") / "tables" / f"{_FILES[number]}.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file, keep_default_na=False)
 
@@ -74,7 +74,7 @@ def table4(base_model: str) -> PrintedScores:
     """
     table = printed(4)
     if base_model not in set(table["base_model"]):
-        raise Refusal(f"base_model {base_model!r}: accepted are {', '.join(BASE_MODELS)}")
+        raise Refusal(f"base_model must be one of {', '.join(BASE_MODELS)}, got {base_model!r}")
     return _scores(table[table["base_model"] == base_model].set_index("method"))
 
 

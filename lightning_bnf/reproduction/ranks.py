@@ -19,10 +19,10 @@ def ranks(scores: pd.DataFrame, lower_is_better: Collection[str] = ()) -> pd.Dat
     """
     for name in lower_is_better:
         if name not in scores:
-            raise Refusal(f"lower_is_better {name!r}: accepted are {', '.join(map(str, scores))}")
+            raise Refusal(f"lower_is_better must be of {', '.join(map(str, scores))}, got {name!r}")
     if scores.isna().any(axis=None):
         name = scores.columns[scores.isna().any()][0]
-        raise Refusal(f"scores: {name} lacks one; accepted: a number for every line and column")
+        raise Refusal(f"scores must be a number for every line and column, got none of {name}")
     signed = scores.assign(**{name: -scores[name] for name in lower_is_better})
     return signed.rank(method="min", ascending=False).astype(int)
 
@@ -51,9 +51,11 @@ def average_rank_intervals(
     total = np.zeros(first.shape)
     for metric, means in resampled.items():
         if set(means.columns) != set(methods):
-            raise Refusal(f"metric {metric!r}: accepted are the same methods in all metrics: {', '.join(methods)}")
+            raise Refusal(
+                f"means must be of the same methods in all metrics ({', '.join(methods)}), got others in {metric!r}"
+            )
         if len(means) != len(first):
-            raise Refusal(f"metric {metric!r}: {len(means)} samples; accepted: {len(first)}, as the first has")
+            raise Refusal(f"metric {metric!r}: samples must be {len(first)}, as the first has, got {len(means)}")
         signed = means[methods].to_numpy() if metric not in lower_is_better else -means[methods].to_numpy()
         signed = np.round(signed, 12)  # equals by construction must not differ by rounding of sums
         total += 1 + (signed[:, None, :] > signed[:, :, None]).sum(axis=2)
@@ -91,7 +93,7 @@ def beside_paper(
     twice = ours.duplicated(["method", "metric"])
     if twice.any():
         first = ours[twice].iloc[0]
-        raise Refusal(f"ours: {first['method']} has {first['metric']} twice; accepted: one score each")
+        raise Refusal(f"ours must be one score of each metric, got {first['metric']} of {first['method']} twice")
     metrics = list(ours["metric"].unique())
     scores = ours.pivot(index="method", columns="metric", values="score")[metrics]
     ranked = ranks(scores, lower_is_better)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import file_fingerprint
 from lightning_bnf.runtime.refusal import Refusal
@@ -58,14 +59,15 @@ class Run(NamedTuple):
         return f"{self.method}{'' if self.tried is None else f'_setting{self.tried}'}_seed{self.seed}"
 
 
+@checked
 def reproduce(
     base: Path,
     methods: dict[str, Method],
     output: Path,
     seeds: list[int],
     work: Path = Path("runs/reproduce"),
-    minutes_per_run: float = 5.0,
-    workers: int = 1,
+    minutes_per_run: PositiveFloat = 5.0,
+    workers: PositiveInt = 1,
 ) -> None:
     """Run a matrix of methods and seeds, one result file per run; finished runs are skipped.
 
@@ -81,14 +83,12 @@ def reproduce(
         workers: runs at a time; the machine's cores are shared out among them.
     """
     if not methods or not seeds:
-        raise Refusal("methods and seeds: one of them is empty; accepted are one or more of each")
+        raise Refusal("methods and seeds must be one or more of each, got none of one")
     if len(set(seeds)) != len(seeds):
-        raise Refusal(f"seeds {seeds}: accepted is each seed once")
+        raise Refusal(f"seeds must be different, got {seeds}")
     for name, method in methods.items():
         if method.once and len(method.grid) > 1:
-            raise Refusal(f"methods {name!r}: once with a grid of {len(method.grid)}; accepted are one or the other")
-    if workers < 1:
-        raise Refusal(f"workers {workers}: accepted are whole numbers from 1")
+            raise Refusal(f"methods {name!r}: grid must be of one setting with once, got {len(method.grid)}")
     first, *others = seeds
     tried = {name: _tried(name, method, first) for name, method in methods.items()}
     repeated = [name for name, method in methods.items() if not method.once]
@@ -118,14 +118,14 @@ def expanded(words: Sequence[str], folder: Path = Path("configs/reproduce")) -> 
     held = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     name = next((name for name in (f"{given.table}_{given.scale}", given.table) if name in held), None)
     if name is None:
-        raise Refusal(f"reproduce {given.table} --scale {given.scale}: accepted are {', '.join(held) or 'none'}")
+        raise Refusal(f"reproduce must be one of {', '.join(held) or 'none'}, got {given.table} --scale {given.scale}")
     return ["--config", str(held[name]), *rest]
 
 
 def _tried(name: str, method: Method, seed: int) -> list[Run]:
     """A run for each point of the method's grid."""
     if not method.grid:
-        raise Refusal(f"methods {name!r}, grid: it is empty; accepted are one or more settings")
+        raise Refusal(f"methods {name!r}: grid must be one or more settings, got none")
     several = len(method.grid) > 1
     return [Run(name, i + 1 if several else None, method.settings | point, seed) for i, point in enumerate(method.grid)]
 
@@ -163,7 +163,9 @@ def _check_done(base: Path, run: Run, path: Path) -> None:
         if Path(name).is_file() and file_fingerprint(name) != made_with
     ]
     if differing:
-        raise Refusal(f"{path}: made with {'; '.join(differing)}; accepted: another output, or the file taken away")
+        raise Refusal(
+            f"output must be another folder, or the file taken away: got {path}, made with {'; '.join(differing)}"
+        )
 
 
 def _is_done(run: Run, output: Path) -> bool:
@@ -205,8 +207,8 @@ def validation_rate(record: Mapping[str, Any]) -> float:
     passed = [one["passed"] for one in scores if one["decoding"] == "greedy"]
     if not passed:
         raise Refusal(
-            f"{record['method']}: its grid is picked from by scores of validation prompts, and there are none; "
-            "accepted: a base config with the callback ScorePrompts"
+            f"{record['method']}: base must be a config with the callback ScorePrompts, whose scores of validation "
+            "prompts pick from a grid, got one without"
         )
     return sum(passed) / len(passed)
 
@@ -303,8 +305,8 @@ def result(run: Run, folder: Path, minutes: float) -> dict[str, Any]:
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """All results of a folder, by method and seed. Raises FileNotFoundError where it has none."""
+    """All results of a folder, by method and seed. Raises Refusal where it has none."""
     found = [json.loads(path.read_text()) for path in Path(folder).glob("*_seed*.json")]
     if not found:
-        raise FileNotFoundError(f"{folder}: no results; accepted is a folder that `reproduce` has written to")
+        raise Refusal(f"folder must be one that `reproduce` has written to, got {folder} without results")
     return sorted(found, key=lambda record: (record["method"], record["seed"]))

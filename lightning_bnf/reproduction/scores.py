@@ -68,7 +68,7 @@ def picked(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, 
         ]
         shared = [seed for seed in ordered[0] if all(seed in runs for runs in ordered)]
         if not shared:
-            raise Refusal(f"{method}: its settings have no seed in common; accepted: one that all were tried with")
+            raise Refusal(f"{method}: settings must be tried with one seed in common, got none")
         best = max(ordered, key=lambda runs: validation_rate(runs[shared[0]])) if len(ordered) > 1 else ordered[0]
         found[method] = list(best.values())
     return found
@@ -150,7 +150,7 @@ def _scored(
     base = scored[BASE][0]
     for method, repeats in scored.items():
         if any(records.keys() != base.keys() for records in repeats):
-            raise Refusal(f"{method}: scored on different prompts than the base; accepted: the same for all")
+            raise Refusal(f"{method}: prompts must be the base's, got others")
     return {
         method: [{prompt: records[prompt] for prompt in base} for records in repeats]
         for method, repeats in scored.items()

@@ -16,11 +16,11 @@ _BENCH_INDEX = ["suite", "case", "variant"]
 def read_metrics(run: str | Path) -> pd.DataFrame:
     """The `metrics.csv` of a run folder as a tidy table: columns step, split, metric, value; no empty cells.
 
-    Raises FileNotFoundError where the folder holds none.
+    Raises Refusal where the folder holds none.
     """
     path = Path(run) / "metrics.csv"
     if not path.is_file():
-        raise FileNotFoundError(f"{run}: the folder holds no metrics.csv, so it is not a run folder")
+        raise Refusal(f"run must be a run folder, got {run}, which holds no metrics.csv")
     wide = pd.read_csv(path)
     names = [name for name in wide.columns if "/" in name]
     tidy = wide.melt(id_vars="step", value_vars=names, var_name="name", value_name="value").dropna()
@@ -71,7 +71,7 @@ def read_bench(folder: str | Path, suites: Sequence[str] | None = None) -> list[
     there = list(dict.fromkeys(row["suite"] for row in rows))
     for suite in suites or ():
         if suite not in there:
-            raise Refusal(f"suite {suite!r}: accepted are those measured in {folder}: {', '.join(there) or 'none'}")
+            raise Refusal(f"suites must be of those measured in {folder}: {', '.join(there) or 'none'}, got {suite!r}")
     return [row for row in rows if suites is None or row["suite"] in suites]
 
 

@@ -95,8 +95,10 @@ def checked(made: Made) -> Made:
 def _accepted(name: str, value: Any, kind: Any) -> Any:
     """The value as its annotation wants it, or a refusal."""
     parts = get_args(kind)
-    if get_origin(kind) in (Union, types.UnionType) and type(None) in parts:
-        return value if value is None else _accepted(name, value, parts[0])
+    if get_origin(kind) in (Union, types.UnionType):
+        words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
+        allowed = value in words or (value is None and type(None) in parts)
+        return value if allowed else _accepted(name, value, parts[0])
     if get_origin(kind) is Literal and value not in parts:
         *others, last = map(repr, parts)
         raise Refusal(f"{name} must be {' or '.join([', '.join(others), last] if others else [last])}, got {value!r}")

@@ -34,7 +34,7 @@ def available_bytes(device: torch.device) -> int:
         group = Path("/sys/fs/cgroup")
         limits.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
     if not limits:
-        raise Unmeasurable("the memory that is free cannot be found out here; accepted: Linux, or a CUDA device")
+        raise Unmeasurable("the memory that is free is known on Linux and on CUDA devices only")
     return min(limits)
 
 
@@ -95,5 +95,5 @@ def _glibc() -> ctypes.CDLL | None:
 def _status(name: str) -> int:
     found = re.search(rf"{name}:\s+(\d+) kB", _STATUS.read_text()) if _STATUS.exists() else None
     if found is None:
-        raise Unmeasurable("the memory that is taken cannot be found out here; accepted: Linux, or a CUDA device")
+        raise Unmeasurable("the memory that is taken is known on Linux and on CUDA devices only")
     return 1024 * int(found[1])

@@ -35,7 +35,7 @@ def check_checkpoint(path: Path) -> None:
     elif path.is_file():
         _check_file(path)
     else:
-        raise CheckpointError(f"ckpt_path {path}: there is no such file or folder; accepted: a checkpoint, or 'last'")
+        raise CheckpointError(f"ckpt_path must be a checkpoint, or 'last', got {path}, where there is none")
 
 
 def last_good(folder: Path) -> Path | None:
@@ -56,19 +56,19 @@ def _step(path: Path) -> tuple[int, float]:
 
 
 def _check_file(path: Path) -> None:
-    accepted = "accepted: a checkpoint that a run has written to its end"
+    wanted = f"ckpt_path must be a checkpoint that a run has written to its end, got {path}"
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
     except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise CheckpointError(f"ckpt_path {path}: the file is cut off or no checkpoint; {accepted}") from error
+        raise CheckpointError(f"{wanted}, which is cut off or no checkpoint") from error
     if broken:
-        raise CheckpointError(f"ckpt_path {path}: {broken} in it was changed after it was written; {accepted}")
+        raise CheckpointError(f"{wanted}, of which {broken} was changed after it was written")
     try:
         torch.load(path, map_location="meta", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise CheckpointError(
-            f"ckpt_path {path}: it holds more than tensors and numbers, and loading it could run code; {accepted}"
+            f"{wanted}, which holds more than tensors and numbers: loading it could run code"
         ) from error
 
 
@@ -83,22 +83,22 @@ class _MetadataUnpickler(pickle.Unpickler):
 
 
 def _check_sharded(folder: Path) -> None:
-    accepted = "accepted: a folder that a run has written to its end"
+    wanted = f"ckpt_path must be a folder that a run has written to its end, got {folder}"
     for name in (_METADATA, _OTHER):
         if not (folder / name).is_file():
-            raise CheckpointError(f"ckpt_path {folder}: the folder lacks {name}; {accepted}")
+            raise CheckpointError(f"{wanted}, which lacks {name}")
     try:
         metadata = _MetadataUnpickler(io.BytesIO((folder / _METADATA).read_bytes())).load()
         places = metadata.storage_data.values()
     except Exception as error:
         raise CheckpointError(
-            f"ckpt_path {folder}: {_METADATA} is broken or holds more than places of tensors ({error}); {accepted}"
+            f"{wanted}, whose {_METADATA} is broken or holds more than places of tensors ({error})"
         ) from error
     for place in places:
         part = folder / place.relative_path
         size = part.stat().st_size if part.is_file() else 0
         if size < place.offset + place.length:
-            raise CheckpointError(f"ckpt_path {folder}: {place.relative_path} is lacking or cut off; {accepted}")
+            raise CheckpointError(f"{wanted}, of which {place.relative_path} is lacking or cut off")
     _check_file(folder / _OTHER)
 
 

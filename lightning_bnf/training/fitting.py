@@ -50,8 +50,8 @@ def preferred_layout(
     """
     if name == "shared_prompt" and is_flash(attention):
         raise DataError(
-            f"layout 'shared_prompt': {attention} takes no mask of who sees whom; accepted are 'auto', 'packed' and "
-            "'padded' with it, or another attention, such as sdpa"
+            f"layout must be 'auto', 'packed' or 'padded' with attention {attention}, which takes no mask of who sees "
+            "whom, got 'shared_prompt'; or take another attention, such as sdpa"
         )
     if name == "auto":
         name = "packed" if is_flash(attention) else "shared_prompt"
@@ -77,7 +77,7 @@ def choose_layout(name: LayoutName, policy: Policy, rows: Sequence[TokenizedRow]
         return layout
     sentence = f"this model's log-probs differ by {worst:.2g} nats under it from those of single rows"
     if name == wanted:
-        raise DataError(f"layout {wanted!r}: {sentence}; accepted for this model is 'padded'")
+        raise DataError(f"layout must be 'padded' for this model, got {wanted!r}: {sentence}")
     rank_zero_info(f"Layout padded, not {wanted}: {sentence}.")
     return PADDED
 
@@ -126,8 +126,10 @@ def choose_budget(
     first, second = peak(small), peak(2 * small)
     if first > limit:
         raise DataError(
-            f"max_tokens 'auto': the longest row ({longest} tokens) takes {first / 1e9:.1f} GB and {limit / 1e9:.1f} GB"
-            " are free beside the optimizer; accepted: a smaller max_length, gradient_checkpointing, or LoRA"
+            f"max_tokens 'auto': the longest row must be one that fits into the {limit / 1e9:.1f} GB that are free "
+            "beside"
+            f" the optimizer, got {longest} tokens that take {first / 1e9:.1f} GB; a smaller max_length,"
+            " gradient_checkpointing or LoRA help"
         )
     a_token = max((second - first) / small, 1.0)
     budget = int(

@@ -43,7 +43,7 @@ class Means(Metric):
         """Add values, any shape, by name. Raises ValueError for a name that was not given at the start."""
         for name, value in values.items():
             if name not in self.names:
-                raise Refusal(f"metric {name!r} was not declared; declared are {', '.join(self.names)}")
+                raise Refusal(f"metric must be one of {', '.join(self.names)}, which were declared, got {name!r}")
             self.add(name, value.detach().double().sum(), value.numel())
 
     def add(self, name: str, total: Tensor | float, count: float) -> None:

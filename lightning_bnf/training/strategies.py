@@ -58,13 +58,15 @@ def parallelism_of(strategy: Strategy) -> Parallelism:
         return "ddp"
     if isinstance(strategy, SingleDeviceStrategy):
         return "one device"
-    raise Refusal(f"strategy {type(strategy).__name__}: accepted are auto, ddp and fsdp2")
+    raise Refusal(f"strategy must be auto, ddp or fsdp2, got {type(strategy).__name__}")
 
 
 def refuse_sharded(strategy: Strategy, what: str) -> None:
     """Raises ValueError under FSDP2, for what generates: one process draws the completions."""
     if parallelism_of(strategy) == "fsdp2":
-        raise Refusal(f"{what}: one process generates, and none has all weights; accepted: ddp, one device")
+        raise Refusal(
+            f"{what}: strategy must be ddp or one device, since one process generates and needs all weights, got fsdp2"
+        )
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

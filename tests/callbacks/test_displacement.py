@@ -123,9 +123,9 @@ def test_watched_rows_are_spread_evenly() -> None:
 
 def test_bad_arguments_are_refused() -> None:
     for arguments, message in (
-        ({"rows": 0}, "rows 0: accepted are whole numbers from 1"),
-        ({"fall": 0.0}, "fall 0.0: accepted are numbers > 0"),
-        ({"held_out_fall": -1.0}, "held_out_fall -1.0: accepted are numbers > 0"),
+        ({"rows": 0}, "rows must be >= 1, got 0"),
+        ({"fall": 0.0}, "fall must be > 0, got 0.0"),
+        ({"held_out_fall": -1.0}, "held_out_fall must be > 0, got -1.0"),
     ):
         with pytest.raises(ValueError, match=message):
             DisplacementAlarm(**arguments)

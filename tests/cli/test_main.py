@@ -176,7 +176,7 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(
             ["--model.loss", str(ROOT / "configs/loss/dpo.yaml"), "--model.loss.beta", "-1"],
             ["beta must be > 0, got -1"],
         ),
-        (["--model.policy.init_args.r", "0"], ["r 0: accepted are whole numbers from 1"]),
+        (["--model.policy.init_args.r", "0"], ["r must be >= 1, got 0"]),
         (["--model.policy.init_args.target_modules", "[query]"], ["target_modules", "query", "q_proj"]),
         (["--model.policy.init_args.source", "./nowhere"], ["source './nowhere': there is no such folder"]),
         (["--model.reference", "none"], ["with a loss that needs one, got none"]),
@@ -186,8 +186,8 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(
         (["--data.max_tokens", "many"], ["max_tokens"]),
         (["--trainer.precision", "16-mixed"], ["precision must be 32-true, bf16-mixed or bf16-true, got 16-mixed"]),
         (["--data.train", "/no/such.jsonl"], ["/no/such.jsonl", "there is no such file"]),
-        (["--data.max_tokens", "0"], ["max_tokens 0: accepted are whole numbers from 1"]),
-        (["--data.options.max_length", "20"], ["train.jsonl", "rows would be dropped", "max_length"]),
+        (["--data.max_tokens", "0"], ["max_tokens must be >= 1, got 0"]),
+        (["--data.options.max_length", "20"], ["train.jsonl", "dropped rows must be at most", "max_length"]),
     ],
 )
 def test_a_bad_setting_is_refused_in_a_sentence(

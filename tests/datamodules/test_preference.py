@@ -29,7 +29,10 @@ def test_only_training_rows_lose_a_side(tmp_path: Path, tiny_folder: str, write_
 
 @pytest.mark.parametrize(
     ("loss", "ratio", "message"),
-    [(BNF(), 1.5, "pairing_ratio 1.5"), (DPO(), 0.5, "ratio 0.5: DPO needs whole pairs")],
+    [
+        (BNF(), 1.5, r"pairing_ratio must be in \[0, 1\], got 1.5"),
+        (DPO(), 0.5, "pairing_ratio must be 1 with DPO, .* got 0.5"),
+    ],
 )
 def test_what_cannot_be_is_refused(
     tmp_path: Path,

@@ -110,11 +110,11 @@ def test_a_file_of_responses_for_each_policy(
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({}, "responses and prompts: accepted is exactly one of them"),
-        ({"responses": "a.jsonl", "prompts": "b.jsonl"}, "responses and prompts: accepted is exactly one of them"),
-        ({"responses": '{"x": "a.jsonl"}'}, "responses x: accepted are one file for all, or one each for p"),
-        ({"responses": "a.jsonl", "bins_of": "dpo"}, "bins_of 'dpo': accepted are p"),
-        ({"responses": "a.jsonl", "labels": "[0]"}, "labels [0]: accepted are"),
+        ({}, "responses and prompts must be given one without the other"),
+        ({"responses": "a.jsonl", "prompts": "b.jsonl"}, "responses and prompts must be given one without the other"),
+        ({"responses": '{"x": "a.jsonl"}'}, "responses must be one file for all, or one each for p, got x"),
+        ({"responses": "a.jsonl", "bins_of": "dpo"}, "bins_of must be of p, got 'dpo'"),
+        ({"responses": "a.jsonl", "labels": "[0]"}, "labels must be [1], [-1], [1, -1] or null, got [0]"),
         ({"responses": "no-such.jsonl"}, "no-such.jsonl"),
     ],
 )

@@ -48,9 +48,11 @@ def test_battles_by_hand() -> None:
 @pytest.mark.parametrize("base", [["a"], ["a", "b", "b"], ["a", "x"], []])
 def test_other_prompts_are_refused(base: list[str]) -> None:
     ours = [record("a", 1.0), record("b", 1.0)]
-    with pytest.raises(ValueError, match="accepted are one or more completions of the same prompts, once each"):
+    with pytest.raises(
+        ValueError, match="records and base must be one or more completions of the same prompts, once each, got"
+    ):
         comparisons(ours, [record(name, 0.0) for name in base])
-    with pytest.raises(ValueError, match="accepted are one or more"):
+    with pytest.raises(ValueError, match="records and base must be one or more completions"):
         comparisons([], [])
 
 

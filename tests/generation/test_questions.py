@@ -56,11 +56,11 @@ def test_own_prompts_as_text_and_as_messages(tmp_path):
 @pytest.mark.parametrize(
     ("name", "rows", "sentence"),
     [
-        ("a.jsonl", [{"text": "Hi"}], r"a\.jsonl:1: the columns are text; accepted: instruction"),
+        ("a.jsonl", [{"text": "Hi"}], r"a\.jsonl:1: the columns must be instruction .*, got text"),
         (
             "a.jsonl",
             [{"question_id": 1, "turns": [{"content": "a"}, {"content": "b"}]}],
-            "accepted: a list of one turn",
+            "must be a list of one turn, got ",
         ),
         ("a.jsonl", [{"prompt": " "}], "the text is empty"),
         (
@@ -68,9 +68,9 @@ def test_own_prompts_as_text_and_as_messages(tmp_path):
             [{"session_id": 1, "conversation_input": [{"role": "assistant", "content": "a"}]}],
             "the roles are",
         ),
-        ("a.jsonl", [{"prompt": "Hi"}, {"prompt": "Hi"}], "two questions have the id '.*'; accepted: each id once"),
-        ("a.json", [], "accepted: one object or more, and nothing else"),
-        ("a.json", ["Hi"], "accepted: one object or more, and nothing else"),
+        ("a.jsonl", [{"prompt": "Hi"}, {"prompt": "Hi"}], "must be each id once, got '.*' twice"),
+        ("a.json", [], "must be a list of one object or more, and nothing else, got "),
+        ("a.json", ["Hi"], "must be a list of one object or more, and nothing else, got "),
     ],
 )
 def test_what_is_no_question_file(tmp_path, name, rows, sentence):

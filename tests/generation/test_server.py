@@ -212,13 +212,13 @@ def test_prompt_tokens_of_a_server_are_held_against_trainings(
     endpoint.prompt_tokens += 1
     with pytest.raises(SystemExit):
         generate(arena, tmp_path, *words, "--work", str(tmp_path / "new"))
-    assert "accepted: a server with the same chat template" in capsys.readouterr().err
+    assert "must be a server with training's chat template" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"base_url": "localhost:8000"}, "accepted are addresses like"),
+        ({"base_url": "localhost:8000"}, "base_url must be an address like .*, got 'localhost:8000'"),
         ({"base_url": f"http://user:{KEY}@host/v1"}, "it holds a user, a password or a query"),
         ({"base_url": f"http://host/v1?key={KEY}"}, "it holds a user, a password or a query"),
         ({"at_once": 0}, "at_once must be a whole number from 1, got 0"),

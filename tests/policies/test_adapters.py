@@ -107,8 +107,8 @@ def changed(folder: str, target: Path, **values: object) -> str:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"r": 8, "alpha": 8.0}, r"other settings than the policy's; accepted: r: 4, alpha: 32.0"),
-        ({"use_rslora": True}, r"accepted: use_rslora: False"),
+        ({"r": 8, "alpha": 8.0}, r"must be those that its adapter was made with \(r: 4, alpha: 32.0\), got"),
+        ({"use_rslora": True}, r"must be those that its adapter was made with \(use_rslora: False\), got"),
         ({"target_modules": ["q_proj"]}, r"0 of the policy's .* 24 are too many; it adapts down_proj, .*, v_proj"),
     ],
 )
@@ -122,9 +122,15 @@ def test_settings_that_make_another_adapter_are_refused(
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"peft_type": "IA3"}, "it is of peft type IA3; accepted is LORA"),
-        ({"alpha_pattern": {"q_proj": 64}}, "has {'alpha_pattern': {'q_proj': 64}}; accepted are adapters without"),
-        ({"init_lora_weights": "pissa"}, "has {'init_lora_weights': 'pissa'}; accepted are adapters without"),
+        ({"peft_type": "IA3"}, "adapter must be of peft type LORA, got .* of IA3"),
+        (
+            {"alpha_pattern": {"q_proj": 64}},
+            "must be one without alpha_pattern, got .* with {'alpha_pattern': {'q_proj': 64}}",
+        ),
+        (
+            {"init_lora_weights": "pissa"},
+            "must be one without init_lora_weights, got .* with {'init_lora_weights': 'pissa'}",
+        ),
     ],
 )
 def test_adapters_of_another_kind_are_refused(
@@ -135,8 +141,10 @@ def test_adapters_of_another_kind_are_refused(
 
 
 def test_what_is_no_adapter_is_said(tmp_path: Path, sft: str) -> None:
-    with pytest.raises(PolicyError, match=r"'\./nowhere': there is no such folder; accepted: a peft folder, or a hub"):
+    with pytest.raises(PolicyError, match=r"adapter must be a peft folder, or a hub id, got '\./nowhere'"):
         adapter_folder("./nowhere")
     (Path(sft) / "adapter_model.safetensors").rename(Path(sft) / "adapter_model.bin")
-    with pytest.raises(PolicyError, match=r"it lacks adapter_model\.safetensors; accepted: what peft saves"):
+    with pytest.raises(
+        PolicyError, match=r"adapter must be what peft saves, got .* without adapter_model\.safetensors"
+    ):
         adapter_folder(sft)

@@ -101,7 +101,7 @@ def test_flash_attention_cannot_share_prompts(attention: str) -> None:
 
 
 def test_flash_attention_refuses_float32() -> None:
-    with pytest.raises(ValueError, match=r"attention 'flash_attention_2' with dtype float32.*accepted is bfloat16"):
+    with pytest.raises(ValueError, match=r"dtype must be bfloat16 with attention 'flash_attention_2'.*, got float32"):
         FullPolicy("tiny", attention="flash_attention_2")
     assert FullPolicy("tiny", attention="flash_attention_2", dtype="bfloat16").attention == "flash_attention_2"
 

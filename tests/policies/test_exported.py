@@ -44,7 +44,7 @@ def test_an_adapter_lies_on_the_base_that_it_names(
         exported(str(tmp_path))
     (tmp_path / "adapter_config.json").write_text(json.dumps(held))
     (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
-    with pytest.raises(PolicyError, match="accepted: adapters in safetensors"):
+    with pytest.raises(PolicyError, match="must be an adapter in safetensors, got no"):
         exported(str(tmp_path))
 
 

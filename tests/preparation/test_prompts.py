@@ -67,7 +67,7 @@ def test_prompts_are_dealt_to_splits_without_repeats(prompt_file):
     assert len({prompt.messages[0]["content"] for prompt in found}) == 6
     assert draw_prompts(PromptFile(prompt_file), None, 1, 2, seed=1) == found
     assert draw_prompts(PromptFile(prompt_file), None, 1, 2, seed=2) != found
-    with pytest.raises(ValueError, match="has 6 different prompts; accepted are as many in all"):
+    with pytest.raises(ValueError, match=r"must be at most 6 in all, the different prompts of .*, got"):
         draw_prompts(PromptFile(prompt_file), 4, 1, 2, seed=1)
 
 
@@ -152,14 +152,23 @@ def test_the_rows_are_training_data(invented_samples, tmp_path, prompt_file, tin
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "families []: accepted are names of families, or prompts with a scorer instead"),
-        (["--prompts.path", "p.jsonl"], "scorer null: accepted with prompts is one"),
-        (["--prompts.path", "p", "--families", "[plural]"], "families ['plural']: accepted is [] (kept_out too)"),
+        ([], "families must be names of families, or prompts given with a scorer, got []"),
+        (
+            ["--prompts.path", "p.jsonl"],
+            "scorer must be one such as lightning_bnf.preparation.RewardModel with prompts, got null",
+        ),
+        (
+            ["--prompts.path", "p", "--families", "[plural]"],
+            "families must be [] (kept_out too) where prompts are given, got ['plural']",
+        ),
         (
             ["--families", "[plural]", "--scorer", "RewardModel", "--scorer.source", "x"],
-            "scorer RewardModel(x, label=None, float32): accepted with prompts only",
+            "scorer must be null without prompts, got RewardModel(x, label=None, float32)",
         ),
-        (["--families", "[plural]", "--train_prompts", "null"], "train_prompts null: accepted with families"),
+        (
+            ["--families", "[plural]", "--train_prompts", "null"],
+            "train_prompts must be a whole number with families, got null",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(words, sentence, capsys, tmp_path):

@@ -60,7 +60,7 @@ def test_pairrm_cuts_long_texts_and_says_so(pairrm_folder, tmp_path, capsys):
 
 def test_pairrm_refuses_conversations_and_marks(pairrm_folder, tmp_path):
     turns = tuple({"role": role, "content": "x"} for role in ("user", "assistant", "user"))
-    with pytest.raises(ScoringError, match="a prompt has 3 messages; accepted: prompts of one user message"):
+    with pytest.raises(ScoringError, match="prompts must be one user message, got 3 messages"):
         PairRM(pairrm_folder).score([Candidates(turns, ("a", "b"))], tmp_path / "work.jsonl")
-    with pytest.raises(ScoringError, match="accepted: texts without"):
+    with pytest.raises(ScoringError, match="texts to compare must be without"):
         PairRM(pairrm_folder).score([Candidates(GROUPS[0].prompt, ("a", MARKS[1]))], tmp_path / "work.jsonl")

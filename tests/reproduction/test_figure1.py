@@ -19,7 +19,7 @@ def test_curves_equal_eq9_for_both_labels() -> None:
 
 
 def test_a_reference_outside_the_open_interval_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"reference 1\.0: accepted are probabilities"):
+    with pytest.raises(ValueError, match=r"reference must be in \(0, 1\), got 1\.0"):
         feedback_curves({"BNF": BNF()}, reference=1.0)
 
 
@@ -37,5 +37,5 @@ def test_equation_9_by_hand() -> None:
     curves = feedback_curves({"BNF": BNF(), "NLL + PLL": NLLPLL()}, reference=0.4, points=9)
     assert largest_difference(curves, "BNF", 0.4) < 1e-12
     assert largest_difference(curves, "NLL + PLL", 0.4) == pytest.approx(0.75)
-    with pytest.raises(ValueError, match="loss 'DPO': accepted are BNF, NLL"):
+    with pytest.raises(ValueError, match="loss must be one of BNF, NLL, got 'DPO'"):
         largest_difference(curves, "DPO", 0.4)

@@ -39,7 +39,7 @@ def test_ranks_by_hand() -> None:
     assert found["down"].tolist() == [3, 1, 3, 2]
     assert average_rank(found).tolist() == [2.0, 2.5, 2.0, 2.5]
     assert average_rank(pd.DataFrame([[4] * 7 + [5]])).tolist() == [4.13], "4.125 is rounded up"
-    with pytest.raises(ValueError, match="lower_is_better 'length': accepted are up, down"):
+    with pytest.raises(ValueError, match="lower_is_better must be of up, down, got 'length'"):
         ranks(scores, lower_is_better=["length"])
     with pytest.raises(ValueError, match="scores: up lacks one"):
         ranks(scores.replace({"up": {1.0: np.nan}}))
@@ -63,9 +63,11 @@ def test_average_rank_intervals() -> None:
     assert opposed.loc["b"].tolist() == [2.5, 2.5]
     turned = average_rank_intervals({"one": sure, "two": sure}, lower_is_better=["one", "two"])
     assert turned.loc["a"].tolist() == [3.0, 3.0]
-    with pytest.raises(ValueError, match="metric 'two': accepted are the same methods in all metrics: a, b, c"):
+    with pytest.raises(
+        ValueError, match=r"means must be of the same methods in all metrics \(a, b, c\), got others in 'two'"
+    ):
         average_rank_intervals({"one": sure, "two": sure[["a"]]})
-    with pytest.raises(ValueError, match="metric 'two': 39 samples; accepted: 40"):
+    with pytest.raises(ValueError, match="metric 'two': samples must be 40, as the first has, got 39"):
         average_rank_intervals({"one": sure, "two": sure.iloc[1:]})
 
 

@@ -42,7 +42,7 @@ def test_free_memory_is_some_of_the_machine() -> None:
 
 def test_where_nothing_is_told_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "_STATUS", tmp_path / "status")
-    with pytest.raises(memory.Unmeasurable, match="accepted: Linux, or a CUDA device"):
+    with pytest.raises(memory.Unmeasurable, match="known on Linux and on CUDA devices only"):
         memory.taken_bytes(CPU)
 
 

@@ -57,7 +57,9 @@ def empty(path: Path) -> None:
 def test_a_harmed_file_is_refused(tmp_path: Path, harm: Any) -> None:
     path = file(tmp_path / "step=3.ckpt")
     harm(path)
-    with pytest.raises(CheckpointError, match=r"step=3.ckpt: .*accepted: a checkpoint that a run has written"):
+    with pytest.raises(
+        CheckpointError, match=r"ckpt_path must be a checkpoint that a run has written to its end, got .*step=3.ckpt"
+    ):
         check_checkpoint(path)
 
 
@@ -67,7 +69,7 @@ def test_a_harmed_file_is_refused(tmp_path: Path, harm: Any) -> None:
 def test_a_harmed_folder_is_refused(tmp_path: Path, harm: Any, name: str) -> None:
     path = folder(tmp_path / "step=3.ckpt")
     harm(path / name)
-    with pytest.raises(CheckpointError, match=r"accepted: a .* that a run has written to its end"):
+    with pytest.raises(CheckpointError, match=r"ckpt_path must be a .* that a run has written to its end, got"):
         check_checkpoint(path)
 
 

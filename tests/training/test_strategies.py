@@ -12,7 +12,7 @@ from lightning_bnf.training.support import Combination
 
 
 def test_other_strategies_are_refused() -> None:
-    with pytest.raises(ValueError, match="strategy FSDPStrategy: accepted are auto, ddp and fsdp2"):
+    with pytest.raises(ValueError, match="strategy must be auto, ddp or fsdp2, got FSDPStrategy"):
         parallelism_of(FSDPStrategy())
 
 

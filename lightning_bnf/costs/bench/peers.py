@@ -21,7 +21,9 @@ def trl(turns: Turns, workload: Workload, trainer: str, precomputed: bool = Fals
         from datasets import Dataset
         from transformers import TrainerCallback
     except ImportError as error:
-        raise Refusal("suite peers: TRL is not installed; accepted: pip install trl==1.16.0") from error
+        raise Refusal(
+            "suites must be without peers where TRL is not installed, got it: pip install trl==1.16.0"
+        ) from error
 
     class TakeTurns(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:

@@ -17,6 +17,7 @@ from lightning_bnf.costs.bench import heads, loaders, peers, plans, startup, ste
 from lightning_bnf.costs.bench.workers import Variant, compete
 from lightning_bnf.policies.sources import BUNDLED
 from lightning_bnf.results.plots import plot_bench, scaling_line
+from lightning_bnf.runtime.arguments import NonNegativeInt, PositiveInt, checked
 from lightning_bnf.runtime.refusal import Refusal
 
 PACKAGES = ("lightning_bnf", "torch", "transformers", "lightning", "trl")
@@ -32,13 +33,14 @@ SUITES: dict[str, Callable[[str, str, str], list[list[Variant]]]] = {
 }
 
 
+@checked
 def bench(
     suites: list[str],
     source: str = BUNDLED,
-    repeats: int = 5,
-    warmups: int = 1,
-    rounds: int = 1,
-    threads: int | None = None,
+    repeats: PositiveInt = 5,
+    warmups: NonNegativeInt = 1,
+    rounds: PositiveInt = 1,
+    threads: PositiveInt | None = None,
     json_file: Path | None = None,
     plot_file: Path | None = None,
 ) -> None:
@@ -59,10 +61,7 @@ def bench(
     """
     for name in suites:
         if name not in SUITES:
-            raise Refusal(f"suites {name!r}: accepted are {', '.join(SUITES)}")
-    for name, value in (("repeats", repeats), ("rounds", rounds)):
-        if value < 1:
-            raise Refusal(f"{name} {value}: accepted are whole numbers from 1")
+            raise Refusal(f"suites must be of {', '.join(SUITES)}, got {name!r}")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     done: list[Variant] = []
     with tempfile.TemporaryDirectory() as cache:

@@ -15,6 +15,7 @@ from lightning_bnf.costs.plan.workload import local_rows
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
 from lightning_bnf.runtime.memory import Unmeasurable, taken_bytes
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.fitting import MOST_TOKENS
@@ -26,6 +27,7 @@ TIGHT = 0.9  # of the memory
 FRAGMENTATION = 0.75  # of what comes and goes in a step, as observed with glibc's malloc; not a law
 
 
+@checked
 @dataclass(frozen=True)
 class Question:
     """What is asked of `plan` beside a config.
@@ -38,17 +40,11 @@ class Question:
         tokens_per_row: Mean tokens of a row with all its completions; the same.
     """
 
-    gpus: int | None = None
-    gpu_memory: float | None = None
-    flops: float | None = None
-    rows: int | None = None
-    tokens_per_row: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("gpus", "gpu_memory", "flops", "rows", "tokens_per_row"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise Refusal(f"{name} {value}: accepted are numbers > 0, or null")
+    gpus: PositiveInt | None = None
+    gpu_memory: PositiveFloat | None = None
+    flops: PositiveFloat | None = None
+    rows: PositiveInt | None = None
+    tokens_per_row: PositiveFloat | None = None
 
 
 def devices_of(trainer: Mapping[str, Any], question: Question) -> Devices:
@@ -80,7 +76,7 @@ def _spread(strategy: Any, count: int) -> Parallelism:
         return "fsdp2"
     if name == "auto" or name.startswith("ddp"):
         return "ddp"
-    raise Refusal(f"strategy {name}: accepted are auto, ddp and fsdp2")
+    raise Refusal(f"strategy must be auto, ddp or fsdp2, got {name}")
 
 
 def run_of(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str, Any], question: Question) -> Run:
@@ -96,7 +92,7 @@ def run_of(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str,
     told = question.rows is not None or question.tokens_per_row is not None
     rows = None if told else local_rows(data, policy, module.loss)
     if rows is not None and not rows:
-        raise DataError("data.train: no row is left to train on; accepted: at least one")
+        raise DataError("data.train must be at least one row to train on, got none")
     return Run(
         policy=policy,
         loss=module.loss,

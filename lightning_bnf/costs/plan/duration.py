@@ -31,7 +31,7 @@ def steps_of(trainer: Mapping[str, Any], rows: int, examples_per_step: int) -> i
     if most not in (None, -1):
         total = min(total, most)
     if total == math.inf:
-        raise Refusal("trainer.max_epochs -1 without max_steps: accepted is one of them, else a run has no end")
+        raise Refusal("trainer.max_epochs must be > 0 without max_steps, else a run has no end, got -1")
     return int(total)
 
 

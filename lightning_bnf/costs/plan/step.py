@@ -150,9 +150,10 @@ def _outlined(setting: Setting, contents: bool = False) -> Iterator[_Outline]:
     except RuntimeError as error:  # torch's own for operations that ask for values, or lack a rule for shapes
         reason = str(error).strip().split("\n")[0]
         raise PolicyError(
-            f"source {setting.policy.source!r}: a step of this architecture in {setting.policy.dtype} cannot be run "
-            f"without contents ({reason}), so it cannot be planned; accepted: dense models, and mixtures of experts in "
-            "bfloat16 where transformers multiplies them in groups"
+            "source must be a dense model, or a mixture of experts in bfloat16 where transformers multiplies them in "
+            f"groups, got {setting.policy.source!r} in {setting.policy.dtype}, of which no step can be run on fake "
+            "tensors "
+            f"({reason}), so it cannot be planned"
         ) from error
 
 

@@ -39,8 +39,8 @@ def conversation_prompt(given: Text | None, answer: Messages, implicit: Messages
     # The shape of UltraFeedback's sets: the prompt is a string, and the message lists repeat it.
     if all(message["content"].strip() != given.strip() for message in implicit if message["role"] == "user"):
         raise Fault(
-            f"column 'prompt': {shorten(given)} is none of the user messages that the answers share;"
-            " accepted: the same prompt in both, or answers that begin with the assistant"
+            f"column 'prompt' must be one of the user messages that the answers share, got {shorten(given)};"
+            " or let the answers begin with the assistant"
         )
     return implicit
 
@@ -51,9 +51,7 @@ def as_completion(
     """The answer of a column as a completion of `prompt`, which it may repeat. Raises `Fault`."""
     if isinstance(prompt, str):
         if not isinstance(answer, str):
-            raise Fault(
-                f"column {column!r}: a list of messages after a prompt that is a string; accepted: two of a kind"
-            )
+            raise Fault(f"column {column!r} must be a string like the prompt, got a list of messages")
         return Completion(answer, None, label, numbers)
     check_prompt(prompt_column, prompt)
     messages = (

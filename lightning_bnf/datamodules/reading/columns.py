@@ -27,7 +27,7 @@ def numbers_of(values: Mapping[str, Any], suffix: str = "") -> dict[str, float]:
             found[name] = value
     wins = found.get("win_probability", 0.0)
     if not 0 <= wins <= 1:
-        raise Fault(f"column {'win_probability' + suffix!r}: the value is {wins:g}; accepted: a probability, 0 to 1")
+        raise Fault(f"column {'win_probability' + suffix!r} must be a probability, 0 to 1, got {wins:g}")
     return found
 
 
@@ -41,7 +41,7 @@ def scores_of_samples(values: Mapping[str, Any], chosen: str, rejected: str) -> 
         return [{}, {}]
     scores = [number("all_rm_scores", score) for score in typed("all_rm_scores", given, (list,), "a list of numbers")]
     if len(scores) < 2 or any(score is None for score in scores):
-        raise Fault(f"column 'all_rm_scores': the value is {shorten(given)}; accepted: two numbers or more")
+        raise Fault(f"column 'all_rm_scores' must be two numbers or more, got {shorten(given)}")
     known = [score for score in scores if score is not None]
     texts = values.get("all_generated_responses")
     by_text = dict(zip(texts, known)) if isinstance(texts, list) and len(texts) == len(known) else {}
@@ -54,7 +54,7 @@ def number(column: str, value: Any) -> float | None:
         return None
     found = float(typed(column, value, (int, float), "a finite number"))
     if not math.isfinite(found):
-        raise Fault(f"column {column!r}: the value is {value}; accepted: a finite number")
+        raise Fault(f"column {column!r} must be a finite number, got {value}")
     return found
 
 
@@ -63,12 +63,12 @@ def token_count(column: str, value: Any) -> int | None:
     if value is None:
         return None
     if typed(column, value, (int,), "a whole number of tokens, 1 or more") < 1:
-        raise Fault(f"column {column!r}: the value is {value}; accepted: a whole number of tokens, 1 or more")
+        raise Fault(f"column {column!r} must be a whole number of tokens, 1 or more, got {value}")
     return value
 
 
 def typed(column: str, value: Any, types: tuple[type, ...], accepted: str) -> Any:
     """The value, if it is of one of the types; a boolean is no number. Raises `Fault`."""
     if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-        raise Fault(f"column {column!r}: the value is {shorten(value)}; accepted: {accepted}")
+        raise Fault(f"column {column!r} must be {accepted}, got {shorten(value)}")
     return value

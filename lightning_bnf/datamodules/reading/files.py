@@ -34,7 +34,7 @@ def read_raw(
     if not is_file:
         return _read_hub(path, file, split, subset, revision)
     if split is not None:
-        raise DataError(f"{path}: split {split!r} was asked for, but a single file has no splits")
+        raise DataError(f"{path}: split must be null for a single file, which has none, got {split!r}")
     if not file.is_file():
         _refuse_missing(path, file)
     if suffix == ".parquet":
@@ -42,9 +42,9 @@ def read_raw(
     elif suffix in _JSON_LINES:
         records = _read_json_lines(path, file)
     else:
-        raise DataError(f"{path}: files that end in {suffix!r} are not read; accepted: {_ACCEPTED}")
+        raise DataError(f"{path}: must be {_ACCEPTED}, got a file that ends in {suffix!r}")
     if not records:
-        raise DataError(f"{path}: the file is empty; accepted: at least one row")
+        raise DataError(f"{path}: must be at least one row, got an empty file")
     return records
 
 
@@ -58,7 +58,7 @@ def _refuse_missing(path: str, file: Path) -> NoReturn:
 def _hint(file: Path) -> str:
     """The nearest name in the folder of a file that is not there, or what is accepted."""
     near = nearest(file.name, (entry.name for entry in file.parent.iterdir())) if file.parent.is_dir() else None
-    return f"did you mean {str(file.parent / near)!r}?" if near else f"accepted: {_ACCEPTED}"
+    return f"did you mean {str(file.parent / near)!r}?" if near else f"it must be {_ACCEPTED}"
 
 
 def _read_json_lines(path: str, file: Path) -> list[RawRecord]:
@@ -89,21 +89,23 @@ def _parse_line(line: bytes, offset: int) -> dict[str, Any]:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Fault(
-            f"byte {shorten(line[error.start : error.end])} at byte offset {offset + error.start} of the file"
-            f" (byte {error.start} of the line) is not UTF-8; accepted: files encoded in UTF-8"
+            f"must be UTF-8, got byte {shorten(line[error.start : error.end])} at byte offset {offset + error.start} of"
+            f" the file (byte {error.start} of the line)"
         ) from None
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise Fault(
-            f"broken JSON at column {error.colno} ({error.msg}): {shorten(text.strip())};"
-            " accepted: one JSON object on each line"
+            f"must be one JSON object on each line, got broken JSON at column {error.colno} ({error.msg}):"
+            f" {shorten(text.strip())}"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise Fault(f"broken JSON ({error}): {shorten(text.strip())}; accepted: one JSON object on each line") from None
+        raise Fault(
+            f"must be one JSON object on each line, got broken JSON ({error}): {shorten(text.strip())}"
+        ) from None
     if not isinstance(value, dict):
         raise Fault(
-            f"the line holds {_json_type(value)}: {shorten(value)}; accepted: one JSON object on each line"
+            f"must be one JSON object on each line, got {_json_type(value)}: {shorten(value)}"
             + (' (write a list\'s elements one a line: jq -c ".[]")' if isinstance(value, list) else "")
         )
     return value
@@ -150,14 +152,14 @@ def _read_hub(path: str, folder: Path, split: str | None, subset: str | None, re
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         here = "as a dataset folder" if folder.is_dir() else "there is no such file or folder, and as a hub id"
         reason = str(error).strip().split("\n")[0]
-        hint = f"accepted: {_ACCEPTED}" if folder.is_dir() else _hint(folder)
+        hint = f"it must be {_ACCEPTED}" if folder.is_dir() else _hint(folder)
         raise DataError(f"{path}: {here} it cannot be loaded ({reason}); {hint}") from error
     if isinstance(data, DatasetDict):
         if len(data) != 1:
-            raise DataError(f"{path}: the dataset has the splits {', '.join(data)}; name one of them as `split`")
+            raise DataError(f"{path}: split must be one of {', '.join(data)}, got none")
         split, data = next(iter(data.items()))
     if not isinstance(data, Dataset):
-        raise DataError(f"{path}: the dataset is a {type(data).__name__}; accepted: a table of rows")
+        raise DataError(f"{path}: must be a table of rows, got a {type(data).__name__}")
     if not len(data):
-        raise DataError(f"{path}[{split}]: the split is empty; accepted: at least one row")
+        raise DataError(f"{path}[{split}]: must be at least one row, got an empty split")
     return _numbered(f"{path}[{split}]", data.to_list())

@@ -94,13 +94,9 @@ class Paired(Format):
     def read(self, values: Mapping[str, Any]) -> Content:
         chosen, rejected = (as_answer(column, values[column]) for column in ("chosen", "rejected"))
         if isinstance(chosen, str) != isinstance(rejected, str):
-            raise Fault(
-                "columns 'chosen' and 'rejected': one is a string, the other a list; accepted: the same for both"
-            )
+            raise Fault("columns 'chosen' and 'rejected' must be of one kind, got a string and a list")
         if chosen == rejected:
-            raise Fault(
-                f"columns 'chosen' and 'rejected' are equal: {shorten(values['chosen'])}; accepted: two answers"
-            )
+            raise Fault(f"columns 'chosen' and 'rejected' must be two answers, got {shorten(values['chosen'])} twice")
         given = as_text("prompt", values["prompt"]) if "prompt" in values else None
         if isinstance(chosen, str) or isinstance(rejected, str):
             if given is None:
@@ -132,7 +128,7 @@ class Grouped(Format):
         prompt = as_text("prompt", values["prompt"])
         samples = typed("samples", values["samples"], (list,), "a list of answers, each a string or messages")
         if not samples:
-            raise Fault("column 'samples': the list is empty; accepted: one answer or more")
+            raise Fault("column 'samples' must be one answer or more, got an empty list")
         answers = [("samples", sample, +1) for sample in samples] + [("rejected", values["rejected"], -1)]
         completions = (
             as_completion(column, prompt, as_answer(column, answer), label, {}, "prompt")
@@ -172,7 +168,7 @@ class Unpaired(Demonstration):
         label = values["label"]
         if not isinstance(label, bool):
             raise Fault(
-                f"column 'label': the value is {shorten(label)}; accepted: true (preferred) or false (dispreferred)"
+                f"column 'label' must be true (preferred) or false (dispreferred), got {shorten(label)}"
                 " without quotes; convert with Python's `label == 1` or `label == 'true'`, whichever fits"
             )
         prompt, (completion,) = super().read(values)
@@ -210,7 +206,7 @@ def format_of(name: str) -> Format:
         made = None
     if not (isinstance(made, type) and issubclass(made, Format)):
         accepted = ", ".join(repr(known.name) for known in FORMATS)
-        raise Refusal(f"format {name!r}: accepted are 'auto', {accepted}, and the class path of a Format")
+        raise Refusal(f"format must be 'auto', {accepted}, and the class path of a Format, got {name!r}")
     return made()
 
 
@@ -225,8 +221,8 @@ def map_columns(
     for ours, theirs in column_map.items():
         if ours not in known_columns:
             near = nearest(ours, known_columns)
-            hint = f"; did you mean {near!r}?" if near else f"; accepted: {', '.join(sorted(known_columns))}"
-            raise DataError(f"{path}: column_map renames to {ours!r}, which is no column we read{hint}")
+            hint = f"; did you mean {near!r}?" if near else f", one of {', '.join(sorted(known_columns))}"
+            raise DataError(f"{path}: column_map must rename to a column that is read, got {ours!r}{hint}")
         if theirs not in columns:
             near = nearest(theirs, columns)
             hint = f"; did you mean {near!r}?" if near else f"; its columns are: {', '.join(sorted(columns))}"
@@ -254,7 +250,7 @@ def detect_format(path: str, columns: Collection[str], wanted: str = "auto", ign
     if matching is None:
         accepted = ", ".join(f"{known.sentence()} ({known.name})" for known in candidates)
         raise DataError(
-            f"{path}: the columns {', '.join(sorted(columns))} {_misfit(read, wanted)}; accepted: {accepted}; other"
+            f"{path}: the columns {', '.join(sorted(columns))} {_misfit(read, wanted)}; they must be {accepted}; other"
             " names through column_map"
         )
     return matching

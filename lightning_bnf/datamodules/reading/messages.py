@@ -22,16 +22,16 @@ Messages = tuple[Message, ...]
 def check_text(column: str, value: object) -> str:
     """`value`, if it is a string with something in it that can be encoded."""
     if not isinstance(value, str):
-        raise Fault(f"column {column!r}: the value is {shorten(value)}; accepted: a string or a list of messages")
+        raise Fault(f"column {column!r} must be a string or a list of messages, got {shorten(value)}")
     if not value.strip():
-        raise Fault(f"column {column!r}: the text is empty ({shorten(value)}); accepted: a text that is not blank")
+        raise Fault(f"column {column!r} must be a text that is not blank, got {shorten(value)}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         bad = value[error.start : error.end]
         raise Fault(
-            f"column {column!r}: the text holds half a surrogate pair ({shorten(bad)} at character {error.start});"
-            " accepted: text that can be written as UTF-8"
+            f"column {column!r} must be text that can be written as UTF-8, got half a surrogate pair"
+            f" ({shorten(bad)} at character {error.start})"
         ) from None
     return value
 
@@ -39,16 +39,16 @@ def check_text(column: str, value: object) -> str:
 def check_messages(column: str, value: object) -> Messages:
     """`value` as messages, if it is a list of them; their order is not checked yet."""
     if not isinstance(value, list):
-        raise Fault(f"column {column!r}: the value is {shorten(value)}; accepted: a string or a list of messages")
+        raise Fault(f"column {column!r} must be a string or a list of messages, got {shorten(value)}")
     if not value:
-        raise Fault(f"column {column!r}: the list of messages is empty; accepted: at least one message")
+        raise Fault(f"column {column!r} must be at least one message, got an empty list")
     return tuple(_check_message(f"{column}[{index}]", message) for index, message in enumerate(value))
 
 
 def _check_message(column: str, message: Any) -> Message:
     if not isinstance(message, dict) or "role" not in message or "content" not in message:
         raise Fault(
-            f'column {column!r}: the value is {shorten(message)}; accepted: {{"role": ..., "content": ...}}'
+            f'column {column!r} must be {{"role": ..., "content": ...}}, got {shorten(message)}'
             + (
                 " (for from/value messages, rename the keys first)"
                 if isinstance(message, dict) and "from" in message
@@ -57,33 +57,30 @@ def _check_message(column: str, message: Any) -> Message:
         )
     role = message["role"]
     if role not in _ROLES:
-        raise Fault(f"column {column!r}: the role is {shorten(role)}; accepted: {', '.join(_ROLES)}")
+        raise Fault(f"column {column!r}: the role must be one of {', '.join(_ROLES)}, got {shorten(role)}")
     if not isinstance(message["content"], str):
-        raise Fault(f"column {column!r}: the content is {shorten(message['content'])}; accepted: a string")
+        raise Fault(f"column {column!r}: the content must be a string, got {shorten(message['content'])}")
     return Message(role=role, content=check_text(column, message["content"]))
 
 
 def check_prompt(column: str, messages: Messages) -> None:
     """A prompt: roles in order, and the user speaks last."""
     if not messages:
-        raise Fault(f"column {column!r}: the prompt is empty; accepted: {_ORDER}, the last message from the user")
+        raise Fault(f"column {column!r}: the prompt must be {_ORDER}, the last message from the user, got none")
     _check_order(column, messages)
     if messages[-1]["role"] != "user":
-        raise Fault(
-            f"column {column!r}: the prompt's last message has the role {messages[-1]['role']!r};"
-            " accepted: a prompt whose last message is from the user"
-        )
+        raise Fault(f"column {column!r}: the prompt's last message must be from the user, got {messages[-1]['role']!r}")
 
 
 def check_completion(column: str, prompt: Messages, completion: Messages) -> None:
     """A completion of `prompt`: roles in order, the assistant speaks first and last."""
     roles = [message["role"] for message in completion]
     if not roles:
-        raise Fault(f"column {column!r}: the completion is empty; accepted: at least one assistant message")
+        raise Fault(f"column {column!r}: the completion must be at least one assistant message, got none")
     if roles[0] != "assistant" or roles[-1] != "assistant":
         raise Fault(
-            f"column {column!r}: after the prompt the roles are {', '.join(roles)};"
-            " accepted: a completion that begins and ends with an assistant message"
+            f"column {column!r}: the completion must be messages that begin and end with the assistant's,"
+            f" got the roles {', '.join(roles)}"
         )
     _check_order(column, prompt + completion)
 
@@ -93,7 +90,7 @@ def _check_order(column: str, messages: Messages) -> None:
     spoken = roles[1:] if roles[0] == "system" else roles
     expected = ["user", "assistant"] * len(spoken)
     if not spoken or spoken != expected[: len(spoken)]:
-        raise Fault(f"column {column!r}: the roles are {', '.join(roles)}; accepted: {_ORDER}")
+        raise Fault(f"column {column!r}: the roles must be {_ORDER}, got {', '.join(roles)}")
 
 
 def without_prefix(messages: Messages, prefix: Messages) -> Messages:

@@ -1,13 +1,13 @@
 """How data files are read and rendered: what a user sets under `data.options`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from lightning_bnf.datamodules.reading.formats import format_of
+from lightning_bnf.runtime.arguments import AtLeastTwo, ClosedUnitInterval, PositiveInt, checked
 from lightning_bnf.runtime.refusal import Refusal
 
 
+@checked
 @dataclass(frozen=True)
 class Rendering:
     """How rows become token ids.
@@ -27,12 +27,8 @@ class Rendering:
     train_on: Literal["last_turn", "all_turns"] = "last_turn"
     template_arguments: dict[str, Any] | None = None
 
-    def __post_init__(self) -> None:
-        _one_of("strings", self.strings, ("text", "chat"))
-        _one_of("system", self.system, ("error", "merge", "drop"))
-        _one_of("train_on", self.train_on, ("last_turn", "all_turns"))
 
-
+@checked
 @dataclass(frozen=True)
 class DataOptions:
     """How data files are read.
@@ -52,10 +48,10 @@ class DataOptions:
         rendering: How rows become token ids.
     """
 
-    max_length: int = 4096
-    max_prompt_length: int | None = None
+    max_length: AtLeastTwo = 4096
+    max_prompt_length: PositiveInt | None = None
     truncation: Literal["drop", "trim"] = "drop"
-    allow_drop: float = 0.01
+    allow_drop: ClosedUnitInterval = 0.01
     format: str = "auto"
     column_map: dict[str, str] | None = None
     ignore_columns: list[str] | None = None
@@ -64,20 +60,7 @@ class DataOptions:
     rendering: Rendering = field(default_factory=Rendering)
 
     def __post_init__(self) -> None:
-        if self.max_length < 2:
-            raise Refusal(f"max_length {self.max_length}: accepted are whole numbers from 2 (tokens)")
-        if self.max_prompt_length is not None and not 1 <= self.max_prompt_length < self.max_length:
+        if self.max_prompt_length is not None and self.max_prompt_length >= self.max_length:
             raise Refusal(
-                f"max_prompt_length {self.max_prompt_length}: accepted are whole numbers from 1 to below max_length"
-                f" ({self.max_length}), or null"
+                f"max_prompt_length must be below max_length ({self.max_length}), or null, got {self.max_prompt_length}"
             )
-        if not 0 <= self.allow_drop <= 1:
-            raise Refusal(f"allow_drop {self.allow_drop}: accepted are shares from 0 to 1")
-        _one_of("truncation", self.truncation, ("drop", "trim"))
-        if self.format != "auto":
-            format_of(self.format)
-
-
-def _one_of(name: str, value: str, accepted: Sequence[str]) -> None:
-    if value not in accepted:
-        raise Refusal(f"{name} {value!r}: accepted are {', '.join(map(repr, accepted))}")

@@ -102,7 +102,7 @@ def _row(record: RawRecord, found: Format, reads: frozenset[str]) -> Row:
     needed = found.matches(reads) or frozenset()
     for column in sorted(needed):
         if column not in values:
-            raise Fault(f"column {column!r} is missing or null; accepted: a value in every row of this file")
+            raise Fault(f"column {column!r} must be given in every row of this file, got none or null")
     prompt, completions = found.read({column: values[column] for column in reads if column in values})
     family, prompt_id = values.get("family"), values.get("prompt_id")
     return Row(
@@ -130,9 +130,7 @@ def _verifier(value: object) -> dict[str, Any] | None:
         except ValueError:
             found = None
     if not isinstance(found, dict) or not isinstance(found.get("name"), str):
-        raise Fault(
-            f'column \'verifier\': the value is {shorten(value)}; accepted: an object like {{"name": "number"}}'
-        )
+        raise Fault(f'column \'verifier\' must be an object like {{"name": "number"}}, got {shorten(value)}')
     return found
 
 

@@ -14,16 +14,15 @@ def check_rows(rows: Sequence[TokenizedRow], loss: Loss) -> None:
     name = type(loss).__name__
     for row in rows:
         if not row.completions:
-            raise DataError(f"{row.source}: a prompt alone; accepted for {name}: rows with completions")
+            raise DataError(f"{row.source}: must be a row with completions for {name}, got a prompt alone")
         if loss.needs_pairs and not row.pairs:
             raise DataError(
-                f"{row.source}: {name} needs pairs (columns chosen and rejected) and the row is {row.format}; "
-                "accepted: paired rows, or a loss for unpaired data such as BNF"
+                f"{row.source}: must be a pair (columns chosen and rejected) for {name}, got {row.format}; a loss for "
+                "unpaired data, such as BNF, takes it"
             )
         if loss.needs_groups and not row.groups:
             raise DataError(
-                f"{row.source}: {name} needs several samples a row (columns prompt, samples and rejected) and the row "
-                f"is {row.format}; accepted: grouped rows, or another loss"
+                f"{row.source}: must be grouped for {name} (columns prompt, samples and rejected), got {row.format}"
             )
         _check_columns(row, loss)
 
@@ -33,11 +32,11 @@ def check_labels(rows: Sequence[TokenizedRow], loss: Loss) -> None:
     name = type(loss).__name__
     labels = {completion.label for row in rows for completion in row.completions}
     if not labels & set(loss.labels):
-        raise DataError(f"data.train: no completion has a label that {name} learns from; accepted: {loss.labels}")
+        raise DataError(f"data.train: labels must be of {loss.labels} for {name} to learn from, got {labels}")
     if loss.needs_both_labels and labels != {1, -1}:
         raise DataError(
-            f"data.train: all completions have the label {labels.pop():+d}, and {name} compares preferred with "
-            "dispreferred ones; accepted: both"
+            f"data.train: labels must be both +1 and -1 for {name}, which compares preferred with dispreferred "
+            f"completions, got {labels.pop():+d} alone"
         )
 
 
@@ -47,8 +46,8 @@ def _check_columns(row: TokenizedRow, loss: Loss) -> None:
             column = NUMBERS[name]
             columns = f"{column}_chosen and {column}_rejected" if row.pairs else column
             raise DataError(
-                f"{row.source}: {type(loss).__name__} needs the {name} of every completion it learns from; accepted: "
-                f"rows with {columns}; other names through data.options.column_map"
+                f"{row.source}: must be a row with {columns} for {type(loss).__name__}, which needs the {name} of "
+                "every completion it learns from, got none; other names through data.options.column_map"
             )
 
 
@@ -67,8 +66,8 @@ def usable_rows(rows: RowView, loss: Loss, allow_drop: float) -> tuple[RowView, 
     if dropped > allow_drop * len(rows) or not kept:
         first = next(row.source for row in rows if not _ordered(row))
         raise DataError(
-            f"{first}: {dropped} of {len(rows)} rows would be dropped, since {rule}; accepted is a share of allow_drop "
-            f"{allow_drop:g}: raise allow_drop, or mend the scores"
+            f"{first}: dropped rows must be at most allow_drop ({allow_drop:g}) of all, got {dropped} of {len(rows)}, "
+            f"since {rule}: raise allow_drop, or mend the scores"
         )
     return kept, f"{dropped} of {len(rows)} rows dropped: {rule}"
 

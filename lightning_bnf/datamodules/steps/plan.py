@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.arguments import PositiveInt, checked
 
 CALL_TOKENS = 64
 """What a micro-batch costs beside its tokens, in tokens: padding worth less than that is not worth another one."""
 
 
+@checked
 @dataclass(frozen=True)
 class StepPlan:
     """Plans the steps over some rows.
@@ -28,16 +29,11 @@ class StepPlan:
     """
 
     tokens: Sequence[Sequence[int]]
-    examples_per_step: int
-    max_tokens: int
+    examples_per_step: PositiveInt
+    max_tokens: PositiveInt
     seed: int | None = None
-    world_size: int = 1
+    world_size: PositiveInt = 1
     packed: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("examples_per_step", "max_tokens", "world_size"):
-            if getattr(self, name) < 1:
-                raise Refusal(f"{name} {getattr(self, name)}: accepted are whole numbers from 1")
 
     def __len__(self) -> int:
         """Steps of an epoch."""

@@ -27,8 +27,8 @@ class ChatTemplate:
         self.arguments = arguments
         if not tokenizer.chat_template:
             raise DataError(
-                f"the tokenizer of {tokenizer.name_or_path!r} has no chat template, so message lists cannot be"
-                " rendered; accepted: an instruct model's tokenizer, or plain strings as prompt and answers"
+                "the tokenizer must be an instruct model's, with a chat template, where data are message lists, got"
+                f" {tokenizer.name_or_path!r} without; plain strings as prompt and answers need none"
             )
         question = Message(role="user", content=_QUESTION)
         try:
@@ -67,8 +67,8 @@ class ChatTemplate:
             return ids
         if ids[-len(self.tail) :] != self.tail:
             raise Fault(
-                f"the chat template ends the conversation with {self._decode(ids[-len(self.tail) :])}, other"
-                f" conversations with {self._decode(self.tail)}; accepted: one way to end a turn"
+                "the chat template must be one that ends every turn alike, got"
+                f" {self._decode(ids[-len(self.tail) :])} here and {self._decode(self.tail)} in other conversations"
             )
         return ids[: len(ids) - len(self.tail) + 1]
 
@@ -81,9 +81,9 @@ class ChatTemplate:
         header = full[len(prompt) :].partition(_ANSWER)[0] if full.startswith(prompt) else "?"
         if header.strip() or not prompt.partition(_QUESTION)[2].strip():
             raise DataError(
-                f"the chat template of {self.tokenizer.name_or_path!r} has no generation prompt (it renders the same"
-                f" with add_generation_prompt and without: {shorten(prompt)}), so generation would not begin where"
-                " the answer does; accepted: a template that opens the assistant's turn"
+                "the chat template must be one that opens the assistant's turn, where generation begins, got that of"
+                f" {self.tokenizer.name_or_path!r}, without generation prompt (it renders the same with"
+                f" add_generation_prompt and without: {shorten(prompt)})"
             )
 
     def _takes_system(self, question: Message) -> bool:

@@ -108,7 +108,7 @@ def _check_dropped(report: Report, options: DataOptions, unfit: Sequence[tuple[s
     longest = f"; the longest row has {report.row_lengths.max} tokens" if report.row_lengths else ""
     places = "".join(f"\n{place}: {reason}" for place, reason in unfit[:_SHOWN])
     raise DataError(
-        f"{report.path}: {len(unfit)} of {report.read} rows would be dropped ({rules}{longest}); accepted is a share of"
-        f" allow_drop {options.allow_drop:g}: raise max_length or allow_drop, set truncation: trim, or mend the rows:"
+        f"{report.path}: dropped rows must be at most allow_drop ({options.allow_drop:g}) of all, got {len(unfit)} of"
+        f" {report.read} ({rules}{longest}): raise max_length or allow_drop, set truncation: trim, or mend the rows:"
         f"{places}"
     )

@@ -198,8 +198,8 @@ class Renderer:
             stop = self._length_of_prefix(ended, self.chat.up_to_end(ids[ended]), texts.full, full)
             if stop <= first:
                 raise Fault(
-                    f"the chat template writes nothing of the answer behind {shorten(opened[-40:])};"
-                    " accepted: a template whose prompt is a strict prefix of the conversation"
+                    "the chat template must be one whose prompt is a strict prefix of the conversation, got one that"
+                    f" writes nothing of the answer behind {shorten(opened[-40:])}"
                 )
             self._refuse_ends(full[first : stop - 1], self.chat.ends)
             mask[first:stop] = [True] * (stop - first)
@@ -217,8 +217,8 @@ class Renderer:
         eos = self.tokenizer.eos_token_id
         if eos is None:
             raise DataError(
-                f"the tokenizer of {self.tokenizer.name_or_path!r} has no end-of-sequence token, so plain strings"
-                " cannot be ended; accepted: a tokenizer with eos_token"
+                "the tokenizer must be one with an end-of-sequence token (eos_token), which ends plain strings, got"
+                f" {self.tokenizer.name_or_path!r} without"
             )
         body = found[:-1] if found[-1:] == [eos] else found  # exactly one, also where the file has it already
         self._refuse_ends(body, frozenset({eos, *self.end_ids}))
@@ -229,8 +229,8 @@ class Renderer:
         if found is not None:
             raise Unfit(
                 END_INSIDE,
-                f"the answer's text holds the end-of-turn token {self.tokenizer.decode([found])!r};"
-                " accepted: exactly one end of turn, at the end, which is added here",
+                "the answer's text must be without end-of-turn tokens, since one is added at its end, got"
+                f" {self.tokenizer.decode([found])!r}",
             )
 
     def _length_of_prefix(self, text: str, ids: list[int], full_text: str, full: list[int]) -> int:
@@ -243,8 +243,8 @@ class Renderer:
         if full_text.startswith(text):
             raise Unfit(MERGED, f"{sentence}: the answer's beginning merges into the prompt's last token")
         raise Fault(
-            f"the chat template renders the prompt otherwise when an answer follows: {sentence};"
-            " accepted: a template whose prompt is a strict prefix of the conversation"
+            "the chat template must be one whose prompt is a strict prefix of the conversation, got one that renders"
+            f" the prompt otherwise when an answer follows: {sentence}"
         )
 
     def _is_text(self, prompt: Text) -> bool:
@@ -261,7 +261,7 @@ class Renderer:
         if self._is_text(prompt):
             return ids if ids[:1] == self._added_bos else [*self._added_bos, *ids]
         if bos is not None and bos != self.tokenizer.eos_token_id and ids[:2] == [bos, bos]:
-            raise Fault("the prompt starts with two BOS tokens, the chat template's and one in its text; accepted: one")
+            raise Fault("the prompt must be of one BOS token, got two: the chat template's and one in its text")
         return list(ids)
 
     @cached_property
@@ -276,8 +276,8 @@ class Renderer:
             return messages
         if self.rendering.system == "error":
             raise Fault(
-                "the model's chat template refuses or ignores system messages; accepted: system: merge (put it before"
-                " the first user message) or system: drop"
+                "system must be merge (put it before the first user message) or drop, since the model's chat template"
+                " refuses or ignores system messages, got error"
             )
         system, user, *rest = messages
         if self.rendering.system == "merge":

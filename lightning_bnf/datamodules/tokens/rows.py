@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lightning_bnf.datamodules.reading.formats import Unpaired
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.arguments import ClosedUnitInterval, checked
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +152,7 @@ class RowView(Rows):
         return RowView(self._parts, [place for i, place in enumerate(self._places) if len(self.arrays(i).label)])
 
 
+@checked
 class PartlyPaired(Rows):
     """Rows of which only the share `ratio` of the pairs keeps both sides; each other pair keeps one, preferred or not.
 
@@ -160,9 +161,7 @@ class PartlyPaired(Rows):
     read when they are asked for. Raises ValueError for a ratio outside [0, 1].
     """
 
-    def __init__(self, rows: Sequence[TokenizedRow], ratio: float, seed: int):
-        if not 0 <= ratio <= 1:
-            raise Refusal(f"pairing_ratio {ratio}: accepted are numbers from 0 to 1")
+    def __init__(self, rows: Sequence[TokenizedRow], ratio: ClosedUnitInterval, seed: int):
         self._rows = as_rows(rows)
         pairs = [i for i in range(len(rows)) if self._rows.arrays(i).pairs]
         drawn = torch.Generator().manual_seed(seed)

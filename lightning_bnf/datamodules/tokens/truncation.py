@@ -19,10 +19,10 @@ def fit(row: TokenizedRow, options: DataOptions, bos_id: int | None = None) -> T
     if options.truncation == "drop":
         if prompt > limit:
             rule = PROMPT_TOO_LONG if options.max_prompt_length is None else PROMPT_OVER_LIMIT
-            raise Unfit(rule, f"the prompt has {prompt} tokens; accepted: at most {limit}")
+            raise Unfit(rule, f"the prompt must be at most {limit} tokens, got {prompt}")
         if prompt + answer > options.max_length:
             raise Unfit(
-                TOO_LONG, f"prompt and completion have {prompt + answer} tokens; accepted: at most {options.max_length}"
+                TOO_LONG, f"prompt and completion must be at most {options.max_length} tokens, got {prompt + answer}"
             )
         return row
     prompt = min(prompt, limit)

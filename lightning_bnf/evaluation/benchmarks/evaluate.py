@@ -21,20 +21,22 @@ from lightning_bnf.evaluation.benchmarks.suites import (
 from lightning_bnf.policies.base import Dtype
 from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.sources import placed
+from lightning_bnf.runtime.arguments import PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import tokenizer_fingerprints, weights_fingerprint
 
 INSTALL = 'pip install -c constraints.txt -e ".[eval]"'
 
 
+@checked
 def evaluate(
     suite: SuiteName,
     source: str,
     output: Path,
     tasks: list[str] | None = None,
     files: dict[str, str] | None = None,
-    limit: int | None = None,
-    batch_size: int = 16,
+    limit: PositiveInt | None = None,
+    batch_size: PositiveInt = 16,
     dtype: Dtype = "float32",
     seed: int = 1,
 ) -> None:
@@ -53,14 +55,12 @@ def evaluate(
         dtype: type of the model's weights; a GPU is used where there is one.
         seed: of lm-eval's random choices and of sampling.
     """
-    if limit is not None and limit < 1:
-        raise SuiteError(f"limit {limit}: accepted are whole numbers from 1 (rows of each task), or null")
     if importlib.util.find_spec("lm_eval") is None:
         raise SuiteError(f"suite {suite}: it needs lm-eval, which is not installed; install it with: {INSTALL}")
     wanted = chosen(suite, tasks)
     for name in files or {}:
         if name not in {one.task for one in wanted}:
-            raise SuiteError(f"files {name}: accepted are {', '.join(one.task for one in wanted)}")
+            raise SuiteError(f"files must be of {', '.join(one.task for one in wanted)}, got {name}")
     specs = [as_lm_eval_takes_it(one, files or {}) for one in wanted]
     policy = exported(source, dtype)
     policy.load()
@@ -123,8 +123,8 @@ def check_prompts(lm: Any, tokenizer: PreTrainedTokenizerBase, prompts: set[str]
         ours = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         if lm.tok_encode(prompt) != ours:
             raise SuiteError(
-                f"lm-eval's ids of the prompt {prompt[:60]!r} are not training's; accepted: the same, without a second"
-                " BOS token"
+                "lm-eval's ids of a prompt must be training's, without a second BOS token, got others of "
+                f"{prompt[:60]!r}"
             )
 
 

@@ -32,14 +32,14 @@ def latest_results(folder: Path) -> Path:
     """The newest results file of a folder; its name holds the time. Raises `SuiteError` where there is none."""
     found = sorted(folder.glob("results_*.json"))
     if not found:
-        raise SuiteError(f"{folder}: it holds no results_*.json; accepted: the output folder of evaluate")
+        raise SuiteError(f"{folder}: must be the output folder of evaluate, got one without results_*.json")
     return found[-1]
 
 
 def _score(one: SuiteTask, results: Mapping[str, Any], path: Path) -> Score:
     scores = results.get("groups" if one.group else "results", {}).get(one.task, {})
     if one.metric not in scores:
-        raise SuiteError(f"{path}: it has no {one.metric} of {one.task}; accepted: results of that task")
+        raise SuiteError(f"{path}: must be results of {one.task}, got none of its {one.metric}")
     metric, _, filtered = one.metric.partition(",")
     error = scores.get(f"{metric}_stderr,{filtered}")
     stderr = float(error) if isinstance(error, (int, float)) else None  # "N/A" where it cannot be computed

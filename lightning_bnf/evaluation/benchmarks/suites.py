@@ -53,7 +53,7 @@ def chosen(suite: SuiteName, only: list[str] | None) -> list[SuiteTask]:
     known = {one.task: one for one in SUITES[suite]}
     for name in only or ():
         if name not in known:
-            raise SuiteError(f"tasks {name!r}: accepted for suite {suite} are {', '.join(known)}")
+            raise SuiteError(f"tasks must be of {', '.join(known)} in suite {suite}, got {name!r}")
     return [one for one in SUITES[suite] if not only or one.task in only]
 
 
@@ -68,9 +68,9 @@ def as_lm_eval_takes_it(one: SuiteTask, files: Mapping[str, str]) -> str | dict[
     if path is None:
         return one.task
     if one.group:
-        raise SuiteError(f"files {one.task}: it is a group of tasks, which read the hub; accepted: leave it out")
+        raise SuiteError(f"files must be without {one.task}, got it: it is a group of tasks, which read the hub")
     if not path.is_file():
-        raise SuiteError(f"files {one.task}: there is no file {str(path)!r}; accepted: a JSONL file with its rows")
+        raise SuiteError(f"files {one.task}: must be a JSONL file with its rows, got {str(path)!r}, which is none")
     here = {
         "task": one.task,
         "dataset_path": "json",

@@ -42,9 +42,8 @@ class CachedReference(Reference):
         counts = gather_objects(sum(len(batch.content_keys()) for batch in self._lacking(batches)))
         if any(counts) and reference is None:
             raise PolicyError(
-                f"reference cache {self.cache.folder}: {sum(counts)} completions are lacking, and"
-                " the policy is no longer its reference; accepted: a cache filled before training "
-                "(python -m lightning_bnf cache --config FILE)"
+                f"reference cache {self.cache.folder}: must be filled before training (python -m lightning_bnf cache "
+                f"--config FILE), got {sum(counts)} completions too few, and the policy is no longer its reference"
             )
         if any(counts) and reference is not None:
             with self._alone():

@@ -48,8 +48,8 @@ class LogpsCache:
         for key, name in zip(keys, names):
             if key not in self._where:
                 raise DataError(
-                    f"reference cache {self.folder}: it lacks a completion of row {name}; accepted: a cache made from "
-                    "these data (python -m lightning_bnf cache --config FILE)"
+                    f"reference cache {self.folder}: must be made from these data (python -m lightning_bnf cache "
+                    f"--config FILE), got none of a completion of row {name}"
                 )
         found = [self._where[key] for key in keys]
         if not found:
@@ -105,7 +105,7 @@ class LogpsCache:
         if differing:
             fields = "; ".join(f"{name}: {held.get(name)} there, {self.manifest.get(name)} here" for name in differing)
             raise DataError(
-                f"reference cache {self.folder}: made for another reference ({fields}); accepted: a new folder"
+                f"reference cache must be a new folder, or one made for this reference, got {self.folder} ({fields})"
             )
 
 

@@ -44,13 +44,13 @@ def test_devices_are_those_asked_for_else_the_trainers(trainer: Any, question: Q
 
 
 def test_other_strategies_are_refused() -> None:
-    with pytest.raises(ValueError, match="strategy deepspeed: accepted are auto, ddp and fsdp2"):
+    with pytest.raises(ValueError, match="strategy must be auto, ddp or fsdp2, got deepspeed"):
         devices_of({"strategy": "deepspeed"}, Question(gpus=2))
 
 
 @pytest.mark.parametrize("name", ["gpus", "gpu_memory", "flops", "rows", "tokens_per_row"])
 def test_numbers_are_above_nothing(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} 0: accepted are numbers > 0"):
+    with pytest.raises(ValueError, match=f"{name} must be >=? [01], got 0"):
         Question(**{name: 0})
 
 

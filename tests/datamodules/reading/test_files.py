@@ -45,13 +45,13 @@ def test_a_dataset_folder_is_read_as_hub_data_is(write: Write, tmp_path: Path, m
     rows = read_rows(str(folder), split="train")
     assert [row.source for row in rows] == [f"{folder}[train]:1", f"{folder}[train]:2"]
     assert answers(rows[0]) == [([assistant("7")], 1), ([assistant("8")], -1)]
-    refused(str(folder), "train, test", "split")
-    refused(str(folder), "trian", "accepted", split="trian")
+    refused(str(folder), "split must be one of train, test, got none")
+    refused(str(folder), "trian", "it must be a .jsonl file", split="trian")
 
 
 def test_hub_ids_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    refused("nobody/has-this", "nobody/has-this", "as a hub id", "accepted: a .jsonl file")
+    refused("nobody/has-this", "nobody/has-this", "as a hub id", "it must be a .jsonl file")
 
 
 def test_a_misspelled_ending_is_no_hub_id(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,10 +74,10 @@ def test_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
     for content in ("", "\n \n"):
         path.write_text(content)
-        refused(str(path), "train.jsonl", "empty", "at least one row")
+        refused(str(path), "train.jsonl: must be at least one row, got an empty file")
     table = tmp_path / "train.parquet"
     pyarrow.parquet.write_table(pyarrow.Table.from_pydict({"prompt": pyarrow.array([], pyarrow.string())}), table)
-    refused(str(table), "train.parquet", "empty", "at least one row")
+    refused(str(table), "train.parquet: must be at least one row, got an empty file")
 
 
 def test_other_kinds_of_files(tmp_path: Path) -> None:
@@ -97,16 +97,16 @@ def test_other_kinds_of_files(tmp_path: Path) -> None:
         ("{'prompt': 'Q'}", "broken JSON"),
         ('{"prompt": NaN}', "NaN is not JSON"),
         ("[" * 100_000, "broken JSON"),
-        ('["Q"]', "the line holds a list"),
-        ('"Q"', "the line holds a string"),
-        ("7", "the line holds a number"),
-        ("null", "the line holds null"),
+        ('["Q"]', "got a list"),
+        ('"Q"', "got a string"),
+        ("7", "got a number"),
+        ("null", "got null"),
     ],
 )
 def test_lines_that_are_no_objects(tmp_path: Path, line: str, expected: str) -> None:
     path = tmp_path / "train.jsonl"
     path.write_text(json.dumps(GOOD) + "\n" + line + "\n")
-    refused(str(path), "train.jsonl:2:", expected, "accepted: one JSON object on each line")
+    refused(str(path), "train.jsonl:2:", expected, "must be one JSON object on each line, got ")
 
 
 def test_not_utf8_names_line_and_byte(tmp_path: Path) -> None:
@@ -117,4 +117,6 @@ def test_not_utf8_names_line_and_byte(tmp_path: Path) -> None:
 
 
 def test_split_of_a_single_file(write: Write) -> None:
-    refused(write(GOOD), "train.jsonl", "split 'train'", "no splits", split="train")
+    refused(
+        write(GOOD), "train.jsonl", "split must be null for a single file, which has none, got 'train'", split="train"
+    )

@@ -51,9 +51,9 @@ def test_a_string_answer_after_a_message_prompt_is_the_assistants_turn(write: Wr
     ("messages", "expected"),
     [
         ("Q", ["'messages'", "'Q'", "a list of messages"]),
-        ([user("Q")], ["'messages'", "'user'", "end with the assistant's"]),
-        ([assistant("A")], ["'messages'", "the prompt is empty", "the last message from the user"]),
-        ([user("Q"), assistant("A"), user("R")], ["'messages'", "'user'", "end with the assistant's"]),
+        ([user("Q")], ["'messages'", "'user'", "last message must be the assistant's"]),
+        ([assistant("A")], ["'messages'", "the last message from the user, got none"]),
+        ([user("Q"), assistant("A"), user("R")], ["'messages'", "'user'", "last message must be the assistant's"]),
         ([assistant("Q"), user("A"), assistant("R")], ["'messages'", "assistant, user", "beginning with user"]),
     ],
 )
@@ -64,4 +64,4 @@ def test_bad_demonstrations(write: Write, messages: list[Message], expected: lis
 
 def test_implicit_prompts_that_share_nothing(write: Write) -> None:
     row = {"chosen": [user("Q"), assistant("A")], "rejected": [user("R"), assistant("B")]}
-    refused(write(row), "train.jsonl:1:", "'chosen'", "the prompt is empty")
+    refused(write(row), "train.jsonl:1:", "'chosen': the prompt must be ", ", got none")

@@ -10,18 +10,21 @@ from lightning_bnf.datamodules.reading.options import DataOptions
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_length": 1}, r"max_length 1: accepted are whole numbers from 2 \(tokens\)"),
+        ({"max_length": 1}, "max_length must be >= 2, got 1"),
         (
             {"max_prompt_length": 0},
-            r"max_prompt_length 0: accepted are whole numbers from 1 to below max_length \(4096\)",
+            "max_prompt_length must be >= 1, got 0",
         ),
-        ({"max_length": 8, "max_prompt_length": 8}, r"max_prompt_length 8: .* below max_length \(8\)"),
-        ({"truncation": "cut"}, "truncation 'cut': accepted are 'drop', 'trim'"),
-        ({"allow_drop": 5}, r"allow_drop 5: accepted are shares from 0 to 1"),
-        ({"allow_drop": float("nan")}, r"allow_drop nan: accepted are shares from 0 to 1"),
+        (
+            {"max_length": 8, "max_prompt_length": 8},
+            r"max_prompt_length must be below max_length \(8\), .*got 8",
+        ),
+        ({"truncation": "cut"}, "truncation must be 'drop' or 'trim', got 'cut'"),
+        ({"allow_drop": 5}, r"allow_drop must be in \[0, 1\], got 5"),
+        ({"allow_drop": float("nan")}, r"allow_drop must be a finite number in \[0, 1\], got nan"),
         (
             {"format": "pairs"},
-            "format 'pairs': accepted are 'auto', 'paired', 'grouped', 'unpaired', 'demonstration', ",
+            "format must be 'auto', 'paired', 'grouped', 'unpaired', 'demonstration' or 'prompt', got 'pairs'",
         ),
     ],
 )

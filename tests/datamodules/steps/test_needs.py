@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 def test_a_pair_loss_refuses_unpaired_rows(tmp_path: Path, tiny_folder: str) -> None:
     path = tmp_path / "unpaired.jsonl"
     path.write_text('{"prompt": "a", "completion": "b", "label": true}\n')
-    with pytest.raises(ValueError, match=r"unpaired.jsonl:1: DPO needs pairs"):
+    with pytest.raises(ValueError, match=r"unpaired.jsonl:1: must be a pair .* for DPO, got unpaired"):
         train(tmp_path, PreferenceModule(FullPolicy(tiny_folder), DPO()), PreferenceData(str(path)))
 
 
@@ -34,16 +34,24 @@ class Unloadable(FullPolicy):
 @pytest.mark.parametrize(
     ("loss", "row", "sentence"),
     [
-        (DPO(), '{"prompt": "a", "completion": "b", "label": true}', "DPO needs pairs"),
-        (catalog.build("d2o"), '{"prompt": "a", "chosen": "b", "rejected": "c"}', "D2O needs several samples a row"),
+        (DPO(), '{"prompt": "a", "completion": "b", "label": true}', "must be a pair .* for DPO, got unpaired"),
+        (
+            catalog.build("d2o"),
+            '{"prompt": "a", "chosen": "b", "rejected": "c"}',
+            "must be grouped for D2O .* paired",
+        ),
         (MADPO(), '{"prompt": "a", "chosen": "b", "rejected": "c"}', "score_chosen and score_rejected"),
-        (PoFT(), '{"prompt": "a", "completion": "b"}', "accepted: rows with baseline_mean_logps"),
+        (PoFT(), '{"prompt": "a", "completion": "b"}', "must be a row with baseline_mean_logps for PoFT"),
         (
             SPO(),
             '{"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 1, "score_rejected": 1}',
-            "1 of 1 rows would be dropped, since SPO needs chosen completions scored above the rejected ones",
+            "got 1 of 1, since SPO needs chosen completions scored above the rejected ones",
         ),
-        (SFT(), '{"prompt": "a", "completion": "b", "label": false}', "no completion has a label that SFT learns from"),
+        (
+            SFT(),
+            '{"prompt": "a", "completion": "b", "label": false}',
+            r"labels must be of \(1,\) for SFT.* got {-1}",
+        ),
         (AOTUnpaired(), '{"prompt": "a", "completion": "b", "label": false}', "compares preferred with dispreferred"),
     ],
 )

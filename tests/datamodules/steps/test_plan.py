@@ -65,7 +65,7 @@ def padding(plan: StepPlan) -> float:
 
 @pytest.mark.parametrize("name", ["examples_per_step", "max_tokens", "world_size"])
 def test_refuses_numbers_below_one(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} 0: accepted are whole numbers from 1"):
+    with pytest.raises(ValueError, match=f"{name} must be >= 1, got 0"):
         plan(**{name: 0})
 
 

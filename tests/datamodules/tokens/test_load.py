@@ -52,16 +52,19 @@ def test_dropping_more_than_allowed_is_an_error_that_names_the_rows(tokenizer: A
     with pytest.raises(DataError) as caught:
         load_rows(path, tokenizer, DataOptions(max_length=10))
     message = str(caught.value)
-    assert "3 of 100 rows would be dropped (prompt longer than max_length: 3; the longest row has 13 tokens)" in message
-    assert "accepted is a share of allow_drop 0.01: raise max_length or allow_drop, set truncation: trim" in message
-    assert "train.jsonl:98: the prompt has 11 tokens; accepted: at most 10" in message
+    assert "got 3 of 100 (prompt longer than max_length: 3; the longest row has 13 tokens)" in message
+    assert "dropped rows must be at most allow_drop (0.01) of all, got 3" in message
+    assert "raise max_length or allow_drop, set truncation: trim, or mend the rows" in message
+    assert "raise max_length or allow_drop, set truncation: trim, or mend the rows" in message
+    assert "raise max_length or allow_drop, set truncation: trim, or mend the rows" in message
+    assert "train.jsonl:98: the prompt must be at most 10 tokens, got 11" in message
     assert load_rows(path, tokenizer, DataOptions(max_length=10, allow_drop=0.03))[1].kept == 97
 
 
 def test_one_in_a_hundred_may_be_dropped_but_never_all(tokenizer: Any, write: Write) -> None:
     rows, _ = load_rows(write(*[text_row(2, 2)] * 99, text_row(11, 2)), tokenizer, DataOptions(max_length=10))
     assert len(rows) == 99
-    with pytest.raises(DataError, match="1 of 1 rows would be dropped"):
+    with pytest.raises(DataError, match=r"dropped rows must be at most allow_drop \(1\) of all, got 1 of 1"):
         load_rows(write(text_row(11, 2)), tokenizer, DataOptions(max_length=10, allow_drop=1))
 
 
@@ -83,7 +86,7 @@ def test_faults_of_rendering_name_the_line(tokenizer: Any, write: Write) -> None
     question = {"role": "user", "content": "Q"}
     stored = [{"prompt": [question]} | answer, {"prompt": [{"role": "system", "content": "S"}, question]} | answer]
     path = write(*stored, stored[1])
-    with pytest.raises(DataError, match=r"train\.jsonl:2: .*system: merge[^\n]*\n.*train\.jsonl:3: "):
+    with pytest.raises(DataError, match=r"train\.jsonl:2: .*system must be merge[^\n]*\n.*train\.jsonl:3: "):
         load_rows(path, refusing)
     rows, _ = load_rows(path, refusing, DataOptions(rendering=Rendering(system="drop")))
     assert rows[0].prompt_ids == rows[1].prompt_ids

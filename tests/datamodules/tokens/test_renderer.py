@@ -194,7 +194,7 @@ def test_strings_need_an_eos(tokenizer: Any, rows: Any) -> None:
     changed = copy.deepcopy(tokenizer)
     changed.eos_token = None
     (row,) = rows({"prompt": "Q", "completion": "A", "label": True})
-    with pytest.raises(DataError, match=r"no end-of-sequence token.*accepted: a tokenizer with eos_token"):
+    with pytest.raises(DataError, match=r"must be one with an end-of-sequence token \(eos_token\), .*, got .* without"):
         Renderer(changed).row(row)
 
 
@@ -221,7 +221,7 @@ def test_an_answer_with_an_end_of_turn_in_its_text(tokenizer: Any, rows: Any) ->
         {"prompt": "Q", "chosen": "A<|im_end|>A", "rejected": "B"},
     ):
         (row,) = rows(stored)
-        with pytest.raises(Unfit, match=r"end-of-turn token '<\|im_end\|>'; accepted: exactly one") as caught:
+        with pytest.raises(Unfit, match=r"must be without end-of-turn tokens, .*, got '<\|im_end\|>'") as caught:
             Renderer(tokenizer).row(row)
         assert caught.value.rule == END_INSIDE
 
@@ -229,9 +229,9 @@ def test_an_answer_with_an_end_of_turn_in_its_text(tokenizer: Any, rows: Any) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strings": "chats"}, "strings 'chats': accepted are 'text', 'chat'"),
-        ({"system": "ignore"}, "system 'ignore': accepted are 'error', 'merge', 'drop'"),
-        ({"train_on": "all"}, "train_on 'all': accepted are 'last_turn', 'all_turns'"),
+        ({"strings": "chats"}, "strings must be 'text' or 'chat', got 'chats'"),
+        ({"system": "ignore"}, "system must be 'error', 'merge' or 'drop', got 'ignore'"),
+        ({"train_on": "all"}, "train_on must be 'last_turn' or 'all_turns', got 'all'"),
     ],
 )
 def test_options_are_checked(options: dict[str, Any], message: str) -> None:

