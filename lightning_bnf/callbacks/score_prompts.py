@@ -36,7 +36,7 @@ class ScorePrompts(Callback):
     def __init__(
         self,
         splits: Sequence[Split] = ("validation", "test"),
-        trained_prompts: PositiveInt | None = None,
+        trained_prompts: int | None = None,
         kept_out_prompts: int | None = None,
         compare: bool = False,
         pairs: int | None = None,

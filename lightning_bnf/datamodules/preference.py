@@ -82,7 +82,7 @@ class PreferenceData(LightningDataModule):
         """
         module = self.trainer and self.trainer.lightning_module
         if not isinstance(module, MeetsData):
-            raise Refusal(f"PreferenceData with a must be PreferenceModule, got {type(module).__name__}")
+            raise Refusal(f"the module of PreferenceData must be a PreferenceModule, got {type(module).__name__}")
         self._needs = module.meet(self)
         self._layouts, self._budget = {}, None
         for split in SPLITS[stage]:

@@ -184,7 +184,7 @@ class Line:
         """The line of least squared relative errors. Raises ValueError for fewer than three points, which show nothing,
         and for times that are not positive."""
         if len(tokens) != len(seconds) or len(tokens) < 3 or min(seconds) <= 0:
-            raise Refusal(f"tokens {tokens}, seconds must be three points or more, of times > 0, got {seconds}")
+            raise Refusal(f"tokens and seconds must be three points or more, of times > 0, got {tokens} and {seconds}")
         x, y = np.asarray(tokens, dtype=float), np.asarray(seconds, dtype=float)
         columns = np.stack([np.ones_like(x), x], axis=1) / y[:, None]
         (fixed, per_token), *_ = np.linalg.lstsq(columns, np.ones_like(y), rcond=None)

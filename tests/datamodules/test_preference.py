@@ -84,7 +84,7 @@ def test_layout_is_decided_once_a_split_and_the_budget_once(
 
 def test_data_refuse_a_module_that_tells_them_nothing(tmp_path: Path, write_pairs: Callable[..., str]) -> None:
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
-    with pytest.raises(ValueError, match="PreferenceData with a BoringModel: accepted is PreferenceModule"):
+    with pytest.raises(ValueError, match="the module of PreferenceData must be a PreferenceModule, got BoringModel"):
         trainer.fit(BoringModel(), PreferenceData(write_pairs()))
     with pytest.raises(RuntimeError, match="its splits are read for a module, and none has set it up yet"):
         PreferenceData(write_pairs()).split("train")

@@ -90,5 +90,5 @@ def test_the_line_of_scaling() -> None:
     for fixed, slope in ((0.01, 0.0), (-0.01, 0.0), (0.0, 1e-5), (0.0, -1e-5)):
         assert sum(error**2 for error in errors(found.fixed + fixed, found.per_token + slope)) > best
     assert found.misses == pytest.approx(max(map(abs, errors(found.fixed, found.per_token))))
-    with pytest.raises(ValueError, match=r"accepted are three points or more"):
+    with pytest.raises(ValueError, match=r"tokens and seconds must be three points or more"):
         Line.through([1.0, 2.0], [1.0, 2.0])

@@ -71,8 +71,8 @@ def as_answer(column: str, value: object) -> Text:
     answer = as_text(column, value)
     if not isinstance(answer, str) and answer[-1]["role"] != "assistant":
         raise Fault(
-            f"column {column!r}: the last message has the role {answer[-1]['role']!r};"
-            " accepted: messages that end with the assistant's, which is what is trained"
+            f"column {column!r}: the last message must be the assistant's, which is what is trained,"
+            f" got the role {answer[-1]['role']!r}"
         )
     return answer
 

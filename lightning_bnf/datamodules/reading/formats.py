@@ -101,7 +101,7 @@ class Paired(Format):
         if isinstance(chosen, str) or isinstance(rejected, str):
             if given is None:
                 raise Fault(
-                    "column 'prompt' is missing; accepted: chosen and rejected as strings with a prompt column"
+                    "column 'prompt' must be given with chosen and rejected as strings, got none"
                     " (only message lists can hold the prompt themselves: where two strings part is no turn's end)"
                 )
             prompt: Text = given
@@ -168,8 +168,8 @@ class Unpaired(Demonstration):
         label = values["label"]
         if not isinstance(label, bool):
             raise Fault(
-                f"column 'label' must be true (preferred) or false (dispreferred), got {shorten(label)}"
-                " without quotes; convert with Python's `label == 1` or `label == 'true'`, whichever fits"
+                f"column 'label' must be true (preferred) or false (dispreferred) without quotes, got {shorten(label)};"
+                " convert with Python's `label == 1` or `label == 'true'`, whichever fits"
             )
         prompt, (completion,) = super().read(values)
         return Content(prompt, (replace(completion, label=+1 if label else -1),))
@@ -206,7 +206,7 @@ def format_of(name: str) -> Format:
         made = None
     if not (isinstance(made, type) and issubclass(made, Format)):
         accepted = ", ".join(repr(known.name) for known in FORMATS)
-        raise Refusal(f"format must be 'auto', {accepted}, and the class path of a Format, got {name!r}")
+        raise Refusal(f"format must be 'auto', {accepted} or the class path of a Format, got {name!r}")
     return made()
 
 

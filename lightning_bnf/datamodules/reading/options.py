@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from lightning_bnf.datamodules.reading.formats import format_of
 from lightning_bnf.runtime.arguments import AtLeastTwo, ClosedUnitInterval, PositiveInt, checked
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -64,3 +65,5 @@ class DataOptions:
             raise Refusal(
                 f"max_prompt_length must be below max_length ({self.max_length}), or null, got {self.max_prompt_length}"
             )
+        if self.format != "auto":
+            format_of(self.format)

@@ -39,4 +39,4 @@ def test_the_command_writes_json_and_a_plot(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(SystemExit):
         main(["bench", "--suites", "[feet]"])
     accepted = "head, step, layouts, scaling, loader, plan, peers, cli"
-    assert f"suites 'feet': accepted are {accepted}" in capsys.readouterr().err
+    assert f"suites must be of {accepted}, got 'feet'" in capsys.readouterr().err

@@ -63,7 +63,7 @@ def test_its_columns_are_checked_as_those_of_every_format(tmp_path: Path, path: 
         read_file(str(tmp_path / "typo.jsonl"), format=GoodBad.name)
     mapped = read_file(path, format=GoodBad.name, column_map={"good": "bad", "bad": "good"})
     assert mapped.rows[1].completions[0].text == " 1"
-    with pytest.raises(DataError, match=r"match no format.* accepted: chosen and rejected \(paired\)"):
+    with pytest.raises(DataError, match=r"match no format.* must be chosen and rejected \(paired\)"):
         read_file(path)
 
 
@@ -71,7 +71,9 @@ def test_names_and_class_paths_give_one_format_each() -> None:
     assert [format_of(known.name) for known in FORMATS] == list(FORMATS)
     assert format_of(GoodBad.name) is format_of(GoodBad.name)
     for name in ("pairs", "no.such.Module", f"{__name__}.path"):
-        with pytest.raises(ValueError, match=f"format '{name}': accepted are 'auto', 'paired', .* class path"):
+        with pytest.raises(
+            ValueError, match=f"format must be 'auto', 'paired', .* class path of a Format, got '{name}'"
+        ):
             format_of(name)
 
 
