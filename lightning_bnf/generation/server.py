@@ -60,8 +60,6 @@ class Server:
                 "base_url must be an address without user, password and query, got one with; a key goes into an"
                 " environment variable named by api_key_variable"
             )
-        if not 0 < self.timeout < float("inf"):
-            raise ServerError(f"timeout must be a number of seconds > 0, got {self.timeout}")
 
     def key(self) -> str | None:
         """The key, or None. Raises `ServerError` where the named variable is not set, or no header can hold it."""

@@ -62,11 +62,11 @@ def test_own_prompts_as_text_and_as_messages(tmp_path):
             [{"question_id": 1, "turns": [{"content": "a"}, {"content": "b"}]}],
             "must be a list of one turn, got ",
         ),
-        ("a.jsonl", [{"prompt": " "}], "the text is empty"),
+        ("a.jsonl", [{"prompt": " "}], "must be a text that is not blank, got"),
         (
             "a.jsonl",
             [{"session_id": 1, "conversation_input": [{"role": "assistant", "content": "a"}]}],
-            "the roles are",
+            "the roles must be .*, got assistant",
         ),
         ("a.jsonl", [{"prompt": "Hi"}, {"prompt": "Hi"}], "must be each id once, got '.*' twice"),
         ("a.json", [], "must be a list of one object or more, and nothing else, got "),

@@ -219,10 +219,16 @@ def test_prompt_tokens_of_a_server_are_held_against_trainings(
     ("changed", "sentence"),
     [
         ({"base_url": "localhost:8000"}, "base_url must be an address like .*, got 'localhost:8000'"),
-        ({"base_url": f"http://user:{KEY}@host/v1"}, "it holds a user, a password or a query"),
-        ({"base_url": f"http://host/v1?key={KEY}"}, "it holds a user, a password or a query"),
-        ({"at_once": 0}, "at_once must be a whole number from 1, got 0"),
-        ({"timeout": float("nan")}, "timeout must be a number of seconds > 0, got nan"),
+        (
+            {"base_url": f"http://user:{KEY}@host/v1"},
+            "base_url must be an address without user, password and query, got one with",
+        ),
+        (
+            {"base_url": f"http://host/v1?key={KEY}"},
+            "base_url must be an address without user, password and query, got one with",
+        ),
+        ({"at_once": 0}, "at_once must be >= 1, got 0"),
+        ({"timeout": float("nan")}, "timeout must be a finite number > 0, got nan"),
     ],
 )
 def test_servers_that_cannot_be(changed, sentence):

@@ -37,5 +37,5 @@ def test_equation_9_by_hand() -> None:
     curves = feedback_curves({"BNF": BNF(), "NLL + PLL": NLLPLL()}, reference=0.4, points=9)
     assert largest_difference(curves, "BNF", 0.4) < 1e-12
     assert largest_difference(curves, "NLL + PLL", 0.4) == pytest.approx(0.75)
-    with pytest.raises(ValueError, match="loss must be one of BNF, NLL, got 'DPO'"):
+    with pytest.raises(ValueError, match=r"loss must be one of BNF, NLL .*, got 'DPO'"):
         largest_difference(curves, "DPO", 0.4)

@@ -41,7 +41,7 @@ def test_ranks_by_hand() -> None:
     assert average_rank(pd.DataFrame([[4] * 7 + [5]])).tolist() == [4.13], "4.125 is rounded up"
     with pytest.raises(ValueError, match="lower_is_better must be of up, down, got 'length'"):
         ranks(scores, lower_is_better=["length"])
-    with pytest.raises(ValueError, match="scores: up lacks one"):
+    with pytest.raises(ValueError, match="scores must be a number for every line and column, got none of up"):
         ranks(scores.replace({"up": {1.0: np.nan}}))
 
 
@@ -107,7 +107,7 @@ def test_ours_beside_the_papers() -> None:
     assert set(table.loc["DPO", "ours"]) == {"-"}
     assert set(table.loc["NLL+PLL", "paper"]) == {"-"}
     assert beside_paper(OURS, paper).loc["Base", ("ours", "Average rank")] == "1.50"
-    with pytest.raises(ValueError, match="ours: Base has verified twice"):
+    with pytest.raises(ValueError, match="ours must be one score of each metric, got verified of Base twice"):
         beside_paper(pd.concat([OURS, OURS.head(1)]), paper)
     with pytest.raises(ValueError, match="length lacks one"):
         beside_paper(OURS.iloc[:-1], paper)

@@ -62,5 +62,5 @@ def test_bench_results_become_a_table(tmp_path: Path) -> None:
     }
     assert len(table) == 2
     assert len(read_bench(tmp_path)) == 3
-    with pytest.raises(ValueError, match=r"suite must be of those measured in .*: head, step, got 'peers'"):
+    with pytest.raises(ValueError, match=r"suites must be of those measured in .*: head, step, got 'peers'"):
         read_bench(tmp_path, ["peers"])
