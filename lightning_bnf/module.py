@@ -120,14 +120,12 @@ class PreferenceModule(LightningModule):
         if trainer.gradient_clip_val is not None:
             raise Refusal(
                 f"gradient_clip_val must be null, got {trainer.gradient_clip_val}: set optimization.max_grad_norm "
-                "instead, which clips "
-                "the gradient of the whole step"
+                "instead, which clips the gradient of the whole step"
             )
         if trainer.accumulate_grad_batches != 1:
             raise Refusal(
-                f"accumulate_grad_batches must be 1, got {trainer.accumulate_grad_batches}: set "
-                "data.examples_per_step (rows of an "
-                "optimizer step) and data.max_tokens (budget of a micro-batch) instead"
+                f"accumulate_grad_batches must be 1, got {trainer.accumulate_grad_batches}: set data.examples_per_step "
+                "(rows of an optimizer step) and data.max_tokens (budget of a micro-batch) instead"
             )
         refusal = self.combination().refusal()
         if refusal:

@@ -28,7 +28,7 @@ class Export(TrainerCommand):
 
     def before_instantiate_classes(self) -> None:
         if self.config["ckpt_path"] is None:
-            self.parser.error("ckpt_path null: accepted are a checkpoint of the run, and 'last'")
+            self.parser.error("ckpt_path must be a checkpoint of the run, or 'last', got null")
         for name, value in (
             ("devices", 1),
             ("num_nodes", 1),
@@ -39,7 +39,7 @@ class Export(TrainerCommand):
             self.config["trainer"][name] = value
         super().before_instantiate_classes()
         if self.config["ckpt_path"] is None:
-            self.parser.error(f"ckpt_path last: {self.folder} holds no checkpoint; accepted is a checkpoint of the run")
+            self.parser.error(f"ckpt_path must be a checkpoint of the run, got last, and {self.folder} holds none")
 
     def run(self) -> None:
         options = ExportOptions(**fields_of(ExportOptions, self.config))

@@ -24,7 +24,7 @@ class Parser(jsonargparse.ArgumentParser):
 
 def _explained(parser: jsonargparse.ArgumentParser, message: str) -> str:
     """The parser's message, cut to the sentence that a class refused its argument with, or with a hint added."""
-    refused = re.search(r"^[\s-]*(?:.*Not of type .*?: )?(.*must be .*, got .*|.*: accepted.*)$", message, re.MULTILINE)
+    refused = re.search(r"^[\s-]*(?:.*Not of type .*?: )?(.*must be .*, got .*)$", message, re.MULTILINE)
     key = re.search(r'[Pp]arser key "([^"]+)"', message)
     if refused:
         between = " " if refused[1].startswith("must be") else ": "

@@ -129,20 +129,20 @@ class TrainerCommand(LightningCLI):
         trainer = self.config["trainer"]
         if trainer.gradient_clip_val is not None:
             self.parser.error(
-                f"trainer.gradient_clip_val {trainer.gradient_clip_val}: accepted is null; set "
-                "model.optimization.max_grad_norm, which clips the gradient of the whole step"
+                f"trainer.gradient_clip_val must be null, got {trainer.gradient_clip_val}; "
+                "model.optimization.max_grad_norm clips the gradient of the whole step"
             )
         if trainer.accumulate_grad_batches != 1:
             self.parser.error(
-                f"trainer.accumulate_grad_batches {trainer.accumulate_grad_batches}: accepted is 1; set "
-                "data.examples_per_step (rows of an optimizer step) and data.max_tokens (budget of a micro-batch)"
+                f"trainer.accumulate_grad_batches must be 1, got {trainer.accumulate_grad_batches}; "
+                "data.examples_per_step (rows of a step) and data.max_tokens (budget of a micro-batch) say it"
             )
         refusal = precision_refusal(str(trainer.precision))
         if refusal:  # on a CPU Lightning would replace it with another in silence
             self.parser.error(refusal)
         if trainer.use_distributed_sampler:
             self.parser.error(
-                "trainer.use_distributed_sampler true: accepted is false; the step plan shares the rows over the ranks"
+                "trainer.use_distributed_sampler must be false, got true: the step plan shares the rows over the ranks"
             )
         self._check_checkpoint()
         name = "config.yaml" if isinstance(self, Fit) else f"config_{self.name}.yaml"
@@ -230,8 +230,8 @@ class Fit(TrainerCommand):
         for logger in given:
             if isinstance(logger, CSVLogger) and Path(logger.log_dir).resolve() == self.folder.resolve():
                 self.parser.error(
-                    f"trainer.logger: this CSVLogger would write over {self.folder}/metrics.csv, which every run has; "
-                    "accepted is another folder"
+                    "trainer.logger must be a CSVLogger with another folder than the run's, whose metrics.csv it would "
+                    f"write over, got {self.folder}"
                 )
         if getattr(rank_zero_only, "rank", 0) == 0 and not self.config["ckpt_path"]:
             _move_aside(self.folder)
@@ -269,7 +269,7 @@ class _Evaluation(TrainerCommand):
     def run(self) -> None:
         if self.trainer.world_size > 1:
             self.parser.error(
-                f"trainer.devices: {self.trainer.world_size} devices; accepted for {self.name} is one device"
+                f"trainer.devices must be one device for {self.name}, got {self.trainer.world_size} devices"
             )
         getattr(self.trainer, self.name)(
             self.model,

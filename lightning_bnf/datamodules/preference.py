@@ -80,11 +80,7 @@ class PreferenceData(LightningDataModule):
 
         Raises `DataError`, and `Refusal` for a module that does not train on such data.
         """
-        module = self.trainer and self.trainer.lightning_module
-        if not isinstance(module, MeetsData):
-            raise Refusal(f"the module of PreferenceData must be a PreferenceModule, got {type(module).__name__}")
-        self._needs = module.meet(self)
-        self._layouts, self._budget = {}, None
+        self.meet(self.trainer and self.trainer.lightning_module)
         for split in SPLITS[stage]:
             self.split(split)
         needed = SPLITS[stage][0]
@@ -97,6 +93,13 @@ class PreferenceData(LightningDataModule):
         if stage == "fit":
             check_labels(self.rows["train"], self.needs.loss)
         self._report()
+
+    def meet(self, module: Any) -> None:
+        """Learn what the module needs, without a Trainer too. Raises `Refusal` for one that takes no such data."""
+        if not isinstance(module, MeetsData):
+            raise Refusal(f"the module of PreferenceData must be a PreferenceModule, got {type(module).__name__}")
+        self._needs = module.meet(self)
+        self._layouts, self._budget = {}, None
 
     def split(self, split: str) -> RowView:
         """The rows of `train`, `validation` or `test`, read on first use. Raises `DataError`."""

@@ -62,7 +62,7 @@ def write_shifts(folder: Path, shifts: Shifts, about: Mapping[str, Any]) -> None
 
 
 def read_shifts(path: str | Path) -> Shifts:
-    """The shifts that `analyze` wrote: its output folder, or the JSON file in it. Raises ValueError for others."""
+    """The shifts that `analyze` wrote: its output folder, or the JSON file in it. Raises `Refusal` for others."""
     path = Path(path)
     file = path / RESULT if path.is_dir() else path
     held = json.loads(file.read_text()) if file.is_file() else {}

@@ -131,7 +131,7 @@ def _check_logits(policy: Policy, batch: MicroBatch) -> None:
 
 
 def token_shifts(policy: TokenScores, reference: TokenScores) -> TokenShifts:
-    """Policy minus reference. Raises ValueError where they are not of the same responses."""
+    """Policy minus reference. Raises `Refusal` where they are not of the same responses."""
     if not np.array_equal(policy.length, reference.length):
         raise Refusal("policy and reference must be scores of the same responses, got different ones")
     return TokenShifts(policy.logps - reference.logps, policy.logits - reference.logits, policy.length)
@@ -161,7 +161,7 @@ def gini(values: np.ndarray) -> float:
     """The Gini coefficient (Gini 1912) of numbers >= 0: 0 where all are equal, (n - 1) / n where one has it all.
 
     It is half the mean absolute difference of two of them (drawn with replacement) over their mean; 0 where all are 0.
-    Raises ValueError for negative numbers and for none.
+    Raises `Refusal` for negative numbers and for none.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     if not len(ordered) or not ordered[0] >= 0:

@@ -70,7 +70,7 @@ class WinRate:
 
 
 def comparisons(records: Sequence[Record], base: Sequence[Record]) -> Comparisons:
-    """Each prompt's completion against the base's, both once each. Raises ValueError where prompts differ."""
+    """Each prompt's completion against the base's, both once each. Raises `Refusal` where prompts differ."""
     own, other = ({record.prompt_id: record for record in side} for side in (records, base))
     if not own or own.keys() != other.keys() or len(own) != len(records) or len(other) != len(base):
         raise Refusal("records and base must be one or more completions of the same prompts, once each, got others")

@@ -51,6 +51,7 @@ def export(
     if options.merge and not policy.adapters:
         raise PolicyError(f"merge must be false with {type(policy).__name__}, which has no adapter, got true")
     module.trainer = data.trainer = trainer
+    data.meet(module)
     trainer.strategy.connect(module)
     policy.load()
     steps = _restore(module, checkpoint)

@@ -70,7 +70,7 @@ class Prompt:
 def draw_prompts(file: PromptFile, train: int | None, validation: int, test: int, seed: int) -> list[Prompt]:
     """The different prompts of a file, dealt to the splits at random; `train` None takes all that are left.
 
-    Raises ValueError where the file has fewer.
+    Raises `Refusal` where the file has fewer.
     """
     rows = read_file(file.path, file.split, file.column_map, "prompt", (), file.subset, file.revision).rows
     found = list(dict.fromkeys(content_hash(as_messages(row.prompt)) for row in rows))

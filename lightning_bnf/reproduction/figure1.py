@@ -18,7 +18,7 @@ def feedback_curves(losses: Mapping[str, Loss], reference: OpenUnitInterval = 0.
     """|dL/dz_y| against pi(y) for a completion of one token y, for each loss and label.
 
     Computed from the losses themselves by automatic differentiation through a softmax over {y, not y}. `reference` is
-    ref(y), a probability. Columns: loss, label (+1/-1), likelihood, gradient. Raises ValueError for a reference that is
+    ref(y), a probability. Columns: loss, label (+1/-1), likelihood, gradient. Raises `Refusal` for a reference that is
     not strictly between 0 and 1.
     """
     likelihood = torch.linspace(0, 1, points + 2, dtype=torch.float64)[1:-1]
@@ -43,7 +43,7 @@ def equation_9(likelihood: torch.Tensor, reference: float) -> torch.Tensor:
 
 
 def largest_difference(curves: pd.DataFrame, loss: str, reference: float) -> float:
-    """Between a loss's curves (`feedback_curves`) and Eq. 9. Raises ValueError for a loss that is not in `curves`."""
+    """Between a loss's curves (`feedback_curves`) and Eq. 9. Raises `Refusal` for a loss that is not in `curves`."""
     own = curves[curves["loss"] == loss]
     if own.empty:
         raise Refusal(f"loss must be one of {', '.join(curves['loss'].unique())}, got {loss!r}")

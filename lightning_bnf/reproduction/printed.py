@@ -49,7 +49,7 @@ class PrintedScores:
 
 
 def printed(number: int) -> pd.DataFrame:
-    """A table as it is in the data file. Raises ValueError for numbers of no such table."""
+    """A table as it is in the data file. Raises `Refusal` for numbers of no such table."""
     if number not in _FILES:
         raise Refusal(f"table must be one of {', '.join(map(str, _FILES))}, got {number}")
     with (files("lightning_bnf.reproduction") / "tables" / f"{_FILES[number]}.csv").open(encoding="utf-8") as file:
@@ -68,7 +68,7 @@ def table3() -> pd.DataFrame:
 
 
 def table4(base_model: str) -> PrintedScores:
-    """The main results for one base model, by method. Raises ValueError for a base model that is not there.
+    """The main results for one base model, by method. Raises `Refusal` for a base model that is not there.
 
     The paper lists R-DPO among its baselines but prints no line for it.
     """

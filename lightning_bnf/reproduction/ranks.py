@@ -15,7 +15,7 @@ MISSING = "-"
 def ranks(scores: pd.DataFrame, lower_is_better: Collection[str] = ()) -> pd.DataFrame:
     """Ranks of the lines in each column, 1 the best; equals share the best rank of theirs, as in 1, 2, 2, 4.
 
-    Raises ValueError where a score is missing, or `lower_is_better` names no column.
+    Raises `Refusal` where a score is missing, or `lower_is_better` names no column.
     """
     for name in lower_is_better:
         if name not in scores:
@@ -44,7 +44,7 @@ def average_rank_intervals(
 
     `resampled`: metric -> means, a line for each bootstrap sample and a column for each method, as `matrix.resampled`
     makes them: the same samples in all metrics, in each of which ranks and average ranks are made anew.
-    Raises ValueError where metrics have different methods or samples.
+    Raises `Refusal` where metrics have different methods or samples.
     """
     first = next(iter(resampled.values()))
     methods = list(first.columns)
@@ -88,7 +88,7 @@ def beside_paper(
     `ours`: tidy, with columns method, metric, score, low, high; methods are called as the paper calls them, metrics
     what they are. Ranks are among the methods that are in `ours`, the paper's among its own. Lines in the paper's
     order, then those that only we have; what one side lacks is "-". `rank_intervals`: from `average_rank_intervals`.
-    Raises ValueError where a method lacks a metric, or has one twice.
+    Raises `Refusal` where a method lacks a metric, or has one twice.
     """
     twice = ours.duplicated(["method", "metric"])
     if twice.any():

@@ -83,7 +83,7 @@ def reproduce(
         workers: runs at a time; the machine's cores are shared out among them.
     """
     if not methods or not seeds:
-        raise Refusal("methods and seeds must be one or more of each, got none of one")
+        raise Refusal("methods and seeds must be one or more of each, got none of one of them")
     if len(set(seeds)) != len(seeds):
         raise Refusal(f"seeds must be different, got {seeds}")
     for name, method in methods.items():
@@ -107,7 +107,7 @@ def reproduce(
 def expanded(words: Sequence[str], folder: Path = Path("configs/reproduce")) -> list[str]:
     """The command line with `TABLE --scale SCALE` as the config that it is short for.
 
-    Raises ValueError where there is none of that name.
+    Raises `Refusal` where there is none of that name.
     """
     if not words or words[0].startswith("-"):
         return list(words)
@@ -141,7 +141,7 @@ def _pick(runs: Sequence[Run], output: Path) -> Run:
 
 
 def _check_done(base: Path, run: Run, path: Path) -> None:
-    """Raises ValueError where a finished run's settings, or the contents of its data files, are not what they would be
+    """Raises `Refusal` where a finished run's settings, or the contents of its data files, are not what they would be
     now. Settings in files that the config names, such as a loss's, are not looked into."""
     record = json.loads(path.read_text())
     shared = yaml.safe_load(base.read_text()) if base.exists() else {}
@@ -202,7 +202,7 @@ def _at(config: Any, name: str) -> Any:
 
 
 def validation_rate(record: Mapping[str, Any]) -> float:
-    """The share of validation prompts whose greedy completion passed. Raises ValueError where none were scored."""
+    """The share of validation prompts whose greedy completion passed. Raises `Refusal` where none were scored."""
     scores = record["results"].get("scores", {}).get("validation", [])
     passed = [one["passed"] for one in scores if one["decoding"] == "greedy"]
     if not passed:
@@ -229,7 +229,7 @@ class _Queue:
     def do(self, runs: Sequence[Run]) -> None:
         """Train and keep the results of those that are not there. After a failure no other run is begun.
 
-        Raises ValueError, before any is, where one that is there was made with other settings or data.
+        Raises `Refusal`, before any is, where one that is there was made with other settings or data.
         """
         for run in runs:
             if _is_done(run, self.output):
@@ -270,7 +270,7 @@ def cores() -> int:
 
 
 def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
-    """One run, in a process of its own. Raises ValueError with its last words if it fails.
+    """One run, in a process of its own. Raises `Refusal` with its last words if it fails.
 
     threads: what torch may use of the machine's cores; None leaves it to torch
     """

@@ -56,7 +56,7 @@ LENGTHS = tuple(measure.name for measure in MEASURES if measure.value == "length
 
 def picked(records: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """Of each method the runs with the setting that passes most validation prompts, by method; settings are compared by
-    the first seed that all of them have. Raises ValueError where they have none in common."""
+    the first seed that all of them have. Raises `Refusal` where they have none in common."""
     by_method: dict[str, dict[int | None, list[Mapping[str, Any]]]] = {}
     for record in records:
         by_method.setdefault(record["method"], {}).setdefault(record["setting"], []).append(record)
@@ -79,7 +79,7 @@ def by_prompt(
 ) -> dict[str, pd.DataFrame]:
     """Measure -> a line for each prompt, a column (method, seed) for each run.
 
-    Raises ValueError where there are no runs of the base, or methods were scored on different prompts.
+    Raises `Refusal` where there are no runs of the base, or methods were scored on different prompts.
     """
     scored = _scored(runs, split, decoding)
     base = scored[BASE][0]

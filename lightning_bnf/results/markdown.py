@@ -7,7 +7,7 @@ from typing import Any
 def markdown_table(header: Sequence[Any], *rows: Sequence[Any], padded: bool = False) -> str:
     """A Markdown table of cells as text, `|` in them escaped; no newline at its end.
 
-    `padded`: columns of equal width, for reading on a terminal too. Raises ValueError for rows of unequal length.
+    `padded`: columns of equal width, for reading on a terminal too. Raises `Refusal` for rows of unequal length.
     """
     cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) if padded else 0 for column in zip(*cells, strict=True)]

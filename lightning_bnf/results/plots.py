@@ -181,7 +181,7 @@ class Line:
 
     @classmethod
     def through(cls, tokens: Sequence[float], seconds: Sequence[float]) -> "Line":
-        """The line of least squared relative errors. Raises ValueError for fewer than three points, which show nothing,
+        """The line of least squared relative errors. Raises `Refusal` for fewer than three points, which show nothing,
         and for times that are not positive."""
         if len(tokens) != len(seconds) or len(tokens) < 3 or min(seconds) <= 0:
             raise Refusal(f"tokens and seconds must be three points or more, of times > 0, got {tokens} and {seconds}")
@@ -199,7 +199,7 @@ class Line:
 def scaling_line(rows: list[dict[str, Any]]) -> Line:
     """The line through the median times of the suite scaling against the median tokens of a step.
 
-    Raises ValueError where the suite has fewer than three cases.
+    Raises `Refusal` where the suite has fewer than three cases.
     """
     own = [row for row in rows if row["suite"] == SCALING]
     tokens, seconds = ([statistics.median(row[name]) for row in own] for name in ("tokens", "seconds"))

@@ -64,7 +64,7 @@ def displacement_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def read_bench(folder: str | Path, suites: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """The rows of all JSON files that `bench` wrote into a folder, with their machine; of some suites, or of all.
 
-    Raises ValueError for a suite that is not there.
+    Raises `Refusal` for a suite that is not there.
     """
     records = [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*.json"))]
     rows = [row | {"machine": record["machine"]} for record in records for row in record["rows"]]

@@ -40,7 +40,7 @@ class Means(Metric):
         self.add_state("counts", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, values: Mapping[str, Tensor]) -> None:
-        """Add values, any shape, by name. Raises ValueError for a name that was not given at the start."""
+        """Add values, any shape, by name. Raises `Refusal` for a name that was not given at the start."""
         for name, value in values.items():
             if name not in self.names:
                 raise Refusal(f"metric must be one of {', '.join(self.names)}, which were declared, got {name!r}")

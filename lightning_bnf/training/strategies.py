@@ -62,7 +62,7 @@ def parallelism_of(strategy: Strategy) -> Parallelism:
 
 
 def refuse_sharded(strategy: Strategy, what: str) -> None:
-    """Raises ValueError under FSDP2, for what generates: one process draws the completions."""
+    """Raises `Refusal` under FSDP2, for what generates: one process draws the completions."""
     if parallelism_of(strategy) == "fsdp2":
         raise Refusal(
             f"{what}: strategy must be ddp or one device, since one process generates and needs all weights, got fsdp2"

@@ -180,9 +180,9 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(
         (["--model.policy.init_args.target_modules", "[query]"], ["target_modules", "query", "q_proj"]),
         (["--model.policy.init_args.source", "./nowhere"], ["source './nowhere': there is no such folder"]),
         (["--model.reference", "none"], ["with a loss that needs one, got none"]),
-        (["--trainer.gradient_clip_val", "1.0"], ["gradient_clip_val 1.0", "max_grad_norm"]),
-        (["--trainer.accumulate_grad_batches", "2"], ["accumulate_grad_batches 2", "examples_per_step"]),
-        (["--trainer.use_distributed_sampler", "true"], ["use_distributed_sampler true: accepted is false"]),
+        (["--trainer.gradient_clip_val", "1.0"], ["gradient_clip_val must be null, got 1.0", "max_grad_norm"]),
+        (["--trainer.accumulate_grad_batches", "2"], ["accumulate_grad_batches must be 1, got 2", "examples_per_step"]),
+        (["--trainer.use_distributed_sampler", "true"], ["use_distributed_sampler must be false, got true"]),
         (["--data.max_tokens", "many"], ["max_tokens"]),
         (["--trainer.precision", "16-mixed"], ["precision must be 32-true, bf16-mixed or bf16-true, got 16-mixed"]),
         (["--data.train", "/no/such.jsonl"], ["/no/such.jsonl", "there is no such file"]),
@@ -257,4 +257,4 @@ def test_disk_full_while_exporting_leaves_nothing_half_written(
 def test_several_devices_are_for_training(config: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
     message = refused(capsys, "validate", "--config", config(data__validation=["x.jsonl"]), *two)
-    assert "2 devices; accepted for validate is one device" in message
+    assert "trainer.devices must be one device for validate, got 2 devices" in message

@@ -128,7 +128,7 @@ def test_a_full_policy_is_exported_and_not_merged(fit: Fit, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "ckpt_path null: accepted are a checkpoint of the run, and 'last'"),
+        ([], "ckpt_path must be a checkpoint of the run, or 'last', got null"),
         (["--ckpt_path", "/no/such.ckpt"], "there is no such file or folder"),
         (["--ckpt_path", "last", "--rows", "0"], "rows must be >= 1, got 0"),
         (["--ckpt_path", "last", "--model.policy.init_args.r", "3"], "the checkpoint does not fit this policy"),

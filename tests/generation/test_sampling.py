@@ -167,12 +167,12 @@ def test_a_completion_is_cut_at_any_end_of_turn_token(tiny_llama, tokenizer):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"temperature": -1.0}, "temperature is -1.0"),
-        ({"temperature": float("nan")}, "temperature is nan"),
-        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
-        ({"samples": 0}, "samples is 0"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"temperature": 0.0, "samples": 2}, "greedy completions would all be the same"),
+        ({"temperature": -1.0}, "temperature must be >= 0, got -1.0"),
+        ({"temperature": float("nan")}, "temperature must be a finite number >= 0, got nan"),
+        ({"max_new_tokens": 0}, "max_new_tokens must be >= 1, got 0"),
+        ({"samples": 0}, "samples must be >= 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be >= 1, got 0"),
+        ({"temperature": 0.0, "samples": 2}, "samples must be 1 at temperature 0, .* got 2"),
     ],
 )
 def test_sampling_refuses_what_it_cannot_do(arguments, message):
@@ -181,7 +181,7 @@ def test_sampling_refuses_what_it_cannot_do(arguments, message):
 
 
 def test_an_empty_prompt_is_refused_and_no_prompts_are_fine(tiny_llama, tokenizer):
-    with pytest.raises(ValueError, match="prompt 1 is empty"):
+    with pytest.raises(ValueError, match=r"prompts\[1\] must be one token or more, got none"):
         generate(tiny_llama, tokenizer, [[1], []], Sampling())
     assert generate(tiny_llama, tokenizer, [], Sampling()) == []
 

@@ -14,6 +14,7 @@ from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation import server as server_module
 from lightning_bnf.generation.questions import read_questions
 from lightning_bnf.generation.server import Server, ServerError, ask, client
+from lightning_bnf.runtime.refusal import Refusal
 
 pytestmark = pytest.mark.slow
 
@@ -232,7 +233,7 @@ def test_prompt_tokens_of_a_server_are_held_against_trainings(
     ],
 )
 def test_servers_that_cannot_be(changed, sentence):
-    with pytest.raises(ServerError, match=sentence) as error:
+    with pytest.raises(Refusal, match=sentence) as error:
         Server(**({"base_url": "http://host/v1", "model": "big"} | changed))
     assert KEY not in str(error.value)
 

@@ -40,7 +40,7 @@ def test_an_adapter_lies_on_the_base_that_it_names(
     assert policy.tokenizer.get_vocab() == tokenizer.get_vocab(), "the base's, where the folder holds none"
     held = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(held | {"base_model_name_or_path": None}))
-    with pytest.raises(PolicyError, match="names no base model"):
+    with pytest.raises(PolicyError, match=r"adapter_config\.json must be one that names a base model, got none"):
         exported(str(tmp_path))
     (tmp_path / "adapter_config.json").write_text(json.dumps(held))
     (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")

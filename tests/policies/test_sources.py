@@ -40,7 +40,10 @@ def test_a_folder_loads_with_its_tokenizer(
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("bundled:gpt-5", "the only bundled model is 'bundled:smollm2-135m-instruct'"),
+        (
+            "bundled:gpt-5",
+            "source must be 'bundled:smollm2-135m-instruct', .*, got 'bundled:gpt-5'",
+        ),
         ("./nowhere", "there is no such folder"),
         ("/no/such/place/model", "there is no such folder"),
         ("model.Q4_1.gguf", "there is no such GGUF file"),

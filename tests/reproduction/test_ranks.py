@@ -109,5 +109,5 @@ def test_ours_beside_the_papers() -> None:
     assert beside_paper(OURS, paper).loc["Base", ("ours", "Average rank")] == "1.50"
     with pytest.raises(ValueError, match="ours must be one score of each metric, got verified of Base twice"):
         beside_paper(pd.concat([OURS, OURS.head(1)]), paper)
-    with pytest.raises(ValueError, match="length lacks one"):
+    with pytest.raises(ValueError, match="scores must be a number for every line and column, got none of length"):
         beside_paper(OURS.iloc[:-1], paper)

@@ -151,7 +151,7 @@ def test_threads_reach_the_run(tmp_path: Path) -> None:
 
 def test_a_grid_without_scores_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reproduction, "train", fake_train)
-    with pytest.raises(ValueError, match="b: its grid is picked from by scores of validation prompts"):
+    with pytest.raises(ValueError, match=r"b: base must be a config with .* ScorePrompts, .* got one without"):
         reproduce(Path("c.yaml"), {"b": Method({}, [{"lr": 1}, {"lr": 2}])}, tmp_path / "out", [1], tmp_path / "work")
 
 
@@ -162,7 +162,7 @@ def test_a_failing_run_is_named_with_its_last_words(tmp_path: Path) -> None:
 
 
 def test_nothing_to_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="one of them is empty"):
+    with pytest.raises(ValueError, match="methods and seeds must be one or more of each"):
         reproduce(Path("c.yaml"), {}, tmp_path, [1])
     with pytest.raises(ValueError, match=r"seeds must be different, got \[1, 1\]"):
         reproduce(Path("c.yaml"), {"a": Method()}, tmp_path, [1, 1])

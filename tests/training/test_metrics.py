@@ -18,7 +18,7 @@ def test_means_weigh_values_not_micro_batches_and_leave_absent_names_out() -> No
 
 
 def test_an_undeclared_name_is_an_error() -> None:
-    with pytest.raises(ValueError, match="metric 'x' was not declared; declared are a"):
+    with pytest.raises(ValueError, match="metric must be one of a, which were declared, got 'x'"):
         Means(["a"]).update({"x": torch.ones(1)})
 
 

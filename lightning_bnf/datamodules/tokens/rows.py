@@ -158,7 +158,7 @@ class PartlyPaired(Rows):
 
     Which pairs, and which of their sides, is drawn from `seed`, equally likely. Other rows stay as they are. With the
     same seed, the pairs whole at a ratio are whole at every larger one, and the others keep the same side. Rows are
-    read when they are asked for. Raises ValueError for a ratio outside [0, 1].
+    read when they are asked for. Raises `Refusal` for a ratio outside [0, 1].
     """
 
     def __init__(self, rows: Sequence[TokenizedRow], ratio: ClosedUnitInterval, seed: int):

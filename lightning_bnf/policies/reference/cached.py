@@ -43,7 +43,7 @@ class CachedReference(Reference):
         if any(counts) and reference is None:
             raise PolicyError(
                 f"reference cache {self.cache.folder}: must be filled before training (python -m lightning_bnf cache "
-                f"--config FILE), got {sum(counts)} completions too few, and the policy is no longer its reference"
+                f"--config FILE): {sum(counts)} completions are lacking, and the policy is no longer its reference"
             )
         if any(counts) and reference is not None:
             with self._alone():

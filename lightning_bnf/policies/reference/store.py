@@ -49,7 +49,7 @@ class LogpsCache:
             if key not in self._where:
                 raise DataError(
                     f"reference cache {self.folder}: must be made from these data (python -m lightning_bnf cache "
-                    f"--config FILE), got none of a completion of row {name}"
+                    f"--config FILE): it lacks a completion of row {name}"
                 )
         found = [self._where[key] for key in keys]
         if not found:
@@ -105,7 +105,7 @@ class LogpsCache:
         if differing:
             fields = "; ".join(f"{name}: {held.get(name)} there, {self.manifest.get(name)} here" for name in differing)
             raise DataError(
-                f"reference cache must be a new folder, or one made for this reference, got {self.folder} ({fields})"
+                f"reference cache must be a new folder, got {self.folder}, made for another reference ({fields})"
             )
 
 
