@@ -89,8 +89,6 @@ def shortened(words: list[str], tiny_folder: str) -> list[str]:
     for config, settings in SHORT_CALLBACK.items():
         if verb == "fit" and config in words:
             changes |= {f"trainer.callbacks.init_args.{key}": value for key, value in settings.items()}
-    if "--model.optimization.paged_8bit" in words and verb == "fit":  # pages are CUDA's
-        changes |= {"model.optimization.paged_8bit": "false"}
     if "--rows" in words:  # rows that are not read are planned at their longest
         changes |= {"data.options.max_length": "128"}
     if verb == "fit" and "--trainer.val_check_interval" not in words:
