@@ -108,7 +108,7 @@ class Policy(nn.Module, ABC):
             self.adopt(self.base())
 
     def adopt(self, base: "PreTrainedModel") -> None:
-        """Make the model to train of a freshly loaded one, or of one without contents (what `plan` looks at)."""
+        """Make the model to train of a freshly loaded one, or of a fake one (what `plan` looks at)."""
         _disable_dropout(base)
         self.model = self.prepared(base.requires_grad_(False)).train()
         if self.gradient_checkpointing:

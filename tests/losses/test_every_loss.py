@@ -96,15 +96,15 @@ def part(policy: Tensor, reference: Tensor, rows: list[int], loss: Loss) -> tupl
 
 @each
 def test_nothing_waits_for_the_device(name: str) -> None:
-    """On tensors without contents: whoever asks for a value, or for as many places as there are, raises there.
+    """On fake tensors: whoever asks for a value, or for as many places as there are, raises there.
 
     Groups are counted on the device. What is made once a step (`statistics`) may wait for it.
     """
     loss = LOSSES[name]
     step = catalog.context(loss, POLICY, REFERENCE)
     on_cpu = replace(catalog.EXAMPLES, known_sides=catalog.EXAMPLES.sides())
-    with FakeTensorMode() as without_contents:
-        fake = without_contents.from_tensor
+    with FakeTensorMode() as fakes:
+        fake = fakes.from_tensor
         row, length = fake(catalog.ROW), fake(catalog.LENGTH)
         policy, reference = (Completions(fake(tokens), row, length) for tokens in (POLICY, REFERENCE))
         examples = on_cpu.map(fake)

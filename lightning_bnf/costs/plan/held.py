@@ -42,7 +42,7 @@ def held(
     sharded: bool = False,
     mixed: bool = False,
 ) -> Held:
-    """Of a policy with or without contents; `sharded` layer by layer, with `mixed` gathered in bfloat16."""
+    """Of a policy, fake or not; `sharded` layer by layer, with `mixed` gathered in bfloat16."""
     trained = list(policy.trainable().values())
     own = {id(parameter) for parameter in trained}
     some_frozen = any(id(parameter) not in own for parameter in policy.parameters())

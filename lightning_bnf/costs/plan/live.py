@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 class LiveBytes(TorchDispatchMode):
     """Inside it, `now` and `peak` are the bytes of the storages that operations have made and that are still held.
 
-    A storage counts once, however many tensors look at it. Works on tensors with and without contents; what a kernel
+    A storage counts once, however many tensors look at it. Works on fake tensors too; what a kernel
     takes and gives back within one operation is not seen. Tensors made before are counted where `hold` is told of them.
     `gradients` is for the caller to set; `gradients_at_peak` is what it was then.
     """

@@ -51,7 +51,7 @@ class Assessment:
 
 
 def assess(run: Run) -> Assessment:
-    """Run one step without contents and see what it takes. Raises `PolicyError` as `step_cost` does."""
+    """Run one step on fake tensors and see what it takes. Raises `PolicyError` as `step_cost` does."""
     workload = run.workload()
     setting = Setting(
         policy=run.policy,

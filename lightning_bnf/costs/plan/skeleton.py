@@ -46,7 +46,7 @@ def load_config(source: str, revision: str | None = None) -> PreTrainedConfig:
     return config
 
 
-def without_contents(module: nn.Module, device: str) -> None:
+def as_fake(module: nn.Module, device: str) -> None:
     """Give a module on the meta device tensors of a device; inside a `FakeTensorMode` they take no memory.
 
     Parameters that are one, such as tied embeddings, stay one.

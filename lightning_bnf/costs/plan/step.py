@@ -1,4 +1,4 @@
-"""What one optimizer step takes of memory and of computation, by running it on tensors without contents.
+"""What one optimizer step takes of memory and of computation, by running it on fake tensors.
 
 Everything is the run's own code: the policy's forward and backward passes through transformers, peft and the tiled
 head, the reference's pass, autocast. So nothing is known here of architectures, and what autograd saves is not guessed.
@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode, addmm_flop, sdpa_backward_
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.costs.plan.held import Held, held, stepping_bytes
 from lightning_bnf.costs.plan.live import LiveBytes
-from lightning_bnf.costs.plan.skeleton import shape_of, skeleton, without_contents
+from lightning_bnf.costs.plan.skeleton import as_fake, shape_of, skeleton
 from lightning_bnf.losses.base import Weigher
 from lightning_bnf.policies.base import CHECKED_TOKENS, Policy, PolicyError
 from lightning_bnf.policies.reference.build import build_reference
@@ -91,7 +91,7 @@ class StepFlops:
 
 
 class _Outline(NamedTuple):
-    """Policy and reference without contents, what the precision does to them, and what they hold."""
+    """Policy and reference on fake tensors, what the precision does to them, and what they hold."""
 
     policy: Policy
     reference: Reference | None
@@ -102,7 +102,7 @@ class _Outline(NamedTuple):
 
 
 def step_cost(setting: Setting, contents: bool = False) -> StepCost:
-    """Run a step of `setting` without contents and see what it takes; with them, the policy is loaded and the step is a
+    """Run a step of `setting` on fake tensors and see what it takes; with them, the policy is loaded and the step is a
     real one, to compare with.
 
     Attention masks are made as for a micro-batch that has padding. Raises `PolicyError` for what cannot be run so, such
@@ -143,9 +143,9 @@ def _outlined(setting: Setting, contents: bool = False) -> Iterator[_Outline]:
         return
     try:
         with FakeTensorMode():
-            without_contents(policy, setting.traced)
+            as_fake(policy, setting.traced)
             if reference is not None:
-                without_contents(reference, setting.traced)
+                as_fake(reference, setting.traced)
             yield _Outline(policy, reference, context, kept, optimizer, shape_of(setting.batch, setting.traced))
     except RuntimeError as error:  # torch's own for operations that ask for values, or lack a rule for shapes
         reason = str(error).strip().split("\n")[0]

@@ -33,7 +33,7 @@ def test_tensors_from_before_count_when_told_of() -> None:
     assert (live.now, live.peak) == (40, 84), "the product's 40 bytes and the sum's 4"
 
 
-def test_tensors_without_contents_count_alike() -> None:
+def test_fake_tensors_count_alike() -> None:
     peaks = []
     for mode in (LiveBytes(), FakeTensorMode()):
         live = mode if isinstance(mode, LiveBytes) else LiveBytes()

@@ -1,4 +1,4 @@
-"""A step without contents takes what a real step takes."""
+"""A step on fake tensors takes what a real step takes."""
 
 import pytest
 import torch
