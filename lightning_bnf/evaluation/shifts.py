@@ -91,8 +91,8 @@ def score(
             for place, logp, logit in zip(places, logps, logits, strict=True):
                 if not (logp.isfinite().all() and logit.isfinite().all()):
                     raise PolicyError(
-                        f"source {policy.source!r}: log-probs and logits must be finite, got others of "
-                        f"{responses[place].source}"
+                        f"source {policy.source!r}: log-probs and logits must be finite, got some that are "
+                        f"not, of {responses[place].source}"
                     )
                 found[place] = logp.float().numpy(), logit.float().numpy()
             bar.update(len(places))

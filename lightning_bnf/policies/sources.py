@@ -64,7 +64,7 @@ def resolve_source(source: str, revision: str | None = None) -> Source:
     """Find what `source` names; converts the bundled model on first use. Raises `SourceError` when nothing is there."""
     if source.startswith("bundled:"):
         if source != BUNDLED:
-            raise SourceError(f"source must be {BUNDLED!r}, the only bundled model, got {source!r}")
+            raise SourceError(f"source {source!r}: the only bundled model is {BUNDLED!r}")
         return Source(str(_bundled_folder()))
     path = Path(source).expanduser()
     if path.suffix == ".gguf":

@@ -150,7 +150,7 @@ def _scored(
     base = scored[BASE][0]
     for method, repeats in scored.items():
         if any(records.keys() != base.keys() for records in repeats):
-            raise Refusal(f"{method}: prompts must be the base's, got others")
+            raise Refusal(f"{method}: prompts must be the base's, got answers to others")
     return {
         method: [{prompt: records[prompt] for prompt in base} for records in repeats]
         for method, repeats in scored.items()

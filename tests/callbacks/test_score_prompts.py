@@ -143,7 +143,7 @@ def test_a_saved_config_with_the_former_callback_is_told_what_to_write(capsys: p
     [
         ({"splits": ["train"]}, "splits must be of validation and test, got 'train'"),
         ({"splits": ["validation"], "compare": True}, r"splits must hold test .*, got \['validation'\]"),
-        ({"every_n_steps": 0}, "every_n_steps must be a whole number from 1, or null, got 0"),
+        ({"every_n_steps": 0}, "every_n_steps must be >= 1, got 0"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any], sentence: str) -> None:

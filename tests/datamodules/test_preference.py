@@ -60,7 +60,7 @@ def test_layout_is_decided_once_a_split_and_the_budget_once(
         decided.append(len(rows))
         return choose_layout(name, policy, rows, labels)
 
-    def budget(policy: Any, rows: Any, layout: Any, labels: Any, fused: bool) -> int:
+    def budget(policy: Any, rows: Any, layout: Any, labels: Any, fused: bool, *_: Any) -> int:
         budgets.append(fused)
         return 300
 

@@ -137,7 +137,7 @@ def test_a_policy_with_other_tokens_is_refused(
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(SystemExit):
         analyze(tmp_path / "out", {"p": str(tmp_path / "other")}, reference=tiny_folder, responses=write_pairs())
-    assert "policies 'p': its template differs from the reference's" in capsys.readouterr().err
+    assert "policies must be trained from the reference, got 'p', whose template differs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/analyze").glob("*.yaml")), ids=lambda path: path.stem)

@@ -69,9 +69,9 @@ def test_bootstrap_is_seeded_and_near_the_normal_interval():
 
 
 def test_changes_refuse_different_prompts():
-    with pytest.raises(ValueError, match=r"group 'trained' \(greedy\): before and after are not the same prompts"):
+    with pytest.raises(ValueError, match=r"group 'trained' \(greedy\): prompts must be the same before and after"):
         pass_rate_changes([record("a", True)], [record("b", True)])
-    with pytest.raises(ValueError, match="not the same prompts, once each"):
+    with pytest.raises(ValueError, match="prompts must be the same before and after, once each"):
         pass_rate_changes([record("a", True)] * 2, [record("a", True)] * 2)
     with pytest.raises(ValueError, match="the groups differ"):
         pass_rate_changes([record("a", True)], [record("a", True, "lists")])

@@ -152,7 +152,7 @@ def test_groups_and_their_table() -> None:
     trained = found[0]
     assert (trained.wins, trained.ties, trained.losses, trained.rate.value) == (0.5, 0.5, 0.0, 0.75)
     assert (trained.length, trained.base_length) == (6.5, 5.0)
-    with pytest.raises(ValueError, match="the groups differ"):
+    with pytest.raises(ValueError, match="the groups must be the same on both sides, got"):
         win_rates(ours, base[:2])
 
 

@@ -54,7 +54,7 @@ def test_a_card_has_all_that_made_the_model(
         "- reference: adapter_off",
         "- rows: 10",
         f"- fingerprint: {fingerprint}",
-        "- policy: lora",
+        "- policy: LoRAPolicy",
         "- r: 16",
         "- optimizer steps: 4",
         "- learning_rate: 1e-06",

@@ -129,7 +129,10 @@ def test_a_full_policy_is_exported_and_not_merged(fit: Fit, capsys: pytest.Captu
     ("words", "message"),
     [
         ([], "ckpt_path must be a checkpoint of the run, or 'last', got null"),
-        (["--ckpt_path", "/no/such.ckpt"], "there is no such file or folder"),
+        (
+            ["--ckpt_path", "/no/such.ckpt"],
+            "ckpt_path must be a checkpoint, or 'last', got /no/such.ckpt",
+        ),
         (["--ckpt_path", "last", "--rows", "0"], "rows must be >= 1, got 0"),
         (["--ckpt_path", "last", "--model.policy.init_args.r", "3"], "the checkpoint does not fit this policy"),
     ],

@@ -166,7 +166,7 @@ def test_nothing_to_run_is_refused(tmp_path: Path) -> None:
         reproduce(Path("c.yaml"), {}, tmp_path, [1])
     with pytest.raises(ValueError, match=r"seeds must be different, got \[1, 1\]"):
         reproduce(Path("c.yaml"), {"a": Method()}, tmp_path, [1, 1])
-    with pytest.raises(ValueError, match="methods 'a': once with a grid of 2"):
+    with pytest.raises(ValueError, match="methods 'a': grid must be of one setting with once, got 2"):
         reproduce(Path("c.yaml"), {"a": Method({}, [{}, {}], once=True)}, tmp_path, [1])
     with pytest.raises(ValueError, match="workers must be >= 1, got 0"):
         reproduce(Path("c.yaml"), {"a": Method()}, tmp_path, [1], workers=0)

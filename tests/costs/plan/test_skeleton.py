@@ -28,7 +28,7 @@ def test_mixtures_of_experts_are_planned_in_bfloat16_and_refused_otherwise(tmp_p
     found = step_cost(setting(FullPolicy(str(tmp_path), dtype="bfloat16"))).held
     others = 2 * 64 * 32 + 2 * 32 * 32 + 2 * 32 * 16 + 2 * 32 + 3 * 32  # embeddings, head; attention; router; norms
     assert found.parameters == 2 * 3 * 32 * 32 + others
-    with pytest.raises(PolicyError, match=r"in torch.float32 cannot be run on fake tensors"):
+    with pytest.raises(PolicyError, match=r"mixture of experts in bfloat16 .* in torch.float32"):
         step_cost(setting(FullPolicy(str(tmp_path))))
 
 

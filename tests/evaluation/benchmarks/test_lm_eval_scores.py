@@ -33,7 +33,7 @@ def test_scores_of_groups_and_tasks_are_read_back(tmp_path):
     assert scores_table(scores).endswith("| CRUX | exact_match,none | 4 | 0.250 | - |\n")
     (tmp_path / "results_2.json").write_text("{}")
     assert latest_results(tmp_path).name == "results_2.json"
-    with pytest.raises(SuiteError, match="it has no exact_match,none of bnf_crux_output"):
+    with pytest.raises(SuiteError, match="must be results of bnf_crux_output, got none of its exact_match,none"):
         read_scores(tmp_path / "results_2.json", [crux])
     with pytest.raises(SuiteError, match="it holds no results"):
         latest_results(tmp_path / "nowhere")
