@@ -73,7 +73,7 @@ def test_changes_refuse_different_prompts():
         pass_rate_changes([record("a", True)], [record("b", True)])
     with pytest.raises(ValueError, match="prompts must be the same before and after, once each"):
         pass_rate_changes([record("a", True)] * 2, [record("a", True)] * 2)
-    with pytest.raises(ValueError, match="the groups differ"):
+    with pytest.raises(ValueError, match="the groups must be the same before and after, got"):
         pass_rate_changes([record("a", True)], [record("a", True, "lists")])
 
 

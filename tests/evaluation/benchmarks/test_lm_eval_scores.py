@@ -35,5 +35,5 @@ def test_scores_of_groups_and_tasks_are_read_back(tmp_path):
     assert latest_results(tmp_path).name == "results_2.json"
     with pytest.raises(SuiteError, match="must be results of bnf_crux_output, got none of its exact_match,none"):
         read_scores(tmp_path / "results_2.json", [crux])
-    with pytest.raises(SuiteError, match="it holds no results"):
+    with pytest.raises(SuiteError, match="must be the output folder of evaluate, got one without results"):
         latest_results(tmp_path / "nowhere")
