@@ -81,12 +81,12 @@ def start(config: Path, run: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str], status: int = 0) -> str:
-    shown, _ = process.communicate(timeout=120)
+    shown, _ = process.communicate(timeout=600)
     assert process.returncode == status, shown[-3000:]
     return shown
 
 
-def wait_for(found: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(found: Callable[[], bool], seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < end, "it did not happen"

@@ -121,7 +121,7 @@ def test_after_a_failure_no_run_is_begun(tmp_path: Path, monkeypatch: pytest.Mon
             failing.set()
             raise ValueError(f"{run.name}: failed")
         assert failing.wait(20)
-        time.sleep(0.2)  # for the failure to be known
+        time.sleep(2)  # for the failure to be known
         fake_train(base, run, folder, threads)
 
     monkeypatch.setattr(reproduction, "train", train)

@@ -34,7 +34,8 @@ def test_a_turn_is_one_start_of_python() -> None:
         typed(turns, ["-c", "print('begun', flush=True); import time; time.sleep(0.3)"], 0)
     assert len(turns.told) == 2
     for turn in turns.told:
-        assert turn["first_line_seconds"] + 0.3 <= turn["seconds"]
+        assert turn["first_line_seconds"] <= turn["seconds"]
+        assert turn["seconds"] >= 0.3
         assert turn["cpu_seconds"] > 0
         assert turn["peak_bytes"] > 10**6
 
