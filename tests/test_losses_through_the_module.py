@@ -159,7 +159,7 @@ def test_entropy_is_logged_where_it_is_asked_for(tmp_path: Path, tiny_folder: st
     logged: dict[bool, dict[str, Any]] = {}
     for asked in (True, False):
         module = PreferenceModule(LoRAPolicy(tiny_folder), BNF(), entropy=asked)
-        data = PreferenceData(write_pairs(), validation=write_pairs("val.jsonl"))
+        data = PreferenceData(write_pairs(), validation=write_pairs("val.jsonl"), examples_per_step=5)
         logged[asked] = dict(train(tmp_path, module, data, max_epochs=1).callback_metrics)
     assert 0 < logged[True]["train/entropy"] < 11  # log 49,152 = 10.8
     assert {"val/entropy", "train/bnf/eq4", "val/bnf/eq4"} <= set(logged[True])

@@ -1,6 +1,6 @@
 """PreferenceData: files or hub ids in, optimizer steps out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +11,13 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning_bnf.datamodules.contract import DataNeeds, MeetsData
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.datamodules.steps.holdout import hold_out
 from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, PlannedBatch
 from lightning_bnf.datamodules.steps.loader import Part, PromptLoader, StepLoader
 from lightning_bnf.datamodules.steps.needs import check_labels, check_rows, usable_rows
 from lightning_bnf.datamodules.steps.plan import StepPlan
+from lightning_bnf.datamodules.steps.step_size import LARGEST, automatic_step_size
+from lightning_bnf.datamodules.tokens.report import ReportText
 from lightning_bnf.datamodules.tokens.rows import HeldRows, PartlyPaired, Rows, RowView, all_arrays, mismatched
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
@@ -23,6 +26,7 @@ from lightning_bnf.runtime.refusal import Refusal
 
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
 DEFAULT_OPTIONS = DataOptions()
+HOLD_OUT = "auto"  # as `validation`: some of the training rows; a file of that name is ./auto
 EVALUATION_TOKENS = 8192  # of a micro-batch without gradients, where max_tokens is auto
 
 
@@ -38,7 +42,7 @@ class PreferenceData(LightningDataModule):
         train: str | list[str] | None = None,
         validation: str | list[str] | None = None,
         test: str | list[str] | None = None,
-        examples_per_step: PositiveInt = 128,
+        examples_per_step: PositiveInt | Literal["auto"] = "auto",
         max_tokens: PositiveInt | Literal["auto"] = 8192,
         seed: int = 1,
         layout: LayoutName = "auto",
@@ -48,12 +52,14 @@ class PreferenceData(LightningDataModule):
         """
         Args:
             train: Files (.jsonl, .parquet), dataset folders or hub ids to train on.
-            validation: The same for `val/` metrics.
+            validation: The same for `val/` metrics; or `auto`, which holds out 5 % of the training rows, at least 16
+                but at most a fifth, none of under 40; drawn by the seed, with all rows of a prompt on one side.
             test: The same for `test` and `predict`; may hold prompts alone.
-            examples_per_step: Data rows of one optimizer step, over all micro-batches and devices.
+            examples_per_step: Data rows of one optimizer step, over all micro-batches and devices. `auto` is the
+                largest power of two from 4 to 128 that leaves at least 32 steps an epoch.
             max_tokens: Token budget of a micro-batch, padding included: sets memory, never the result. `auto` finds the
                 largest that fits, by dry steps on the longest rows.
-            seed: Order of the rows, and which sides of pairs are left out.
+            seed: Order of the rows, which of them are held out, and which sides of pairs are left out.
             layout: How completions become model rows: `padded` (one each), `packed` (all in one, without padding),
                 `shared_prompt` (a prompt's tokens once, its completions behind it), or `auto`: packed where attention
                 has variable-length kernels, else shared where that saves tokens, if the model gives the same numbers.
@@ -62,15 +68,17 @@ class PreferenceData(LightningDataModule):
             options: How the files are read: lengths, truncation, chat template.
         """
         super().__init__()
-        self.paths = {"train": _listed(train), "validation": _listed(validation), "test": _listed(test)}
-        self.examples_per_step = examples_per_step
+        self.holds_out = validation == HOLD_OUT
+        named = None if self.holds_out else validation
+        self.paths = {"train": _listed(train), "validation": _listed(named), "test": _listed(test)}
+        self.step_size = examples_per_step
         self.max_tokens = max_tokens
         self.seed = seed
         self.layout = layout
         self.pairing_ratio = pairing_ratio
         self.options = options
         self.rows: dict[str, RowView] = {}
-        self.reports: list[str] = []
+        self.reports: list[ReportText] = []
         self._needs: DataNeeds | None = None
         self._layouts: dict[str, Layout] = {}
         self._budget: int | None = None
@@ -83,9 +91,7 @@ class PreferenceData(LightningDataModule):
         self.meet(self.trainer and self.trainer.lightning_module)
         for split in SPLITS[stage]:
             self.split(split)
-        needed = SPLITS[stage][0]
-        if not self.rows[needed]:
-            raise DataError(f"data.{needed} must be .jsonl or .parquet files, or hub ids, got none")
+        self._refuse_empty(SPLITS[stage][0])
         if stage != "predict":
             for split in SPLITS[stage]:  # the test split may hold prompts beside what is scored
                 rows = self.rows[split] if split != "test" else self.rows[split].with_completions()
@@ -101,44 +107,89 @@ class PreferenceData(LightningDataModule):
         self._needs = module.meet(self)
         self._layouts, self._budget = {}, None
 
+    def _refuse_empty(self, split: str) -> None:
+        if self.rows[split]:
+            return
+        if split == "validation" and self.holds_out:
+            few = f"{len(self.rows['train'])} training rows, which are too few to hold some out"
+            raise DataError(f"data.validation must be files, dataset folders or hub ids, got {HOLD_OUT!r} with {few}")
+        raise DataError(f"data.{split} must be .jsonl or .parquet files, or hub ids, got none")
+
     def split(self, split: str) -> RowView:
         """The rows of `train`, `validation` or `test`, read on first use. Raises `DataError`."""
         if split not in self.rows:
-            self.rows[split] = self._load(split)
+            self.rows |= self._load("train" if split == "validation" and self.holds_out else split)
         return self.rows[split]
 
-    def _load(self, split: str) -> RowView:
-        needs, parts = self.needs, []
+    def _load(self, split: str) -> dict[str, RowView]:
+        """A split's rows by its name; with the training rows those that are held out of them."""
+        needs, parts, read = self.needs, [], 0
         for path in self.paths[split]:
             loaded, report = load_stored(path, needs.tokenizer, self.options, needs.end_ids)
             parts.append(loaded)
-            self.reports.append(f"[{split}] {report}")
-        rows, sentences = self.selected(split, RowView(parts), self.needs.loss)
-        self.reports += [f"[{split}] {sentence}" for sentence in sentences]
-        return rows
+            read += report.read
+            self.reports.append(report.headed(f"[{split}] "))
+        found, sentences = self.selected(split, RowView(parts), self.needs.loss)
+        if split == "train" and parts:
+            sentences.append(self._counts(read, found))
+        self.reports += [ReportText.of(f"[{split}] {sentence}") for sentence in sentences]
+        return found
 
-    def selected(self, split: str, rows: RowView, loss: Loss) -> tuple[RowView, list[str]]:
-        """A split's rows that `loss` can use, training pairs without the sides that `pairing_ratio` leaves out; and
-        sentences on what was left out. Raises `DataError` where the two contradict each other."""
+    def _counts(self, read: int, found: Mapping[str, RowView]) -> str:
+        """What became of the training files' rows, to the last one, and what a step takes of them."""
+        rows = len(found["train"])
+        size = self.step_size_for(rows)
+        held = len(found.get("validation", ()))
+        why = " (examples_per_step: auto)" if self.step_size == "auto" else ""
+        return (
+            f"rows: {read:,} read, {rows:,} trained, {held:,} held out for validation, {read - rows - held:,} dropped; "
+            f"{size} rows a step{why}, {-(-rows // size):,} steps an epoch"
+        )
+
+    def step_size_for(self, rows: int | None) -> int:
+        """Data rows of an optimizer step where there are so many training rows; the most there can be for None."""
+        if self.step_size != "auto":
+            return self.step_size
+        return LARGEST if rows is None else automatic_step_size(rows)
+
+    @property
+    def examples_per_step(self) -> int:
+        """Data rows of an optimizer step. Under `auto` the training rows are read for it, where any are named: so
+        `validate` cuts the validation rows as `fit` does."""
+        if self.step_size != "auto":
+            return self.step_size
+        if self.paths["train"]:
+            return self.step_size_for(len(self.split("train")))
+        return LARGEST
+
+    def selected(self, split: str, rows: RowView, loss: Loss) -> tuple[dict[str, RowView], list[str]]:
+        """A split's rows that `loss` can use, by its name: of training rows those to train on, pairs without the sides
+        that `pairing_ratio` leaves out, and those held out of them under `validation`; and sentences on what was left
+        out. Raises `DataError` where the arguments contradict each other."""
         rows, sentence = usable_rows(rows, loss, self.options.allow_drop)
         sentences = [sentence] if sentence else []
+        found = {split: rows}
+        if split == "train" and self.holds_out:
+            divided = hold_out(rows, self.seed)
+            found = {"train": divided.train, "validation": divided.validation}
+            sentences += [divided.sentence] if rows else []
         if split == "train" and self.pairing_ratio < 1:
             if loss.needs_pairs or loss.needs_groups:
                 raise DataError(
                     f"data.pairing_ratio must be 1 with {type(loss).__name__}, which needs whole pairs or groups, got "
                     f"{self.pairing_ratio:g}"
                 )
-            partly = PartlyPaired(rows, self.pairing_ratio, self.seed)
-            rows, sentences = RowView([partly]), [*sentences, partly.report]
-        return rows, sentences
+            partly = PartlyPaired(found["train"], self.pairing_ratio, self.seed)
+            found["train"] = RowView([partly])
+            sentences.append(partly.report)
+        return found, sentences
 
     @rank_zero_only
     def _report(self) -> None:
-        text = "\n".join(self.reports)
-        rank_zero_info(text)
+        rank_zero_info("\n".join(report.short for report in self.reports))
         root = Path(self.trainer.default_root_dir)  # type: ignore[union-attr]
         root.mkdir(parents=True, exist_ok=True)
-        (root / "data_report.txt").write_text(text + "\n")
+        (root / "data_report.txt").write_text("".join(report.full + "\n" for report in self.reports))
 
     @property
     def needs(self) -> DataNeeds:

@@ -92,6 +92,7 @@ def _about(data: PreferenceData, fingerprint: str) -> dict[str, Any]:
     return {
         "files": ", ".join(data.paths["train"]),
         "rows": len(data.split("train")),
+        "validation rows": len(data.split("validation")),
         "fingerprint": fingerprint,
         "examples_per_step": data.examples_per_step,
         "seed": data.seed,

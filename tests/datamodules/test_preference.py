@@ -1,5 +1,6 @@
 """The data module: what it takes from files and arguments."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from support.training import train
 
 from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.losses import BNF, DPO, SFT, Loss, Sum, Term
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
@@ -88,3 +90,84 @@ def test_data_refuse_a_module_that_tells_them_nothing(tmp_path: Path, write_pair
         trainer.fit(BoringModel(), PreferenceData(write_pairs()))
     with pytest.raises(RuntimeError, match="its splits are read for a module, and none has set it up yet"):
         PreferenceData(write_pairs()).split("train")
+
+
+def rows_in_order(data: PreferenceData) -> list[list[int]]:
+    """The rows of each step of the first epoch, as the training loader plans them."""
+    loader = data.train_dataloader()
+    return [loader.plan.rows(0, step) for step in range(len(loader))]
+
+
+def test_all_rows_are_trained_on_or_held_out_and_the_report_counts_them(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]
+) -> None:
+    """100 rows: 16 are held out, and 84 in steps of 4 are 21 steps."""
+    data = PreferenceData(write_pairs(rows=100), validation="auto")
+    trainer = train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF()), data, max_epochs=1)
+    assert trainer.global_step == 21
+    assert sorted(i for step in rows_in_order(data) for i in step) == list(range(84))
+    sides = [{row.source for row in data.rows[split]} for split in ("train", "validation")]
+    assert [len(side) for side in sides] == [84, 16]
+    assert len(sides[0] | sides[1]) == 100
+    assert "val/rewards/margins" in trainer.callback_metrics
+    report = (tmp_path / "data_report.txt").read_text()
+    assert (
+        "[train] rows: 100 read, 84 trained, 16 held out for validation, 0 dropped; 4 rows a step (examples_per_step: "
+        "auto), 21 steps an epoch\n" in report
+    )
+    assert "[train] validation: 16 of the 100 rows held out" in report
+
+
+def test_the_same_rows_are_held_out_in_every_layout_and_by_validate_alone(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]
+) -> None:
+    path, held = write_pairs(rows=60), []
+    for layout in ("padded", "packed"):
+        data = PreferenceData(path, validation="auto", layout=layout, max_tokens=100 if layout == "packed" else 8192)
+        train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF()), data, max_steps=1, max_epochs=-1)
+        held.append([row.source for row in data.rows["validation"]])
+    data = PreferenceData(path, validation="auto")
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    trainer.validate(PreferenceModule(LoRAPolicy(tiny_folder), BNF()), data)
+    assert data.examples_per_step == 4, "of the training rows, as in the fit"
+    held.append([row.source for row in data.rows["validation"]])
+    assert held[0] == held[1] == held[2]
+    assert len(held[0]) == 12, "a fifth"
+
+
+def test_few_rows_are_all_trained_on(tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]) -> None:
+    def data() -> PreferenceData:
+        return PreferenceData(write_pairs(rows=30), validation="auto")
+
+    trainer = train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF()), data(), max_epochs=1)
+    assert trainer.global_step == 8
+    report = (tmp_path / "data_report.txt").read_text()
+    assert "validation: none, as 30 training rows are under 40" in report
+    assert "rows: 30 read, 30 trained, 0 held out for validation, 0 dropped; 4 rows a step" in report
+    with pytest.raises(
+        ValueError, match=r"data\.validation must be files, .* got 'auto' with 30 training rows, .* few"
+    ):
+        trainer.validate(PreferenceModule(LoRAPolicy(tiny_folder), BNF()), data())
+
+
+def test_dropped_rows_are_counted_too(tmp_path: Path, tiny_folder: str) -> None:
+    """Of 50 rows every fifth is too long: 40 are left, and a fifth of these is held out."""
+    words = [" word" * (200 if i % 5 == 0 else 2) for i in range(50)]
+    rows = [
+        {"prompt": [{"role": "user", "content": f"Say {i}."}], "chosen": word, "rejected": " no"}
+        for i, word in enumerate(words)
+    ]
+    for row in rows:
+        row |= {side: [{"role": "assistant", "content": row[side]}] for side in ("chosen", "rejected")}
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = PreferenceData(str(path), "auto", options=DataOptions(max_length=100, allow_drop=0.5))
+    train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF()), data, max_steps=1, max_epochs=-1)
+    report = (tmp_path / "data_report.txt").read_text()
+    assert "rows: 50 read, 32 trained, 8 held out for validation, 10 dropped" in report
+
+
+def test_a_file_named_auto_is_reached_by_its_folder(tmp_path: Path) -> None:
+    assert PreferenceData("a.jsonl", validation="auto").holds_out
+    named = PreferenceData("a.jsonl", validation="./auto")
+    assert (named.holds_out, named.paths["validation"]) == (False, ["./auto"])

@@ -152,7 +152,7 @@ def fragmentation_of(found: Assessment) -> Part:
 
 def _print_duration(found: Assessment, trainer: Mapping[str, Any], question: Question) -> None:
     run, rows = found.run, found.workload.rows
-    steps = None if rows is None else steps_of(trainer, rows, run.data.examples_per_step)
+    steps = None if rows is None else steps_of(trainer, rows, run.data.step_size_for(rows))
     print(steps_line(found, steps))
     flops = None if steps is None else total_flops(found, steps)
     if flops is None:

@@ -42,7 +42,7 @@ def total_flops(found: Assessment, steps: int) -> float | None:
     if work.rows is None or work.tokens is None:
         return None
     cost = step_flops(found.setting)
-    of_step = work.tokens / -(-work.rows // found.run.data.examples_per_step)  # tokens
+    of_step = work.tokens / -(-work.rows // found.run.data.step_size_for(work.rows))  # tokens
     besides = 1 if reference in ("copy", "adapter_off") else 0
     passes = besides + len(loss.step_passes) * (1 + besides)
     trained = steps * of_step * (cost.both + passes * cost.forward) / work.batch_tokens

@@ -41,7 +41,7 @@ def steps_line(found: Assessment, steps: int | None) -> str:
     work = found.workload
     if work.rows is None:
         return "steps: unknown, as data.train is not a local file; give --rows and --tokens_per_row"
-    size = found.run.data.examples_per_step
+    size = found.run.data.step_size_for(work.rows)
     line = f"steps: {steps} of {min(size, work.rows)} rows ({work.rows:,} rows in an epoch)"
     if work.tokens is None:
         return line + "; tokens a step: unknown, give --tokens_per_row"

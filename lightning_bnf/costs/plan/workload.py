@@ -45,8 +45,8 @@ def local_rows(data: PreferenceData, policy: Policy, loss: Loss) -> Sequence[Tok
     if not paths or not all(Path(path).expanduser().exists() for path in paths):
         return None
     parts = [load_stored(path, policy.tokenizer, data.options, policy.end_ids)[0] for path in paths]
-    rows, _ = data.selected("train", RowView(parts), loss)
-    return rows.with_completions()
+    found, _ = data.selected("train", RowView(parts), loss)
+    return found["train"].with_completions()
 
 
 def of_rows(
@@ -57,7 +57,7 @@ def of_rows(
     layout = LAYOUTS[name]
     held = as_rows(rows)
     lengths = [layout.lengths(row, loss.labels) for row in all_arrays(held)]
-    plan = StepPlan(lengths, data.examples_per_step, max_tokens, data.seed, devices, layout.packed)
+    plan = StepPlan(lengths, data.step_size_for(len(rows)), max_tokens, data.seed, devices, layout.packed)
     largest: tuple[int, int] = (0, 0)
     found: list[int] = []
     tokens, most = 0, 0
@@ -100,7 +100,7 @@ def of_budget(
     made = [TokenizedRow(str(i), "", "unpaired", [0] * (longest - half), each) for i in range(count)]
     name: LayoutName = "padded" if data.layout == "auto" else data.layout
     tokens = None if rows is None or tokens_per_row is None else round(rows * tokens_per_row)
-    step_tokens = None if tokens_per_row is None else data.examples_per_step * tokens_per_row
+    step_tokens = None if tokens_per_row is None else data.step_size_for(rows) * tokens_per_row
     return Workload(
         batch=LAYOUTS[name].batch(made, loss.labels),
         layout=name,

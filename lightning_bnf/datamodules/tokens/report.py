@@ -1,7 +1,8 @@
 """What is printed of the data before training: so that nothing is lost or misread in silence."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -10,6 +11,7 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, Token
 
 OPEN, CLOSE = "⟦", "⟧"
 _SHOWN = 300  # characters of a decoded text; the middle of longer ones is left out
+_SHOWN_ON_SCREEN = 160
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,23 @@ def lengths(values: Sequence[int]) -> Lengths | None:
         return None
     p50, p95 = np.percentile(values, [50, 95], method="higher")
     return Lengths(int(p50), int(p95), max(values))
+
+
+class ReportText(NamedTuple):
+    """A report as people read it: all of it, for the file, and what fits a screen; with the rows that were read."""
+
+    full: str
+    short: str
+    read: int = 0
+
+    @staticmethod
+    def of(sentence: str) -> "ReportText":
+        """A sentence for both."""
+        return ReportText(sentence, sentence)
+
+    def headed(self, name: str) -> "ReportText":
+        """The same with a name before it."""
+        return ReportText(name + self.full, name + self.short, self.read)
 
 
 @dataclass(frozen=True)
@@ -52,8 +71,16 @@ class Report:
     row_lengths: Lengths | None = None
     samples: tuple[TokenizedRow, ...] = ()
 
-    def text(self, tokenizer: PreTrainedTokenizerBase | None = None) -> str:
-        """The report for people; with a tokenizer, three rows are shown with their trained tokens marked."""
+    def texts(self, tokenizer: PreTrainedTokenizerBase) -> ReportText:
+        """The report with its sample rows, and with one of them, cut so that it fits a screen."""
+        one = replace(self, samples=self.samples[:1])
+        return ReportText(self.text(tokenizer), one.text(tokenizer, _SHOWN_ON_SCREEN, 3), self.read)
+
+    def text(
+        self, tokenizer: PreTrainedTokenizerBase | None = None, shown: int = _SHOWN, completions: int | None = None
+    ) -> str:
+        """The report for people; with a tokenizer, the samples are shown with their trained tokens marked: `shown`
+        characters of each text, and no more `completions` than these of a row (None: all)."""
         kind = "messages" if self.conversational else "plain strings"
         lines = [f"{self.path}: {self.kept:,} rows, format {self.format} ({kind})"]
         if self.dropped:
@@ -72,19 +99,20 @@ class Report:
         lines += [f"  {name + ' tokens:':<18} p50 {n.p50:>5}  p95 {n.p95:>5}  max {n.max:>5}" for name, n in table]
         if tokenizer is not None and self.samples:
             lines.append(f"  samples (trained tokens between {OPEN} and {CLOSE}):")
-            lines += [shown for row in self.samples for shown in _shown(row, tokenizer)]
+            lines += [line for row in self.samples for line in _shown(row, tokenizer, shown, completions)]
         return "\n".join(lines)
 
 
-def _shown(row: TokenizedRow, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    lines = [f"  {row.source}", f"    prompt    {_shortened(str(tokenizer.decode(row.prompt_ids)))!r}"]
-    for completion in row.completions:
-        lines.append(f"    label {completion.label:+d}  {_shortened(marked(completion, tokenizer))!r}")
-    return lines
+def _shown(row: TokenizedRow, tokenizer: PreTrainedTokenizerBase, shown: int, completions: int | None) -> list[str]:
+    lines = [f"  {row.source}", f"    prompt    {_shortened(str(tokenizer.decode(row.prompt_ids)), shown)!r}"]
+    for completion in row.completions[:completions]:
+        lines.append(f"    label {completion.label:+d}  {_shortened(marked(completion, tokenizer), shown)!r}")
+    more = len(row.completions) - len(row.completions[:completions])
+    return [*lines, f"    and {more} more"] if more else lines
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN // 2]} [...] {text[-_SHOWN // 2 :]}"
+def _shortened(text: str, shown: int) -> str:
+    return text if len(text) <= shown else f"{text[: shown // 2]} [...] {text[-(shown // 2) :]}"
 
 
 def marked(completion: TokenizedCompletion, tokenizer: PreTrainedTokenizerBase) -> str:

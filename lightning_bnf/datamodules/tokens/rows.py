@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import overload
@@ -145,7 +145,11 @@ class RowView(Rows):
 
     def where(self, keep: Callable[[TokenizedRow], bool]) -> "RowView":
         """The rows for which `keep` is true."""
-        return RowView(self._parts, [place for place, row in zip(self._places, self) if keep(row)])
+        return self.only(map(keep, self))
+
+    def only(self, kept: Iterable[bool]) -> "RowView":
+        """The rows whose place in `kept` is true."""
+        return RowView(self._parts, [place for place, keep in zip(self._places, kept) if keep])
 
     def with_completions(self) -> "RowView":
         """The rows that are no prompts alone."""

@@ -20,10 +20,11 @@ from lightning_bnf.datamodules.reading.formats import format_of
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
+from lightning_bnf.datamodules.tokens.report import ReportText
 from lightning_bnf.datamodules.tokens.rows import RowArrays, Rows
 from lightning_bnf.runtime.files import cache_folder, replacing, write_text
 
-FORMAT = 1  # of the files; a new one never meets the old
+FORMAT = 2  # of the files; a new one never meets the old
 STORED_FROM = 2000  # rows of a file; less is tokenized in a second
 _BATCH = 1000
 
@@ -139,21 +140,22 @@ def store_key(
 
 def load_stored(
     path: str, tokenizer: PreTrainedTokenizerBase, options: DataOptions, end_ids: Sequence[int]
-) -> tuple[Sequence[TokenizedRow], str]:
+) -> tuple[Sequence[TokenizedRow], ReportText]:
     """The rows of a file, dataset folder or hub id, and the report on them; large local files are tokenized only once.
 
     Raises `DataError` as `dataset.load_rows` does.
     """
     key = store_key(path, tokenizer, options, end_ids)
     stored = cache_folder() / "tokens" / f"{key}.arrow"
+    told = stored.with_suffix(".json")
     if key and stored.exists():
-        return StoredRows(stored), stored.with_suffix(".txt").read_text()
+        return StoredRows(stored), ReportText(**json.loads(told.read_text()))
     rows, report = load_rows(path, tokenizer, options, end_ids)
-    text = report.text(tokenizer)
+    texts = report.texts(tokenizer)
     if key is None or len(rows) < STORED_FROM:
-        return rows, text
-    write_text(stored.with_suffix(".txt"), text)  # first: the rows are looked for, and their report must be there then
-    return write_rows(stored, rows), text
+        return rows, texts
+    write_text(told, json.dumps(texts._asdict()))  # first: the rows are looked for, and their report must be there then
+    return write_rows(stored, rows), texts
 
 
 def _values(row: TokenizedRow) -> dict[str, Any]:

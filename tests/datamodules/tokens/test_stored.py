@@ -83,6 +83,7 @@ def test_large_files_are_tokenized_once(
     again, again_text = load_stored(path, tokenizer, DataOptions(), [])
     assert list(again) == list(first) == rows
     assert again_text == first_text == text
+    assert (text.read, text.full.count("prompt    "), text.short.count("prompt    ")) == (10, 3, 1)
 
 
 def test_training_on_stored_rows_is_the_same(
