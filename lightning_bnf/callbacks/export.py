@@ -10,6 +10,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.export.card import Trained, data_fingerprint, model_card
 from lightning_bnf.export.folders import MAX_SHARD_SIZE, whole_weights, write_policy
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.ownership import foreign, move_aside
 
 
 class ExportPolicy(Callback):
@@ -46,5 +47,8 @@ class ExportPolicy(Callback):
             metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
             about = Trained(trainer.global_step, self._data, str(trainer.precision), metrics)
             target = Path(trainer.default_root_dir) / self.folder
+            if changed := foreign(target):  # a refusal would cost the run
+                aside = move_aside(target)
+                rank_zero_info(f"{target} held files that were not exported ({changed[0]}): it is now {aside}")
             write_policy(pl_module.policy, weights, model_card(pl_module, data, about), target, self.max_shard_size)
         self._exported = trainer.global_step

@@ -17,6 +17,7 @@ class Export(TrainerCommand):
 
     checkpoint_help = "The checkpoint: a file or sharded folder, or `last`, the latest whole one of the run folder."
     trainer_fields = ("accelerator", "default_root_dir")
+    writes_run_folder = False
 
     def add_command_arguments(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(ExportOptions, as_group=True)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-import itertools
 import json
 import re
 from argparse import SUPPRESS
@@ -32,6 +31,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation.comparison import rates_table
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.ownership import claim, move_aside
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checkpoints import check_checkpoint, last_good
 from lightning_bnf.training.strategies import AtomicCheckpointIO, FullySharded, parallelism_of
@@ -70,6 +70,8 @@ class TrainerCommand(LightningCLI):
     trainer_fields: ClassVar[tuple[str, ...] | None] = None
     """The Trainer's settings that the command uses, where these are not all: --help shows no others. They are read, as
     the config of a fit holds them."""
+
+    writes_run_folder: ClassVar[bool] = True
 
     def __init__(self, name: str, words: Sequence[str]):
         self.name = name
@@ -185,6 +187,8 @@ class TrainerCommand(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Logs, checkpoints, plots and the exported policy all go below `trainer.default_root_dir`."""
         config = self.config_init["trainer"]
+        if self.writes_run_folder and not config.fast_dev_run and getattr(rank_zero_only, "rank", 0) == 0:
+            self.make_folder()
         kwargs |= {
             "default_root_dir": str(self.folder),
             "logger": self.loggers(config),
@@ -193,6 +197,10 @@ class TrainerCommand(LightningCLI):
         if config.strategy != "fsdp2" and not isinstance(config.strategy, FullySharded) and not config.plugins:
             kwargs["plugins"] = [AtomicCheckpointIO()]
         return super().instantiate_trainer(**kwargs)
+
+    def make_folder(self) -> None:
+        """The run folder is new, empty, or a run's: `Refusal` for one with a stranger's files."""
+        claim("trainer.default_root_dir", self.folder, "fit", signs=("lightning_bnf.",))
 
     def loggers(self, config: Any) -> list[Logger]:
         """None: a test's loggers would write over the metrics of the run."""
@@ -221,6 +229,13 @@ class Fit(TrainerCommand):
             self.model, self.datamodule, ckpt_path=self.config["ckpt_path"], weights_only=self.config["weights_only"]
         )
 
+    def make_folder(self) -> None:
+        """A new run does not mix with one that is there already, nor replace it: the old folder gets a number."""
+        super().make_folder()
+        if not self.config["ckpt_path"] and (self.folder / "config.yaml").exists():
+            print(f"{self.folder} held a run already; it is now {move_aside(self.folder)}")
+            super().make_folder()
+
     def loggers(self, config: Any) -> list[Logger]:
         """metrics.csv always, as plots, card and tables are made of it; beside it what the config names, or
         TensorBoard's events where it names nothing."""
@@ -233,8 +248,6 @@ class Fit(TrainerCommand):
                     "trainer.logger must be a CSVLogger with another folder than the run's, whose metrics.csv it would "
                     f"write over, got {self.folder}"
                 )
-        if getattr(rank_zero_only, "rank", 0) == 0 and not self.config["ckpt_path"]:
-            _move_aside(self.folder)
         if config.logger in (None, True):
             given = [RunEvents(self.folder)]
         return [RunLogger(self.folder), *given]
@@ -281,7 +294,6 @@ class _Evaluation(TrainerCommand):
     def print_pass_rates(self, split: Literal["validation", "test"]) -> None:
         """Metrics as JSON; and, where rows of the split carry verifiers, completions and their pass rates."""
         trainer = self.trainer
-        self.folder.mkdir(parents=True, exist_ok=True)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         (self.folder / f"{split}_metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
         prompts = verified_prompts(self.datamodule.split(split))
@@ -357,12 +369,3 @@ def _two_last(folder: Path) -> ModelCheckpoint:
     return ModelCheckpoint(
         folder, filename="{step}", monitor="step", mode="max", save_top_k=2, enable_version_counter=False
     )
-
-
-def _move_aside(root: Path) -> None:
-    """A new run does not mix with one that is there already, nor replace it: the old folder gets a number."""
-    if not (root / "config.yaml").exists():
-        return
-    number = next(i for i in itertools.count(1) if not root.with_name(f"{root.name}.{i}").exists())
-    root.rename(root.with_name(f"{root.name}.{number}"))
-    print(f"{root} held a run already; it is now {root}.{number}")

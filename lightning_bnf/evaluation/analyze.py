@@ -26,6 +26,7 @@ from lightning_bnf.policies.base import Dtype, Policy
 from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.sources import BUNDLED
 from lightning_bnf.runtime.fingerprints import tokenizer_fingerprints, weights_fingerprint
+from lightning_bnf.runtime.ownership import claim
 from lightning_bnf.runtime.refusal import Refusal
 
 
@@ -47,7 +48,8 @@ def analyze(
 
     Args:
         policies: name -> exported policy: a peft folder, a saved model's folder, a hub id.
-        output: folder for shifts.json, shifts.png (Figure 3) and shift_bins.png (Figure 4).
+        output: folder for shifts.json, shifts.png (Figure 3) and shift_bins.png (Figure 4): new, empty, or of this
+            command, which replaces its own.
         responses: file of responses in any training format, or one for each policy (name -> file).
         prompts: file of prompts instead: every policy is measured on its own greedy responses, as in the paper.
         reference: model that the shifts are from: folder, hub id, or the bundled model.
@@ -60,6 +62,7 @@ def analyze(
         options: how the files are read.
     """
     _check(policies, responses, prompts, bins_of, labels)
+    claim("output", Path(output), "analyze")
     options = options or DataOptions()
     loaded = {name: exported(source, dtype) for name, source in policies.items()}
     base = exported(reference, dtype)

@@ -15,9 +15,11 @@ import lightning_bnf
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.policies.sources import licence
+from lightning_bnf.policies.base import Policy
+from lightning_bnf.policies.sources import licence, loadable
 from lightning_bnf.runtime.fingerprints import content_key
 
+VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _LIBRARIES = ("torch", "transformers", "peft", "lightning", "bitsandbytes")
 _SECRET_NAMES = ("TOKEN", "API_KEY", "SECRET", "PASSWORD")  # of environment variables
 _TOKENS = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,})\b|(?<=://)[^/\s@]+(?=@)")  # and user:password@
@@ -54,7 +56,9 @@ def model_card(module: PreferenceModule, data: PreferenceData, trained: Trained)
     parts = [
         f"---\n{yaml.safe_dump({k: v for k, v in front.items() if v}, sort_keys=False)}---\n",
         f"# {policy.source}, aligned with {loss}\n",
-        f"Load with: `{load}`.\n" + (f"Merged: {trained.merged}.\n" if trained.merged else ""),
+        f"Load with: `{load}`.\n",
+        f"Serve with: `{_serve(policy) if adapter else 'vllm serve FOLDER'}`, where FOLDER is this one.\n"
+        + (f"\nMerged: {trained.merged}.\n" if trained.merged else ""),
         f"Licence of the base: {known or 'not known here; see its own card'}. It holds for this model too.\n",
         "## Loss\n",
         _listed({"loss": str(module.loss), "reference": module.reference_kind}),
@@ -68,6 +72,14 @@ def model_card(module: PreferenceModule, data: PreferenceData, trained: Trained)
         _listed(_versions()),
     ]
     return without_secrets("\n".join(parts))
+
+
+def _serve(policy: Policy) -> str:
+    """vLLM's command for an adapter beside its base; it takes ranks of these sizes, and none above the largest."""
+    rank = policy.description()["r"]
+    most = next((size for size in VLLM_RANKS if size >= rank), VLLM_RANKS[-1])
+    base = loadable(policy.source)
+    return f"vllm serve {base} --enable-lora --max-lora-rank {most} --lora-modules aligned=FOLDER"
 
 
 def data_fingerprint(rows: Sequence[TokenizedRow]) -> str:

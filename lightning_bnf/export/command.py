@@ -18,6 +18,7 @@ from lightning_bnf.policies.base import PolicyError
 from lightning_bnf.policies.full import FullPolicy
 from lightning_bnf.results.tables import read_metrics
 from lightning_bnf.runtime.arguments import PositiveInt, checked
+from lightning_bnf.runtime.ownership import check_replaceable
 
 
 @checked
@@ -26,7 +27,8 @@ class ExportOptions:
     """What is written where.
 
     Args:
-        folder: Folder to write; what is there is replaced when the new one is whole.
+        folder: Folder to write: a new or empty one, or an earlier export that nobody has added to or changed since,
+            which is replaced when the new one is whole.
         merge: Whether to add the adapter to the base's weights, loaded afresh, and to measure what that changes.
         dtype: Type of merged weights.
         max_shard_size: Largest size of a file of full weights, such as 5GB.
@@ -50,6 +52,7 @@ def export(
     policy, folder = module.policy, Path(options.folder)
     if options.merge and not policy.adapters:
         raise PolicyError(f"merge must be false with {type(policy).__name__}, which has no adapter, got true")
+    check_replaceable("folder", folder)  # before minutes of work
     module.trainer = data.trainer = trainer
     data.meet(module)
     trainer.strategy.connect(module)

@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.runtime.distributed import whole
 from lightning_bnf.runtime.files import replacing
+from lightning_bnf.runtime.ownership import check_replaceable, mark_contents
 
 MAX_SHARD_SIZE = "5GB"
 
@@ -19,8 +20,10 @@ def finished_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that takes the place of `folder` when the block ends well, and is removed when it does not.
 
     So a full disk or a kill leaves nothing half-written behind, and never harms what was there before. What an earlier
-    process left when it was killed is removed.
+    process left when it was killed is removed. Raises `Refusal`, before the block and again after it, where `folder`
+    holds anything but what was exported there: what a user added or changed is not replaced.
     """
+    check_replaceable("folder", folder)
     for stale in folder.parent.glob(f".{folder.name}.unfinished.*"):
         shutil.rmtree(stale, ignore_errors=True)
     with replacing(folder) as unfinished:
@@ -28,6 +31,8 @@ def finished_folder(folder: Path) -> Iterator[Path]:
         yield unfinished
         for path in unfinished.iterdir():  # safetensors leaves its files to their owner alone
             path.chmod(0o644)
+        mark_contents(unfinished, "export")
+        check_replaceable("folder", folder)
 
 
 def whole_weights(policy: Policy, keep: bool = True) -> dict[str, Tensor]:

@@ -58,7 +58,7 @@ def write_answers(
     written beside the file, as OUTPUT.settings.yaml.
 
     Args:
-        output: file to write; an existing one is replaced at once when all answers are there.
+        output: file to write when all answers are there: a new one, or earlier answers, which are replaced.
         questions: the benchmark's own question file, a file with prompts, or hub data.
         format: alpaca_eval, arena_hard or wildbench.
         name: the model's name in the file.
@@ -77,6 +77,7 @@ def write_answers(
         work: folder that keeps finished answers, so that an interrupted run goes on where it was.
     """
     _check(source, server, limit)
+    _check_output(Path(output))
     asked = read_questions(questions, split, subset, revision)[:limit]
     sampling = Sampling(temperature, max_new_tokens, seed=seed, batch_size=batch_size)
     store = JsonlStore(Path(work) / f"{Path(output).name}.jsonl")
@@ -98,11 +99,24 @@ def _check(source: str | None, server: Server | None, limit: int | None) -> None
         raise Refusal(f"source, server: one of them must be given, got {'neither' if source is None else 'both'}")
 
 
+def _check_output(output: Path) -> None:
+    """A file is replaced only if its settings lie beside it, as those of answers do."""
+    if (output.exists() or output.is_symlink()) and not _settings_of(output).is_file():
+        raise Refusal(
+            f"output must be a new file, or answers that were written with {_settings_of(output).name} beside them, "
+            f"got {output}"
+        )
+
+
+def _settings_of(output: Path) -> Path:
+    return output.with_name(output.name + ".settings.yaml")
+
+
 def _write_settings(output: Path, about: dict[str, Any], generator: Generator, identity: dict[str, Any]) -> None:
     """OUTPUT.settings.yaml: what was asked, by whom it was answered and how, and with which versions."""
     versions = {package: version(package) for package in PACKAGES}
     record = {**about, "generator": asdict(generator), "identity": identity, "versions": versions}
-    write_text(output.with_name(output.name + ".settings.yaml"), yaml.safe_dump(record, sort_keys=False))
+    write_text(_settings_of(output), yaml.safe_dump(record, sort_keys=False))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from lightning_bnf.policies.adapters import (
     start_from,
 )
 from lightning_bnf.policies.base import Dtype, Policy, PolicyError
+from lightning_bnf.policies.sources import loadable
 from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, ZeroToBelowOne, checked
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class LoRAPolicy(Policy):
 
     def save(self, folder: str, weights: Mapping[str, Tensor], max_shard_size: str) -> None:
         config = self.adapted.peft_config[TRAINED]
-        config.base_model_name_or_path = self.source  # what a reader can load, not where it was converted to
+        config.base_model_name_or_path = loadable(self.source)
         config.revision = self.revision
         state = {name.removeprefix("model."): value for name, value in weights.items()}
         self.adapted.save_pretrained(

@@ -80,6 +80,17 @@ def resolve_source(source: str, revision: str | None = None) -> Source:
     return Source(source, revision=revision)
 
 
+def loadable(source: str) -> str:
+    """What `from_pretrained` loads `source` by, from any folder of this machine: a hub id, or a whole path.
+
+    A GGUF file stays as it is: no name alone loads one. Raises `SourceError` when nothing is there.
+    """
+    found = resolve_source(source)
+    if found.gguf_file:
+        return str(Path(source).expanduser().resolve())
+    return str(Path(found.location).resolve()) if Path(found.location).is_dir() else found.location
+
+
 def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of `source`, with its chat template if it has one."""
     found = resolve_source(source, revision)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lightning_bnf.runtime.arguments import PositiveInt, checked
 from lightning_bnf.runtime.jsonl import write_jsonl
+from lightning_bnf.runtime.ownership import claim
 
 Draw = Callable[[random.Random], tuple[str, str]]
 
@@ -18,12 +19,13 @@ def near_duplicates(output: Path, train: PositiveInt = 240, validation: Positive
     """Write pairs of worked sums that differ in one digit, as train.jsonl and validation.jsonl.
 
     Args:
-        output: folder for the files; existing ones are replaced.
+        output: folder for the files: new, empty, or of this command, which replaces its own.
         train: training pairs.
         validation: validation pairs, with other questions.
         seed: chooses numbers, names and which digit is wrong.
     """
     rows = pairs(train + validation, seed)
+    claim("output", output, "near_duplicates")
     write_jsonl(output / "train.jsonl", rows[:train])
     write_jsonl(output / "validation.jsonl", rows[train:])
 

@@ -22,6 +22,7 @@ from lightning_bnf.preparation.tasks import FAMILIES
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import weights_fingerprint
 from lightning_bnf.runtime.jsonl import write_jsonl
+from lightning_bnf.runtime.ownership import claim
 from lightning_bnf.runtime.refusal import Refusal
 
 Row = dict[str, Any]
@@ -78,7 +79,7 @@ def prepare(
     Either `families` (questions of the package, sorted by verifiers) or `prompts` (a file, sorted by `scorer`).
 
     Args:
-        output: folder for the finished files; existing ones are replaced, each at once.
+        output: folder for the finished files: new, empty, or of this command, which replaces its own, each at once.
         families: task families (names) to train on; their questions are split into train, validation and test.
         kept_out: task families (names) of which there are test questions only.
         prompts: file or hub id with prompts, instead of families; they are split at random.
@@ -98,6 +99,7 @@ def prepare(
     """
     settings = {name: value for name, value in locals().items() if name not in ("output", "work")}
     _check_sources(families, kept_out, prompts, scorer)
+    claim("output", Path(output), "prepare")
     drawn = Sampling(temperature, samples=samples, seed=seed, batch_size=batch_size)
     work_file = Path(work) / f"{Path(output).name}.jsonl"
     if prompts is not None and scorer is not None:

@@ -62,6 +62,7 @@ def test_a_card_has_all_that_made_the_model(
         "- peft: ",
         "- lightning_bnf: 0.1.0",
         "Load with: `PeftModel.from_pretrained(base, folder)`",
+        f"Serve with: `vllm serve {tiny_folder} --enable-lora --max-lora-rank 16 --lora-modules aligned=FOLDER`",
         "not known here; see its own card",
     ):
         assert line in text, line

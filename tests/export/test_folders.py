@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import CONFIG_MAPPING
 
@@ -132,7 +132,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert [path.name.split(".")[1:3] for path in tmp_path.iterdir()] == [["policy", "unfinished"]]
     with finished_folder(tmp_path / "policy") as folder:
         (folder / "whole").write_text("x")
-    assert [path.name for path in tmp_path.rglob("*")] == ["policy", "whole"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"policy", "whole", ".lightning_bnf"}
 
 
 def test_the_bundled_model_is_exported_and_merged(tmp_path: Path) -> None:
@@ -143,6 +143,18 @@ def test_the_bundled_model_is_exported_and_merged(tmp_path: Path) -> None:
     print(f"bundled: merged logits differ by at most {distance:.2g}")
     assert distance < 1e-3
     same_logits(PeftModel.from_pretrained(load_model(BUNDLED), tmp_path / "adapter"), policy)
+
+
+@pytest.mark.parametrize("bundled", [True, False])
+def test_an_adapter_finds_its_base_from_any_folder(
+    tmp_path: Path, model_folder: str, bundled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As peft's users load one, with nothing of this package; a base named by a relative path, or bundled."""
+    monkeypatch.chdir(Path(model_folder).parent)
+    policy = trained(LoRAPolicy(BUNDLED if bundled else Path(model_folder).name, r=4), 0.01)
+    folder = exported(policy, tmp_path / "policy")
+    monkeypatch.chdir(tmp_path)
+    same_logits(AutoPeftModelForCausalLM.from_pretrained(folder), policy)
 
 
 def write(folder: Path, text: str, fail: bool = False) -> None:

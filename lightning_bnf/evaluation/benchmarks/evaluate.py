@@ -24,6 +24,7 @@ from lightning_bnf.policies.sources import placed
 from lightning_bnf.runtime.arguments import PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import tokenizer_fingerprints, weights_fingerprint
+from lightning_bnf.runtime.ownership import claim
 
 INSTALL = 'pip install -c constraints.txt -e ".[eval]"'
 
@@ -47,7 +48,7 @@ def evaluate(
     Args:
         suite: zeroeval (GSM8K, MATH level 5, MMLU-redux, CRUX), or local (ASDiv, CommonsenseQA, OpenBookQA).
         source: model to measure: hub id, folder (also an exported adapter's), GGUF file or bundled model.
-        output: folder for the results.
+        output: folder for the results: new, empty, or of this command.
         tasks: only these tasks of the suite, by lm-eval's names; null: all.
         files: task -> JSONL file with its rows, instead of the hub's.
         limit: rows of each task; null: all.
@@ -61,6 +62,7 @@ def evaluate(
     for name in files or {}:
         if name not in {one.task for one in wanted}:
             raise SuiteError(f"files must be of {', '.join(one.task for one in wanted)}, got {name}")
+    claim("output", Path(output), "evaluate")
     specs = [as_lm_eval_takes_it(one, files or {}) for one in wanted]
     policy = exported(source, dtype)
     policy.load()

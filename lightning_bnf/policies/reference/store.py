@@ -98,6 +98,12 @@ class LogpsCache:
     def _check_manifest(self) -> None:
         path = self.folder / "manifest.json"
         if not path.exists():
+            entries = sorted(self.folder.glob("[!.]*"))  # hidden: another rank's manifest, half-written
+            if entries:
+                raise DataError(
+                    f"reference cache must be a new or empty folder, or a reference cache, got {self.folder}, which "
+                    f"holds {entries[0].name}"
+                )
             write_text(path, json.dumps(self.manifest, indent=1) + "\n", keep=True)
         held = json.loads(path.read_text())
         names = sorted(set(held) | set(self.manifest))

@@ -1,0 +1,132 @@
+"""Folders of ours and of others: what somebody else put there is never replaced.
+
+A folder that a command writes carries the hidden file `.lightning_bnf`: which command wrote it, and, where the whole
+folder is replaced the next time, what it wrote. Whatever is not named there is foreign.
+"""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lightning_bnf.runtime.files import write_text
+from lightning_bnf.runtime.refusal import Refusal
+
+MARK = ".lightning_bnf"
+_HASHED = 2**20  # bytes; of larger files, which nobody edits by hand, the size is compared
+_SHOWN = 3
+
+
+def claim(argument: str, folder: Path, command: str, signs: Sequence[str] = ()) -> None:
+    """Make `folder` a command's own, so that the command may replace its own files there.
+
+    argument: what the user calls the folder by. signs: words of a `config.yaml` by which a folder is the command's
+    that has no mark. Raises `Refusal` for a folder that holds anything and was not the command's before, for a file,
+    and for one that cannot be written.
+    """
+    entries = _entries(argument, folder)
+    if entries and _owner(folder) != command and not _has_signs(folder, signs):
+        raise Refusal(
+            f"{argument} must be a new or empty folder, or one that `{command}` wrote, got {folder}, which holds "
+            f"{_named(entries)}"
+        )
+    if _owner(folder) != command:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / MARK, json.dumps({"command": command}) + "\n", keep=True)
+        except OSError as error:
+            raise Refusal(f"{argument} must be a folder that can be written, got {folder} ({error})") from error
+
+
+def mark_contents(folder: Path, command: str) -> None:
+    """Write down what a finished folder holds, before it is put in its place."""
+    text = json.dumps({"command": command, "files": _contents(folder)}, indent=1)
+    (folder / MARK).write_text(text + "\n", encoding="utf-8")
+
+
+def foreign(folder: Path) -> list[str]:
+    """What in a folder is not as `mark_contents` wrote it down: files added or changed since, relative to it.
+
+    All of it where there is no such mark; nothing for a folder that is empty or not there.
+    """
+    if not folder.is_dir():
+        return []
+    files = _mark(folder).get("files")
+    written = files if isinstance(files, dict) else {}
+    return [name for name, held in _contents(folder).items() if written.get(name) != held]
+
+
+def check_replaceable(argument: str, folder: Path) -> None:
+    """Raises `Refusal` where replacing `folder` would cost somebody a file."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise Refusal(f"{argument} must be a folder or a name that is free, got {folder}, a link or file")
+    if folder.resolve() in (Path.cwd().resolve(), *Path.cwd().resolve().parents):
+        raise Refusal(f"{argument} must be another folder than the one this command runs in, got {folder}")
+    strangers = foreign(folder)
+    if strangers:
+        raise Refusal(
+            f"{argument} must be a new or empty folder, or one that was exported and not changed since, got {folder}, "
+            f"which holds {_named(strangers)}"
+        )
+
+
+def move_aside(folder: Path) -> Path:
+    """Rename a folder to the first free of `NAME.1`, `NAME.2`, ...; returns the new name."""
+    aside = next(name for i in itertools.count(1) if not (name := folder.with_name(f"{folder.name}.{i}")).exists())
+    folder.rename(aside)
+    return aside
+
+
+def _entries(argument: str, folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise Refusal(f"{argument} must be a folder, got {folder} ({error.strerror})") from error
+
+
+def _mark(folder: Path) -> dict[str, object]:
+    try:
+        held = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return held if isinstance(held, dict) else {}
+
+
+def _owner(folder: Path) -> object:
+    return _mark(folder).get("command")
+
+
+def _has_signs(folder: Path, signs: Sequence[str]) -> bool:
+    try:
+        text = (folder / "config.yaml").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+    return any(sign in text for sign in signs)
+
+
+def _contents(folder: Path) -> dict[str, str | int]:
+    return {path.relative_to(folder).as_posix(): _state(path) for path in _files(folder)}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Everything but folders, which hold nothing of their own; links are not followed."""
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            yield from _files(path)
+        elif path.name != MARK:
+            yield path
+
+
+def _state(path: Path) -> str | int:
+    if path.is_symlink() or not path.is_file():
+        return "no file"
+    size = path.stat().st_size
+    return size if size > _HASHED else hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _named(entries: Sequence[str]) -> str:
+    more = f" and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else ""
+    return ", ".join(entries[:_SHOWN]) + more

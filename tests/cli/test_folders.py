@@ -1,0 +1,101 @@
+"""What the commands do to folders that hold a stranger's files: nothing, and they say so."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.commands import refused
+from support.training import Write
+
+from lightning_bnf.cli.main import main
+from lightning_bnf.runtime.ownership import MARK
+
+pytestmark = pytest.mark.slow
+
+Config = Callable[..., str]
+
+
+@pytest.fixture
+def thesis(tmp_path: Path) -> Path:
+    """A folder with the only copy of somebody's thesis."""
+    folder = tmp_path / "documents"
+    (folder / "chapters").mkdir(parents=True)
+    for name in ("thesis.tex", "README.md", "chapters/one.tex", "shifts.json", "train.jsonl"):
+        (folder / name).write_text("ten years of work")
+    return folder
+
+
+def untouched(folder: Path) -> bool:
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    wanted = {"thesis.tex", "README.md", "chapters/one.tex", "shifts.json", "train.jsonl"}
+    return files == wanted and all((folder / name).read_text() == "ten years of work" for name in files)
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "cache"])
+def test_a_run_folder_is_new_or_a_runs(
+    thesis: Path, config: Config, write_pairs: Write, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    file = config(trainer__default_root_dir=str(thesis), data__validation=write_pairs("v.jsonl"))
+    sentence = refused(capsys, command, "--config", file)
+    assert "trainer.default_root_dir must be a new or empty folder, or one that `fit` wrote, got" in sentence
+    assert untouched(thesis)
+
+
+def test_verbs_refuse_anothers_output(thesis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = ["--output", str(thesis)]
+    rows = str(tmp_path / "rows.jsonl")
+    for command, words in {
+        "near_duplicates": [],
+        "prepare": ["--families", "[plural]"],
+        "analyze": ["--policies", '{"a": "nowhere"}', "--reference", "nowhere", "--responses", rows],
+        "evaluate": ["--suite", "local", "--source", "nowhere"],
+    }.items():
+        sentence = refused(capsys, command, *output, *words)
+        assert f"output must be a new or empty folder, or one that `{command}` wrote, got" in sentence
+        assert untouched(thesis)
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"prompt": "Hi"}\n')
+    answers = ["--questions", str(questions), "--source", "nowhere", "--format", "arena_hard", "--name", "m"]
+    sentence = refused(capsys, "generate", "--output", str(thesis / "thesis.tex"), *answers)
+    assert "output must be a new file, or answers that were written with thesis.tex.settings.yaml" in sentence
+    assert untouched(thesis)
+
+
+def test_a_verb_replaces_its_own_output(tmp_path: Path) -> None:
+    for _ in range(2):
+        main(["near_duplicates", "--output", str(tmp_path / "out"), "--train", "2", "--validation", "1"])
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {MARK, "train.jsonl", "validation.jsonl"}
+
+
+def test_export_replaces_only_an_export_that_nobody_changed(
+    tmp_path: Path, thesis: Path, config: Config, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main(["fit", "--config", config()])
+    run = tmp_path / "run"
+    words = ["export", "--config", str(run / "config.yaml"), "--ckpt_path", "last", "--folder"]
+    sentence = refused(capsys, *words, str(thesis))
+    assert "folder must be a new or empty folder, or one that was exported and not changed since, got" in sentence
+    assert "which holds README.md, chapters/one.tex, shifts.json and 2 more" in sentence
+    assert untouched(thesis)
+    assert "another folder than the one this command runs in" in refused(capsys, *words, str(Path.cwd()))
+    sentence = refused(capsys, *words, str(run))
+    assert "not changed since" in sentence, "the run's own checkpoints are no export"
+
+    out = tmp_path / "out"
+    for _ in range(2):
+        main([*words, str(out)])
+    (out / "notes.txt").write_text("mine")
+    assert "which holds notes.txt" in refused(capsys, *words, str(out))
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_keeps_what_was_put_into_its_policy_folder(tmp_path: Path, config: Config) -> None:
+    """Refused in the middle of a run it would cost the run."""
+    file = config()
+    main(["fit", "--config", file])
+    run = tmp_path / "run"
+    (run / "policy/README.md").write_text("my own card")
+    (checkpoint,) = sorted((run / "checkpoints").glob("*.ckpt"))[:1]
+    main(["fit", "--config", file, "--ckpt_path", str(checkpoint)])
+    assert (run / "policy.1/README.md").read_text() == "my own card"
+    assert (run / "policy/README.md").read_text().startswith("---\nbase_model:")

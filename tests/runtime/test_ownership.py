@@ -1,0 +1,97 @@
+"""A folder that a stranger's files lie in is not written into, and never replaced."""
+
+from pathlib import Path
+
+import pytest
+
+from lightning_bnf.runtime.ownership import MARK, check_replaceable, claim, foreign, mark_contents, move_aside
+from lightning_bnf.runtime.refusal import Refusal
+
+
+@pytest.fixture
+def letters(tmp_path: Path) -> Path:
+    folder = tmp_path / "letters"
+    folder.mkdir()
+    for name in ("a.txt", "b.txt", "c.txt", "d.txt"):
+        (folder / name).write_text("Dear ...")
+    return folder
+
+
+def test_a_new_or_empty_folder_is_claimed_and_claimed_again(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "new/below"):
+        claim("output", tmp_path / name, "prepare")
+        (tmp_path / name / "rows.jsonl").write_text("{}")
+        claim("output", tmp_path / name, "prepare")
+        assert {path.name for path in (tmp_path / name).iterdir()} == {MARK, "rows.jsonl"}
+
+
+def test_a_strangers_folder_is_refused_and_stays_as_it_was(letters: Path) -> None:
+    with pytest.raises(Refusal, match=r"^output must be a new or empty folder.*holds a.txt, b.txt, c.txt and 1 more$"):
+        claim("output", letters, "prepare")
+    assert sorted(path.name for path in letters.iterdir()) == ["a.txt", "b.txt", "c.txt", "d.txt"]
+
+
+def test_another_commands_folder_is_a_strangers(tmp_path: Path) -> None:
+    claim("output", tmp_path / "out", "prepare")
+    with pytest.raises(Refusal, match=r"one that `fit` wrote, got .*out"):
+        claim("folder", tmp_path / "out", "fit")
+
+
+def test_a_run_from_before_there_were_marks_is_known_by_its_config(letters: Path) -> None:
+    (letters / "config.yaml").write_text("model: {class_path: lightning_bnf.x}")
+    with pytest.raises(Refusal):
+        claim("folder", letters, "fit", signs=("another_package",))
+    claim("folder", letters, "fit", signs=("lightning_bnf",))
+
+
+def test_a_file_is_no_folder(letters: Path) -> None:
+    with pytest.raises(Refusal, match=r"output must be a folder, got .*a.txt \(Not a directory\)"):
+        claim("output", letters / "a.txt", "prepare")
+    with pytest.raises(Refusal, match="output must be a folder"):
+        claim("output", letters / "a.txt" / "below", "prepare")
+
+
+def test_what_was_added_or_changed_since_is_foreign(letters: Path) -> None:
+    assert foreign(letters) == ["a.txt", "b.txt", "c.txt", "d.txt"]
+    (letters / "below").mkdir()
+    (letters / "below/e.bin").write_bytes(b"0" * 2**21)
+    mark_contents(letters, "export")
+    assert foreign(letters) == []
+    (letters / "a.txt").write_text("Dear M.")
+    (letters / "below/f.txt").write_text("")
+    (letters / "link").symlink_to("/")
+    assert foreign(letters) == ["a.txt", "below/f.txt", "link"]
+
+
+def test_only_what_was_written_and_left_alone_is_replaced(
+    tmp_path: Path, letters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_replaceable("folder", tmp_path / "new")
+    with pytest.raises(Refusal, match=r"^folder must be a new or empty.* holds a.txt, b.txt, c.txt and 1 more"):
+        check_replaceable("folder", letters)
+    mark_contents(letters, "export")
+    check_replaceable("folder", letters)
+    (tmp_path / "link").symlink_to(letters)
+    for name in ("link", "letters/a.txt"):
+        with pytest.raises(Refusal, match=r"must be a folder or a name that is free"):
+            check_replaceable("folder", tmp_path / name)
+    (letters / "below").mkdir()
+    monkeypatch.chdir(letters / "below")
+    for folder in (Path(".."), Path("."), Path("/")):
+        with pytest.raises(Refusal, match=r"must be another folder than the one this command runs in"):
+            check_replaceable("folder", folder)
+
+
+def test_a_broken_mark_is_none(letters: Path) -> None:
+    for text in ("", "[1]", '{"files": 3}', "\udc80"):
+        (letters / MARK).write_bytes(text.encode("utf-8", "surrogateescape"))
+        assert len(foreign(letters)) == 4
+        with pytest.raises(Refusal):
+            claim("output", letters, "prepare")
+
+
+def test_the_first_free_number_is_taken(letters: Path) -> None:
+    letters.with_name("letters.1").mkdir()
+    assert move_aside(letters) == letters.with_name("letters.2")
+    assert len(list(letters.with_name("letters.2").iterdir())) == 4
