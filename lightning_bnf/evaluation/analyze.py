@@ -26,7 +26,7 @@ from lightning_bnf.policies.base import Dtype, Policy
 from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.sources import BUNDLED
 from lightning_bnf.runtime.fingerprints import tokenizer_fingerprints, weights_fingerprint
-from lightning_bnf.runtime.ownership import claim
+from lightning_bnf.runtime.ownership import check_claim, claim
 from lightning_bnf.runtime.refusal import Refusal
 
 
@@ -62,7 +62,7 @@ def analyze(
         options: how the files are read.
     """
     _check(policies, responses, prompts, bins_of, labels)
-    claim("output", Path(output), "analyze")
+    check_claim("output", Path(output), "analyze")
     options = options or DataOptions()
     loaded = {name: exported(source, dtype) for name, source in policies.items()}
     base = exported(reference, dtype)
@@ -86,6 +86,7 @@ def analyze(
         },
         "versions": {name: version(name) for name in ("lightning_bnf", "torch", "transformers")},
     }
+    claim("output", Path(output), "analyze")
     write_shifts(output, shifts, result)
     print(shifts.table.T.to_string())
     print(f"Shifts and figures are in {output}")

@@ -22,7 +22,7 @@ from lightning_bnf.preparation.tasks import FAMILIES
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import weights_fingerprint
 from lightning_bnf.runtime.jsonl import write_jsonl
-from lightning_bnf.runtime.ownership import claim
+from lightning_bnf.runtime.ownership import check_claim, claim
 from lightning_bnf.runtime.refusal import Refusal
 
 Row = dict[str, Any]
@@ -99,7 +99,7 @@ def prepare(
     """
     settings = {name: value for name, value in locals().items() if name not in ("output", "work")}
     _check_sources(families, kept_out, prompts, scorer)
-    claim("output", Path(output), "prepare")
+    check_claim("output", Path(output), "prepare")
     drawn = Sampling(temperature, samples=samples, seed=seed, batch_size=batch_size)
     work_file = Path(work) / f"{Path(output).name}.jsonl"
     if prompts is not None and scorer is not None:
@@ -203,7 +203,7 @@ def answer(
 
 def write_files(items: Sequence[Item], output: Path, settings: dict[str, Any]) -> None:
     """Write pairs, unpaired rows and prompts of every split, and the card. Each file appears whole or not at all."""
-    output.mkdir(parents=True, exist_ok=True)
+    claim("output", output, "prepare")
     for split in ("train", "validation", "test"):
         mine = interleaved([item for item in items if item.split == split])
         write_jsonl(output / f"{split}_pairs.jsonl", (row for item in mine if (row := pair_row(item))))

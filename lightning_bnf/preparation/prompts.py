@@ -27,6 +27,7 @@ from lightning_bnf.results.markdown import markdown_table
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import content_hash, weights_fingerprint
 from lightning_bnf.runtime.jsonl import write_jsonl
+from lightning_bnf.runtime.ownership import claim
 from lightning_bnf.runtime.refusal import Refusal
 
 SPLITS = ("train", "validation", "test")
@@ -146,7 +147,7 @@ def write_scored(
     for prompt, drawn, row, values in zip(prompts, samples, rows, scores, strict=True):
         known = [replace(one, score=value) for one, value in zip(row, values, strict=True) if value is not None]
         answered.append(Answered(prompt, len(drawn), len(row) - len(known), known))
-    output.mkdir(parents=True, exist_ok=True)
+    claim("output", output, "prepare")
     for split in SPLITS:
         mine = [one for one in answered if one.prompt.split == split]
         write_jsonl(output / f"{split}_pairs.jsonl", [pair_row(one) for one in mine if one.pair])

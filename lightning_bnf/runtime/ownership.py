@@ -18,6 +18,16 @@ _HASHED = 2**20  # bytes; of larger files, which nobody edits by hand, the size 
 _SHOWN = 3
 
 
+def check_claim(argument: str, folder: Path, command: str, signs: Sequence[str] = ()) -> None:
+    """Raises `Refusal` where `claim` would, but for what only writing shows; to be called before hours of work."""
+    entries = _entries(argument, folder)
+    if entries and _owner(folder) != command and not _has_signs(folder, signs):
+        raise Refusal(
+            f"{argument} must be a new or empty folder, or one that `{command}` wrote, got {folder}, which holds "
+            f"{_named(entries)}"
+        )
+
+
 def claim(argument: str, folder: Path, command: str, signs: Sequence[str] = ()) -> None:
     """Make `folder` a command's own, so that the command may replace its own files there.
 
@@ -25,12 +35,7 @@ def claim(argument: str, folder: Path, command: str, signs: Sequence[str] = ()) 
     that has no mark. Raises `Refusal` for a folder that holds anything and was not the command's before, for a file,
     and for one that cannot be written.
     """
-    entries = _entries(argument, folder)
-    if entries and _owner(folder) != command and not _has_signs(folder, signs):
-        raise Refusal(
-            f"{argument} must be a new or empty folder, or one that `{command}` wrote, got {folder}, which holds "
-            f"{_named(entries)}"
-        )
+    check_claim(argument, folder, command, signs)
     if _owner(folder) != command:
         try:
             folder.mkdir(parents=True, exist_ok=True)

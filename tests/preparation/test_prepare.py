@@ -80,6 +80,7 @@ def test_the_files_hold_what_the_card_says(run):
         *(f"{split}_{kind}.jsonl" for split in ("train", "validation", "test") for kind in ("pairs", "unpaired")),
         "validation_prompts.jsonl",
         "test_prompts.jsonl",
+        ".lightning_bnf",
         "README.md",
     }
     assert [len(rows(folder, f"{split}_prompts")) for split in ("validation", "test")] == [6, 13]

@@ -24,7 +24,7 @@ from lightning_bnf.policies.sources import placed
 from lightning_bnf.runtime.arguments import PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import tokenizer_fingerprints, weights_fingerprint
-from lightning_bnf.runtime.ownership import claim
+from lightning_bnf.runtime.ownership import check_claim, claim
 
 INSTALL = 'pip install -c constraints.txt -e ".[eval]"'
 
@@ -62,7 +62,7 @@ def evaluate(
     for name in files or {}:
         if name not in {one.task for one in wanted}:
             raise SuiteError(f"files must be of {', '.join(one.task for one in wanted)}, got {name}")
-    claim("output", Path(output), "evaluate")
+    check_claim("output", Path(output), "evaluate")
     specs = [as_lm_eval_takes_it(one, files or {}) for one in wanted]
     policy = exported(source, dtype)
     policy.load()
@@ -134,7 +134,7 @@ def save(results: dict[str, Any], tasks: Sequence[SuiteTask], output: Path) -> s
     """Write lm-eval's files and, read back from them, the scores; returns their table."""
     from lm_eval.loggers import EvaluationTracker
 
-    output.mkdir(parents=True, exist_ok=True)
+    claim("output", output, "evaluate")
     samples = results.pop("samples")
     tracker = EvaluationTracker(output_path=str(output / "results.json"))
     tracker.save_results_aggregated(results, samples)

@@ -111,8 +111,8 @@ def test_an_exported_adapter_is_measured_on_its_base(files, tiny_folder, tmp_pat
     adapted.save_pretrained(tmp_path / "adapter")
     words = ["--suite", "local", "--tasks", "[bnf_commonsense_qa]", "--files", json.dumps(files_of(files))]
     for name in (tiny_folder, str(tmp_path / "adapter")):
-        main(["evaluate", "--source", name, "--output", str(tmp_path / Path(name).name), *words])
-    one, other = (json.loads((tmp_path / name / "scores.json").read_text()) for name in ("tiny", "adapter"))
+        main(["evaluate", "--source", name, "--output", str(tmp_path / "results" / Path(name).name), *words])
+    one, other = (json.loads((tmp_path / "results" / name / "scores.json").read_text()) for name in ("tiny", "adapter"))
     assert one == other
 
 
