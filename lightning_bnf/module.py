@@ -46,6 +46,7 @@ class Evaluated(NamedTuple):
     objective: Tensor
     value: Tensor
     metrics: dict[str, Tensor]
+    token_logps: Tensor  # (N,) of the policy, detached
 
 
 class PassOutput(NamedTuple):
@@ -127,8 +128,7 @@ class PreferenceModule(LightningModule):
                 f"accumulate_grad_batches must be 1, got {trainer.accumulate_grad_batches}: set data.examples_per_step "
                 "(rows of an optimizer step) and data.max_tokens (budget of a micro-batch) instead"
             )
-        refusal = self.combination().refusal()
-        if refusal:
+        if refusal := self.combination().refusal():
             raise Refusal(refusal)
         strategy = trainer.strategy
         check_optimizer(self.optimization, self.optimizer_factory, strategy.root_device, parallelism_of(strategy))
@@ -137,10 +137,8 @@ class PreferenceModule(LightningModule):
     def combination(self) -> Combination:
         """What this run combines, for the rules of what goes together."""
         policy, strategy, precision = self.policy, self.trainer.strategy, str(self.trainer.precision)
-        device = strategy.root_device.type
-        return Combination(
-            type(policy), parallelism_of(strategy), self.reference_kind, precision, device, policy.attention
-        )
+        parallel, device = parallelism_of(strategy), strategy.root_device.type
+        return Combination(type(policy), parallel, self.reference_kind, precision, device, policy.attention)
 
     def configure_model(self) -> None:
         if self.policy.model is None:
@@ -196,7 +194,7 @@ class PreferenceModule(LightningModule):
         objective = values.value.sum() if output.objective is None else output.objective
         metrics = preference_metrics(policy, reference, batch.examples, self.loss.implicit_reward_scale)
         metrics |= values.metrics
-        return Evaluated(objective, values.value.detach(), metrics)
+        return Evaluated(objective, values.value.detach(), metrics, output.token_logps.detach())
 
     @property
     def reference_tolerance(self) -> float:
@@ -292,7 +290,7 @@ class PreferenceModule(LightningModule):
                 # DDP and FSDP average gradients over the ranks; the world size makes the average a sum.
                 with self._sharing_gradients(last=i == len(step.micro_batches) - 1):
                     self.manual_backward(result.objective * (self.trainer.world_size / count))
-            # The graph goes now: its tensors would lie between what the next micro-batch takes and gives back.
+            # Free the graph before the next forward: kept alive it fragments the heap.
             result = result._replace(objective=result.objective.detach())
             evaluated.append((batch, result))
             self._add(result)
@@ -339,7 +337,7 @@ class PreferenceModule(LightningModule):
         limit = self.optimization.max_grad_norm
         return whole(torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
 
-    # Scoring --------------------------------------------------------------------------------------------------------
+    # Scoring, validation and test -------------------------------------------------------------------------------------
 
     def mean_logps(self, rows: Sequence[TokenizedRow], max_tokens: int) -> list[list[float]]:
         """Mean token log-prob (nats) of every completion of every row, under the policy, without dropout."""
@@ -353,12 +351,14 @@ class PreferenceModule(LightningModule):
                 found[i], means = means[: len(rows[i].completions)], means[len(rows[i].completions) :]
         return found
 
-    # Validation and test --------------------------------------------------------------------------------------------
-
-    def validation_step(self, step: Step, index: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, step: Step, index: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """Returns under `scored`, for callbacks, each micro-batch with the policy's token log-probs."""
+        scored = []
         for batch, context in zip(step.micro_batches, self.contexts(step)):
-            self._add(self.evaluate(batch, context))
+            self._add(result := self.evaluate(batch, context))
+            scored.append((batch, result.token_logps))
         self._count(self.loss.value_count(step.context))
+        return {"scored": scored}
 
     test_step = validation_step
 
@@ -384,8 +384,8 @@ class PreferenceModule(LightningModule):
         """Completions of prompts that share one limit of new tokens, as records for a JSONL file."""
         limit = batch.rows[0].max_new_tokens or self.generation.max_new_tokens
         sampling = dataclasses.replace(self.generation, max_new_tokens=limit)
-        tokenizer = self.policy.tokenizer
-        drawn = generate_with_lengths(self.policy.loaded, tokenizer, [row.prompt_ids for row in batch.rows], sampling)
+        policy, prompts = self.policy, [row.prompt_ids for row in batch.rows]
+        drawn = generate_with_lengths(policy.loaded, policy.tokenizer, prompts, sampling)
         return [
             {
                 "prompt_id": row.prompt_id or row.id,

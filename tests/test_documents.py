@@ -56,6 +56,7 @@ SHORT = {
         "output": "out",
         "work": "work",
     },
+    "report": {},
     "test": {"trainer.limit_test_batches": "1", "data.test": "data/quickstart/validation_pairs.jsonl"},
 }
 """Command -> settings that make it short, and let it run without a GPU."""
@@ -70,6 +71,7 @@ SOURCE = {
     "prepare": "source",
     "losses": None,
     "near_duplicates": None,
+    "report": None,
 }
 """Command -> the argument that names its model; a fit config's policy where it is not here."""
 PARSED = {

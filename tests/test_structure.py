@@ -19,7 +19,7 @@ LEVELS = (
     ("training", "generation"),
     ("evaluation",),
     ("preparation", "module", "reproduction"),
-    ("export", "costs"),
+    ("export", "costs", "pages"),
     ("callbacks",),
     ("cli",),
     ("__main__",),

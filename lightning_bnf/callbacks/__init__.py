@@ -8,6 +8,7 @@ from lightning_bnf.callbacks.fingerprints import Fingerprints
 from lightning_bnf.callbacks.graceful_shutdown import GracefulShutdown
 from lightning_bnf.callbacks.run_logger import RunEvents, RunLogger
 from lightning_bnf.callbacks.run_plots import RunPlots
+from lightning_bnf.callbacks.run_report import RunReport
 from lightning_bnf.callbacks.score_prompts import ScorePrompts
 from lightning_bnf.callbacks.write_completions import WriteCompletions
 
@@ -19,6 +20,7 @@ __all__ = [
     "RunEvents",
     "RunLogger",
     "RunPlots",
+    "RunReport",
     "ScorePrompts",
     "WriteCompletions",
 ]

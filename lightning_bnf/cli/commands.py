@@ -71,6 +71,11 @@ VERBS = {
         "lightning_bnf.preparation.prepare:prepare",
         "Make preference data from a model's own samples, sorted by verifiers, a reward model or a ranker. Resumable.",
     ),
+    "report": Command(
+        "lightning_bnf.pages.report:report",
+        "Write the page of a run anew, from the files in the run's folder alone.",
+        shorthand="lightning_bnf.pages.report:expanded",
+    ),
     "reproduce": Command(
         "lightning_bnf.reproduction.runs:reproduce",
         "Run a matrix of methods and seeds, one result file per run; finished runs are skipped.",

@@ -22,6 +22,7 @@ from lightning_bnf.callbacks import (
     RunEvents,
     RunLogger,
     RunPlots,
+    RunReport,
     WriteCompletions,
 )
 from lightning_bnf.cli.commands import PROGRAM
@@ -116,11 +117,14 @@ class TrainerCommand(LightningCLI):
         )
         parser.add_lightning_class_args(PreferenceModule, "model")
         parser.add_lightning_class_args(PreferenceData, "data")
+        parser.add_class_arguments(RunReport, "report", instantiate=True)
         parser.add_lightning_class_args(Trainer, "trainer")
         (parser.groups or {})["trainer"].title = "Lightning's Trainer"
         parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.num_sanity_val_steps": 0})
         for action in parser._actions:
             action.help = SETTING_HELP.get(action.dest, action.help)
+        if not isinstance(self, Fit):
+            hide(parser, "report.")
         if self.trainer_fields is not None:
             hide(parser, "trainer.", keep=self.trainer_fields)
 
@@ -265,6 +269,7 @@ class Fit(TrainerCommand):
             Fingerprints: Fingerprints,
             RunPlots: RunPlots,
             ExportPolicy: ExportPolicy,
+            RunReport: lambda: self.config_init["report"],
         }
         given = {type(callback) for callback in config.callbacks or []}
         standard = always if config.enable_checkpointing is False else saving | always
