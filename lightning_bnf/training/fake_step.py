@@ -14,12 +14,13 @@ from lightning_bnf.runtime.distributed import local
 from lightning_bnf.training.optimization import Optimization, OptimizerFactory, build_optimizer, parameter_groups
 
 
-class _ValuesAreOne(TorchDispatchMode):
-    """Some optimizers ask for a number, such as a parameter's norm, which a fake tensor does not have: it is 1."""
+class _ValuesAreHalf(TorchDispatchMode):
+    """Some optimizers ask for a number, such as a parameter's norm, which a fake tensor does not have: it is 0.5, as
+    they divide by it (Adafactor) and by what it lacks to 1 (NAdam)."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
-            return 1.0
+            return 0.5
         return func(*args, **(kwargs or {}))
 
 
@@ -41,7 +42,7 @@ class FakeOptimizer:
 
     def step(self, watch: AbstractContextManager[Any] | None = None) -> None:
         """Another step, with `watch` entered around it so that it sees the operations."""
-        with self._mode, _ValuesAreOne(), watch or nullcontext(), warnings.catch_warnings():
+        with self._mode, _ValuesAreHalf(), watch or nullcontext(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that nothing is paged on a CPU, and no learning rate scheduled before
             self.optimizer.step()
 
