@@ -30,6 +30,7 @@ from lightning_bnf.runtime.memory import keep_freed_memory
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checkpoints import rng_state, set_rng_state
 from lightning_bnf.training.checks import GradientCheck, check_start, stop_not_finite
+from lightning_bnf.training.defaults import with_learning_rate
 from lightning_bnf.training.fitting import PolicyFitting
 from lightning_bnf.training.metrics import PREFERENCE_METRICS, Means, preference_metrics
 from lightning_bnf.training.optimization import Optimization, OptimizerFactory, check_optimizer, scheduled
@@ -95,7 +96,7 @@ class PreferenceModule(LightningModule):
         self.policy = policy
         self.loss = loss
         self.reference_kind = check_reference(reference, policy, loss.needs_reference)
-        self.optimization = optimization
+        self.optimization = with_learning_rate(optimization, policy, loss)
         self.optimizer_factory = optimizer
         self.generation = generation
         self.entropy = entropy
@@ -334,8 +335,7 @@ class PreferenceModule(LightningModule):
     def _clip(self) -> Tensor:
         """Clip the gradient of the whole step; returns its norm before."""
         parameters = [p for p in self.policy.trainable().values() if p.grad is not None]
-        limit = self.optimization.max_grad_norm
-        return whole(torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
+        return whole(torch.nn.utils.clip_grad_norm_(parameters, self.optimization.max_grad_norm or math.inf))
 
     # Scoring, validation and test -------------------------------------------------------------------------------------
 

@@ -202,9 +202,9 @@ def test_a_loss_of_ones_own_in_three_steps(workplace: Path, tiny_folder: str) ->
     (path,) = re.findall(r"`class_path: (\S+)\.MeanMargin`", README)
     Path(f"{path}.py").write_text(source)
     Path("my_loss.yaml").write_text(f"class_path: {path}.MeanMargin\n")
-    command = ["fit", "--config", "configs/own_data.yaml", "--data.train", "mine.jsonl", "--model.loss", "my_loss.yaml"]
+    command = ["fit", "--data.train", "mine.jsonl", "--model.loss", "my_loss.yaml"]
     main(shortened(command, tiny_folder))
-    assert f"{path}.MeanMargin" in Path("runs/mine/config.yaml").read_text()
+    assert f"{path}.MeanMargin" in Path("runs/latest/config.yaml").read_text()
 
 
 def test_the_verifier_of_contributing_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

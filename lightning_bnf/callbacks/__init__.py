@@ -3,6 +3,7 @@
 from typing import Any
 
 from lightning_bnf.callbacks.displacement import DisplacementAlarm
+from lightning_bnf.callbacks.even_validations import EvenValidations
 from lightning_bnf.callbacks.export import ExportPolicy
 from lightning_bnf.callbacks.fingerprints import Fingerprints
 from lightning_bnf.callbacks.graceful_shutdown import GracefulShutdown
@@ -14,6 +15,7 @@ from lightning_bnf.callbacks.write_completions import WriteCompletions
 
 __all__ = [
     "DisplacementAlarm",
+    "EvenValidations",
     "ExportPolicy",
     "Fingerprints",
     "GracefulShutdown",

@@ -1,9 +1,12 @@
 """What can be typed after `python -m lightning_bnf`: a table, so that no command is imported to list them all."""
 
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
-PROGRAM = "python -m lightning_bnf"
+PROGRAM = "lightning_bnf" if Path(sys.argv[0]).stem == "lightning_bnf" else "python -m lightning_bnf"
+"""What was typed to start: the console script, or the module."""
 
 
 class Command(NamedTuple):
@@ -91,7 +94,7 @@ def overview() -> str:
     """What `--help` without a command prints."""
     table = "\n".join(f"  {name:16s}{command.summary}" for name, command in COMMANDS.items())
     return (
-        f"usage: {PROGRAM} COMMAND --config FILE [--key value ...]\n\n"
+        f"usage: {PROGRAM} COMMAND [--config FILE] [--key value ...]\n\n"
         f"commands:\n{table}\n\nEvery command explains its settings with --help."
     )
 

@@ -5,20 +5,35 @@ import importlib
 import inspect
 import re
 import sys
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, ClassVar, NoReturn
 
 import jsonargparse
+import yaml
+
+from lightning_bnf.cli.commands import PROGRAM
+from lightning_bnf.cli.names import FOLDERS, names, with_files
+
+NAMES_MODE = "yaml_with_names"
+"""The parser's mode in which a config may hold short names, `loss: dpo`, in place of files."""
+
+_load_yaml = jsonargparse.get_loader("yaml")
+jsonargparse.set_loader(NAMES_MODE, lambda text: with_files(_load_yaml(text)), (yaml.YAMLError,))
 
 
 class Parser(jsonargparse.ArgumentParser):
     """Refuses what it does not know in one sentence, with the nearest name that it does know."""
 
+    command: ClassVar[str] = PROGRAM
+    """The command that is parsed: parsers of classes inside it are made without its name."""
+
     def __init__(self, *args: Any, **kwargs: Any):
+        Parser.command = kwargs.get("prog") or Parser.command
         super().__init__(*args, allow_abbrev=False, **kwargs)  # a mistyped --data.max must not set the next best option
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         print(f"error: {_explained(self, message)}", file=sys.stderr)
-        print(f"Every setting is explained by: {self.prog} --help", file=sys.stderr)
+        print(f"Every setting is explained by: {Parser.command} --help", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -35,17 +50,25 @@ def _explained(parser: jsonargparse.ArgumentParser, message: str) -> str:
         name = next(group for group in unknown.groups() if group)
         near = _nearest_key(name, _known_keys(parser) | _arguments_of_classes(message))
         return message + (f"; did you mean {near!r}?" if near else "")
-    if key and key[1] == "model.loss":
-        names = ", ".join(_losses())
-        return f"{message}\naccepted for model.loss: a YAML file such as configs/loss/bnf.yaml, or one of {names}"
+    if "required: source" in message or re.search(r"[Kk]ey \"[\w.]*source\" is required", message):
+        return (
+            "model.source must be a model to align (a hub id, a local folder or a GGUF file), got nothing: add "
+            "--model.source HuggingFaceTB/SmolLM2-360M-Instruct, or another one's name"
+        )
+    if key and key[1] in FOLDERS:
+        return _no_such_name(key[1], message)
     return message
 
 
-def _losses() -> list[str]:
-    from lightning_bnf import losses  # with torch, which a command may do without
-
-    classes = {name: value for name, value in vars(losses).items() if isinstance(value, type)}
-    return sorted(n for n, value in classes.items() if issubclass(value, losses.Loss) and not inspect.isabstract(value))
+def _no_such_name(setting: str, message: str) -> str:
+    """The sentence on a name that nothing has; the parser's own message follows where something else is wrong."""
+    known = sorted({Path(file).stem for file in names(setting).values()})
+    accepted = f"{setting} must be one of {', '.join(known)}, a YAML file or a class path"
+    value = re.search(r"Expected a dot import path string: ([\w-]+)$", message, re.MULTILINE)
+    if value is None:
+        return f"{accepted}\n{message}"
+    near = difflib.get_close_matches(value[1].lower(), known, n=1)
+    return f"{accepted}, got {value[1]}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def _nearest_key(unknown: str, known: set[str]) -> str | None:

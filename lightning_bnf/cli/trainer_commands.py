@@ -14,8 +14,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_bnf.callbacks import (
+    EvenValidations,
     ExportPolicy,
     Fingerprints,
     GracefulShutdown,
@@ -26,8 +28,10 @@ from lightning_bnf.callbacks import (
     WriteCompletions,
 )
 from lightning_bnf.cli.commands import PROGRAM
-from lightning_bnf.cli.parser import Parser
+from lightning_bnf.cli.defaults import announce, set_learning_rate, start_of
+from lightning_bnf.cli.parser import NAMES_MODE, Parser
 from lightning_bnf.cli.saved_config import SaveConfig
+from lightning_bnf.cli.words import options
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation.comparison import rates_table
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
@@ -76,6 +80,7 @@ class TrainerCommand(LightningCLI):
 
     def __init__(self, name: str, words: Sequence[str]):
         self.name = name
+        self.start = start_of(options(name, words))
         super().__init__(
             PreferenceModule,
             PreferenceData,
@@ -83,11 +88,12 @@ class TrainerCommand(LightningCLI):
             parser_class=TrainerParser,
             parser_kwargs={
                 "prog": f"{PROGRAM} {name}",
-                "usage": "%(prog)s --config FILE [--key value ...]",
+                "usage": "%(prog)s [--config FILE] [--key value ...]",
                 "description": inspect.cleandoc(self.__doc__ or ""),
                 "default_env": False,
+                "parser_mode": NAMES_MODE,
             },
-            args=list(words),
+            args=[word for option in self.start.options for word in option.words()],
             run=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -120,7 +126,8 @@ class TrainerCommand(LightningCLI):
         parser.add_class_arguments(RunReport, "report", instantiate=True)
         parser.add_lightning_class_args(Trainer, "trainer")
         (parser.groups or {})["trainer"].title = "Lightning's Trainer"
-        parser.set_defaults({"trainer.use_distributed_sampler": False, "trainer.num_sanity_val_steps": 0})
+        fixed = {"trainer.use_distributed_sampler": False, "trainer.num_sanity_val_steps": 0}
+        parser.set_defaults(fixed | self.start.parser_defaults)
         for action in parser._actions:
             action.help = SETTING_HELP.get(action.dest, action.help)
         if not isinstance(self, Fit):
@@ -150,6 +157,7 @@ class TrainerCommand(LightningCLI):
             self.parser.error(
                 "trainer.use_distributed_sampler must be false, got true: the step plan shares the rows over the ranks"
             )
+        set_learning_rate(self.config)
         self._check_checkpoint()
         name = "config.yaml" if isinstance(self, Fit) else f"config_{self.name}.yaml"
         self.save_config_kwargs = {"overwrite": True, "config_filename": name}
@@ -200,7 +208,15 @@ class TrainerCommand(LightningCLI):
         }
         if config.strategy != "fsdp2" and not isinstance(config.strategy, FullySharded) and not config.plugins:
             kwargs["plugins"] = [AtomicCheckpointIO()]
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except MisconfigurationException as error:
+            if "can not run on your system" not in str(error):
+                raise
+            here = str(error).rpartition("['")[2].rpartition("']")[0].replace("'", "")
+            raise Refusal(
+                f"accelerator must be auto or one that this machine has ({here}), got {config.accelerator}"
+            ) from error
 
     def make_folder(self) -> None:
         """The run folder is new, empty, or a run's: `Refusal` for one with a stranger's files."""
@@ -226,6 +242,10 @@ class Fit(TrainerCommand):
         "Checkpoint to go on from: a file or sharded folder, or `last`, the latest whole one of the run folder; null "
         "begins at the first step."
     )
+
+    def before_instantiate_classes(self) -> None:
+        super().before_instantiate_classes()
+        announce(self.start.shown, self.config)
 
     def run(self) -> None:
         parallelism_of(self.trainer.strategy)  # refuses here what each of the processes started by Lightning would
@@ -266,6 +286,7 @@ class Fit(TrainerCommand):
             GracefulShutdown: lambda: GracefulShutdown(str(checkpoints)),
         }
         always: dict[type, Callable[[], Callback]] = {
+            EvenValidations: EvenValidations,
             Fingerprints: Fingerprints,
             RunPlots: RunPlots,
             ExportPolicy: ExportPolicy,

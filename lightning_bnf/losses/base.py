@@ -161,6 +161,10 @@ class Loss(ABC):
     """Names of all metrics that `LossOutput.metrics` may hold."""
     step_passes: tuple[StepPass, ...] = ()
     """Passes without gradients that `statistics` is made of; each costs a forward pass of policy and reference."""
+    learning_rate: float = 5e-7
+    """Peak learning rate for all weights where a run names none, as published for it or losses like it."""
+    adapter_learning_rate: float = 5e-5
+    """The same for adapters."""
     state: Mapping[str, float] = {}
     """What it carries from step to step, with the values at the start; checkpoints hold it."""
 

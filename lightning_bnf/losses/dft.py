@@ -18,6 +18,8 @@ class DFT(TokenLoss):
 
     needs_reference = False
     labels = (1,)
+    learning_rate = 2e-5
+    adapter_learning_rate = 2e-4
 
     def token_weight(self, tokens: Tokens, step: StepContext) -> Tensor:
         preferred = (tokens.label > 0).to(tokens.policy.dtype)

@@ -24,6 +24,8 @@ class NPO(Loss):
     """
 
     needs_reference = True
+    learning_rate = 1e-5
+    adapter_learning_rate = 1e-4
 
     def __init__(self, beta: PositiveFloat = 0.1, retain_weight: NonNegativeFloat = 1.0):
         """

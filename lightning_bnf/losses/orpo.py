@@ -22,6 +22,8 @@ class ORPO(PairLoss):
     """
 
     needs_reference = False
+    learning_rate = 8e-6
+    adapter_learning_rate = 8e-5
 
     def __init__(self, odds_weight: NonNegativeFloat = 0.1):
         """

@@ -21,6 +21,8 @@ class PoFT(Loss):
     needs_reference = False
     needs_columns = ("baseline_mean_logps",)
     labels = (1,)
+    learning_rate = 2e-5
+    adapter_learning_rate = 2e-4
 
     def __call__(
         self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext

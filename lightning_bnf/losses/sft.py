@@ -23,6 +23,8 @@ class SFT(TokenLoss):
 
     needs_reference = False
     labels = (1,)
+    learning_rate = 2e-5
+    adapter_learning_rate = 2e-4
 
     def __init__(self, reduction: Literal["mean", "sum", "token_mean"] = "mean"):
         """

@@ -21,6 +21,8 @@ class SimNPO(Loss):
     """
 
     needs_reference = False
+    learning_rate = 1e-5
+    adapter_learning_rate = 1e-4
 
     def __init__(self, beta: PositiveFloat = 2.5, gamma: FiniteFloat = 0.0, retain_weight: NonNegativeFloat = 1.0):
         """

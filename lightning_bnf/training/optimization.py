@@ -26,7 +26,8 @@ class Optimization:
     """Learning rate, warm-up, schedule, and clipping of the whole gradient, for any optimizer.
 
     Args:
-        learning_rate: Peak learning rate (> 0).
+        learning_rate: Peak learning rate (> 0); null takes the one that the loss declares for all weights or for
+            adapters, whichever are trained.
         schedule: How the learning rate falls after the warm-up, to 0 at the last step; `constant` stays.
         warmup_ratio: Share of all steps in which the learning rate rises linearly (0 to below 1).
         max_grad_norm: Norm that the gradient of a whole step is clipped to (> 0); null never clips.
@@ -36,7 +37,7 @@ class Optimization:
         paged_8bit: Always false; an optimizer of its own, `configs/optimizer/paged_adamw_8bit.yaml`, does that.
     """
 
-    learning_rate: PositiveFloat = 1e-6
+    learning_rate: PositiveFloat | None = None
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: ZeroToBelowOne = 0.1
     max_grad_norm: PositiveFloat | None = 1.0
@@ -84,6 +85,8 @@ def build_optimizer(
     groups: Iterable[dict[str, Any]], optimization: Optimization, factory: OptimizerFactory | None = None
 ) -> torch.optim.Optimizer:
     """The optimizer of `parameter_groups`: what `factory` makes, else torch's AdamW in one pass over the memory."""
+    if optimization.learning_rate is None:
+        raise RuntimeError("the optimizer is built of a learning rate; with_learning_rate gives the default")
     if factory is not None:
         return factory(groups, optimization.learning_rate)
     betas, decay = optimization.betas or (0.9, 0.999), optimization.weight_decay or 0.0

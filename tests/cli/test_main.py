@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import torch
 import yaml
@@ -172,7 +173,9 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["--model.loss", "BFN"], ["model.loss", "BFN", "BCO, BNF, CPO, CalDPO, D2O"]),
+        (["--model.loss", "BFN"], ["model.loss must be one of aot, ", "got BFN; did you mean 'bnf'?"]),
+        (["--model.policy", "lra"], ["model.policy must be one of full, lora, qlora, a YAML file", "got lra; did you"]),
+        (["--trainer.accelerator", "cuda"], ["accelerator must be auto or one that this machine has (cpu), got cuda"]),
         (["--model.optimization.learning_rate", "-1"], ["model.optimization.learning_rate must be > 0, got -1"]),
         (
             ["--model.loss", str(ROOT / "configs/loss/dpo.yaml"), "--model.loss.beta", "-1"],
@@ -199,6 +202,37 @@ def test_a_bad_setting_is_refused_in_a_sentence(
     for part in parts:
         assert part in message
     assert "Traceback" not in message
+
+
+def test_a_run_without_a_model_is_refused_with_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(capsys, "fit", "--data.train", "mine.jsonl")
+    assert "model.source must be a model to align (a hub id, a local folder or a GGUF file), got nothing" in message
+    assert "--model.source HuggingFaceTB/SmolLM2-360M-Instruct" in message
+    assert message.splitlines()[-1] == "Every setting is explained by: python -m lightning_bnf fit --help"
+
+
+def test_a_run_with_a_model_and_data_needs_no_more(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    """60 rows: 12 are held out and 48 trained on, in 12 steps of 4; the run is in runs/latest."""
+    monkeypatch.chdir(tmp_path)
+    main(["fit", "--data.train", write_pairs(rows=60), "--model.source", tiny_folder])
+    said = capsys.readouterr().err
+    assert "model.loss: bnf " in said
+    assert "more than 50 times" not in said
+    saved = yaml.safe_load(Path("runs/latest/config.yaml").read_text())
+    assert saved["model"]["optimization"]["learning_rate"] == 5e-5
+    assert (saved["trainer"]["max_epochs"], saved["trainer"]["precision"]) == (1, "32-true")
+    metrics = pandas.read_csv("runs/latest/metrics.csv")
+    assert metrics["train/loss"].count() == 12
+    assert metrics.loc[metrics["val/loss"].notna(), "step"].tolist() == [2, 5, 8, 11]  # from 0
+
+
+def test_a_rate_for_adapters_is_pointed_out_where_all_weights_are_trained(
+    config: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["fit", "--config", config(trainer__max_epochs=1), "--model.policy", "full"])
+    assert "learning_rate is 0.01, more than 50 times the 5e-07" in capsys.readouterr().err
 
 
 def test_a_value_error_that_is_no_refusal_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ Config = Callable[..., str]
 @pytest.mark.parametrize("command", TRAINER_COMMANDS)
 def test_help_says_the_commands_own_name_and_purpose(capsys: pytest.CaptureFixture[str], command: str) -> None:
     shown = help_of(capsys, command)
-    assert shown.startswith(f"usage: python -m lightning_bnf {command} --config FILE")
+    assert shown.startswith(f"usage: python -m lightning_bnf {command} [--config FILE]")
     assert TRAINER_COMMANDS[command].summary in shown
     others = [summary for name, (_, summary, _) in TRAINER_COMMANDS.items() if name != command]
     assert not any(summary in shown for summary in [*others, "Perform one evaluation epoch", "Runs the full"])

@@ -38,8 +38,8 @@ def kept(optimizer: torch.optim.Optimizer) -> int:
     ],
 )
 def test_the_state_is_as_large_as_that_of_a_real_step(policy: FullPolicy, factory: OptimizerFactory | None) -> None:
-    found = FakeOptimizer(policy, Optimization(), factory).state_bytes
-    optimizer = build_optimizer(parameter_groups(policy), Optimization(), factory)
+    found = FakeOptimizer(policy, Optimization(1e-6), factory).state_bytes
+    optimizer = build_optimizer(parameter_groups(policy), Optimization(1e-6), factory)
     for parameter in policy.parameters():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
@@ -49,15 +49,15 @@ def test_the_state_is_as_large_as_that_of_a_real_step(policy: FullPolicy, factor
 def test_sizes_by_hand(policy: FullPolicy) -> None:
     """AdamW: two moments of 4 bytes and a count of steps for each tensor. Muon: one for hidden matrices instead."""
     count, tensors = sum(p.numel() for p in policy.parameters()), len(list(policy.parameters()))
-    assert FakeOptimizer(policy, Optimization()).state_bytes == 8 * count + 4 * tensors
+    assert FakeOptimizer(policy, Optimization(1e-6)).state_bytes == 8 * count + 4 * tensors
     (hidden, *_) = parameter_groups(policy)
     saved = sum(4 * p.numel() + 4 for p in hidden["params"])
-    assert FakeOptimizer(policy, Optimization(), Muon).state_bytes == 8 * count + 4 * tensors - saved
+    assert FakeOptimizer(policy, Optimization(1e-6), Muon).state_bytes == 8 * count + 4 * tensors - saved
 
 
 def test_nothing_is_changed_and_no_memory_is_taken(policy: FullPolicy) -> None:
     before = {name: value.clone() for name, value in policy.trainable().items()}
-    optimizer = FakeOptimizer(policy, Optimization())
+    optimizer = FakeOptimizer(policy, Optimization(1e-6))
     optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in policy.trainable().items())
     assert all(parameter.grad is None for parameter in policy.parameters())

@@ -37,7 +37,7 @@ def budget(monkeypatch: pytest.MonkeyPatch, policy: FullPolicy) -> Callable[...,
 
     def choose(free: float, bytes_of: Callable[[int], float], most: int = 10**6) -> tuple[int, list[int]]:
         tried: list[int] = []
-        state = FakeOptimizer(policy, Optimization()).state_bytes
+        state = FakeOptimizer(policy, Optimization(1e-6)).state_bytes
 
         def peak(run: Callable[[], None], device: torch.device) -> float:
             run()
@@ -48,7 +48,7 @@ def budget(monkeypatch: pytest.MonkeyPatch, policy: FullPolicy) -> Callable[...,
         monkeypatch.setattr(fitting, "available_bytes", lambda _: (free + state) / fitting.SHARE_OF_FREE)
         monkeypatch.setattr(fitting, "peak_bytes", peak)
         monkeypatch.setattr(fitting, "MOST_TOKENS", {"cpu": most})
-        return fitting.choose_budget(policy, ROWS, PADDED, (1, -1), True, Optimization(), None), tried
+        return fitting.choose_budget(policy, ROWS, PADDED, (1, -1), True, Optimization(1e-6), None), tried
 
     return choose
 

@@ -139,7 +139,7 @@ def test_paged_8bit_says_what_stands_for_it() -> None:
 
 def test_what_the_optimizer_has_is_not_said_twice() -> None:
     with pytest.raises(Refusal, match=r"optimization.weight_decay must be null beside an optimizer, .* got 0.1"):
-        check_optimizer(Optimization(weight_decay=0.1), torch.optim.SGD, CPU, "one device")
+        check_optimizer(Optimization(1e-6, weight_decay=0.1), torch.optim.SGD, CPU, "one device")
 
 
 def test_an_optimizer_that_cannot_step_here_is_refused() -> None:
@@ -147,17 +147,17 @@ def test_an_optimizer_that_cannot_step_here_is_refused() -> None:
         raise ImportError("no module for this device")
 
     with pytest.raises(Refusal, match=r"optimizer must be one that takes a step on cpu, got ImportError: no module"):
-        check_optimizer(Optimization(), broken, CPU, "one device")
+        check_optimizer(Optimization(1e-6), broken, CPU, "one device")
     with pytest.raises(Refusal, match="optimizer must be one that takes a step on cpu"):
-        check_optimizer(Optimization(), torch.optim.LBFGS, CPU, "one device")
+        check_optimizer(Optimization(1e-6), torch.optim.LBFGS, CPU, "one device")
 
 
 @pytest.mark.parametrize("factory", [Muon, AdamW8bit, torch.optim.Adafactor])
 def test_what_takes_whole_tensors_is_refused_under_fsdp2(factory: Any) -> None:
     with pytest.raises(Refusal, match=rf"must be auto or ddp with the optimizer {factory.__name__}, .* got fsdp2"):
-        check_optimizer(Optimization(), factory, CPU, "fsdp2")
-    check_optimizer(Optimization(), factory, CPU, "ddp")
-    check_optimizer(Optimization(), torch.optim.SGD, CPU, "fsdp2")
+        check_optimizer(Optimization(1e-6), factory, CPU, "fsdp2")
+    check_optimizer(Optimization(1e-6), factory, CPU, "ddp")
+    check_optimizer(Optimization(1e-6), torch.optim.SGD, CPU, "fsdp2")
 
 
 def test_the_learning_rate_follows_the_schedule(tiny_folder: str) -> None:

@@ -58,10 +58,10 @@ def test_what_the_optimizers_step_takes_for_a_moment(tiny_folder: str) -> None:
     policy = FullPolicy(tiny_folder)
     policy.load()
     largest = max(parameter.nbytes for parameter in policy.parameters())
-    assert stepping_bytes(FakeOptimizer(policy, Optimization())) == 0
-    assert stepping_bytes(FakeOptimizer(policy, Optimization(), AdamW8bit)) == 0
+    assert stepping_bytes(FakeOptimizer(policy, Optimization(1e-6))) == 0
+    assert stepping_bytes(FakeOptimizer(policy, Optimization(1e-6), AdamW8bit)) == 0
     one_by_one = partial(torch.optim.AdamW, foreach=False)
-    assert stepping_bytes(FakeOptimizer(policy, Optimization(), one_by_one)) == 3 * largest
+    assert stepping_bytes(FakeOptimizer(policy, Optimization(1e-6), one_by_one)) == 3 * largest
 
 
 def test_sharded_layers_are_gathered_two_at_a_time(tiny_folder: str) -> None:

@@ -1,0 +1,59 @@
+"""A fraction as val_check_interval: validations at equal parts, the last after the epoch's last step."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
+from support.training import FAST, Write, train
+
+from lightning_bnf.callbacks.even_validations import EvenValidations, validated_steps
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.losses import BNF
+from lightning_bnf.module import PreferenceModule
+from lightning_bnf.policies import LoRAPolicy
+
+
+@pytest.mark.parametrize(
+    ("steps", "interval", "after"),
+    [
+        (30, 0.25, [8, 15, 22, 30]),
+        (7, 0.25, [2, 4, 5, 7]),
+        (3, 0.25, [1, 2, 3]),
+        (1, 0.25, [1]),
+        (8, 0.5, [4, 8]),
+        (100, 0.3, [33, 67, 100]),
+    ],
+)
+def test_the_last_is_after_the_last_step(steps: int, interval: float, after: list[int]) -> None:
+    assert sorted(validated_steps(steps, interval)) == after
+
+
+class Steps(Callback):
+    """The steps after which there was a validation."""
+
+    def __init__(self) -> None:
+        self.after: list[int] = []
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.after.append(trainer.global_step)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "after"),
+    [
+        ({"val_check_interval": 0.5, "max_epochs": 2}, [2, 5, 7, 10]),
+        ({"val_check_interval": 0.25, "max_epochs": -1, "max_steps": 7}, [1, 2, 4, 5, 6, 7]),
+        ({"val_check_interval": 2, "max_epochs": 1}, [2, 4]),
+        ({"val_check_interval": 1.0, "max_epochs": 1}, [5]),
+    ],
+)
+def test_a_run_of_five_steps_an_epoch(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, settings: dict[str, Any], after: list[int]
+) -> None:
+    module = PreferenceModule(LoRAPolicy(tiny_folder), BNF(), optimization=FAST)
+    data = PreferenceData(write_pairs(), write_pairs("v.jsonl"), examples_per_step=1, max_tokens=256)
+    steps = Steps()
+    train(tmp_path, module, data, callbacks=[EvenValidations(), steps], **settings)
+    assert steps.after == after
