@@ -22,7 +22,7 @@ from lightning_bnf.generation.sampling import Sampling, generate_with_lengths
 from lightning_bnf.losses.base import Examples, Loss, StepContext, StepLogps
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.reference.build import build_reference, check_reference
-from lightning_bnf.policies.reference.cached import CachedReference, untrained
+from lightning_bnf.policies.reference.cached import CachedReference
 from lightning_bnf.policies.reference.providers import AdapterOff, AsItIs, FrozenCopy, Reference, ReferenceKind
 from lightning_bnf.policies.sharding import shard
 from lightning_bnf.runtime.distributed import gather, gather_objects, several, whole
@@ -274,7 +274,7 @@ class PreferenceModule(LightningModule):
         live: Any = None
         if self.policy.adapters:
             live = AdapterOff(self.policy)
-        elif not self.trainer.ckpt_path and untrained(self.policy, self.reference.cache):
+        elif self.trainer.global_step == 0 and not self.trainer.ckpt_path:
             live = AsItIs(self.policy)
         self.reference.fill(live, self._data.batches_to_score(splits) if self._data else [], self.device)
 

@@ -32,6 +32,7 @@ ON_CPU = {
 SHORT = {
     "analyze": {"limit": "2", "max_new_tokens": "4"},
     "cache": {},
+    "compare": {},
     "evaluate": {"limit": "1"},
     "export": {"rows": "2"},
     "fit": {
@@ -66,6 +67,7 @@ SHORT_CALLBACK = {
 }
 SOURCE = {
     "analyze": "reference",
+    "compare": None,
     "evaluate": "source",
     "generate": "source",
     "prepare": "source",
@@ -91,7 +93,7 @@ def shortened(words: list[str], tiny_folder: str) -> list[str]:
     for config, settings in SHORT_CALLBACK.items():
         if verb == "fit" and config in words:
             changes |= {f"trainer.callbacks.init_args.{key}": value for key, value in settings.items()}
-    if "--rows" in words:  # rows that are not read are planned at their longest
+    if verb == "plan" and "--rows" in words:  # rows that are not read are planned at their longest
         changes |= {"data.options.max_length": "128"}
     if verb == "fit" and "--trainer.val_check_interval" not in words:
         changes |= {"trainer.val_check_interval": "2"}

@@ -102,8 +102,8 @@ class RunReport(Callback):
                 self._last = Snapshot(trainer.global_step, found)
                 if trainer.global_step < (_planned(trainer) or trainer.global_step):
                     self._keep_middle(trainer, self._last)
-        spent, run = self._scoring + self._rendering, time.perf_counter() - self._begun
-        if all(gather_objects(spent <= SHARE * run)):  # writing gathers: the ranks must not part ways over it
+        run = time.perf_counter() - self._begun
+        if all(gather_objects(self._rendering <= SHARE * run)):  # writing gathers: the ranks must not part ways over it
             self._write(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -122,7 +122,7 @@ class RunReport(Callback):
 
     def _choose(self, trainer: Trainer, data: PreferenceData) -> None:
         """The rows that are looked at: evenly apart among those that validation goes over, else of the training."""
-        validation = data.split("validation").with_completions() if data.paths["validation"] else ()
+        validation = data.split("validation").with_completions()
         self._split = "validation" if len(validation) else "train"
         pool: Any = validation if len(validation) else data.split("train").with_completions()
         seen = len(pool)
@@ -213,7 +213,7 @@ class RunReport(Callback):
             "precision": str(trainer.precision),
             "examples_per_step": data.examples_per_step if known else None,
             "train_rows": len(data.split("train")) if known else None,
-            "validation_rows": len(data.split("validation")) if known and data.paths["validation"] else 0,
+            "validation_rows": len(data.split("validation")) if known else None,
             "step": trainer.global_step,
             "steps": _planned(trainer),
             "rows": 0 if self._scored is None else len(self._scored.rows),

@@ -56,6 +56,11 @@ VERBS = {
         "lightning_bnf.costs.bench.run:bench",
         "Measure speed and memory: variants take turns in one run, each in a process of its own.",
     ),
+    "compare": Command(
+        "lightning_bnf.pages.compare:compare",
+        "Put runs on one page: their curves, what each gained and lost, the same prompts and the same tokens.",
+        shorthand="lightning_bnf.pages.compare:expanded",
+    ),
     "evaluate": Command(
         "lightning_bnf.evaluation.benchmarks.evaluate:evaluate",
         "Run benchmarks of lm-eval on a model: GSM8K, MATH level 5, MMLU-redux and CRUX, or three that need no "

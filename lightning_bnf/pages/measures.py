@@ -14,7 +14,8 @@ class Measures:
     """Means over the rows; log-probs and their changes since the start are nats a token.
 
     chosen, rejected: log-prob; margin: of chosen - rejected, and accuracy the share of rows where it has grown, over
-    rows with both; weight_*: BNF's weight. None where there is nothing to take a mean of, or no start.
+    rows with both; weight_*: BNF's weight; moved: the absolute log-ratio to the start of all answers' tokens. None
+    where there is nothing to take a mean of, or no start.
     """
 
     chosen: float | None
@@ -26,6 +27,7 @@ class Measures:
     accuracy: float | None
     chosen_weight: float | None
     rejected_weight: float | None
+    moved: float | None
 
 
 def measures(rows: Sequence[ShownRow], now: Snapshot, start: Snapshot | None) -> Measures:
@@ -46,6 +48,7 @@ def measures(rows: Sequence[ShownRow], now: Snapshot, start: Snapshot | None) ->
         accuracy=fmean(one > 0 for one in known) if known else None,
         chosen_weight=_mean(_weights(rows, now, start, 1)) if start else None,
         rejected_weight=_mean(_weights(rows, now, start, -1)) if start else None,
+        moved=_mean(_moves(now, start)) if start else None,
     )
 
 
@@ -65,6 +68,13 @@ def _weights(rows: Sequence[ShownRow], now: Snapshot, start: Snapshot, label: in
         for answer, policy, reference in zip(row.answers, own, first)
         if answer.label == label and len(policy)
     ]
+
+
+def _moves(now: Snapshot, start: Snapshot) -> list[float]:
+    """Of each answer the mean absolute log-ratio of a token."""
+    pairs = (zip(own, first) for row, before in zip(now.logps, start.logps) for own, first in zip(row, before))
+    found = ([abs(a - b) for a, b in pair if a is not None and b is not None] for pair in pairs)
+    return [fmean(values) for values in found if values]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -3,12 +3,15 @@
 import base64
 import hashlib
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lightning_bnf.pages.tokens import script_json
+from lightning_bnf.runtime.files import write_text
+from lightning_bnf.runtime.refusal import Refusal
 
 GENERATOR = "lightning_bnf"
 """What a page of ours says of itself in its `generator`, so that no other file is written over."""
@@ -50,3 +53,18 @@ def render(template: str, title: str, tokens: Any = None, **values: Any) -> str:
 def inline(svg: str) -> Markup:
     """A figure of `charts`, whose texts are escaped already."""
     return Markup(svg)
+
+
+def write_page(path: Path, html: str, argument: str) -> None:
+    """Write a page; it appears whole or not at all. Raises `Refusal`, which names `argument`, where something else than
+    a page of ours is there."""
+    if path.exists() and not _ours(path):
+        raise Refusal(f"{argument} must be a new file or a page that lightning_bnf wrote, got {path}, which is neither")
+    write_text(path, html)
+
+
+def _ours(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return f'<meta name="generator" content="{GENERATOR}">'.encode() in file.read(2000)

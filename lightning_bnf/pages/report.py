@@ -5,13 +5,12 @@ from pathlib import Path
 
 from lightning_bnf.pages.changes import Change, most_telling, read_changes
 from lightning_bnf.pages.measures import Measures, measures
-from lightning_bnf.pages.render import inline, render
+from lightning_bnf.pages.render import inline, render, write_page
 from lightning_bnf.pages.run_charts import run_charts
 from lightning_bnf.pages.run_folder import Run, flattened, read_run
 from lightning_bnf.pages.scores import MOMENTS
 from lightning_bnf.pages.tokens import RunScores, fitting, token_data
 from lightning_bnf.runtime.arguments import NonNegativeInt, checked
-from lightning_bnf.runtime.files import write_text
 
 NAME = "report.html"
 MOST_CHANGES = 40
@@ -38,7 +37,7 @@ def expanded(words: Sequence[str]) -> list[str]:
 def write_report(folder: str | Path, rows: int | None = None) -> Path:
     """Write `report.html` into a run folder; `rows` as in `report`. Raises `Refusal` for a folder of no run."""
     path = Path(folder) / NAME
-    write_text(path, page(read_run(folder, rows)))
+    write_page(path, page(read_run(folder, rows)), "run")
     return path
 
 

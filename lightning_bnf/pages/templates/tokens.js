@@ -106,7 +106,8 @@ const paint = (token, run, i) => {
 
 const described = (run, answer) => {
   const now = summary(run, answer, state.moment);
-  const parts = [`${answer.tokens + answer.left_out} tokens`];
+  const size = answer.tokens + answer.left_out;
+  const parts = [`${size.toLocaleString("en")} token${size === 1 ? "" : "s"}`];
   if (!now.n) return parts[0];
   if (state.colour === "weight") parts.push(`mean weight ${plain(now.weight)}`, `${Math.round(100 * now.alone)} % left alone`);
   else if (state.colour === "ratio") parts.push(`${number(now.change)} nats a token since the start`);
@@ -217,12 +218,17 @@ const mixed = (hue, share) => `color-mix(in srgb, var(--${hue}) calc(${share} * 
 const drawLegend = () => {
   const start = mixed("chosen", 0);
   if (state.colour === "weight") {
-    const sides = ["chosen", "rejected"].filter(kind => rows.some(row => row.answers.some(a => (a.label > 0 ? "chosen" : "rejected") === kind)));
-    legend.replaceChildren(...sides.map(kind => scale([mixed(kind, 0), mixed(kind, 1)], `${kind}: 0, left alone`, "1, learns as in fine-tuning")));
-    const sample = make("span", "t alone", "bare and dotted");
-    const note = make("span", "soft");
-    note.append(sample, " weight below 0.5");
-    legend.append(note);
+    const both = make("span", "strips");
+    for (const kind of ["chosen", "rejected"]) {
+      const strip = make("i");
+      strip.style.background = `linear-gradient(to right, ${mixed(kind, 0)}, ${mixed(kind, 1)})`;
+      both.append(strip);
+    }
+    const box = make("span", "scale"), low = make("b", "", "0"), high = make("b", "", "1");
+    box.append(low, " left alone ", both, high, " learns as in fine-tuning");
+    const sample = make("span", "t alone", "pale and dotted"), note = make("span", "soft");
+    note.append(sample, ": weight below 0.5");
+    legend.replaceChildren(box, note);
   } else if (state.colour === "ratio") {
     legend.replaceChildren(scale([mixed("rejected", 1), start, mixed("chosen", 1)], `\u2212${reach} nats or less: lowered`, `raised: +${reach} or more`));
   } else legend.replaceChildren(scale([mixed("probability", 0), mixed("probability", 1)], "0 %", "100 %"));
@@ -304,7 +310,12 @@ const show = token => {
     tip.append(table);
   }
   tip.hidden = false;
-  const box = token.getBoundingClientRect(), own = tip.getBoundingClientRect();
+  place();
+};
+const place = () => {
+  if (!marked) return;
+  const box = marked.getBoundingClientRect(), own = tip.getBoundingClientRect();
+  if (box.bottom < 0 || box.top > innerHeight) { hide(); return; }
   const below = box.bottom + 8 + own.height < innerHeight;
   tip.style.left = `${Math.max(6, Math.min(box.left, innerWidth - own.width - 6))}px`;
   tip.style.top = `${below ? box.bottom + 8 : Math.max(6, box.top - own.height - 8)}px`;
@@ -313,7 +324,8 @@ list.addEventListener("pointerover", event => { const token = event.target.close
 list.addEventListener("pointerleave", hide);
 list.addEventListener("focusin", event => { const token = event.target.closest(".t"); if (token) show(token); });
 list.addEventListener("focusout", hide);
-addEventListener("scroll", hide, {passive: true});
+addEventListener("scroll", place, {passive: true, capture: true});
+addEventListener("resize", place);
 list.addEventListener("keydown", event => {
   const text = event.target.closest(".text");
   if (!text) return;
