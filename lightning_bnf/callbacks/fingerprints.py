@@ -6,13 +6,14 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.fingerprints import file_fingerprint, weights_fingerprint
 
 
 class Fingerprints(Callback):
     """Writes `fingerprints.json` before the first step: 16 hex digits each of the base's weights (`model`) and of the
-    contents of every local data file, by its path."""
+    contents of every local data file, by its path, and of rows in memory, by their split."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -26,6 +27,8 @@ class Fingerprints(Callback):
             found["model"] = weights_fingerprint(policy.causal_lm, frozen_only=policy.adapters)
         if not trainer.is_global_zero:
             return
-        files = {path for paths in data.paths.values() for path in paths if Path(path).is_file()}
+        sources = [source for split in data.sources.values() for source in split]
+        files = {source for source in sources if isinstance(source, str) and Path(source).is_file()}
         found |= {path: file_fingerprint(path) for path in sorted(files)}
+        found |= {source.name: source.fingerprint() for source in sources if isinstance(source, Table)}
         (Path(trainer.default_root_dir) / "fingerprints.json").write_text(json.dumps(found, indent=1) + "\n")

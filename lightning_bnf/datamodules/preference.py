@@ -1,4 +1,4 @@
-"""PreferenceData: files or hub ids in, optimizer steps out."""
+"""PreferenceData: files, hub ids or rows in memory in, optimizer steps out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning_bnf.datamodules.contract import DataNeeds, MeetsData
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.datamodules.reading.tables import ACCEPTED, Sources, sources_of
 from lightning_bnf.datamodules.steps.holdout import hold_out
 from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, PlannedBatch
 from lightning_bnf.datamodules.steps.loader import Part, PromptLoader, StepLoader
@@ -33,15 +34,16 @@ EVALUATION_TOKENS = 8192  # of a micro-batch without gradients, where max_tokens
 @checked
 class PreferenceData(LightningDataModule):
     """Preference data of three splits, each from one or more files, dataset folders or hub ids (`owner/name:split`).
+    In Python also from a list of dicts, a pandas DataFrame or a `datasets.Dataset`, or a list of such.
 
     Formats are found by their columns: pairs, labelled completions, demonstrations, and, for the test split, prompts.
     """
 
     def __init__(
         self,
-        train: str | list[str] | None = None,
-        validation: str | list[str] | None = None,
-        test: str | list[str] | None = None,
+        train: Sources | None = None,
+        validation: Sources | None = None,
+        test: Sources | None = None,
         examples_per_step: PositiveInt | Literal["auto"] = "auto",
         max_tokens: PositiveInt | Literal["auto"] = 8192,
         seed: int = 1,
@@ -51,7 +53,7 @@ class PreferenceData(LightningDataModule):
     ):
         """
         Args:
-            train: Files (.jsonl, .parquet), dataset folders or hub ids to train on.
+            train: Files (.jsonl, .json, .csv, .parquet), dataset folders or hub ids to train on.
             validation: The same for `val/` metrics; or `auto`, which holds out 5 % of the training rows, at least 16
                 but at most a fifth, none of under 40; drawn by the seed, with all rows of a prompt on one side.
             test: The same for `test` and `predict`; may hold prompts alone.
@@ -68,9 +70,9 @@ class PreferenceData(LightningDataModule):
             options: How the files are read: lengths, truncation, chat template.
         """
         super().__init__()
-        self.holds_out = validation == HOLD_OUT
-        named = None if self.holds_out else validation
-        self.paths = {"train": _listed(train), "validation": _listed(named), "test": _listed(test)}
+        self.holds_out = isinstance(validation, str) and validation == HOLD_OUT
+        named = {"train": train, "validation": None if self.holds_out else validation, "test": test}
+        self.sources = {split: sources_of(split, given) for split, given in named.items()}
         self.step_size = examples_per_step
         self.max_tokens = max_tokens
         self.seed = seed
@@ -82,6 +84,11 @@ class PreferenceData(LightningDataModule):
         self._needs: DataNeeds | None = None
         self._layouts: dict[str, Layout] = {}
         self._budget: int | None = None
+
+    @property
+    def paths(self) -> dict[str, list[str]]:
+        """The files, folders and hub ids of each split; rows in memory by their name, kind and count."""
+        return {split: [str(source) for source in sources] for split, sources in self.sources.items()}
 
     def setup(self, stage: str) -> None:
         """Meet the module; read, check and tokenize the stage's splits; print and save the report.
@@ -112,8 +119,8 @@ class PreferenceData(LightningDataModule):
             return
         if split == "validation" and self.holds_out:
             few = f"{len(self.rows['train'])} training rows, which are too few to hold some out"
-            raise DataError(f"data.validation must be files, dataset folders or hub ids, got {HOLD_OUT!r} with {few}")
-        raise DataError(f"data.{split} must be .jsonl or .parquet files, or hub ids, got none")
+            raise DataError(f"data.validation must be {ACCEPTED}, got {HOLD_OUT!r} with {few}")
+        raise DataError(f"data.{split} must be {ACCEPTED}, got none")
 
     def split(self, split: str) -> RowView:
         """The rows of `train`, `validation` or `test`, read on first use. Raises `DataError`."""
@@ -124,8 +131,8 @@ class PreferenceData(LightningDataModule):
     def _load(self, split: str) -> dict[str, RowView]:
         """A split's rows by its name; with the training rows those that are held out of them."""
         needs, parts, read = self.needs, [], 0
-        for path in self.paths[split]:
-            loaded, report = load_stored(path, needs.tokenizer, self.options, needs.end_ids)
+        for source in self.sources[split]:
+            loaded, report = load_stored(source, needs.tokenizer, self.options, needs.end_ids)
             parts.append(loaded)
             read += report.read
             self.reports.append(report.headed(f"[{split}] "))
@@ -158,7 +165,7 @@ class PreferenceData(LightningDataModule):
         `validate` cuts the validation rows as `fit` does."""
         if self.step_size != "auto":
             return self.step_size
-        if self.paths["train"]:
+        if self.sources["train"]:
             return self.step_size_for(len(self.split("train")))
         return LARGEST
 
@@ -273,7 +280,3 @@ class PreferenceData(LightningDataModule):
         assert self.trainer is not None
         size = self.needs.prompts_at_once
         return PromptLoader(self.rows["test"], size, self.trainer.global_rank, self.trainer.world_size)
-
-
-def _listed(paths: str | list[str] | None) -> list[str]:
-    return [] if paths is None else [paths] if isinstance(paths, str) else list(paths)

@@ -42,7 +42,7 @@ class PromptFile:
         split: split of a hub id or dataset folder.
         subset: configuration of hub data that has several.
         revision: commit, tag or branch of hub data.
-        column_map: our column names to the file's, such as `{prompt: instruction}`.
+        column_map: the file's column names to ours, such as `{question: prompt}`.
         max_new_tokens: tokens after which an answer is cut off (it is then in no row).
         rendering: how prompts become token ids; what happens to system messages, and arguments of the template.
     """

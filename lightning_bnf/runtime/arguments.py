@@ -24,9 +24,10 @@ def _number(base: type, accepted: str, holds: Callable[[float], bool]) -> type:
     def read(value: Any) -> Any:
         try:
             number = None if isinstance(value, bool) else base(value)
-        except (TypeError, ValueError, OverflowError):
-            number = None
-        if number is None or not math.isfinite(number) or (base is int and number != float(value)):
+            exact = number is not None and math.isfinite(number) and (base is float or number == float(value))
+        except (TypeError, ValueError, OverflowError):  # a whole number beyond a float's range is no setting either
+            number, exact = None, False
+        if number is None or not exact:
             kind = "a whole number" if base is int else "a finite number"
             raise Refusal(f"must be {kind} {accepted}".rstrip() + f", got {repr(value) if number is None else value}")
         if not holds(number):

@@ -5,13 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
+from datasets import Dataset
+from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 from support.training import train
 
+from lightning_bnf.callbacks.fingerprints import Fingerprints
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.losses import BNF, DPO, SFT, Loss, Sum, Term
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
@@ -171,3 +176,37 @@ def test_a_file_named_auto_is_reached_by_its_folder(tmp_path: Path) -> None:
     assert PreferenceData("a.jsonl", validation="auto").holds_out
     named = PreferenceData("a.jsonl", validation="./auto")
     assert (named.holds_out, named.paths["validation"]) == (False, ["./auto"])
+
+
+@pytest.mark.parametrize("make", [list, pandas.DataFrame, Dataset.from_list], ids=["list", "DataFrame", "Dataset"])
+def test_rows_in_memory_are_trained_on_as_a_file_is(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], make: Any
+) -> None:
+    path = write_pairs(rows=60)
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    ends = []
+    for source in (path, make(rows)):
+        data = PreferenceData(train=source, validation="auto")
+        callbacks = [Fingerprints()]
+        trainer = train(
+            tmp_path, PreferenceModule(FullPolicy(tiny_folder), BNF()), data, max_steps=2, callbacks=callbacks
+        )
+        ends.append((float(trainer.callback_metrics["train/loss"]), [row.id for row in data.rows["validation"]]))
+    assert ends[0] == ends[1]
+    report = (tmp_path / "data_report.txt").read_text()
+    assert report.startswith(
+        f"[train] train ({make(rows).__class__.__name__} of 60 rows): 60 rows, format paired (messages)\n"
+    )
+    assert "  train[0]\n" in report
+    fingerprints = json.loads((tmp_path / "fingerprints.json").read_text())
+    assert fingerprints["train"] == Table("train", rows).fingerprint()
+
+
+def test_the_command_line_takes_strings_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = ArgumentParser()
+    parser.add_class_arguments(PreferenceData, "data")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(type: Union[str, list[str], null], default: null)" in text
+    assert "(type: Union[int >= 1, Literal['auto']], default: auto)" in text

@@ -6,6 +6,7 @@ import pytest
 
 from lightning_bnf.datamodules.reading.messages import Message
 from lightning_bnf.datamodules.reading.records import DataError, Row, read_rows
+from lightning_bnf.datamodules.reading.tables import Table
 
 
 def user(text: str) -> Message:
@@ -28,7 +29,7 @@ def answers(row: Row) -> list[tuple[Any, int]]:
     return [(completion.text or list(completion.messages or ()), completion.label) for completion in row.completions]
 
 
-def refused(path: str, *expected: str, **options: Any) -> str:
+def refused(path: str | Table, *expected: str, **options: Any) -> str:
     """The message of the refusal, in which all of `expected` must stand."""
     with pytest.raises(DataError) as caught:
         read_rows(path, **options)
@@ -38,6 +39,6 @@ def refused(path: str, *expected: str, **options: Any) -> str:
     return message
 
 
-def only(path: str, **options: Any) -> Row:
+def only(path: str | Table, **options: Any) -> Row:
     (row,) = read_rows(path, **options)
     return row

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.datamodules.steps.layout import LAYOUTS, LayoutName
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
@@ -41,10 +42,10 @@ class Workload:
 
 def local_rows(data: PreferenceData, policy: Policy, loss: Loss) -> Sequence[TokenizedRow] | None:
     """The training rows where all files are local, tokenized as a run does it; None where something is a hub id."""
-    paths = data.paths["train"]
-    if not paths or not all(Path(path).expanduser().exists() for path in paths):
+    sources = data.sources["train"]
+    if not sources or not all(isinstance(found, Table) or Path(found).expanduser().exists() for found in sources):
         return None
-    parts = [load_stored(path, policy.tokenizer, data.options, policy.end_ids)[0] for path in paths]
+    parts = [load_stored(source, policy.tokenizer, data.options, policy.end_ids)[0] for source in sources]
     found, _ = data.selected("train", RowView(parts), loss)
     return found["train"].with_completions()
 

@@ -1,10 +1,13 @@
 """Values of a file's columns, checked: numbers, booleans, strings, and what the data say of completions in numbers."""
 
+import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning_bnf.datamodules.reading.errors import Fault, shorten
+from lightning_bnf.datamodules.reading.messages import looks_like_messages
 
 NUMBERS = {"reward": "score", "win_probability": "win_probability", "baseline_mean_logps": "baseline_mean_logps"}
 """What losses may ask of a completion (`Examples.columns`) -> the column; in pairs `_chosen` or `_rejected` follows.
@@ -52,10 +55,66 @@ def number(column: str, value: Any) -> float | None:
     """A finite number, or None where there is none. Raises `Fault`."""
     if value is None:
         return None
-    found = float(typed(column, value, (int, float), "a finite number"))
+    given = typed(column, value, (int, float), "a finite number")
+    try:
+        found = float(given)
+    except OverflowError:  # a whole number beyond a float's range
+        found = math.inf
     if not math.isfinite(found):
-        raise Fault(f"column {column!r} must be a finite number, got {value}")
+        raise Fault(f"column {column!r} must be a finite number, got {shorten(given)}")
     return found
+
+
+def typed_values(values: Mapping[str, str]) -> dict[str, Any]:
+    """Cells of a file that holds strings alone, such as CSV, as what they stand for: numbers, true and false, lists in
+    JSON where the column may hold a list. Texts stay as they are. Raises `Fault`."""
+    return {column: _CELLS.get(column, _text_or_messages)(column, cell) for column, cell in values.items()}
+
+
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+_WHOLE = re.compile(r"\s*[+-]?\d+(\.0+)?\s*")
+_TRUE, _FALSE = ("true", "1", "+1", "1.0"), ("false", "0", "-1", "0.0", "-1.0")
+
+
+def _cell_of_number(column: str, cell: str) -> float:
+    if not _NUMBER.fullmatch(cell):
+        raise Fault(f"column {column!r} must be a finite number, with a point for decimals, got {shorten(cell)}")
+    return float(cell)
+
+
+def _cell_of_count(column: str, cell: str) -> int:
+    if not _WHOLE.fullmatch(cell):
+        raise Fault(f"column {column!r} must be a whole number, got {shorten(cell)}")
+    return int(cell.partition(".")[0])
+
+
+def _cell_of_truth(column: str, cell: str) -> bool:
+    word = cell.strip().lower()
+    if word not in (*_TRUE, *_FALSE):
+        raise Fault(f"column {column!r} must be true or false (or 1 or 0, +1 or -1), got {shorten(cell)}")
+    return word in _TRUE
+
+
+def _cell_of_list(column: str, cell: str) -> list[Any]:
+    try:
+        found = json.loads(cell)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, list):
+        raise Fault(f"column {column!r} must be a list in JSON, got {shorten(cell)}")
+    return found
+
+
+def _text_or_messages(column: str, cell: str) -> Any:
+    return _cell_of_list(column, cell) if looks_like_messages(cell) else cell
+
+
+_CELLS: dict[str, Callable[[str, str], Any]] = {
+    **dict.fromkeys(SINGLE_COLUMNS | PAIRED_COLUMNS, _cell_of_number),
+    **dict.fromkeys(SAMPLE_COLUMNS | {"samples"}, _cell_of_list),
+    **dict.fromkeys(("label", "kept_out"), _cell_of_truth),
+    "max_new_tokens": _cell_of_count,
+}
 
 
 def token_count(column: str, value: Any) -> int | None:

@@ -6,7 +6,7 @@ it is found by its columns too.
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar, NamedTuple
@@ -28,8 +28,8 @@ from lightning_bnf.datamodules.reading.columns import (
     scores_of_samples,
     typed,
 )
-from lightning_bnf.datamodules.reading.errors import DataError, Fault, nearest, shorten
-from lightning_bnf.datamodules.reading.messages import check_messages, check_prompt, shared_prefix
+from lightning_bnf.datamodules.reading.errors import Fault, shorten
+from lightning_bnf.datamodules.reading.messages import Message, check_messages, check_prompt, check_text, shared_prefix
 from lightning_bnf.runtime.refusal import Refusal
 
 _EVERYWHERE = frozenset({"prompt_id", "family", "verifier", "max_new_tokens", "kept_out"})
@@ -87,7 +87,7 @@ class Paired(Format):
     """A chosen and a rejected completion, with or without a column for the prompt that both begin with."""
 
     name = "paired"
-    needs = (("chosen", "rejected"),)
+    needs: ClassVar[tuple[tuple[str, ...], ...]] = (("chosen", "rejected"),)
     may_have = PAIRED_COLUMNS | SAMPLE_COLUMNS | {"prompt"}
     pairs = True
 
@@ -175,6 +175,54 @@ class Unpaired(Demonstration):
         return Content(prompt, (replace(completion, label=+1 if label else -1),))
 
 
+def prompt_of_parts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with a `prompt`, made of `instruction` or `question`, with `input` below it and `system` before it.
+
+    Raises `Fault` for one that is no text.
+    """
+    column = "instruction" if "instruction" in values else "question"
+    text = check_text(column, values[column])
+    if str(values.get("input", "")).strip():
+        text += "\n\n" + check_text("input", values["input"])
+    rest = {name: value for name, value in values.items() if name not in PROMPT_PARTS}
+    if not str(values.get("system", "")).strip():
+        return rest | {"prompt": text}
+    system = Message(role="system", content=check_text("system", values["system"]))
+    return rest | {"prompt": [system, Message(role="user", content=text)]}
+
+
+PROMPT_PARTS = frozenset({"instruction", "question", "input", "system"})
+"""Columns of widely used sets that make up a prompt; read by the formats that need one of them alone."""
+
+
+class InstructionPaired(Paired):
+    """Pairs whose prompt is in `instruction` (Alpaca's columns) or `question`, with `input` and `system`."""
+
+    name = "instruction_paired"
+    needs = (("instruction", "chosen", "rejected"), ("question", "chosen", "rejected"))
+    may_have = PAIRED_COLUMNS | SAMPLE_COLUMNS | {"input", "system"}
+
+    def matches(self, columns: Collection[str]) -> frozenset[str] | None:
+        return None if "prompt" in columns else super().matches(columns)
+
+    def read(self, values: Mapping[str, Any]) -> Content:
+        return super().read(prompt_of_parts(values))
+
+
+class Instruction(Demonstration):
+    """A demonstration in Alpaca's columns: `instruction`, `input`, `output`."""
+
+    name = "instruction"
+    needs: ClassVar[tuple[tuple[str, ...], ...]] = (("instruction", "output"),)
+    may_have = SINGLE_COLUMNS | {"input", "system"}
+
+    def matches(self, columns: Collection[str]) -> frozenset[str] | None:
+        return None if {"prompt", "label"} & set(columns) else super().matches(columns)
+
+    def read(self, values: Mapping[str, Any]) -> Content:
+        return super().read(prompt_of_parts(values) | {"completion": values["output"]})
+
+
 class Prompt(Format):
     """A prompt alone, to be completed."""
 
@@ -190,7 +238,7 @@ class Prompt(Format):
 
 # In this order: a file is of the first format whose columns it has. `label` comes before its absence, so that
 # completions marked as bad are never taken for demonstrations.
-FORMATS = (Paired(), Grouped(), Unpaired(), Demonstration(), Prompt())
+FORMATS = (InstructionPaired(), Paired(), Grouped(), Unpaired(), Demonstration(), Instruction(), Prompt())
 
 
 @cache
@@ -208,65 +256,3 @@ def format_of(name: str) -> Format:
         accepted = ", ".join(repr(known.name) for known in FORMATS)
         raise Refusal(f"format must be 'auto', {accepted} or the class path of a Format, got {name!r}")
     return made()
-
-
-_ALIKE = 0.85  # of 1: `choosen`, `promt`, `labels` are above it
-
-
-def map_columns(
-    path: str, columns: Collection[str], column_map: Mapping[str, str], wanted: str = "auto"
-) -> dict[str, str]:
-    """From each column of the file to our name for it. `column_map` is from our name to the file's name."""
-    known_columns = _known_columns(wanted)
-    for ours, theirs in column_map.items():
-        if ours not in known_columns:
-            near = nearest(ours, known_columns)
-            hint = f"; did you mean {near!r}?" if near else f", one of {', '.join(sorted(known_columns))}"
-            raise DataError(f"{path}: column_map must rename to a column that is read, got {ours!r}{hint}")
-        if theirs not in columns:
-            near = nearest(theirs, columns)
-            hint = f"; did you mean {near!r}?" if near else f"; its columns are: {', '.join(sorted(columns))}"
-            raise DataError(f"{path}: column_map takes {ours!r} from {theirs!r}, which the file does not have{hint}")
-    renamed = {theirs: ours for ours, theirs in column_map.items()}
-    # A column whose own name was given to another one keeps its content under a name that nothing reads.
-    return {
-        column: renamed.get(column, column if column not in column_map else f"{column} (replaced by column_map)")
-        for column in columns
-    }
-
-
-def detect_format(path: str, columns: Collection[str], wanted: str = "auto", ignore: Sequence[str] = ()) -> Format:
-    """The format of a file with `columns` (our names); `wanted` may name one. Misspelled columns are refused."""
-    read, known_columns = set(columns) - set(ignore), _known_columns(wanted)
-    for column in sorted(read - known_columns):
-        near = nearest(column, known_columns - read, cutoff=_ALIKE)
-        if near:
-            raise DataError(
-                f"{path}: unknown column {column!r}; did you mean {near!r}? If so rename it or set column_map"
-                f" {{{near}: {column}}}, if not list it under ignore_columns"
-            )
-    candidates = _candidates(wanted)
-    matching = next((known for known in candidates if known.matches(read)), None)
-    if matching is None:
-        accepted = ", ".join(f"{known.sentence()} ({known.name})" for known in candidates)
-        raise DataError(
-            f"{path}: the columns {', '.join(sorted(columns))} {_misfit(read, wanted)}; they must be {accepted}; other"
-            " names through column_map"
-        )
-    return matching
-
-
-def _candidates(wanted: str) -> tuple[Format, ...]:
-    return FORMATS if wanted == "auto" else (format_of(wanted),)
-
-
-def _known_columns(wanted: str) -> frozenset[str]:
-    return frozenset().union(*(known.columns() for known in {*FORMATS, *_candidates(wanted)}))
-
-
-def _misfit(columns: set[str], wanted: str) -> str:
-    sentence = "match no format" if wanted == "auto" else f"do not make the format {wanted!r} that was asked for"
-    known_columns = _known_columns(wanted)
-    near = {column: nearest(column, known_columns - columns) for column in sorted(columns - known_columns)}
-    guesses = [f"is {column!r} the column {ours!r}?" for column, ours in near.items() if ours]
-    return f"{sentence} ({' '.join(guesses)})" if guesses else sentence

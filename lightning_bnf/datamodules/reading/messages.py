@@ -1,5 +1,6 @@
 """Message lists: what a conversation may look like, and where its prompt ends."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
@@ -19,10 +20,23 @@ class Message(TypedDict):
 Messages = tuple[Message, ...]
 
 
+_WRITTEN_LIST = re.compile(r"""\s*\[\s*\{\s*['"](role|content|from|value)['"]\s*:.*\]\s*""", re.DOTALL)
+
+
+def looks_like_messages(text: str) -> bool:
+    """Whether a string is a list of messages as JSON or Python writes it: what a table of strings makes of one."""
+    return _WRITTEN_LIST.fullmatch(text) is not None
+
+
 def check_text(column: str, value: object) -> str:
     """`value`, if it is a string with something in it that can be encoded."""
     if not isinstance(value, str):
         raise Fault(f"column {column!r} must be a string or a list of messages, got {shorten(value)}")
+    if looks_like_messages(value):
+        raise Fault(
+            f"column {column!r} must be a text or a list of messages, got a list that was written as a string:"
+            f" {shorten(value)}; read it with json.loads, or write the file from the lists themselves"
+        )
     if not value.strip():
         raise Fault(f"column {column!r} must be a text that is not blank, got {shorten(value)}")
     try:
@@ -50,7 +64,7 @@ def _check_message(column: str, message: Any) -> Message:
         raise Fault(
             f'column {column!r} must be {{"role": ..., "content": ...}}, got {shorten(message)}'
             + (
-                " (for from/value messages, rename the keys first)"
+                " (ShareGPT's from/value: rename the keys, and the roles human -> user, gpt -> assistant)"
                 if isinstance(message, dict) and "from" in message
                 else ""
             )

@@ -14,8 +14,9 @@ class Rendering:
     """How rows become token ids.
 
     Args:
-        strings: What plain strings are: `text` (no template, the end-of-sequence token appended), or `chat` (one user
-            and one assistant message).
+        strings: What plain strings are: `chat` (one user and one assistant message, rendered by the chat template),
+            `text` (no template, the end-of-sequence token appended), or `auto`: `chat` where the tokenizer has a
+            template, unless prompts hold its special tokens, which is refused.
         system: What happens to a system message where the model's template has no place for one: `error`, `merge`
             (put before the first user message), or `drop`.
         train_on: Which assistant turns of a multi-turn conversation are trained: `last_turn`, or `all_turns` (of
@@ -23,7 +24,7 @@ class Rendering:
         template_arguments: Further arguments of the chat template, such as `{enable_thinking: false}`.
     """
 
-    strings: Literal["text", "chat"] = "text"
+    strings: Literal["auto", "text", "chat"] = "auto"
     system: Literal["error", "merge", "drop"] = "error"
     train_on: Literal["last_turn", "all_turns"] = "last_turn"
     template_arguments: dict[str, Any] | None = None
@@ -41,8 +42,8 @@ class DataOptions:
             max_length, its BOS kept; then the completion from the right; an end-of-turn token is never added).
         allow_drop: Share of a file's rows that may be dropped (0 to 1); more is an error.
         format: `auto` (from the columns), or one of them: `paired`, `grouped`, `unpaired`, `demonstration`, `prompt`;
-            or the class path of your own `Format`.
-        column_map: Our column names to the file's, such as `{chosen: better}`.
+            `instruction_paired`, `instruction`; or the class path of your own `Format`.
+        column_map: The file's column names to ours, such as `{better: chosen}`.
         ignore_columns: Columns never to read, though their names are or resemble ours.
         subset: Configuration of hub data that has several.
         revision: Commit, tag or branch of hub data.

@@ -4,14 +4,16 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lightning_bnf.datamodules.reading.answers import Completion, Text
-from lightning_bnf.datamodules.reading.columns import token_count, typed
+from lightning_bnf.datamodules.reading.columns import token_count, typed, typed_values
 from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults, shorten
-from lightning_bnf.datamodules.reading.files import RawRecord, read_raw
-from lightning_bnf.datamodules.reading.formats import Format, detect_format, map_columns
+from lightning_bnf.datamodules.reading.files import read_raw
+from lightning_bnf.datamodules.reading.formats import Format
+from lightning_bnf.datamodules.reading.matching import detect_format, known_columns, map_columns, refuse_sharegpt
+from lightning_bnf.datamodules.reading.tables import RawRecord, Table
 
 __all__ = ["Completion", "DataError", "RecordFile", "Row", "Text", "read_file", "read_rows"]
 
@@ -54,18 +56,18 @@ class RecordFile:
 
 
 def read_rows(
-    path: str,
+    source: str | Table,
     split: str | None = None,
     column_map: Mapping[str, str] | None = None,
     format: str = "auto",
     ignore_columns: Sequence[str] = (),
 ) -> list[Row]:
-    """The rows of a JSONL or Parquet file, a dataset folder or a hub id. Raises `DataError`."""
-    return list(read_file(path, split, column_map, format, ignore_columns).rows)
+    """The rows of a file, a dataset folder, a hub id or a table. Raises `DataError`."""
+    return list(read_file(source, split, column_map, format, ignore_columns).rows)
 
 
 def read_file(
-    path: str,
+    source: str | Table,
     split: str | None = None,
     column_map: Mapping[str, str] | None = None,
     format: str = "auto",
@@ -73,17 +75,21 @@ def read_file(
     subset: str | None = None,
     revision: str | None = None,
 ) -> RecordFile:
-    """Read and check one file; see `options.DataOptions` for the arguments."""
-    records = read_raw(path, split, subset, revision)
+    """Read and check one file or table; see `options.DataOptions` for the arguments."""
+    path, known = str(source), known_columns(format) | set(column_map or ())
+    records = read_raw(source, split, subset, revision, known)
     columns = list(dict.fromkeys(column for record in records for column in record.values))
     ours = map_columns(path, columns, column_map or {}, format)
+    refuse_sharegpt(records, ours, format)
     found = detect_format(path, set(ours.values()), format, ignore_columns)
     reads = found.reads(set(ours.values()))
     rows, faults = [], Faults()
     for record in records:
         values = {ours[column]: value for column, value in record.values.items() if value is not None}
         try:
-            rows.append(_row(RawRecord(record.place, values), found, reads))
+            if record.text:
+                values = typed_values({column: cell for column, cell in values.items() if column in reads})
+            rows.append(_row(replace(record, values=values), found, reads))
         except Fault as fault:
             faults.add(record.place, fault)
     faults.raise_if_any()
@@ -102,7 +108,8 @@ def _row(record: RawRecord, found: Format, reads: frozenset[str]) -> Row:
     needed = found.matches(reads) or frozenset()
     for column in sorted(needed):
         if column not in values:
-            raise Fault(f"column {column!r} must be given in every row of this file, got none or null")
+            got = "an empty cell" if record.text else "none or null"
+            raise Fault(f"column {column!r} must be given in every row of this file, got {got}")
     prompt, completions = found.read({column: values[column] for column in reads if column in values})
     family, prompt_id = values.get("family"), values.get("prompt_id")
     return Row(

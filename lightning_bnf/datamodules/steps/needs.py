@@ -14,7 +14,10 @@ def check_rows(rows: Sequence[TokenizedRow], loss: Loss) -> None:
     name = type(loss).__name__
     for row in rows:
         if not row.completions:
-            raise DataError(f"{row.source}: must be a row with completions for {name}, got a prompt alone")
+            raise DataError(
+                f"{row.source}: must be a row with completions for {name}, got a prompt alone; answers in columns of"
+                " other names are read with --data.options.column_map, such as '{response: completion}'"
+            )
         if loss.needs_pairs and not row.pairs:
             raise DataError(
                 f"{row.source}: must be a pair (columns chosen and rejected) for {name}, got {row.format}; a loss for "

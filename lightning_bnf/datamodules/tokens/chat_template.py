@@ -11,6 +11,8 @@ from lightning_bnf.datamodules.reading.messages import Message
 
 _QUESTION, _ANSWER, _SYSTEM = "Which xquestionx?", "This xanswerx.", "Be xsystemx."  # found again in the rendered text
 
+_MARK = 5  # characters: what is shorter, such as HTML's <s>, does not say where it comes from
+
 
 class ChatTemplate:
     """Renders conversations, and knows how a template ends an assistant turn and whether it takes system messages.
@@ -19,7 +21,8 @@ class ChatTemplate:
     `DataError` for a tokenizer without a template, and for a template that does not open the assistant's turn.
 
     takes_system: the template has a place for system messages. tail: what it writes from the end-of-turn token on, as
-    ids (`<|im_end|>` and a line break, say); empty where it ends turns with text. ends: all ids that end a turn.
+    ids (`<|im_end|>` and a line break, say); empty where it ends turns with text. ends: all ids that end a turn. marks:
+    what it writes around messages, by which a prompt is known that was rendered already.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any], end_ids: Iterable[int]):
@@ -43,6 +46,7 @@ class ChatTemplate:
         self.ends = frozenset(end_ids) | (frozenset() if eos is None else {eos})
         self.tail = self._find_tail(full)
         self.ends |= set(self.tail[:1])
+        self.marks = self._find_marks(full)
 
     def render(self, messages: Sequence[Message], generation: bool = False) -> str:
         """The conversation as text; with `generation`, up to where the assistant's next turn begins."""
@@ -105,6 +109,13 @@ class ChatTemplate:
             return []
         places = [place for place, token in enumerate(ids) if token == end]
         return ids[places[-behind.count(end)] :]
+
+    def _find_marks(self, full: str) -> tuple[str, ...]:
+        """The special tokens in a rendered conversation, and what stands between question and answer (`[/INST]`)."""
+        added = [str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        between = full.partition(_QUESTION)[2].partition(_ANSWER)[0].strip()
+        found = [*(token for token in added if token in full), between]
+        return tuple(dict.fromkeys(mark for mark in found if len(mark) >= _MARK))
 
     def _decode(self, ids: list[int]) -> str:
         return repr(self.tokenizer.decode(ids))

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.records import Row, read_file
+from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.datamodules.tokens.renderer import Renderer, TokenizedRow, Unfit
 from lightning_bnf.datamodules.tokens.report import Report, lengths
 from lightning_bnf.datamodules.tokens.truncation import fit
@@ -21,17 +22,21 @@ _SHOWN = 5  # dropped rows named in an error
 
 
 def load_rows(
-    path: str, tokenizer: PreTrainedTokenizerBase, options: DataOptions | None = None, end_ids: Iterable[int] = ()
+    source: str | Table,
+    tokenizer: PreTrainedTokenizerBase,
+    options: DataOptions | None = None,
+    end_ids: Iterable[int] = (),
 ) -> tuple[list[TokenizedRow], Report]:
-    """All rows of a file, a dataset folder or a hub id (either with `:split` behind it) as token ids.
+    """All rows of a file, a dataset folder or a hub id (either with `:split` behind it), or of a table, as token ids.
 
     `end_ids` are the ids that stop generation, besides the tokenizer's EOS. Raises `DataError`, naming file and line,
     for rows that cannot be used, and when more than `allow_drop` are dropped.
     """
     options = options or DataOptions()
-    name, split = _split_name(path)
+    path = str(source)
+    named, split = _split_name(source) if isinstance(source, str) else (source, None)
     records = read_file(
-        name,
+        named,
         split,
         column_map=options.column_map,
         format=options.format,
@@ -43,7 +48,8 @@ def load_rows(
     kept: list[TokenizedRow] = []
     unfit: list[tuple[str, Unfit]] = []
     faults, trimmed = Faults(), 0
-    for row, found in _rendered(records.rows, Renderer(tokenizer, options.rendering, end_ids), path):
+    renderer = Renderer(tokenizer, options.rendering, end_ids)
+    for row, found in _rendered(records.rows, renderer, path):
         try:
             if isinstance(found, Fault):
                 raise found
@@ -59,6 +65,7 @@ def load_rows(
         path=path,
         format=records.format,
         conversational=records.conversational,
+        strings=_strings(records.rows, renderer),
         read=len(records.rows),
         kept=len(kept),
         dropped=_counted(reason.rule for _, reason in unfit),
@@ -88,6 +95,17 @@ def _rendered(rows: Sequence[Row], renderer: Renderer, path: str) -> Iterator[tu
             some = rows[start : start + _AT_ONCE]
             yield from zip(some, renderer.rows(some))
             bar.update(len(some))
+
+
+def _strings(rows: Sequence[Row], renderer: Renderer) -> str | None:
+    """How plain strings were rendered, in words; None where there are none."""
+    if not any(isinstance(row.prompt, str) for row in rows):
+        return None
+    given = f"(data.options.rendering.strings: {renderer.rendering.strings}"
+    if renderer.strings == "chat":
+        return f"a user's and an assistant's message, by the model's chat template, without spaces around them {given})"
+    template = "" if renderer.tokenizer.chat_template else "; the tokenizer has no chat template"
+    return f"as they are, the end-of-sequence token behind the answer {given}{template})"
 
 
 def _longest(row: TokenizedRow) -> int:

@@ -4,14 +4,16 @@
     completion ids   what the whole conversation's render has after that, up to and with the end-of-turn token
     completion mask  True for the tokens that are trained; made from positions, never from token ids
 
-Plain strings are not rendered: the completion's tokens follow the prompt's, then the end-of-sequence token (TRL's
-standard format).
+Plain strings are one user and one assistant message where the tokenizer has a chat template, without the spaces around
+them and an end-of-turn token behind the answer, which is there only once. Without a template, or under
+`strings: text`, they are not rendered: the completion's tokens follow the prompt's, then the end-of-sequence token
+(TRL's standard format).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -25,6 +27,7 @@ from lightning_bnf.datamodules.tokens.chat_template import ChatTemplate
 
 END_INSIDE = "end-of-turn token inside an answer"
 MERGED = "answer's first token merges with the prompt's last"
+ALIKE = "chosen and rejected are the same tokens"
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class Renderer:
             answer = completion.text or ""
             return _Texts(start, start + answer, alone=answer)
         before = self._conversation(prompt)
-        answers = completion.messages or (Message(role="assistant", content=completion.text or ""),)
+        answers = completion.messages or (Message(role="assistant", content=self._spoken(completion.text or "")),)
         messages = (*before, *history, *answers)
         spoken = [i for i in range(len(before), len(messages)) if messages[i]["role"] == "assistant"]
         trained = spoken if self.rendering.train_on == "all_turns" else spoken[-1:]
@@ -171,6 +174,7 @@ class Renderer:
                 else self._spoken_completion(texts, completion, ids)
                 for texts, completion in zip(outline, row.completions)
             )
+            self._refuse_alike(row, completions)
         except Fault as fault:
             return fault
         return TokenizedRow(
@@ -186,6 +190,19 @@ class Renderer:
             kept_out=row.kept_out,
             prompt=row.prompt,
         )
+
+    def _spoken(self, text: str) -> str:
+        """A plain string as a message's content: without spaces around it, which merge with the template's own, and
+        without an end of turn, which the template writes."""
+        text = text.strip()
+        for end in self.chat.ends:
+            text = text.removesuffix(str(self.tokenizer.decode([end]))).strip()
+        return text
+
+    def _refuse_alike(self, row: Row, completions: Sequence[TokenizedCompletion]) -> None:
+        """Two answers that differ in nothing but the spaces around them would be trained up and down at once."""
+        if format_of(row.format).pairs and completions[0].ids == completions[-1].ids:
+            raise Unfit(ALIKE, "chosen and rejected must be two answers, got the same tokens for both")
 
     def _spoken_completion(
         self, texts: _Texts, completion: Completion, ids: Mapping[str, list[int]]
@@ -247,13 +264,31 @@ class Renderer:
             f" the prompt otherwise when an answer follows: {sentence}"
         )
 
+    @cached_property
+    def strings(self) -> Literal["text", "chat"]:
+        """How plain strings become tokens: as they are, or through the chat template."""
+        if self.rendering.strings != "auto":
+            return self.rendering.strings
+        return "chat" if self.tokenizer.chat_template else "text"
+
     def _is_text(self, prompt: Text) -> bool:
-        return isinstance(prompt, str) and self.rendering.strings == "text"
+        return isinstance(prompt, str) and self.strings == "text"
 
     def _prompt_text(self, prompt: Text) -> str:
-        if isinstance(prompt, str) and self._is_text(prompt):
-            return prompt
+        if isinstance(prompt, str):
+            if self.strings == "text":
+                return prompt
+            if self.rendering.strings == "auto":
+                self._refuse_rendered(prompt)
         return self.chat.render(self._conversation(prompt), generation=True)
+
+    def _refuse_rendered(self, prompt: str) -> None:
+        mark = next((mark for mark in self.chat.marks if mark in prompt), None)
+        if mark is not None:
+            raise Fault(
+                f"data.options.rendering.strings must be text for prompts that the chat template has rendered already,"
+                f" or chat where its tokens are part of what the user says, got auto with {mark!r} in the prompt"
+            )
 
     def _prompt_ids(self, prompt: Text, ids: list[int]) -> list[int]:
         """`ids` with the BOS that the tokenizer puts before plain strings; the template has written its own."""
@@ -271,7 +306,7 @@ class Renderer:
 
     def _conversation(self, prompt: Text) -> Messages:
         """The prompt's messages as the template takes them: the system message as `system` says."""
-        messages = (Message(role="user", content=prompt),) if isinstance(prompt, str) else prompt
+        messages = (Message(role="user", content=prompt.strip()),) if isinstance(prompt, str) else prompt
         if messages[0]["role"] != "system" or self.chat.takes_system:
             return messages
         if self.rendering.system == "error":

@@ -53,8 +53,8 @@ class Report:
     """What one file or hub id holds.
 
     read, kept: rows; dropped: rows by rule; trimmed: rows cut to length; duplicates: rows whose content was there
-    before (they are kept); the lengths are in tokens, before anything is dropped or trimmed; `row_lengths` are those
-    of the prompt with its longest completion, which is what max_length limits.
+    before (they are kept); strings: how plain ones were rendered; the lengths are in tokens, before anything is dropped
+    or trimmed; `row_lengths` are those of the prompt with its longest completion, which is what max_length limits.
     """
 
     path: str
@@ -62,6 +62,7 @@ class Report:
     read: int
     kept: int
     conversational: bool = True
+    strings: str | None = None
     dropped: dict[str, int] = field(default_factory=dict)
     trimmed: int = 0
     ignored: tuple[str, ...] = ()
@@ -83,6 +84,8 @@ class Report:
         characters of each text, and no more `completions` than these of a row (None: all)."""
         kind = "messages" if self.conversational else "plain strings"
         lines = [f"{self.path}: {self.kept:,} rows, format {self.format} ({kind})"]
+        if self.strings:
+            lines.append(f"  plain strings: {self.strings}")
         if self.dropped:
             rules = ", ".join(f"{rule}: {count:,}" for rule, count in self.dropped.items())
             lines.append(f"  dropped {sum(self.dropped.values()):,} of {self.read:,} rows ({rules})")

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.reading.formats import format_of
 from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.datamodules.tokens.report import ReportText
@@ -123,10 +124,10 @@ def write_rows(path: Path, rows: Sequence[TokenizedRow]) -> StoredRows:
 
 
 def store_key(
-    path: str, tokenizer: PreTrainedTokenizerBase, options: DataOptions, end_ids: Sequence[int]
+    path: str | Table, tokenizer: PreTrainedTokenizerBase, options: DataOptions, end_ids: Sequence[int]
 ) -> str | None:
     """32 hex digits of all that a local file's tokenized rows depend on; None for what is no local file."""
-    if not Path(path).is_file():
+    if isinstance(path, Table) or not Path(path).is_file():
         return None
     hashed = hashlib.sha256()
     with Path(path).open("rb") as file:
@@ -139,18 +140,18 @@ def store_key(
 
 
 def load_stored(
-    path: str, tokenizer: PreTrainedTokenizerBase, options: DataOptions, end_ids: Sequence[int]
+    source: str | Table, tokenizer: PreTrainedTokenizerBase, options: DataOptions, end_ids: Sequence[int]
 ) -> tuple[Sequence[TokenizedRow], ReportText]:
-    """The rows of a file, dataset folder or hub id, and the report on them; large local files are tokenized only once.
+    """The rows of a file, dataset folder, hub id or table, and the report on them; large files are tokenized only once.
 
     Raises `DataError` as `dataset.load_rows` does.
     """
-    key = store_key(path, tokenizer, options, end_ids)
+    key = store_key(source, tokenizer, options, end_ids)
     stored = cache_folder() / "tokens" / f"{key}.arrow"
     told = stored.with_suffix(".json")
     if key and stored.exists():
         return StoredRows(stored), ReportText(**json.loads(told.read_text()))
-    rows, report = load_rows(path, tokenizer, options, end_ids)
+    rows, report = load_rows(source, tokenizer, options, end_ids)
     texts = report.texts(tokenizer)
     if key is None or len(rows) < STORED_FROM:
         return rows, texts

@@ -2,7 +2,7 @@
 
 import json
 
-from support.rows import GOOD, only
+from support.rows import GOOD, only, refused
 from support.training import Write
 
 
@@ -19,3 +19,8 @@ def test_optional_columns(write: Write) -> None:
 
 def test_null_is_absent(write: Write) -> None:
     assert only(write(GOOD | {"family": None, "kept_out": None, "verifier": None})).kept_out is False
+
+
+def test_whole_numbers_beyond_a_float_are_refused(write: Write) -> None:
+    path = write(GOOD | {"score_chosen": 10**400})
+    refused(path, "train.jsonl:1: column 'score_chosen' must be a finite number, got 1000")

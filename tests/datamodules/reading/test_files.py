@@ -45,13 +45,13 @@ def test_a_dataset_folder_is_read_as_hub_data_is(write: Write, tmp_path: Path, m
     rows = read_rows(str(folder), split="train")
     assert [row.source for row in rows] == [f"{folder}[train]:1", f"{folder}[train]:2"]
     assert answers(rows[0]) == [([assistant("7")], 1), ([assistant("8")], -1)]
-    refused(str(folder), "split must be one of train, test, got none")
-    refused(str(folder), "trian", "it must be a .jsonl file", split="trian")
+    refused(str(folder), "split must be one of train, test, got none", f"behind the name: {folder}:train")
+    refused(str(folder), "trian", "it must be a .jsonl, .json, .csv or .tsv file", split="trian")
 
 
 def test_hub_ids_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    refused("nobody/has-this", "nobody/has-this", "as a hub id", "it must be a .jsonl file")
+    refused("nobody/has-this", "nobody/has-this", "as a hub id", "it must be a .jsonl, .json, .csv or .tsv file")
 
 
 def test_a_misspelled_ending_is_no_hub_id(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,8 @@ def test_empty_file(tmp_path: Path) -> None:
 
 def test_other_kinds_of_files(tmp_path: Path) -> None:
     for name, content, expected in (
-        ("train.csv", b"prompt\n", "'.csv'"),
+        ("train.xlsx", b"PK", "'.xlsx'"),
+        ("train.parquet.gz", b"PK", "'.parquet.gz'"),
         ("train.pkl", b"\x80\x04.", "'.pkl'"),
         ("train.parquet", b"PAR0", "not a readable Parquet file"),
     ):
@@ -114,6 +115,25 @@ def test_not_utf8_names_line_and_byte(tmp_path: Path) -> None:
     path.write_bytes(b'{"prompt": "Q"}\n{"prompt": "caf\xe9"}\n')
     # 16 bytes before the line; the byte stands behind {"prompt": "caf, which are 15.
     refused(str(path), "train.jsonl:2:", "b'\\xe9'", "byte offset 31", "byte 15 of the line", "UTF-8")
+
+
+@pytest.mark.parametrize("name", ["json", "csv", "parquet", "text", "imagefolder", "squad", "mine"])
+def test_a_bare_word_is_no_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """`json` is the name of a loader, which would read whatever JSON lies in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stray.json").write_text(json.dumps([GOOD]))
+    refused(name, f"{name}: there is no such file or folder, and no owner/name of a hub id")
+
+
+def test_a_folder_with_a_loaders_name_is_that_folder(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "json").mkdir()
+    (tmp_path / "stray.json").write_text(json.dumps({"no": "data"}))
+    write(GOOD, name="json/train.jsonl")
+    assert [row.source for row in read_rows("json")] == ["json[train]:1"]
 
 
 def test_split_of_a_single_file(write: Write) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.rows import GOOD, answers, assistant, only, refused, user
+from support.rows import GOOD, answers, assistant, only, refused, system, user
 from support.training import Write, train
 
 from lightning_bnf.datamodules.preference import PreferenceData
@@ -63,7 +63,7 @@ def test_its_columns_are_checked_as_those_of_every_format(tmp_path: Path, path: 
         read_file(str(tmp_path / "typo.jsonl"), format=GoodBad.name)
     mapped = read_file(path, format=GoodBad.name, column_map={"good": "bad", "bad": "good"})
     assert mapped.rows[1].completions[0].text == " 1"
-    with pytest.raises(DataError, match=r"match no format.* must be chosen and rejected \(paired\)"):
+    with pytest.raises(DataError, match=r"match no format.* must be .*chosen and rejected \(paired\)"):
         read_file(path)
 
 
@@ -72,17 +72,19 @@ def test_names_and_class_paths_give_one_format_each() -> None:
     assert format_of(GoodBad.name) is format_of(GoodBad.name)
     for name in ("pairs", "no.such.Module", f"{__name__}.path"):
         with pytest.raises(
-            ValueError, match=f"format must be 'auto', 'paired', .* class path of a Format, got '{name}'"
+            ValueError, match=f"format must be 'auto', .*'paired', .* class path of a Format, got '{name}'"
         ):
             format_of(name)
 
 
 def test_what_a_file_must_have_is_said_in_words() -> None:
     assert [known.sentence() for known in FORMATS] == [
+        "instruction, chosen and rejected or question, chosen and rejected",
         "chosen and rejected",
         "prompt, samples and rejected",
         "prompt, completion and label or messages and label",
         "prompt and completion or messages",
+        "instruction and output",
         "prompt",
     ]
 
@@ -98,41 +100,34 @@ def test_a_format_can_be_asked_for(write: Write) -> None:
     refused(path, "train.jsonl", "format 'unpaired'", "prompt, completion and label", format="unpaired")
 
 
-def test_column_map(write: Write) -> None:
-    row = only(
-        write({"question": "Q", "better": "A", "worse": "B", "prompt": "not this"}),
-        column_map={"prompt": "question", "chosen": "better", "rejected": "worse"},
+def test_alpacas_columns_are_demonstrations(write: Write) -> None:
+    rows = read_file(
+        write(
+            {"instruction": "Translate.", "input": "Hund", "output": "dog"},
+            {"instruction": "Say hi.", "input": "", "output": "hi"},
+        )
     )
-    assert (row.prompt, answers(row)) == ("Q", [("A", 1), ("B", -1)])
+    assert (rows.format, rows.ignored) == ("instruction", ())
+    assert [row.prompt for row in rows.rows] == ["Translate.\n\nHund", "Say hi."]
+    assert [answers(row) for row in rows.rows] == [[("dog", 1)], [("hi", 1)]]
 
 
-@pytest.mark.parametrize(
-    ("columns", "wrong", "right"),
-    [
-        (("prompt", "choosen", "rejected"), "'choosen'", "'chosen'"),
-        (("promt", "chosen", "rejected"), "'promt'", "'prompt'"),
-        (("prompt", "completion", "labels"), "'labels'", "'label'"),
-        (("prompt", "Chosen", "rejected"), "'Chosen'", "'chosen'"),
-        (("prompt", "completion", "label", "verifer"), "'verifer'", "'verifier'"),
-    ],
-)
-def test_misspelled_columns(write: Write, columns: tuple[str, ...], wrong: str, right: str) -> None:
-    refused(write(dict.fromkeys(columns, "x")), "train.jsonl", f"unknown column {wrong}", f"did you mean {right}")
+def test_a_label_is_never_read_past(write: Write) -> None:
+    """Alpaca's columns with a label might be bad answers: they are no demonstrations."""
+    path = write({"instruction": "Say hi.", "output": "go away", "label": False})
+    refused(path, "match no format", "--data.options.column_map '{instruction: prompt, output: completion}'")
 
 
-def test_a_resembling_column_can_be_ignored_by_name(write: Write) -> None:
-    path = write(GOOD | {"scores": [1, 2]})
-    refused(path, "'scores'", "ignore_columns")
-    assert only(path, ignore_columns=["scores"]).format == "paired"
+@pytest.mark.parametrize("column", ["instruction", "question"])
+def test_pairs_of_an_instruction_or_a_question(write: Write, column: str) -> None:
+    pair = {column: "3 + 4?", "chosen": "7", "rejected": "8", "score_chosen": 2, "score_rejected": 1}
+    row, other = read_file(write(pair, pair | {"system": "Be brief."})).rows
+    assert (row.format, row.prompt, answers(row)) == ("instruction_paired", "3 + 4?", [("7", 1), ("8", -1)])
+    assert [completion.numbers for completion in row.completions] == [{"reward": 2}, {"reward": 1}]
+    assert other.prompt == (system("Be brief."), user("3 + 4?"))
+    assert answers(other) == [([assistant("7")], 1), ([assistant("8")], -1)]
 
 
-def test_columns_that_match_no_format(write: Write) -> None:
-    refused(
-        write({"question": "Q", "answer": "A"}), "train.jsonl", "question", "answer", "no format", "chosen and rejected"
-    )
-
-
-def test_column_map_errors(write: Write) -> None:
-    path = write({"prompt": "Q", "better": "A", "rejected": "B"})
-    refused(path, "'choosen'", "did you mean 'chosen'", column_map={"choosen": "better"})
-    refused(path, "'beter'", "did you mean 'better'", column_map={"chosen": "beter"})
+def test_our_own_columns_come_first(write: Write) -> None:
+    found = read_file(write(GOOD | {"question": "not this", "input": "nor this"}))
+    assert (found.format, found.ignored) == ("paired", ("question", "input"))

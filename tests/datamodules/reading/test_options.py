@@ -24,7 +24,7 @@ from lightning_bnf.datamodules.reading.options import DataOptions
         ({"allow_drop": float("nan")}, r"allow_drop must be a finite number in \[0, 1\], got nan"),
         (
             {"format": "pairs"},
-            r"format must be 'auto', 'paired', .* or the class path of a Format, got 'pairs'",
+            r"format must be 'auto', .*'paired', .* or the class path of a Format, got 'pairs'",
         ),
     ],
 )

@@ -5,12 +5,20 @@ from typing import Any
 
 import datasets
 import pytest
+from support.rows import assistant, user
+from support.templates import with_template
 from support.training import Write
 
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.options import DataOptions, Rendering
+from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.report import Lengths, marked
+
+
+def as_text(max_length: int = 4096, **more: Any) -> DataOptions:
+    """Strings are left as they are, so that their tokens can be counted."""
+    return DataOptions(max_length, rendering=Rendering(strings="text"), **more)
 
 
 def text_row(prompt_tokens: int, answer_tokens: int) -> dict[str, Any]:
@@ -24,7 +32,7 @@ def text_row(prompt_tokens: int, answer_tokens: int) -> dict[str, Any]:
 
 def test_rows_and_report(tokenizer: Any, write: Write) -> None:
     path = write(*[text_row(n, 3) | {"origin": "web"} for n in range(1, 10)], text_row(9, 3))
-    rows, report = load_rows(path, tokenizer)
+    rows, report = load_rows(path, tokenizer, as_text())
     assert [len(row.prompt_ids) for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
     assert marked(rows[0].completions[0], tokenizer) == "⟦ word word<|im_end|>⟧"
     assert (report.read, report.kept, report.format, report.conversational) == (10, 10, "unpaired", False)
@@ -37,7 +45,7 @@ def test_rows_and_report(tokenizer: Any, write: Write) -> None:
 
 def test_dropped_rows_are_counted_by_rule(tokenizer: Any, write: Write) -> None:
     stored = [text_row(2, 2)] * 7 + [text_row(2, 9), text_row(11, 2), text_row(2, 2) | {"completion": "a<|im_end|>b"}]
-    rows, report = load_rows(write(*stored), tokenizer, DataOptions(max_length=10, allow_drop=0.3))
+    rows, report = load_rows(write(*stored), tokenizer, as_text(max_length=10, allow_drop=0.3))
     assert len(rows) == report.kept == 7
     assert report.dropped == {
         "longer than max_length": 1,
@@ -50,7 +58,7 @@ def test_dropped_rows_are_counted_by_rule(tokenizer: Any, write: Write) -> None:
 def test_dropping_more_than_allowed_is_an_error_that_names_the_rows(tokenizer: Any, write: Write) -> None:
     path = write(*[text_row(2, 2)] * 97, *[text_row(11, 2)] * 3)
     with pytest.raises(DataError) as caught:
-        load_rows(path, tokenizer, DataOptions(max_length=10))
+        load_rows(path, tokenizer, as_text(max_length=10))
     message = str(caught.value)
     assert "got 3 of 100 (prompt longer than max_length: 3; the longest row has 13 tokens)" in message
     assert "dropped rows must be at most allow_drop (0.01) of all, got 3" in message
@@ -58,19 +66,19 @@ def test_dropping_more_than_allowed_is_an_error_that_names_the_rows(tokenizer: A
     assert "raise max_length or allow_drop, set truncation: trim, or mend the rows" in message
     assert "raise max_length or allow_drop, set truncation: trim, or mend the rows" in message
     assert "train.jsonl:98: the prompt must be at most 10 tokens, got 11" in message
-    assert load_rows(path, tokenizer, DataOptions(max_length=10, allow_drop=0.03))[1].kept == 97
+    assert load_rows(path, tokenizer, as_text(max_length=10, allow_drop=0.03))[1].kept == 97
 
 
 def test_one_in_a_hundred_may_be_dropped_but_never_all(tokenizer: Any, write: Write) -> None:
-    rows, _ = load_rows(write(*[text_row(2, 2)] * 99, text_row(11, 2)), tokenizer, DataOptions(max_length=10))
+    rows, _ = load_rows(write(*[text_row(2, 2)] * 99, text_row(11, 2)), tokenizer, as_text(max_length=10))
     assert len(rows) == 99
     with pytest.raises(DataError, match=r"dropped rows must be at most allow_drop \(1\) of all, got 1 of 1"):
-        load_rows(write(text_row(11, 2)), tokenizer, DataOptions(max_length=10, allow_drop=1))
+        load_rows(write(text_row(11, 2)), tokenizer, as_text(max_length=10, allow_drop=1))
 
 
 def test_trimmed_rows_are_counted(tokenizer: Any, write: Write) -> None:
     path = write(text_row(2, 2), text_row(11, 2))
-    rows, report = load_rows(path, tokenizer, DataOptions(max_length=10, truncation="trim"))
+    rows, report = load_rows(path, tokenizer, as_text(max_length=10, truncation="trim"))
     assert [len(row.prompt_ids) for row in rows] == [2, 8]
     assert (report.trimmed, report.dropped) == (1, {})
 
@@ -94,7 +102,7 @@ def test_faults_of_rendering_name_the_line(tokenizer: Any, write: Write) -> None
 
 def test_options_reach_the_reader(tokenizer: Any, write: Write) -> None:
     path = write({"prompt": "Q", "better": "A", "worse": "B", "scores": [1]})
-    columns = {"chosen": "better", "rejected": "worse"}
+    columns = {"better": "chosen", "worse": "rejected"}
     rows, _ = load_rows(path, tokenizer, DataOptions(column_map=columns, ignore_columns=["scores"]))
     assert rows[0].format == "paired"
     options = DataOptions(column_map=columns, ignore_columns=["scores"], format="prompt")
@@ -108,11 +116,35 @@ def test_a_split_stands_behind_the_name(
     (tmp_path / "data").mkdir()
     write(text_row(2, 2), name="data/train.jsonl")
     write(text_row(3, 2), text_row(4, 2), name="data/test.jsonl")
-    rows, report = load_rows(f"{tmp_path}/data:test", tokenizer)
+    rows, report = load_rows(f"{tmp_path}/data:test", tokenizer, as_text())
     assert [len(row.prompt_ids) for row in rows] == [3, 4]
     assert report.path == f"{tmp_path}/data:test"
 
 
 def test_many_rows_are_tokenized_in_several_parts(tokenizer: Any, write: Write) -> None:
-    rows, _ = load_rows(write(*[text_row(1 + n % 7, 2) for n in range(1201)]), tokenizer)
+    rows, _ = load_rows(write(*[text_row(1 + n % 7, 2) for n in range(1201)]), tokenizer, as_text())
     assert [len(row.prompt_ids) for row in rows] == [1 + n % 7 for n in range(1201)]
+
+
+def test_the_report_says_how_plain_strings_were_rendered(tokenizer: Any, write: Write) -> None:
+    path = write({"prompt": "Q", "chosen": "A", "rejected": "B"})
+    by_template = load_rows(path, tokenizer)[1]
+    assert by_template.strings == (
+        "a user's and an assistant's message, by the model's chat template, without spaces around them "
+        "(data.options.rendering.strings: auto)"
+    )
+    assert load_rows(path, tokenizer, as_text())[1].strings == (
+        "as they are, the end-of-sequence token behind the answer (data.options.rendering.strings: text)"
+    )
+    base = load_rows(path, with_template(tokenizer, None))[1]
+    assert base.strings is not None
+    assert base.strings.endswith("strings: auto; the tokenizer has no chat template)")
+    messages = write({"messages": [user("Q"), assistant("A")]})
+    assert load_rows(messages, tokenizer)[1].strings is None
+
+
+def test_rows_in_memory_are_named_by_their_place(tokenizer: Any) -> None:
+    table = Table("train", [{"prompt": "Q", "chosen": "A", "rejected": "B"}] * 2)
+    rows, report = load_rows(table, tokenizer)
+    assert [row.source for row in rows] == ["train[0]", "train[1]"]
+    assert report.path == "train (list of 2 rows)"

@@ -7,15 +7,16 @@ import pytest
 from support.rows import assistant, user
 from support.templates import CHATML, LOOP, MISTRAL, NO_END_TOKEN, PAIR, TWO_ENDS, shown, with_template
 
-from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.datamodules.reading.errors import DataError, Fault
 from lightning_bnf.datamodules.reading.options import Rendering
-from lightning_bnf.datamodules.tokens.renderer import END_INSIDE, MERGED, Renderer, Unfit
+from lightning_bnf.datamodules.tokens.renderer import ALIKE, END_INSIDE, MERGED, Renderer, Unfit
 
 SYSTEM = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
 MERGES = LOOP + "{{ message.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}A: {% endif %}"
 MERGES = MERGES.replace(
     "{{ message.content }}", "{{ ('A: ' if message.role == 'assistant' else '') + message.content }}"
 )
+TEXT = Rendering(strings="text")
 TURNS = [user("Hi"), assistant("Hello"), user("3 + 4?"), assistant("7")]
 
 
@@ -36,9 +37,10 @@ def test_pairs_share_the_prompt_and_end_with_the_end_of_turn(tokenizer: Any, row
 
 
 def test_generation_starts_from_the_training_prompt(tokenizer: Any, rows: Any) -> None:
-    renderer = Renderer(tokenizer)
-    for stored in (PAIR, {"prompt": "3 + 4 =", "chosen": " 7", "rejected": " 8"}, {"prompt": PAIR["prompt"]}):
+    strings = {"prompt": "3 + 4 =", "chosen": " 7", "rejected": " 8"}
+    for stored, rendering in ((PAIR, None), (strings, None), (strings, TEXT), ({"prompt": PAIR["prompt"]}, None)):
         (row,) = rows(stored)
+        renderer = Renderer(tokenizer, rendering)
         assert renderer.row(row).prompt_ids == renderer.prompt_ids(row.prompt)
     messages = PAIR["prompt"]
     expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
@@ -148,12 +150,12 @@ def test_turns_that_pairs_share_are_not_trained(tokenizer: Any, rows: Any) -> No
 
 def test_strings_are_joined_and_ended(tokenizer: Any, rows: Any) -> None:
     (row,) = rows({"prompt": "3 + 4 =", "chosen": " 7", "rejected": " 8"})
-    assert shown(Renderer(tokenizer).row(row), tokenizer) == ["3 + 4 =", "⟦ 7<|im_end|>⟧", "⟦ 8<|im_end|>⟧"]
+    assert shown(Renderer(tokenizer, TEXT).row(row), tokenizer) == ["3 + 4 =", "⟦ 7<|im_end|>⟧", "⟦ 8<|im_end|>⟧"]
 
 
 def test_strings_that_would_merge_stay_apart(tokenizer: Any, rows: Any) -> None:
     (row,) = rows({"prompt": "The answer is unbel", "completion": "ievable", "label": True})
-    found = Renderer(tokenizer).row(row)
+    found = Renderer(tokenizer, TEXT).row(row)
     joint = tokenizer("The answer is unbelievable", add_special_tokens=False)["input_ids"]
     assert joint[: len(found.prompt_ids)] != found.prompt_ids  # the example is what it is meant to be
     assert shown(found, tokenizer) == ["The answer is unbel", "⟦ievable<|im_end|>⟧"]
@@ -161,18 +163,56 @@ def test_strings_that_would_merge_stay_apart(tokenizer: Any, rows: Any) -> None:
 
 def test_strings_that_end_already_get_no_second_end(tokenizer: Any, rows: Any) -> None:
     (row,) = rows({"prompt": "Q", "completion": "A<|im_end|>", "label": True})
-    assert shown(Renderer(tokenizer).row(row), tokenizer)[1] == "⟦A<|im_end|>⟧"
+    assert shown(Renderer(tokenizer, TEXT).row(row), tokenizer)[1] == "⟦A<|im_end|>⟧"
 
 
-def test_strings_as_a_chat(tokenizer: Any, rows: Any) -> None:
-    strings, messages = (
-        rows(
-            {"prompt": "3 + 4?", "chosen": "7", "rejected": "8"},
-        ),
-        rows({"prompt": [user("3 + 4?")], "chosen": [assistant("7")], "rejected": [assistant("8")]}),
+@pytest.mark.parametrize("rendering", [Rendering(), Rendering(strings="chat")], ids=["auto", "chat"])
+def test_strings_as_a_chat(tokenizer: Any, rows: Any, rendering: Rendering) -> None:
+    """As one user and one assistant message: the spaces around them are no content, nor is an end of turn."""
+    (row,) = rows({"prompt": [user("3 + 4?")], "chosen": [assistant("7")], "rejected": [assistant("8")]})
+    expected = Renderer(tokenizer, rendering).row(row)
+    for prompt, chosen in (("3 + 4?", "7"), (" 3 + 4?\n", " 7"), ("3 + 4?", "\n7 <|im_end|>\n")):
+        (strings,) = rows({"prompt": prompt, "chosen": chosen, "rejected": "8"})
+        found = Renderer(tokenizer, rendering).row(strings)
+        assert (found.prompt_ids, found.completions) == (expected.prompt_ids, expected.completions)
+
+
+def test_strings_without_a_template_are_text(tokenizer: Any, rows: Any) -> None:
+    (row,) = rows({"prompt": "3 + 4 =", "chosen": " 7", "rejected": " 8"})
+    base = with_template(tokenizer, None)
+    assert Renderer(base).strings == "text"
+    assert Renderer(base).row(row) == Renderer(tokenizer, TEXT).row(row)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["<|im_start|>user\n3 + 4?<|im_end|>\n<|im_start|>assistant\n", "What does <|im_end|> mean?"]
+)
+def test_strings_that_were_rendered_already_are_refused_with_the_choice(tokenizer: Any, rows: Any, prompt: str) -> None:
+    (row,) = rows({"prompt": prompt, "chosen": "7", "rejected": "8"})
+    with pytest.raises(Fault, match=r"strings must be text for .* or chat where .*, got auto with '<\|im_.*\|>' in"):
+        Renderer(tokenizer).row(row)
+    assert shown(Renderer(tokenizer, TEXT).row(row), tokenizer)[0] == prompt
+    assert (
+        "What" not in prompt or prompt in shown(Renderer(tokenizer, Rendering(strings="chat")).row(row), tokenizer)[0]
     )
-    found, expected = (Renderer(tokenizer, Rendering(strings="chat")).row(row) for row in (*strings, *messages))
-    assert (found.prompt_ids, found.completions) == (expected.prompt_ids, expected.completions)
+
+
+def test_a_template_of_words_is_known_by_what_it_writes_between_two_turns(tokenizer: Any, rows: Any) -> None:
+    words = with_template(
+        tokenizer,
+        "{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}{% else %}"
+        "{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}",
+    )
+    (row,) = rows({"prompt": "[INST] Hi [/INST]", "chosen": "7", "rejected": "8"})
+    with pytest.raises(Fault, match=r"got auto with '\[/INST\]' in the prompt"):
+        Renderer(words).row(row)
+
+
+def test_a_pair_that_differs_in_spaces_alone_is_dropped(tokenizer: Any, rows: Any) -> None:
+    (row,) = rows({"prompt": "Q", "chosen": "A", "rejected": " A "})
+    with pytest.raises(Unfit, match="must be two answers, got the same tokens for both") as caught:
+        Renderer(tokenizer).row(row)
+    assert caught.value.rule == ALIKE
 
 
 def test_one_bos_before_strings_if_the_tokenizer_adds_one(tokenizer: Any, rows: Any) -> None:
@@ -184,7 +224,7 @@ def test_one_bos_before_strings_if_the_tokenizer_adds_one(tokenizer: Any, rows: 
     )
     for prompt in ("Q: 3 + 4 =", "<|im_start|>Q: 3 + 4 ="):
         (row,) = rows({"prompt": prompt, "completion": " 7", "label": True})
-        found = Renderer(adds).row(row)
+        found = Renderer(adds, TEXT).row(row)
         assert shown(found, adds) == ["<|im_start|>Q: 3 + 4 =", "⟦ 7<|im_end|>⟧"]
     (row,) = rows(PAIR)
     assert Renderer(adds).row(row) == Renderer(tokenizer).row(row)  # a template writes its own
@@ -195,7 +235,7 @@ def test_strings_need_an_eos(tokenizer: Any, rows: Any) -> None:
     changed.eos_token = None
     (row,) = rows({"prompt": "Q", "completion": "A", "label": True})
     with pytest.raises(DataError, match=r"must be one with an end-of-sequence token \(eos_token\), .*, got .* without"):
-        Renderer(changed).row(row)
+        Renderer(changed, TEXT).row(row)
 
 
 def test_an_answer_that_merges_with_the_prompts_last_token(tokenizer: Any, rows: Any) -> None:
@@ -229,7 +269,7 @@ def test_an_answer_with_an_end_of_turn_in_its_text(tokenizer: Any, rows: Any) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strings": "chats"}, "strings must be 'text' or 'chat', got 'chats'"),
+        ({"strings": "chats"}, "strings must be 'auto', 'text' or 'chat', got 'chats'"),
         ({"system": "ignore"}, "system must be 'error', 'merge' or 'drop', got 'ignore'"),
         ({"train_on": "all"}, "train_on must be 'last_turn' or 'all_turns', got 'all'"),
     ],

@@ -1,0 +1,125 @@
+"""Columns by other names: renamed, misspelled, or known from elsewhere."""
+
+import pytest
+from support.rows import GOOD, answers, assistant, only, refused, user
+from support.training import Write
+
+
+def test_column_map_is_from_the_files_names_to_ours(write: Write) -> None:
+    row = only(
+        write({"question": "Q", "better": "A", "worse": "B", "prompt": "not this"}),
+        column_map={"question": "prompt", "better": "chosen", "worse": "rejected"},
+    )
+    assert (row.prompt, answers(row)) == ("Q", [("A", 1), ("B", -1)])
+
+
+def test_columns_can_change_places(write: Write) -> None:
+    path = write({"prompt": "Q", "chosen": "A", "rejected": "B"})
+    row = only(path, column_map={"chosen": "rejected", "rejected": "chosen"})
+    assert answers(row) == [("B", 1), ("A", -1)]
+
+
+@pytest.mark.parametrize(
+    ("given", "corrected"),
+    [
+        ({"chosen": "better", "rejected": "worse"}, "{better: chosen, worse: rejected}"),
+        ({"prompt": "the question"}, '{"the question": prompt}'),
+        ({"prompt": "system"}, "{system: prompt}"),
+    ],
+)
+def test_the_other_direction_is_refused_with_the_corrected_map(
+    write: Write, given: dict[str, str], corrected: str
+) -> None:
+    path = write({"the question": "Q", "system": "S", "better": "A", "worse": "B"})
+    refused(path, f"column_map must be from the file's names to ours, {corrected}, got", column_map=given)
+
+
+def test_column_map_errors(write: Write) -> None:
+    path = write({"prompt": "Q", "better": "A", "good": "C", "rejected": "B"})
+    refused(path, "'choosen'", "did you mean 'chosen'", column_map={"better": "choosen"})
+    refused(path, "'beter'", "did you mean 'better'", column_map={"beter": "chosen"})
+    refused(path, "to different ones, got chosen twice", column_map={"better": "chosen", "good": "chosen"})
+
+
+@pytest.mark.parametrize(
+    ("columns", "suggested"),
+    [
+        ("question better worse", "{better: chosen, worse: rejected, question: prompt}"),
+        ("query Preferred dispreferred source", "{Preferred: chosen, dispreferred: rejected, query: prompt}"),
+        ("prompt winner loser", "{winner: chosen, loser: rejected}"),
+        ("query positive negative", "{positive: chosen, negative: rejected, query: prompt}"),
+        ("question answer", "{question: prompt, answer: completion}"),
+        ("question response label", "{question: prompt, response: completion}"),
+        ("conversations id", "{conversations: messages}"),
+    ],
+)
+def test_a_map_is_suggested_for_known_sets_and_works_when_it_is_pasted(
+    write: Write, columns: str, suggested: str
+) -> None:
+    import yaml
+
+    row: dict[str, object] = {column: f"text of {column}" for column in columns.split()}
+    if "conversations" in row:
+        row["conversations"] = [user("Q"), assistant("A")]
+    if "label" in row:
+        row["label"] = True
+    path = write(row)
+    message = refused(path, f"add --data.options.column_map '{suggested}'")
+    pasted = yaml.safe_load(message.rpartition("column_map '")[2].partition("'")[0])
+    assert only(path, column_map=pasted).completions
+
+
+@pytest.mark.parametrize("columns", ["better worse", "a b c", "prompt response_a response_b", "prompt answer"])
+def test_what_is_not_certain_is_not_suggested(write: Write, columns: str) -> None:
+    path = write(dict.fromkeys(columns.split(), "text"))
+    if "prompt" in columns:
+        assert only(path).format == "prompt"
+        return
+    assert "--data.options.column_map" not in refused(path, "match no format", "other names through column_map")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]},
+        {
+            "conversations": [{"from": "human", "value": "Q"}],
+            "chosen": {"from": "gpt", "value": "A"},
+            "rejected": {"from": "gpt", "value": "B"},
+        },
+    ],
+)
+def test_sharegpts_turns_are_refused_with_how_to_convert_them(write: Write, row: dict[str, object]) -> None:
+    refused(
+        write(row), "train.jsonl:1", "ShareGPT's from/value turns", "from -> role, value -> content", "gpt -> assistant"
+    )
+
+
+def test_columns_that_nothing_reads_may_hold_anything(write: Write) -> None:
+    assert only(write(GOOD | {"conversations": [{"from": "human", "value": "Q"}]})).format == "paired"
+
+
+@pytest.mark.parametrize(
+    ("columns", "wrong", "right"),
+    [
+        (("prompt", "choosen", "rejected"), "'choosen'", "'chosen'"),
+        (("promt", "chosen", "rejected"), "'promt'", "'prompt'"),
+        (("prompt", "completion", "labels"), "'labels'", "'label'"),
+        (("prompt", "Chosen", "rejected"), "'Chosen'", "'chosen'"),
+        (("prompt", "completion", "label", "verifer"), "'verifer'", "'verifier'"),
+    ],
+)
+def test_misspelled_columns(write: Write, columns: tuple[str, ...], wrong: str, right: str) -> None:
+    refused(write(dict.fromkeys(columns, "x")), "train.jsonl", f"unknown column {wrong}", f"did you mean {right}")
+
+
+def test_a_resembling_column_can_be_ignored_by_name(write: Write) -> None:
+    path = write(GOOD | {"scores": [1, 2]})
+    refused(path, "'scores'", "ignore_columns")
+    assert only(path, ignore_columns=["scores"]).format == "paired"
+
+
+def test_columns_that_match_no_format(write: Write) -> None:
+    refused(
+        write({"question": "Q", "answer": "A"}), "train.jsonl", "question", "answer", "no format", "chosen and rejected"
+    )
