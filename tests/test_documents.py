@@ -219,7 +219,8 @@ def test_the_verifier_of_contributing_is_one(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("page", [name for name, text in DOCUMENTS.items() if blocks(text, "json")])
 def test_the_rows_are_read_as_what_the_page_calls_them(page: str, tmp_path: Path) -> None:
-    from lightning_bnf.datamodules.reading.formats import FORMATS, detect_format
+    from lightning_bnf.datamodules.reading.formats import FORMATS
+    from lightning_bnf.datamodules.reading.matching import detect_format
 
     order = {"README.md": ["paired", "unpaired"], "docs/data.md": [known.name for known in FORMATS]}
     (block,) = blocks(DOCUMENTS[page], "json")
