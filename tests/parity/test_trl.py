@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.batch import Step
+from lightning_bnf.datamodules.reading.options import DataOptions, Rendering
 from lightning_bnf.datamodules.steps.layout import PADDED
 from lightning_bnf.datamodules.steps.loader import StepCounts
 from lightning_bnf.datamodules.tokens.load import load_rows
@@ -56,6 +57,7 @@ pytestmark = pytest.mark.slow
 
 assert trl.__version__.startswith("1.16."), "the differences below are those of TRL 1.16"
 
+AS_TEXT = DataOptions(rendering=Rendering(strings="text"))  # TRL's standard format
 ROWS = [{"prompt": prompt, "chosen": f" {chosen}", "rejected": f" {rejected}"} for prompt, chosen, rejected in PAIRS]
 
 
@@ -203,7 +205,7 @@ def test_both_read_the_same_tokens_from_the_same_rows(tmp_path: Any, tokenizer: 
 
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    rows, _ = load_rows(str(path), tokenizer)
+    rows, _ = load_rows(str(path), tokenizer, AS_TEXT)
     taken, _ = dpo_step(tmp_path / "run", tokenizer, "sigmoid")
     mine = {(tuple(row.prompt_ids), *(tuple(c.ids) for c in row.completions)) for row in rows}
     theirs = {(tuple(row.prompt_ids), *(tuple(c.ids) for c in row.completions)) for row in dpo_rows(taken)}
@@ -356,7 +358,7 @@ def test_twenty_steps_of_dpo_have_trls_losses(
         default_root_dir=tmp_path,
         callbacks=[Losses()],
     )
-    data = PreferenceData(str(path), examples_per_step=3, max_tokens=200, layout="shared_prompt")
+    data = PreferenceData(str(path), examples_per_step=3, max_tokens=200, layout="shared_prompt", options=AS_TEXT)
     trainer.fit(PreferenceModule(FullPolicy(tiny_folder), DPO(beta=0.3), optimization=optimization), data)
 
     plan = StepPlan([(1,)] * len(rows), 3, 1, seed=1)
