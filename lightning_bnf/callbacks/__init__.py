@@ -7,6 +7,7 @@ from lightning_bnf.callbacks.even_validations import EvenValidations
 from lightning_bnf.callbacks.export import ExportPolicy
 from lightning_bnf.callbacks.fingerprints import Fingerprints
 from lightning_bnf.callbacks.graceful_shutdown import GracefulShutdown
+from lightning_bnf.callbacks.progress import RunProgress
 from lightning_bnf.callbacks.run_logger import RunEvents, RunLogger
 from lightning_bnf.callbacks.run_plots import RunPlots
 from lightning_bnf.callbacks.run_report import RunReport
@@ -22,6 +23,7 @@ __all__ = [
     "RunEvents",
     "RunLogger",
     "RunPlots",
+    "RunProgress",
     "RunReport",
     "ScorePrompts",
     "WriteCompletions",

@@ -12,12 +12,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-STATUS = 128 + signal.SIGTERM  # what a shell and a queue take as: ended by SIGTERM
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOPPING = b"\nCtrl-C: a checkpoint is saved after this step, then the run stops; once more stops at once\n"
 
 
 class GracefulShutdown(Callback):
-    """Saves a checkpoint after the step at hand and ends with status 143 when a rank gets SIGTERM, as SLURM sends it
-    before it takes a node away; and ends a rank whose first process on the node has died, which would wait for ever.
+    """Saves a checkpoint after the step at hand and ends when a rank gets SIGTERM, as SLURM sends it before it takes a
+    node away, with status 143, or Ctrl-C, with status 130; a second Ctrl-C ends at once. And ends a rank whose first
+    process on the node has died, which would wait for ever.
     """
 
     def __init__(self, folder: str):
@@ -26,45 +28,64 @@ class GracefulShutdown(Callback):
             folder: Where the checkpoint is saved, as `step=N.ckpt`.
         """
         self.folder = folder
-        self._told = False
+        self._told: int | None = None
+        self._speaks = True
         self._saved: Path | None = None
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lightning's own handler would talk to the other ranks in the middle of a step: ours waits for its end."""
+        self._speaks = trainer.is_global_zero
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGTERM, self._tell)
+            self._previous = {number: signal.signal(number, self._tell) for number in SIGNALS}
         launched = getattr(trainer.strategy, "launcher", None)
         if trainer.world_size > 1 and trainer.local_rank > 0 and launched is not None:
             threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 
     def _tell(self, number: int, frame: FrameType | None) -> None:
-        self._told = True
+        if number == signal.SIGINT:
+            if self._told == number:
+                raise KeyboardInterrupt
+            if self._speaks:
+                os.write(2, STOPPING)  # a print could meet another one that was interrupted
+        self._told = number
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._any_told(trainer, pl_module):
+        self._told = self._any_told(trainer, pl_module)
+        if self._told:
             self._saved = Path(self.folder) / f"step={trainer.global_step}.ckpt"
             trainer.save_checkpoint(self._saved)  # also over one of that name: it may be what a crash has left broken
 
-    def _any_told(self, trainer: Trainer, pl_module: LightningModule) -> bool:
-        """Whether any rank was told; one device is not waited for."""
+    def _any_told(self, trainer: Trainer, pl_module: LightningModule) -> int | None:
+        """The signal that any rank was told by; one device is not waited for."""
         if trainer.world_size == 1:
             return self._told
-        told = torch.tensor(float(self._told), device=pl_module.device)
-        return bool(trainer.strategy.reduce(told, reduce_op="max").item())
+        told = torch.tensor(float(self._told or 0), device=pl_module.device)
+        return int(trainer.strategy.reduce(told, reduce_op="max").item()) or None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Only now are the metrics of the step before it written."""
-        if self._saved is not None:
-            rank_zero_info(f"SIGTERM: saved {self._saved} and stopped; go on with --ckpt_path last")
-            raise SIGTERMException(STATUS)
+        if self._saved is not None and self._told is not None:
+            name = signal.Signals(self._told).name
+            rank_zero_info(f"{name}: saved {self._saved} and stopped; go on with --ckpt_path last")
+            raise SIGTERMException(128 + self._told)  # what a shell and a queue take as: ended by this signal
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on all is saved: what is still done, such as completions, is ended at once."""
+        if self._previous:
+            signal.signal(signal.SIGINT, self._previous[signal.SIGINT])
+            signal.signal(signal.SIGTERM, _end_now)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
-            self._previous = None
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+
+def _end_now(number: int, frame: FrameType | None) -> None:
+    raise SIGTERMException(128 + number)
 
 
 def _end_with_parent(parent: int, seconds: float = 5.0) -> None:

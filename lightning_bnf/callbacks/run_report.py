@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -32,6 +32,9 @@ class RunReport(Callback):
     the first step, about the middle and at the end. They come from validation passes where these go over the rows,
     else from passes of their own; what is trained is the same with and without them.
     """
+
+    turn: ClassVar[int] = 2
+    """Its end comes after the answers that `ScorePrompts` draws at its own."""
 
     def __init__(self, rows: NonNegativeInt | Literal["auto"] = "auto"):
         """

@@ -1,15 +1,15 @@
 """Verified completions before a policy trains, while it does, and when it is trained."""
 
 import json
-import resource
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation import comparison
@@ -18,10 +18,13 @@ from lightning_bnf.evaluation.pass_rates import Record, VerifiedPrompt, complete
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
+from lightning_bnf.runtime.fingerprints import content_hash
+from lightning_bnf.runtime.memory import Unmeasurable, highest_bytes
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.strategies import refuse_sharded
 
 Split = Literal["validation", "test"]
+BEFORE = "before.json"
 
 
 @checked
@@ -31,7 +34,12 @@ class ScorePrompts(Callback):
     The end gives `scores.json`: for each split one record per prompt and way of decoding. With `every_n_steps`,
     `val/pass_rate` (greedy) is logged. With `compare`, the test split's prompts and pairs are scored at the start too,
     and what training changed is printed and written: `before_after.md`, `before_after.json` and `completions.jsonl`.
+    What the start gave is in `before.json` as soon as it is there, and stays the start's when a run is gone on with.
     """
+
+    turn: ClassVar[int] = 1
+    """Its end comes after that of callbacks without a turn: when minutes of completions begin, plots and the exported
+    policy are there already."""
 
     def __init__(
         self,
@@ -84,7 +92,20 @@ class ScorePrompts(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if before := state_dict["before"]:
-            self._before = Snapshot(**before | {"records": [Record(**record) for record in before["records"]]})
+            self._before = _snapshot_of(before)
+
+    def _started_with(self, root: Path, prompts: Sequence[VerifiedPrompt]) -> Snapshot | None:
+        """What an earlier process of this run has written of its start, if it was asked the same."""
+        path = root / BEFORE
+        held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if held.get("asked") != self._asked(prompts):
+            return None
+        return _snapshot_of(held["before"])
+
+    def _asked(self, prompts: Sequence[VerifiedPrompt]) -> str:
+        """A fingerprint of the prompts and of all that says how they are completed."""
+        asked = [[prompt.prompt_ids, prompt.max_new_tokens, prompt.verifier] for prompt in prompts]
+        return content_hash([asked, self.temperature, self.seed, self.batch_size, self.pairs])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = _data(trainer)
@@ -98,10 +119,27 @@ class ScorePrompts(Callback):
         if self.compare and not data.paths["test"]:
             raise Refusal("callback ScorePrompts, compare must be false where data.test names no files, got true")
         self._started = time.perf_counter()
-        if self.compare and self._before is None and trainer.is_global_zero:
-            prompts = self._prompts(data, "test")
-            records = self._score(pl_module, prompts, self.temperature, "Completions before training")
-            self._before = self._snapshot(pl_module, data, records)
+        if self.compare and trainer.is_global_zero:
+            self._score_start(trainer, pl_module, data)
+
+    def _score_start(self, trainer: Trainer, pl_module: LightningModule, data: PreferenceData) -> None:
+        """Find or make what the policy did before the first step of the run, and keep it in the run folder."""
+        root, prompts, policy = Path(trainer.default_root_dir), self._prompts(data, "test"), _module(pl_module).policy
+        resumed = trainer.ckpt_path is not None
+        if self._before is None and resumed:
+            self._before = self._started_with(root, prompts)
+        if self._before is None and resumed and not policy.adapters:
+            rank_zero_warn(
+                f"callback ScorePrompts: nothing is compared, as {root / BEFORE} holds no completions of these prompts "
+                "before training, and the policy that the run goes on with is trained already"
+            )
+            return
+        if self._before is None:
+            with policy.as_it_started() if resumed else nullcontext():
+                records = self._score(pl_module, prompts, self.temperature, "Completions before training")
+                self._before = self._snapshot(pl_module, data, records)
+        held = {"asked": self._asked(prompts), "before": asdict(self._before)}
+        write_text(root / BEFORE, json.dumps(held, indent=1) + "\n")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
@@ -135,14 +173,15 @@ class ScorePrompts(Callback):
         for measure, fall in falls.items():
             rank_zero_info(f"{measure}: fell by at most {fall:.2f} (upper end of the fall's 95 % interval)")
         minutes = (time.perf_counter() - self._started) / 60
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux gives KiB
-        rank_zero_info(f"Evaluation and training took {minutes:.1f} minutes and {peak:.1f} GiB of memory at most.")
+        peak = _peak_gib()
+        memory = "" if peak is None else f" and {peak:.1f} GiB of memory at most"
+        rank_zero_info(f"Evaluation and training took {minutes:.1f} minutes{memory}.")
         settings = {
             "temperature": self.temperature,
             "seed": self.seed,
             "steps": steps,
             "minutes": round(minutes, 2),
-            "peak_memory_gib": round(peak, 2),
+            "peak_memory_gib": None if peak is None else round(peak, 2),
             "fell_at_most": falls,
         }
         write_text(root / "before_after.md", table + "\n")
@@ -175,6 +214,20 @@ class ScorePrompts(Callback):
 def _module(pl_module: LightningModule) -> PreferenceModule:
     assert isinstance(pl_module, PreferenceModule)
     return pl_module
+
+
+def _snapshot_of(held: dict[str, Any]) -> Snapshot:
+    """From what `asdict` made of one; JSON has made lists of its tuples."""
+    records = [Record(**record | {"groups": tuple(record["groups"])}) for record in held["records"]]
+    return Snapshot(**held | {"records": records})
+
+
+def _peak_gib() -> float | None:
+    """The most memory that this process has held, in GiB; None where the system does not tell."""
+    try:
+        return highest_bytes() / 2**30
+    except Unmeasurable:
+        return None
 
 
 def _data(trainer: Trainer) -> PreferenceData:

@@ -15,6 +15,16 @@ from lightning_bnf import __version__
 from lightning_bnf.cli.commands import COMMANDS, TRAINER_COMMANDS, imported, overview
 from lightning_bnf.runtime.refusal import Refusal
 
+NOTICES = (
+    "litlogger",
+    "litmodels",
+    "PU available",
+    "Seed set to",
+    "Loading `train_dataloader` to estimate",
+    "`Trainer.fit` stopped: `max_",
+)
+"""Of Lightning about itself."""
+
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command; errors a user can mend end the program with status 2 and a sentence instead of a traceback."""
@@ -30,6 +40,7 @@ def main(args: Sequence[str] | None = None) -> None:
         raise SystemExit(2)
     _announce(name)
     _silence()
+    _quiet_bars()
     try:
         _run(name, words[1:])
     except Exception as error:
@@ -70,11 +81,20 @@ def _silence() -> None:
         "Experiment logs directory .* exists and is not empty.*",
         "Checkpoint directory .* exists and is not empty.*",
         ".*does not have many workers.*",
+        "GPU available but not used.*",
+        "Found .* module\\(s\\) in eval mode.*",
+        "The number of training batches .* is smaller than the logging interval.*",
+        "Trying to infer the `batch_size`.*",
     ):
         warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: not any(word in record.getMessage() for word in ("litlogger", "litmodels", "TPU available"))
-    )
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
+        logging.getLogger(name).addFilter(lambda record: not any(word in record.getMessage() for word in NOTICES))
+
+
+def _quiet_bars() -> None:
+    """Bars of libraries, such as a download's, redraw themselves: where no terminal does that, every 30 seconds."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "30")
 
 
 def _says_what_to_mend(error: Exception) -> bool:

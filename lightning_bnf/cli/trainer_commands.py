@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -24,6 +24,7 @@ from lightning_bnf.callbacks import (
     RunEvents,
     RunLogger,
     RunPlots,
+    RunProgress,
     RunReport,
     WriteCompletions,
 )
@@ -127,6 +128,7 @@ class TrainerCommand(LightningCLI):
         parser.add_lightning_class_args(Trainer, "trainer")
         (parser.groups or {})["trainer"].title = "Lightning's Trainer"
         fixed = {"trainer.use_distributed_sampler": False, "trainer.num_sanity_val_steps": 0}
+        fixed["trainer.enable_model_summary"] = False  # a table of three lines that says little
         parser.set_defaults(fixed | self.start.parser_defaults)
         for action in parser._actions:
             action.help = SETTING_HELP.get(action.dest, action.help)
@@ -204,7 +206,7 @@ class TrainerCommand(LightningCLI):
         kwargs |= {
             "default_root_dir": str(self.folder),
             "logger": self.loggers(config),
-            "callbacks": [*(config.callbacks or []), *self.callbacks(config)],
+            "callbacks": sorted([*(config.callbacks or []), *self.callbacks(config)], key=_turn),
         }
         if config.strategy != "fsdp2" and not isinstance(config.strategy, FullySharded) and not config.plugins:
             kwargs["plugins"] = [AtomicCheckpointIO()]
@@ -228,7 +230,7 @@ class TrainerCommand(LightningCLI):
 
     def callbacks(self, config: Any) -> list[Callback]:
         """What the Trainer gets beside the config's own callbacks."""
-        return []
+        return _progress(config)
 
 
 class Fit(TrainerCommand):
@@ -294,7 +296,7 @@ class Fit(TrainerCommand):
         }
         given = {type(callback) for callback in config.callbacks or []}
         standard = always if config.enable_checkpointing is False else saving | always
-        return [make() for kind, make in standard.items() if kind not in given]
+        return [*_progress(config), *(make() for kind, make in standard.items() if kind not in given)]
 
 
 class _Evaluation(TrainerCommand):
@@ -367,7 +369,7 @@ class Predict(_Evaluation):
     """
 
     def callbacks(self, config: Any) -> list[Callback]:
-        return [WriteCompletions()]
+        return [*_progress(config), WriteCompletions()]
 
 
 def hide(parser: LightningArgumentParser, prefix: str, keep: Sequence[str] = ()) -> None:
@@ -381,6 +383,17 @@ def hide(parser: LightningArgumentParser, prefix: str, keep: Sequence[str] = ())
 def fields_of(kind: Any, config: Any) -> dict[str, Any]:
     """A dataclass's arguments, which lie at the root of a command's config."""
     return {field.name: config[field.name] for field in dataclasses.fields(kind)}
+
+
+def _turn(callback: Callback) -> int:
+    """When a callback's hooks are called: those that take long at the end come last."""
+    return getattr(callback, "turn", 0)
+
+
+def _progress(config: Any) -> list[Callback]:
+    """The run's signs of life, unless the config has a bar of its own or wants none."""
+    own = any(isinstance(callback, ProgressBar) for callback in config.callbacks or [])
+    return [] if own or config.enable_progress_bar is False or config.barebones else [RunProgress()]
 
 
 def _listed(logger: Any) -> list[Any]:

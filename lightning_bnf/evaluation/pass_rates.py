@@ -11,12 +11,12 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.evaluation.verify import VerifierError, check_verifier, verify
 from lightning_bnf.generation.sampling import Sampling, batches, generate_with_lengths
+from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
 
 _Z = 1.959964  # the normal distribution's 97.5 % quantile
@@ -123,7 +123,7 @@ def complete_and_verify(
         check_verifier(prompt.verifier)  # before the minutes of generation, not after them
     ways = {"greedy": 0.0, "sampled": temperature} if temperature > 0 else {"greedy": 0.0}
     found: dict[tuple[str, int], Record] = {}
-    bar = tqdm(total=len(ways) * len(prompts), desc=progress, unit="completion", disable=progress is None)
+    bar = Progress(len(ways) * len(prompts), progress, "completion")
     with bar:
         for decoding, heat in ways.items():
             for limit in sorted({prompt.max_new_tokens for prompt in prompts}):

@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.steps.layout import PADDED
@@ -28,6 +27,7 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.evaluation.pass_rates import paired_bootstrap
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.head.tiles import target_logits, token_logps
+from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
 
 MEASURES = {
@@ -83,7 +83,7 @@ def score(
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     shortest = sorted(responses, key=lambda row: PADDED.lengths(row, (1, -1)))[:1]
     _check_logits(policy, PADDED.batch(shortest, (1, -1)))
-    with tqdm(total=len(responses), desc=progress, unit="response", disable=progress is None) as bar:
+    with Progress(len(responses), progress, "response") as bar:
         for places in plan.micro_batches(0, 0):
             batch = PADDED.batch([responses[i] for i in places], (1, -1)).to(device)
             lengths = batch.length.tolist()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.reading.errors import DataError, Fault
@@ -27,6 +26,7 @@ from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveInt, check
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
 from lightning_bnf.runtime.jsonl import JsonlStore
+from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
 
 PACKAGES = ("lightning_bnf", "torch", "transformers", "peft")
@@ -174,7 +174,7 @@ def answers_of_model(
     identity = {"weights": weights_fingerprint(model), **tokenizer_fingerprints(policy.tokenizer), "source": source}
     how = [identity["weights"], sampling.temperature, sampling.max_new_tokens, sampling.seed]
     keys = [content_hash([*how, prompt]) for prompt in ids]
-    bar = tqdm(total=len(questions), desc="Answers", unit="answer")
+    bar = Progress(len(questions), "Answers", "answer")
     with bar:
         for batch in batches(ids, sampling):
             if any(keys[index] not in store for index in batch):
@@ -219,7 +219,7 @@ def answers_of_server(
 def _at_once(work: Callable[[int], Said], todo: Sequence[int], workers: int, total: int) -> Iterator[tuple[int, Said]]:
     """Results as they come. After a failure nothing new is begun; what is under way is kept before it is raised."""
     failure: BaseException | None = None
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=total, initial=total - len(todo), desc="Answers") as bar:
+    with ThreadPoolExecutor(workers) as pool, Progress(total, "Answers", "answer", initial=total - len(todo)) as bar:
         futures = {pool.submit(work, index): index for index in todo}
         for future in as_completed(futures):
             if future.cancelled():

@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveInt, checked
 from lightning_bnf.runtime.fingerprints import content_hash
+from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
 
 _STRIDE = 16  # tokens between two looks at which rows have finished; each look costs a copy of the cache
@@ -90,7 +90,7 @@ def generate_ids(
     if any(len(prompt) == 0 for prompt in prompts):
         raise Refusal(f"prompts[{[len(prompt) for prompt in prompts].index(0)}] must be one token or more, got none")
     results: list[list[list[int]]] = [[] for _ in prompts]
-    bar = tqdm(total=len(prompts) * sampling.samples, desc=progress, unit="completion", disable=progress is None)
+    bar = Progress(len(prompts) * sampling.samples, progress, "completion")
     with _inference(model), bar:
         for batch in batches(prompts, sampling):
             completions = _complete_batch(model, tokenizer, [list(prompts[index]) for index in batch], sampling)

@@ -11,6 +11,7 @@ Code that comes with a model is never run (`trust_remote_code` is never passed) 
 """
 
 import importlib.util
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +30,10 @@ from transformers import (
     GgufConfig,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from lightning_bnf.runtime.files import cache_folder, replacing
+from lightning_bnf.runtime.progress import say, watched
 from lightning_bnf.runtime.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -135,10 +138,19 @@ def load_model(
         _check_quantization(source, found, wanted=quantization is not None)
     if quantization is not None:
         options["quantization_config"] = quantization
+    _say_loading(source)
     model = AutoModelForCausalLM.from_pretrained(
         found.location, revision=found.revision, dtype=dtype, attn_implementation=attention, **options
     )
     return model.eval()
+
+
+def _say_loading(source: str) -> None:
+    """A line where no terminal shows transformers' bar, which there would be one of a thousand characters."""
+    if not watched():
+        disable_progress_bar()
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            say(f"loading the weights of {source} ...")
 
 
 def placed(model: Model) -> Model:

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from lightning_bnf.generation.sampling import Generated, Sampling, batches
 from lightning_bnf.runtime.fingerprints import content_hash
 from lightning_bnf.runtime.jsonl import JsonlStore
+from lightning_bnf.runtime.progress import Progress
 
 Complete = Callable[[list[list[int]], Sampling], list[list[Generated]]]
 
@@ -37,11 +36,11 @@ def sample_jobs(jobs: Sequence[Job], complete: Complete, identity: str, work_fil
     planned = [(job, batch, _key(identity, job, batch)) for job in jobs for batch in batches(job.prompts, job.sampling)]
     counts = {key: len(batch) * job.sampling.samples for job, batch, key in planned}
     done = sum(count for key, count in counts.items() if key in store)  # so that the time left counts new work only
-    with tqdm(total=sum(counts.values()), initial=done, unit="completion", smoothing=0.1) as bar:
+    with Progress(sum(counts.values()), "Completions", "completion", initial=done) as bar:
         for job, batch, key in planned:
             if key in store:
                 continue
-            bar.set_description(job.name)
+            bar.rename(job.name)
             start = time.perf_counter()
             completions = complete([job.prompts[index] for index in batch], job.sampling)
             seconds = round(time.perf_counter() - start, 1)

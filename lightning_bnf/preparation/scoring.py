@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
 
 from lightning_bnf.datamodules.reading.messages import Messages
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.runtime.jsonl import JsonlStore
+from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
 
 
@@ -55,7 +55,7 @@ class ScoreFile:
         """`name` is the scorer's, for messages and for the bar, of `total` entries less those that are there."""
         self.name = name
         self.store = JsonlStore(path)
-        self.bar = tqdm(total=total, desc=name, unit="score", smoothing=0.1)
+        self.bar = Progress(total, name, "score")
 
     def fill(
         self, entries: Sequence[Entry], compute: Callable[[list[Entry]], list[float]], max_tokens: int
@@ -67,7 +67,7 @@ class ScoreFile:
         """
         by_key = {entry.key: entry for entry in entries}
         missing = [entry for key, entry in by_key.items() if key not in self.store]
-        self.bar.total -= len(entries) - len(missing)  # so that the time left counts new work only
+        self.bar.skip(len(entries) - len(missing))  # so that the time left counts new work only
         plan = StepPlan([[len(entry.ids)] for entry in missing], max(1, len(missing)), max_tokens)
         for rows in plan.micro_batches(0, 0):
             batch = [missing[row] for row in rows]

@@ -51,3 +51,13 @@ def test_the_first_line_comes_before_the_imports(name: str) -> None:
     assert run.stdout == ""
     rank = in_a_new_process(f"import os; os.environ['LOCAL_RANK'] = '1'\n{code}")
     assert "lightning_bnf 0.1.0" not in rank.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["--help"], ["fit", "--help"], ["plan", "--help"]])
+def test_the_command_line_starts_where_there_is_no_resource(words: list[str]) -> None:
+    """Windows has no module `resource`."""
+    code = "import sys; sys.modules['resource'] = None\n"
+    run = in_a_new_process(f"{code}from lightning_bnf.cli.main import main; main({words!r})")
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "usage: python -m lightning_bnf" in run.stdout

@@ -2,14 +2,12 @@
 
 import json
 import math
-from functools import partial
 
 import pytest
 import torch
 from support.scoring import GROUPS
-from tqdm.auto import tqdm
 
-from lightning_bnf.preparation import RewardModel, scoring
+from lightning_bnf.preparation import RewardModel
 from lightning_bnf.preparation.scoring import Entry, ScoreFile, ScoringError, right_padded
 
 pytestmark = pytest.mark.slow
@@ -63,7 +61,7 @@ def test_batches_are_alike_in_length_and_within_the_budget(tmp_path, monkeypatch
 
     Lengths 1, 5, 2, 6, 3 with 12 tokens: (6, 5) are 2 x 6 = 12 padded; (3, 2, 1) are 3 x 3 = 9.
     """
-    monkeypatch.setattr(scoring, "tqdm", partial(tqdm, disable=disable))
+    monkeypatch.setenv("TQDM_DISABLE", str(int(disable)))
     entries = [Entry(str(length), [9] * length) for length in (1, 5, 2, 6, 3)]
     batches = []
 

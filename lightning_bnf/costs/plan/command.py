@@ -8,7 +8,8 @@ import torch
 
 from lightning_bnf.costs.plan.advice import advice, with_checkpointing
 from lightning_bnf.costs.plan.duration import measured_rate, steps_of, total_flops
-from lightning_bnf.costs.plan.estimate import Devices, Part
+from lightning_bnf.costs.plan.estimate import Devices
+from lightning_bnf.costs.plan.overhead import fragmentation_of, overhead_of
 from lightning_bnf.costs.plan.report import GB, advice_list, heading, memory_table, steps_line
 from lightning_bnf.costs.plan.run import Assessment, Run, assess
 from lightning_bnf.costs.plan.workload import local_rows
@@ -16,15 +17,12 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
-from lightning_bnf.runtime.memory import Unmeasurable, taken_bytes
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.fitting import MOST_TOKENS
 from lightning_bnf.training.strategies import Parallelism, parallelism_of
 from lightning_bnf.training.support import Combination
 
-CUDA_CONTEXT = 0.6 * GB  # of the driver and its libraries; not measured
 TIGHT = 0.9  # of the memory
-FRAGMENTATION = 0.75  # of what comes and goes in a step, as observed with glibc's malloc; not a law
 
 
 @checked
@@ -131,23 +129,6 @@ def plan(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str, A
         print(f"reference cache on disk: {size}")
     _print_duration(found, trainer, question)
     return _verdict(found, sum(part.bytes for part in beside))
-
-
-def overhead_of(kind: str) -> Part:
-    """What a process takes beside tensors: on a CPU this one is taken for it, which has read the same libraries."""
-    if kind == "cuda":
-        return Part("CUDA's own (taken as)", CUDA_CONTEXT)
-    try:
-        return Part("interpreter, libraries", taken_bytes(torch.device("cpu")))
-    except Unmeasurable:
-        return Part("interpreter, libraries (not measurable here)", 0.0)
-
-
-def fragmentation_of(found: Assessment) -> Part:
-    """What a CPU's allocator loses between activations and temporaries, as a rule of thumb."""
-    passing = max(phase.beside for phase in found.cost.phases)
-    share = FRAGMENTATION if found.run.devices.kind == "cpu" else 0.0
-    return Part("allocator fragmentation (rule of thumb)", share * passing)
 
 
 def _print_duration(found: Assessment, trainer: Mapping[str, Any], question: Question) -> None:

@@ -3,16 +3,20 @@
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from lightning_bnf.costs.plan.gpus import EFFICIENCY, gpu_of_device
 from lightning_bnf.costs.plan.run import Assessment
 from lightning_bnf.costs.plan.step import step_flops
 from lightning_bnf.runtime.refusal import Refusal
 
 _SIDE = {"cpu": 1024, "cuda": 8192}  # of the matrices that a rate is measured with
-_SECONDS = 1.0
+_SECONDS = 0.5
+CPU_EFFICIENCY = 0.6
+"""Share of a CPU's rate in matrix products that a run is taken to reach, as with the bundled model on two cores."""
 
 
 def steps_of(trainer: Mapping[str, Any], rows: int, examples_per_step: int) -> int:
@@ -35,9 +39,9 @@ def steps_of(trainer: Mapping[str, Any], rows: int, examples_per_step: int) -> i
     return int(total)
 
 
-def total_flops(found: Assessment, steps: int) -> float | None:
+def total_flops(found: Assessment, steps: int, cache: bool = True) -> float | None:
     """Of all devices over the whole run, from the largest micro-batch's operations for a token; None where the tokens
-    are not known."""
+    are not known. `cache`: whether a reference cache is still to be filled."""
     work, loss, reference = found.workload, found.run.loss, found.run.reference
     if work.rows is None or work.tokens is None:
         return None
@@ -46,7 +50,26 @@ def total_flops(found: Assessment, steps: int) -> float | None:
     besides = 1 if reference in ("copy", "adapter_off") else 0
     passes = besides + len(loss.step_passes) * (1 + besides)
     trained = steps * of_step * (cost.both + passes * cost.forward) / work.batch_tokens
-    return trained + (work.tokens * cost.forward / work.batch_tokens if reference == "cache" else 0.0)
+    return trained + (work.tokens * cost.forward / work.batch_tokens if reference == "cache" and cache else 0.0)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """FLOP/s that a device is taken to reach in training, and where the number comes from."""
+
+    flops: float
+    origin: str
+
+
+def assumed_rate(device: torch.device, dtype: torch.dtype) -> Rate:
+    """Of this machine: a share of its peak, by the table of GPUs, else as matrix products show it."""
+    gpu = gpu_of_device(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+    if gpu is not None:
+        rate = EFFICIENCY * gpu.peak
+        return Rate(1e12 * rate, f"assumed: {rate:.0f} TFLOP/s, {EFFICIENCY:.0%} of the {gpu.name}'s peak")
+    share = EFFICIENCY if device.type == "cuda" else CPU_EFFICIENCY
+    rate = share * measured_rate(device.type, dtype)
+    return Rate(rate, f"assumed: {rate / 1e12:.2g} TFLOP/s, {share:.0%} of this machine's matrix products just now")
 
 
 def measured_rate(device: str, dtype: torch.dtype) -> float:

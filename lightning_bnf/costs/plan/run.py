@@ -50,9 +50,10 @@ class Assessment:
     estimate: Estimate
 
 
-def assess(run: Run) -> Assessment:
-    """Run one step on fake tensors and see what it takes. Raises `PolicyError` as `step_cost` does."""
-    workload = run.workload()
+def assess(run: Run, workload: Workload | None = None) -> Assessment:
+    """Run one step on fake tensors and see what it takes; `workload` where it is known. Raises `PolicyError` as
+    `step_cost` does."""
+    workload = workload or run.workload()
     setting = Setting(
         policy=run.policy,
         reference=run.reference,

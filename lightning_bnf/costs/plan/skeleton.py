@@ -2,32 +2,35 @@
 
 import copy
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.policies.sources import resolve_source
 
+if TYPE_CHECKING:  # a second of imports, which --help need not take
+    from transformers import PreTrainedModel
+
 P = TypeVar("P", bound=Policy)
 
 
 def skeleton(policy: P) -> P:
-    """A copy of a policy that is not loaded, built on torch's meta device. Nothing but the config is read.
+    """A copy of a policy, loaded or not, built on torch's meta device. Nothing but the config is read.
 
     Raises `SourceError` or `PolicyError` as loading it would.
     """
-    built = copy.deepcopy(policy)
+    built = copy.deepcopy(policy, {id(policy.model): None})  # the weights are not copied
     config = load_config(policy.source, policy.revision)
     with torch.device("meta"):
         built.adopt(_base(config, policy.dtype, policy.attention))
     return built
 
 
-def _base(config: PreTrainedConfig, dtype: torch.dtype, attention: str | None) -> PreTrainedModel:
+def _base(config: PreTrainedConfig, dtype: torch.dtype, attention: str | None) -> "PreTrainedModel":
     if attention == "flex_attention":  # its masks have contents; what transformers chooses itself stands for it
         attention = None
     try:

@@ -7,10 +7,10 @@ from pathlib import Path
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.tables import Table
-from lightning_bnf.datamodules.steps.layout import LAYOUTS, LayoutName
+from lightning_bnf.datamodules.steps.layout import LAYOUTS, Layout, LayoutName
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import RowView, all_arrays, as_rows
+from lightning_bnf.datamodules.tokens.rows import Rows, RowView, all_arrays, as_rows
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.policies.base import Policy
@@ -59,24 +59,33 @@ def of_rows(
     held = as_rows(rows)
     lengths = [layout.lengths(row, loss.labels) for row in all_arrays(held)]
     plan = StepPlan(lengths, data.step_size_for(len(rows)), max_tokens, data.seed, devices, layout.packed)
+    return of_plan(plan, held, layout, loss.labels, devices)
+
+
+def of_plan(
+    plan: StepPlan, rows: Rows, layout: Layout, labels: Sequence[int], devices: int, most_steps: int | None = None
+) -> Workload:
+    """The workload of a step plan over its rows; `most_steps`: of an epoch are looked at, evenly apart, and the others
+    taken to be like them."""
     largest: tuple[int, int] = (0, 0)
     found: list[int] = []
     tokens, most = 0, 0
-    for step in range(len(plan)):
+    count = min(len(plan), most_steps or len(plan))
+    for step in (i * len(plan) // count for i in range(count)):
         batches = plan.micro_batches(0, step)
         most = max(most, -(-len(batches) // devices))
         for batch in batches:
-            size, longest = plan.size(batch), max(length for row in batch for length in lengths[row])
+            size, longest = plan.size(batch), max(length for row in batch for length in plan.tokens[row])
             tokens += size
             if (size, longest) > largest:
                 largest, found = (size, longest), batch
     return Workload(
-        batch=layout.batch([held.arrays(i) for i in found], loss.labels),
-        layout=name,
+        batch=layout.batch([rows.arrays(i) for i in found], labels),
+        layout=next(name for name, known in LAYOUTS.items() if known is layout),
         accumulating=most > 1,
         rows=len(rows),
-        tokens=tokens,
-        scored=sum(int(row.trained.sum()) for row in all_arrays(held)),
+        tokens=tokens * len(plan) // max(count, 1),
+        scored=sum(int(row.trained.sum()) for row in all_arrays(rows)),
         assumed="the rows of data.train",
     )
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults
@@ -14,6 +13,7 @@ from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.datamodules.tokens.renderer import Renderer, TokenizedRow, Unfit
 from lightning_bnf.datamodules.tokens.report import Report, lengths
 from lightning_bnf.datamodules.tokens.truncation import fit
+from lightning_bnf.runtime.progress import Progress
 
 __all__ = ["DataOptions", "load_rows"]
 
@@ -90,7 +90,7 @@ def _split_name(path: str) -> tuple[str, str | None]:
 
 
 def _rendered(rows: Sequence[Row], renderer: Renderer, path: str) -> Iterator[tuple[Row, TokenizedRow | Fault]]:
-    with tqdm(total=len(rows), desc=f"tokenizing {path}", delay=5, unit=" rows") as bar:  # shown from 5 seconds on
+    with Progress(len(rows), f"Tokenizing {path}", "row", delay=5) as bar:  # shown from 5 seconds on
         for start in range(0, len(rows), _AT_ONCE):
             some = rows[start : start + _AT_ONCE]
             yield from zip(some, renderer.rows(some))

@@ -8,7 +8,6 @@ import torch
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from tqdm import tqdm
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.steps.layout import PADDED, PlannedBatch
@@ -18,6 +17,7 @@ from lightning_bnf.policies.reference.store import LogpsCache
 from lightning_bnf.runtime.distributed import gather_objects
 from lightning_bnf.runtime.files import cache_folder
 from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
+from lightning_bnf.runtime.progress import Progress
 
 LOCK_SECONDS = 30.0  # that rank 0 waits for a lock before it lets the others know
 
@@ -58,9 +58,11 @@ class CachedReference(Reference):
         # Every rank runs equally many, some of them empty: under FSDP2 all take part in each other's forward passes.
         lacking += [PlannedBatch([], PADDED)] * (max(gather_objects(len(lacking))) - len(lacking))
         title = f"Reference log-probs into {self.cache.folder}"
-        for planned in tqdm(lacking, desc=title, delay=3, unit=" batches", disable=self.cache.rank > 0):
-            batch = planned.batch()
-            self.cache.add(batch.keys, reference(batch.to(device)).split(batch.length.tolist()))
+        with Progress(len(lacking), title, "batch", plural="batches", delay=3, shown=self.cache.rank == 0) as bar:
+            for planned in lacking:
+                batch = planned.batch()
+                self.cache.add(batch.keys, reference(batch.to(device)).split(batch.length.tolist()))
+                bar.update()
         gather_objects(None)  # until all have written
 
     def _lacking(self, batches: Sequence[PlannedBatch]) -> list[PlannedBatch]:

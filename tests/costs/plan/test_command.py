@@ -2,19 +2,15 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support.planned_runs import COST, a_run
 
 from lightning_bnf.cli.main import main
-from lightning_bnf.costs.plan.command import FRAGMENTATION, Question, devices_of, fragmentation_of, overhead_of, plan
+from lightning_bnf.costs.plan.command import Question, devices_of, plan
 from lightning_bnf.costs.plan.estimate import Devices
-from lightning_bnf.costs.plan.run import assess
-from lightning_bnf.costs.plan.step import Phase
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import BNF
 from lightning_bnf.module import PreferenceModule
@@ -52,19 +48,6 @@ def test_other_strategies_are_refused() -> None:
 def test_numbers_are_above_nothing(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be >=? [01], got 0"):
         Question(**{name: 0})
-
-
-def test_holes_are_a_share_of_what_comes_and_goes(tiny_folder: str, write_pairs: Callable[..., str]) -> None:
-    found = assess(a_run(tiny_folder, write_pairs(rows=10)))
-    phases = (Phase("forward pass", 0, 0, 300), Phase("backward pass", 0, 0, 1000), Phase("optimizer's step", 0, 0, 20))
-    light = replace(found, cost=replace(COST, phases=phases))
-    assert fragmentation_of(light).bytes == FRAGMENTATION * 1000
-    assert fragmentation_of(replace(light, run=replace(light.run, devices=Devices("cuda")))).bytes == 0
-
-
-def test_the_process_itself_is_counted() -> None:
-    assert 5e7 < overhead_of("cpu").bytes < 1e10
-    assert overhead_of("cuda").bytes > 0
 
 
 @pytest.fixture
