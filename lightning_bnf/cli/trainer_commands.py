@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -24,13 +24,13 @@ from lightning_bnf.callbacks import (
     RunEvents,
     RunLogger,
     RunPlots,
-    RunProgress,
     RunReport,
     WriteCompletions,
 )
 from lightning_bnf.cli.commands import PROGRAM
 from lightning_bnf.cli.defaults import announce, set_learning_rate, start_of
 from lightning_bnf.cli.parser import NAMES_MODE, Parser
+from lightning_bnf.cli.run_parts import listed, progress_of, turn, two_last
 from lightning_bnf.cli.saved_config import SaveConfig
 from lightning_bnf.cli.words import options
 from lightning_bnf.datamodules.preference import PreferenceData
@@ -193,7 +193,7 @@ class TrainerCommand(LightningCLI):
             if cause is not None:
                 raise cause from error
             install = re.search(r"`(pip install .+?)`", str(error))
-            loggers = ", ".join(logger.class_path for logger in _listed(self.config["trainer"].logger))
+            loggers = ", ".join(logger.class_path for logger in listed(self.config["trainer"].logger))
             if install is None or not loggers:
                 raise
             self.parser.error(f"trainer.logger {loggers}: it needs a package that is not installed; {install[1]}")
@@ -206,7 +206,7 @@ class TrainerCommand(LightningCLI):
         kwargs |= {
             "default_root_dir": str(self.folder),
             "logger": self.loggers(config),
-            "callbacks": sorted([*(config.callbacks or []), *self.callbacks(config)], key=_turn),
+            "callbacks": sorted([*(config.callbacks or []), *self.callbacks(config)], key=turn),
         }
         if config.strategy != "fsdp2" and not isinstance(config.strategy, FullySharded) and not config.plugins:
             kwargs["plugins"] = [AtomicCheckpointIO()]
@@ -230,7 +230,7 @@ class TrainerCommand(LightningCLI):
 
     def callbacks(self, config: Any) -> list[Callback]:
         """What the Trainer gets beside the config's own callbacks."""
-        return _progress(config)
+        return progress_of(config)
 
 
 class Fit(TrainerCommand):
@@ -267,7 +267,7 @@ class Fit(TrainerCommand):
         TensorBoard's events where it names nothing."""
         if config.fast_dev_run:  # it leaves nothing behind
             return []
-        given = _listed(config.logger)
+        given = listed(config.logger)
         for logger in given:
             if isinstance(logger, CSVLogger) and Path(logger.log_dir).resolve() == self.folder.resolve():
                 self.parser.error(
@@ -284,7 +284,7 @@ class Fit(TrainerCommand):
             return []
         checkpoints = self.folder / "checkpoints"
         saving: dict[type, Callable[[], Callback]] = {
-            ModelCheckpoint: lambda: _two_last(checkpoints),
+            ModelCheckpoint: lambda: two_last(checkpoints),
             GracefulShutdown: lambda: GracefulShutdown(str(checkpoints)),
         }
         always: dict[type, Callable[[], Callback]] = {
@@ -296,7 +296,7 @@ class Fit(TrainerCommand):
         }
         given = {type(callback) for callback in config.callbacks or []}
         standard = always if config.enable_checkpointing is False else saving | always
-        return [*_progress(config), *(make() for kind, make in standard.items() if kind not in given)]
+        return [*progress_of(config), *(make() for kind, make in standard.items() if kind not in given)]
 
 
 class _Evaluation(TrainerCommand):
@@ -369,7 +369,7 @@ class Predict(_Evaluation):
     """
 
     def callbacks(self, config: Any) -> list[Callback]:
-        return [*_progress(config), WriteCompletions()]
+        return [*progress_of(config), WriteCompletions()]
 
 
 def hide(parser: LightningArgumentParser, prefix: str, keep: Sequence[str] = ()) -> None:
@@ -383,28 +383,3 @@ def hide(parser: LightningArgumentParser, prefix: str, keep: Sequence[str] = ())
 def fields_of(kind: Any, config: Any) -> dict[str, Any]:
     """A dataclass's arguments, which lie at the root of a command's config."""
     return {field.name: config[field.name] for field in dataclasses.fields(kind)}
-
-
-def _turn(callback: Callback) -> int:
-    """When a callback's hooks are called: those that take long at the end come last."""
-    return getattr(callback, "turn", 0)
-
-
-def _progress(config: Any) -> list[Callback]:
-    """The run's signs of life, unless the config has a bar of its own or wants none."""
-    own = any(isinstance(callback, ProgressBar) for callback in config.callbacks or [])
-    return [] if own or config.enable_progress_bar is False or config.barebones else [RunProgress()]
-
-
-def _listed(logger: Any) -> list[Any]:
-    """The loggers that a config names: none for true, false and null, which name none."""
-    if logger is None or isinstance(logger, bool):
-        return []
-    return list(logger) if isinstance(logger, list | tuple) else [logger]
-
-
-def _two_last(folder: Path) -> ModelCheckpoint:
-    """Checkpoints at every validation, or every epoch: the last, and the one before in case that one is broken."""
-    return ModelCheckpoint(
-        folder, filename="{step}", monitor="step", mode="max", save_top_k=2, enable_version_counter=False
-    )
