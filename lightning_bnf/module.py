@@ -28,8 +28,8 @@ from lightning_bnf.policies.sharding import shard
 from lightning_bnf.runtime.distributed import gather, gather_objects, several, whole
 from lightning_bnf.runtime.memory import keep_freed_memory
 from lightning_bnf.runtime.refusal import Refusal
-from lightning_bnf.training.checkpoints import rng_state, set_rng_state
-from lightning_bnf.training.checks import GradientCheck, check_start, stop_not_finite
+from lightning_bnf.training.checkpoints import check_fits, rng_state, set_rng_state
+from lightning_bnf.training.checks import GradientCheck, check_start, stop_not_finite, stop_not_finite_weights
 from lightning_bnf.training.defaults import with_learning_rate
 from lightning_bnf.training.fitting import PolicyFitting
 from lightning_bnf.training.metrics import PREFERENCE_METRICS, Means, preference_metrics
@@ -161,17 +161,13 @@ class PreferenceModule(LightningModule):
         return scheduled(self.policy, self.optimization, self.optimizer_factory, steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        stop_not_finite_weights(self.global_step, self.policy.trainable())
         checkpoint["loss_state"] = dict(self.state)
         checkpoint["trainable"] = sorted(self.policy.trainable())
         checkpoint["rng"] = gather_objects(rng_state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        held, wanted = set(checkpoint["trainable"]), set(self.policy.trainable())
-        if held != wanted:
-            raise PolicyError(
-                f"the checkpoint does not fit this policy: it lacks {sorted(wanted - held)[:3] or 'nothing'} and has "
-                f"{sorted(held - wanted)[:3] or 'nothing'} too many; use the config that was saved with the run"
-            )
+        check_fits(checkpoint, self.policy.trainable())
         carried = checkpoint.get("loss_state", {})
         if set(carried) != set(self.state):
             raise PolicyError(

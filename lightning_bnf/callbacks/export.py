@@ -11,6 +11,7 @@ from lightning_bnf.export.card import Trained, data_fingerprint, model_card
 from lightning_bnf.export.folders import MAX_SHARD_SIZE, whole_weights, write_policy
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.ownership import foreign, move_aside
+from lightning_bnf.training.checks import stop_not_finite_weights
 
 
 class ExportPolicy(Callback):
@@ -41,6 +42,7 @@ class ExportPolicy(Callback):
         assert isinstance(pl_module, PreferenceModule)
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, PreferenceData)
+        stop_not_finite_weights(trainer.global_step, pl_module.policy.trainable())
         weights = whole_weights(pl_module.policy, keep=trainer.is_global_zero)
         if trainer.is_global_zero:
             self._data = self._data or data_fingerprint(data.split("train"))  # the same at every save, and not free

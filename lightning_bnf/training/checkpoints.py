@@ -4,6 +4,7 @@ import io
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from torch import Tensor
 from lightning_bnf.runtime.refusal import Refusal
 
 _METADATA, _OTHER = ".metadata", "meta.pt"  # of a sharded checkpoint: what lies where, and all that is no tensor
+WRITTEN = ("global_step", "loss_state", "trainable", "rng")
+"""What every checkpoint of a run holds beside tensors."""
+
 _SAFE_MODULES = ("torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem")
 _SAFE_NAMES = {
     ("torch", "Size"),
@@ -36,6 +40,24 @@ def check_checkpoint(path: Path) -> None:
         _check_file(path)
     else:
         raise CheckpointError(f"ckpt_path must be a checkpoint, or 'last', got {path}, where there is none")
+
+
+def check_fits(checkpoint: Mapping[str, Any], trainable: Mapping[str, Tensor]) -> None:
+    """Raises `CheckpointError` unless a checkpoint's tensors are those that the policy trains.
+
+    What a run has written down of them is not taken for it where the tensors themselves are at hand: those of a sharded
+    folder are looked for by torch's own reader.
+    """
+    held = [set(checkpoint["trainable"])]
+    if "state_dict" in checkpoint:
+        held.append({name.removeprefix("policy.") for name in checkpoint["state_dict"]})
+    for names in held:
+        if names != set(trainable):
+            lacking, more = sorted(set(trainable) - names), sorted(names - set(trainable))
+            raise CheckpointError(
+                f"the checkpoint does not fit this policy: it lacks {lacking[:3] or 'nothing'} and has "
+                f"{more[:3] or 'nothing'} too many; use the config that was saved with the run"
+            )
 
 
 def last_good(folder: Path) -> Path | None:
@@ -65,11 +87,14 @@ def _check_file(path: Path) -> None:
     if broken:
         raise CheckpointError(f"{wanted}, of which {broken} was changed after it was written")
     try:
-        torch.load(path, map_location="meta", weights_only=True)
+        content = torch.load(path, map_location="meta", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise CheckpointError(
             f"{wanted}, which holds more than tensors and numbers: loading it could run code"
         ) from error
+    lacking = [name for name in WRITTEN if name not in content] if isinstance(content, dict) else WRITTEN
+    if lacking:
+        raise CheckpointError(f"{wanted}, which holds no {lacking[0]}, so it is not of a run of this package")
 
 
 class _MetadataUnpickler(pickle.Unpickler):

@@ -16,7 +16,7 @@ GRADIENT_CHECK_STEPS = 2  # LoRA's A gets no gradient in the first step, while B
 
 
 class NonFiniteError(RuntimeError):
-    """A loss or gradient that is not a finite number; names the step and the rows."""
+    """A loss, gradient or weight that is not a finite number; names the step, and the rows or tensors."""
 
 
 class GradientCheck:
@@ -57,6 +57,19 @@ def check_start(policy: Policy, reference: Reference | None, batch: MicroBatch, 
         rank_zero_warn(
             f"policy and reference differ by {distance:.3g} nats a token before step 1 (accepted: {tolerance:g}): "
             "the reference is not the starting policy, or tokenisation, dropout or dtype differ"
+        )
+
+
+def stop_not_finite_weights(step: int, trainable: Mapping[str, Tensor]) -> None:
+    """Raises `NonFiniteError`, on all ranks, where a trained weight is not a finite number: such weights are neither
+    saved nor exported, so that the last good ones stay."""
+    mine = [name for name, parameter in trainable.items() if not local(parameter.detach()).isfinite().all()]
+    names = sorted(set().union(*gather_objects(mine)))
+    if names:
+        raise NonFiniteError(
+            f"step {step}: {len(names)} of {len(trainable)} trained tensors are no longer finite "
+            f"({', '.join(names[:3])}{' ...' if len(names) > 3 else ''}), so nothing of them is saved; "
+            "optimization.learning_rate must be lower"
         )
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as sharded
 
-from lightning_bnf.training.checkpoints import CheckpointError, check_checkpoint, last_good
+from lightning_bnf.training.checkpoints import CheckpointError, check_checkpoint, check_fits, last_good
 
 
 class Evil:
@@ -22,14 +22,17 @@ class Evil:
         return os.mkdir, (str(self.folder / "pwned"),)
 
 
+WRITTEN: dict[str, Any] = {"global_step": 3, "loss_state": {}, "trainable": ["w"], "rng": []}
+
+
 def file(path: Path) -> Path:
-    torch.save({"state_dict": {"w": torch.arange(1000.0)}, "global_step": 3}, path)
+    torch.save(WRITTEN | {"state_dict": {"policy.w": torch.arange(1000.0)}}, path)
     return path
 
 
 def folder(path: Path) -> Path:
     sharded.save({"w": torch.arange(1000.0), "n": 3}, checkpoint_id=path, no_dist=True)
-    torch.save({"global_step": 3}, path / "meta.pt")
+    torch.save(WRITTEN, path / "meta.pt")
     return path
 
 
@@ -84,6 +87,30 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds more than places of tensors"):
         check_checkpoint(parts)
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("name", sorted(WRITTEN))
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
+    """As another project's runs write them."""
+    torch.save({key: value for key, value in WRITTEN.items() if key != name} | {"state_dict": {}}, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=f"which holds no {name}, so it is not of a run of this package"):
+        check_checkpoint(tmp_path / "a.ckpt")
+    torch.save([1.0], tmp_path / "b.ckpt")
+    with pytest.raises(CheckpointError, match="which holds no global_step"):
+        check_checkpoint(tmp_path / "b.ckpt")
+
+
+def test_a_tensor_that_is_lacking_or_too_many_is_named() -> None:
+    """Whether the list of names lacks it or the tensors themselves do."""
+    w = torch.zeros(1)
+    check_fits(WRITTEN | {"state_dict": {"policy.w": w}}, {"w": w})
+    check_fits(WRITTEN, {"w": w})
+    with pytest.raises(CheckpointError, match=r"it lacks \['w'\] and has nothing too many"):
+        check_fits(WRITTEN | {"state_dict": {}}, {"w": w})
+    with pytest.raises(CheckpointError, match=r"it lacks nothing and has \['v'\] too many"):
+        check_fits(WRITTEN | {"state_dict": {"policy.w": w, "policy.v": w}}, {"w": w})
+    with pytest.raises(CheckpointError, match=r"it lacks \['v'\] and has \['w'\] too many"):
+        check_fits(WRITTEN, {"v": w})
 
 
 def test_the_last_good_one_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

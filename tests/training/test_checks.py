@@ -5,15 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from support.training import FAST, Write, perturbed, train
 from transformers import PreTrainedTokenizerBase
 
+from lightning_bnf.callbacks import ExportPolicy
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.losses import BNF, SFT, Completions, Examples, Loss, LossOutput, StepContext
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
 from lightning_bnf.training.checks import NonFiniteError
+from lightning_bnf.training.optimization import Optimization
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +40,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_rows(
     with pytest.raises(NonFiniteError, match="step 0: the loss is") as error:
         train(tmp_path, module, PreferenceData(train=path, examples_per_step=2))
     assert sum(row.id in str(error.value) for row in rows) == 2
+
+
+def test_weights_that_are_not_finite_are_neither_saved_nor_exported(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write
+) -> None:
+    """A learning rate of infinity for one step: no later step would notice."""
+    module = PreferenceModule(FullPolicy(tiny_folder), SFT(), optimization=Optimization(learning_rate=1e38))
+    saving = ModelCheckpoint(tmp_path / "checkpoints", save_on_train_epoch_end=True)
+    trainer = Trainer(
+        accelerator="cpu", max_steps=1, logger=False, default_root_dir=tmp_path, callbacks=[saving, ExportPolicy()]
+    )
+    with pytest.raises(NonFiniteError, match=r"step 1: \d+ of \d+ trained tensors are no longer finite \(.*nothing of"):
+        trainer.fit(module, PreferenceData(train=write_pairs(), examples_per_step=8))
+    assert not (tmp_path / "policy").exists()
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 class Constant(Loss):
