@@ -22,6 +22,7 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.losses import BNF, DPO, NLLPLL, SFT, Loss
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
+from lightning_bnf.training.checkpoints import CheckpointError
 from lightning_bnf.training.optimization import Optimization
 
 pytestmark = pytest.mark.slow
@@ -253,7 +254,7 @@ def test_a_checkpoint_of_another_policy_is_refused(tmp_path: Path, tiny_folder: 
     trainer = train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), SFT()), PreferenceData(path), max_epochs=1)
     trainer.save_checkpoint(tmp_path / "lora.ckpt")
     other = PreferenceModule(FullPolicy(tiny_folder), SFT())
-    with pytest.raises(PolicyError, match="the checkpoint does not fit this policy"):
+    with pytest.raises(CheckpointError, match="the checkpoint does not fit this policy"):
         Trainer(accelerator="cpu", default_root_dir=tmp_path, logger=False, enable_checkpointing=False).fit(
             other, PreferenceData(path), ckpt_path=str(tmp_path / "lora.ckpt"), weights_only=True
         )
