@@ -1,6 +1,8 @@
 """Keeps what a run's page shows of single tokens, and writes the page."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -76,6 +78,7 @@ class RunReport(Callback):
         total = _planned(trainer)
         if self._scored is not None and self._middle is None and total and trainer.global_step == total // 2 + 1:
             self._keep_middle(trainer, self._score(trainer, pl_module))
+            self._rewrite(trainer, pl_module)
         self._steps.start()
 
     def on_train_batch_end(
@@ -105,9 +108,7 @@ class RunReport(Callback):
                 self._last = Snapshot(trainer.global_step, found)
                 if trainer.global_step < (_planned(trainer) or trainer.global_step):
                     self._keep_middle(trainer, self._last)
-        run = time.perf_counter() - self._begun
-        if all(gather_objects(self._rendering <= SHARE * run)):  # writing gathers: the ranks must not part ways over it
-            self._write(trainer, pl_module)
+        self._rewrite(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._scored is not None:
@@ -182,7 +183,8 @@ class RunReport(Callback):
 
     def _keep(self, trainer: Trainer, moment: str, snapshot: Snapshot) -> None:
         if trainer.is_global_zero:
-            scores.write_snapshot(_run(trainer), moment, snapshot)
+            with _never_fatal(trainer):
+                scores.write_snapshot(_run(trainer), moment, snapshot)
 
     # The page -------------------------------------------------------------------------------------------------------
 
@@ -190,15 +192,22 @@ class RunReport(Callback):
         cost = scores.read_about(_run(trainer)).get("seconds", {}) if trainer.global_step else {}
         self._before = (cost.get("run", 0.0), cost.get("scoring", 0.0), cost.get("rendering", 0.0))
 
+    def _rewrite(self, trainer: Trainer, module: LightningModule) -> None:
+        """Write the page unless that has taken its share of the run already."""
+        run = time.perf_counter() - self._begun
+        if all(gather_objects(self._rendering <= SHARE * run)):  # writing gathers: the ranks must not part ways over it
+            self._write(trainer, module)
+
     def _write(self, trainer: Trainer, module: LightningModule) -> None:
         """Every rank's tokens are counted; the first rank writes."""
         begun = time.perf_counter()
         steps = self._steps.gathered()
         if trainer.is_global_zero:
-            run = _run(trainer)
-            scores.write_steps(run, steps)
-            scores.write_about(run, self._about(trainer, module))
-            write_report(run)
+            with _never_fatal(trainer):
+                run = _run(trainer)
+                scores.write_steps(run, steps)
+                scores.write_about(run, self._about(trainer, module))
+                write_report(run)
         self._rendering += time.perf_counter() - begun
 
     def _about(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
@@ -227,6 +236,20 @@ class RunReport(Callback):
                 "rendering": rendering + self._rendering,
             },
         }
+
+
+@contextmanager
+def _never_fatal(trainer: Trainer) -> Iterator[None]:
+    """Once training has begun, a page that cannot be written is no reason to lose what was trained."""
+    try:
+        yield
+    except Exception as error:
+        if trainer.global_step == 0:
+            raise
+        run = _run(trainer)
+        rank_zero_warn(
+            f"{run / 'report.html'} was not written: {error!r}. `report {run}` writes it from what is there."
+        )
 
 
 def _affordable(trainer: Trainer, data: PreferenceData) -> int:

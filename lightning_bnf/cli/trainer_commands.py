@@ -47,8 +47,8 @@ SETTING_HELP = {
     "trainer.default_root_dir": "The run folder: all of a run goes there; null is runs/latest.",
     "trainer.logger": "Loggers beside metrics.csv, which is always written: a class path or a list of them; null and "
     "true are TensorBoard's events in the run folder, false is none.",
-    "trainer.callbacks": "Callbacks beside the run's own (checkpoints, fingerprints, plots, exported policy, graceful "
-    "shutdown); one of the same class takes the place of the run's.",
+    "trainer.callbacks": "Callbacks beside the run's own (checkpoints, fingerprints, plots, page, exported policy, "
+    "graceful shutdown); one of the same class takes the place of the run's.",
     "trainer.gradient_clip_val": "Must be null: model.optimization.max_grad_norm clips the gradient of the whole step.",
     "trainer.accumulate_grad_batches": "Must be 1: data.examples_per_step and data.max_tokens say what a step holds.",
     "trainer.use_distributed_sampler": "Must be false: the step plan shares a step's rows over the ranks.",
@@ -237,7 +237,8 @@ class Fit(TrainerCommand):
     """Align a policy with a loss on preference data.
 
     All of a run goes into one folder, trainer.default_root_dir, or runs/latest: config.yaml (resolved, usable as it
-    is), metrics.csv, checkpoints, plots and the aligned model. A run that is there already is moved aside.
+    is), metrics.csv, checkpoints, plots, the page report.html and the aligned model. A run that is there already is
+    moved aside.
     """
 
     checkpoint_help = (

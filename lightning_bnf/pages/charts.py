@@ -11,7 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-SMOOTH = 5  # steps of a running mean
+SMOOTH = 5  # points of a running mean
+MOST_POINTS = 300
+"""Of a line: a long run's steps are drawn as means of as many, so that a page stays small."""
 _INK, _FAINT = "#010203", "#010204"
 # Colours that stand for the page's: matplotlib writes them, the page's style sheet says what they are.
 _COLOURS = {
@@ -71,8 +73,9 @@ def curves(title: str, unit: str, lines: Sequence[Line], zero: bool = False, fro
             if line.validation:
                 axes.plot(line.steps, line.values, "o--", color=colour, markersize=4.5, linewidth=1, label=line.label)
             else:
-                axes.plot(line.steps, line.values, color=colour, alpha=0.3, linewidth=0.8)
-                axes.plot(line.steps, running_mean(line.values), color=colour, linewidth=1.8, label=line.label)
+                steps, values = thinned(line.steps), thinned(line.values)
+                axes.plot(steps, values, color=colour, alpha=0.3, linewidth=0.8)
+                axes.plot(steps, running_mean(values), color=colour, linewidth=1.8, label=line.label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if from_zero:
             axes.set_ylim(bottom=0, top=1.1 * max(max(line.values) for line in lines) or 1)
@@ -94,8 +97,14 @@ def frontier(title: str, x: str, y: str, points: Sequence[Point]) -> str:
         return _svg(figure)
 
 
+def thinned(values: Sequence[float]) -> list[float]:
+    """At most `MOST_POINTS` values: means of equally many neighbours; the last of fewer."""
+    size = -(-len(values) // MOST_POINTS)
+    return [float(np.mean(values[i : i + size])) for i in range(0, len(values), size or 1)]
+
+
 def running_mean(values: Sequence[float]) -> list[float]:
-    """Of `SMOOTH` steps around each; fewer at both ends."""
+    """Of `SMOOTH` values around each; fewer at both ends."""
     half = SMOOTH // 2
     found = np.asarray(values, dtype=float)
     return [float(found[max(0, i - half) : i + half + 1].mean()) for i in range(len(found))]

@@ -31,7 +31,7 @@ def compare(runs: list[str], output: str = "compare.html", rows: NonNegativeInt 
             runs share.
     """
     html = page([read_run(run, 0 if rows == 0 else None) for run in runs], rows)
-    write_page(Path(output), html, "output")
+    write_page(Path(output), html, "output must be a new file or a page of lightning_bnf")
     print(f"The page of {len(runs)} runs is {output}")
 
 

@@ -55,11 +55,11 @@ def inline(svg: str) -> Markup:
     return Markup(svg)
 
 
-def write_page(path: Path, html: str, argument: str) -> None:
-    """Write a page; it appears whole or not at all. Raises `Refusal`, which names `argument`, where something else than
-    a page of ours is there."""
+def write_page(path: Path, html: str, accepted: str) -> None:
+    """Write a page; it appears whole or not at all. Raises `Refusal` (`accepted`, got the path) where something else
+    than a page of ours is there."""
     if path.exists() and not _ours(path):
-        raise Refusal(f"{argument} must be a new file or a page that lightning_bnf wrote, got {path}, which is neither")
+        raise Refusal(f"{accepted}, got {path}, which something else has written")
     write_text(path, html)
 
 

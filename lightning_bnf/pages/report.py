@@ -37,7 +37,7 @@ def expanded(words: Sequence[str]) -> list[str]:
 def write_report(folder: str | Path, rows: int | None = None) -> Path:
     """Write `report.html` into a run folder; `rows` as in `report`. Raises `Refusal` for a folder of no run."""
     path = Path(folder) / NAME
-    write_page(path, page(read_run(folder, rows)), "run")
+    write_page(path, page(read_run(folder, rows)), "run must be a folder whose report.html is a page of lightning_bnf")
     return path
 
 

@@ -1,17 +1,20 @@
 """The page's callback: what it keeps is what the policy gives, and training does not notice it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from support.training import FAST, Write, train
+from support.two_processes import Cell
 
 from lightning_bnf.callbacks import RunReport
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import BNF, SFT, Loss
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.pages.run_folder import read_run
 from lightning_bnf.pages.scores import Snapshot, read_about, read_rows, read_snapshot, read_steps
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
 from lightning_bnf.runtime.refusal import Refusal
@@ -63,12 +66,14 @@ def test_what_it_keeps_is_what_the_policy_gives(tmp_path: Path, tiny_folder: str
     assert (run / "report.html").read_text().count("BNF") > 3
 
 
-@pytest.mark.parametrize("validated", [True, False])
-def test_training_does_not_notice_it(tmp_path: Path, tiny_folder: str, write_pairs: Write, validated: bool) -> None:
-    train_file, validation = write_pairs(rows=10), write_pairs("validation.jsonl") if validated else None
+@pytest.mark.parametrize(("validated", "precision"), [(True, "32-true"), (False, "bf16-mixed")])
+def test_training_does_not_notice_it(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, validated: bool, precision: str
+) -> None:
+    files = write_pairs(rows=10), write_pairs("validation.jsonl") if validated else None
     weights = []
     for name, report in (("with", RunReport(rows=4)), ("without", None)):
-        trainer = fit(tmp_path / name, tiny_folder, train_file, validation, report, max_epochs=3)
+        trainer = fit(tmp_path / name, tiny_folder, *files, report, max_epochs=3, precision=precision)
         trained = trainer.lightning_module.policy.trainable()
         weights.append({key: value.detach().clone() for key, value in trained.items()})
         weights[-1]["drawn next"] = torch.rand(3)
@@ -164,6 +169,52 @@ def test_auto_takes_fewer_rows_in_a_short_run(tmp_path: Path, tiny_folder: str, 
     assert len(read_rows(tmp_path / "run")) == 16
     about = json.loads((tmp_path / "run/report/run.json").read_text())
     assert (about["rows"], about["validation_rows"], about["train_rows"], about["step"]) == (16, 40, 10, 2)
+
+
+def test_a_full_disk_ends_no_run_that_has_begun(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lightning_bnf.callbacks import run_report
+
+    written, own = [], run_report.write_report
+
+    def full(run: Path) -> None:
+        if written:
+            raise OSError(28, "No space left on device")
+        written.append(own(run))
+
+    monkeypatch.setattr(run_report, "write_report", full)
+    with pytest.warns(UserWarning, match=r"report.html was not written: OSError\(28, .*\). `report .*` writes it"):
+        trainer = fit(tmp_path / "run", tiny_folder, write_pairs(), None, RunReport(rows=2), max_epochs=2)
+    assert trainer.global_step == 2
+
+
+def test_a_page_of_somebody_else_is_refused_before_the_first_step(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/report.html").write_text("mine")
+    with pytest.raises(Refusal, match=r"run must be a folder whose report.html is a page of lightning_bnf, got"):
+        fit(tmp_path / "run", tiny_folder, write_pairs(), None, RunReport(rows=2), max_epochs=1)
+    assert (tmp_path / "run/report.html").read_text() == "mine"
+
+
+def test_two_processes_score_what_one_does(two: Any, one: Any, tmp_path: Path) -> None:
+    """With fewer micro-batches than both ranks want, too; and what is trained stays the same."""
+    cells = [
+        Cell(policy, "BNF", strategy, steps=4, report=f"{policy}-{strategy}")
+        for policy, strategy in (("FullPolicy", "fsdp2"), ("LoRAPolicy", "ddp"))
+    ]
+    for cell, found in zip(cells, two(cells)):
+        alone = one(replace(cell, strategy="auto", report="alone"))
+        mine, theirs = (read_run(tmp_path / str(folder)) for folder in (cell.report, "alone"))
+        assert mine.rows == theirs.rows
+        for moment in ("start", "middle", "end"):
+            for row, other in zip(mine.snapshots[moment].logps, theirs.snapshots[moment].logps, strict=True):
+                for logps, wanted in zip(row, other, strict=True):
+                    assert logps == pytest.approx(wanted, abs=1e-4)
+        assert mine.steps["tokens"] == theirs.steps["tokens"]
+        assert found["losses"] == pytest.approx(alone["losses"], rel=1e-5)
 
 
 def test_bad_arguments_are_refused() -> None:

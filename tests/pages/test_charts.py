@@ -2,7 +2,7 @@
 
 import re
 
-from lightning_bnf.pages.charts import Line, Point, curves, frontier, running_mean
+from lightning_bnf.pages.charts import MOST_POINTS, Line, Point, curves, frontier, running_mean, thinned
 
 
 def test_a_figure_takes_the_pages_colours_and_leaves_names_as_text() -> None:
@@ -32,3 +32,13 @@ def test_a_point_for_each_run() -> None:
 def test_running_mean_by_hand() -> None:
     assert running_mean([0, 3, 6, 9, 12, 15]) == [3, 4.5, 6, 9, 10.5, 12]
     assert running_mean([]) == []
+
+
+def test_a_long_run_is_drawn_in_means() -> None:
+    assert thinned([1, 2, 4]) == [1, 2, 4]
+    assert thinned([]) == []
+    found = thinned(range(2 * MOST_POINTS + 1))
+    assert len(found) <= MOST_POINTS
+    assert found[0] == 1  # of 0, 1 and 2
+    long = Line("a", range(100_000), [i % 7 for i in range(100_000)])
+    assert len(curves("t", "u", [long])) < 60_000

@@ -10,6 +10,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, Trainer
 
 from lightning_bnf import losses, policies
+from lightning_bnf.callbacks import RunReport
 from lightning_bnf.costs.bench.workers import Turns, repeat
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.module import PreferenceModule
@@ -52,6 +53,8 @@ class Cell:
     save: str | None = None
     dropout: float = 0.0
     precision: str = "32-true"
+    report: str | None = None
+    """The folder inside the test's of a run whose page is written."""
 
 
 def run_cell(cell: Cell, model: str, data: str, devices: int, num_nodes: int, folder: str) -> dict[str, Any]:
@@ -78,8 +81,8 @@ def run_cell(cell: Cell, model: str, data: str, devices: int, num_nodes: int, fo
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        default_root_dir=folder,
-        callbacks=[record],
+        default_root_dir=f"{folder}/{cell.report}" if cell.report else folder,
+        callbacks=[record, RunReport(rows=3)] if cell.report else [record],
         plugins=[AtomicCheckpointIO()] if cell.strategy == "ddp" else [],
     )
     trainer.fit(

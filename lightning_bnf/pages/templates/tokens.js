@@ -245,7 +245,8 @@ const drawMeans = () => {
     const full = make("i");
     full.style.width = `${(100 * share).toFixed(1)}%`;
     meter.append(full);
-    const words = state.colour === "weight" ? `mean weight ${plain(value)}` : state.colour === "ratio"
+    const alone = Math.round(100 * mean(found.map(s => s.alone)));
+    const words = state.colour === "weight" ? `mean weight ${plain(value)}, ${alone} % left alone` : state.colour === "ratio"
       ? `${number(value)} nats a token` : `${plain(value)} nats a token`;
     means.append(make("span", "", runs.length > 1 ? `${run.name}, ${kind}` : `all ${kind} tokens`), meter, make("span", "", words));
   }
