@@ -135,11 +135,13 @@ class PreferenceData(LightningDataModule):
             loaded, report = load_stored(source, needs.tokenizer, self.options, needs.end_ids)
             parts.append(loaded)
             read += report.read
-            self.reports.append(report.headed(f"[{split}] "))
+            first = not any(found.sample for found in self.reports)  # one sample is enough on a screen
+            sample = report.sample if first else ""
+            self.reports.append(report._replace(head=f"[{split}] {report.head}", sample=sample))
         found, sentences = self.selected(split, RowView(parts), self.needs.loss)
         if split == "train" and parts:
             sentences.append(self._counts(read, found))
-        self.reports += [ReportText.of(f"[{split}] {sentence}") for sentence in sentences]
+        self.reports += [ReportText(f"[{split}] {sentence}") for sentence in sentences]
         return found
 
     def _counts(self, read: int, found: Mapping[str, RowView]) -> str:
@@ -262,6 +264,20 @@ class PreferenceData(LightningDataModule):
             places = plan.micro_batches(0, 0)[self.trainer.global_rank :: self.trainer.world_size]
             batches += [PlannedBatch(RowView([rows], [(0, i) for i in batch]), layout) for batch in places]
         return batches
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the rows of a step, by which its position is counted."""
+        return {"examples_per_step": self.examples_per_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises `Refusal` where training goes on with steps of another size: its position would be another one."""
+        size = state_dict.get("examples_per_step", self.examples_per_step)
+        if self.trainer is not None and self.trainer.state.fn == "fit" and size != self.examples_per_step:
+            why = ", as auto gives for the rows of data.train now" if self.step_size == "auto" else ""
+            raise Refusal(
+                f"data.examples_per_step must be {size} to go on from the checkpoint, as its run had it, got"
+                f" {self.examples_per_step}{why}"
+            )
 
     def train_dataloader(self) -> StepLoader:
         """The training steps, in the plan's order."""

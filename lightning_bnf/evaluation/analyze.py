@@ -171,7 +171,7 @@ def _check_tokenizers(policies: Mapping[str, Policy], reference: Policy) -> None
 
 def _rows(path: str, reference: Policy, options: DataOptions, asked: _Asked) -> list[TokenizedRow]:
     rows, report = load_rows(path, reference.tokenizer, options, reference.end_ids)
-    print(report.text())
+    print(report.head())
     return rows[: asked.limit]
 
 

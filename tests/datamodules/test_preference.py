@@ -20,6 +20,7 @@ from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.losses import BNF, DPO, SFT, Loss, Sum, Term
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
+from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training import fitting
 
 pytestmark = pytest.mark.slow
@@ -176,6 +177,37 @@ def test_a_file_named_auto_is_reached_by_its_folder(tmp_path: Path) -> None:
     assert PreferenceData("a.jsonl", validation="auto").holds_out
     named = PreferenceData("a.jsonl", validation="./auto")
     assert (named.holds_out, named.paths["validation"]) == (False, ["./auto"])
+
+
+def test_a_run_goes_on_with_steps_of_the_same_size_or_not_at_all(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]
+) -> None:
+    """300 rows are 8 a step, 200 are 4: step 2 would be other rows."""
+
+    def module() -> PreferenceModule:
+        return PreferenceModule(LoRAPolicy(tiny_folder), BNF())
+
+    first = train(tmp_path, module(), PreferenceData(write_pairs(rows=300)), max_steps=2, max_epochs=-1)
+    first.save_checkpoint(tmp_path / "at2.ckpt")
+
+    def go_on(data: PreferenceData) -> None:
+        trainer = Trainer(
+            accelerator="cpu",
+            max_steps=3,
+            max_epochs=-1,
+            logger=False,
+            enable_checkpointing=False,
+            use_distributed_sampler=False,
+            default_root_dir=tmp_path,
+        )
+        trainer.fit(module(), data, ckpt_path=str(tmp_path / "at2.ckpt"), weights_only=True)
+        assert trainer.global_step == 3
+
+    go_on(PreferenceData(write_pairs(rows=300)))
+    with pytest.raises(
+        Refusal, match=r"data.examples_per_step must be 8 to go on .*, got 4, as auto gives for the rows"
+    ):
+        go_on(PreferenceData(write_pairs(rows=200)))
 
 
 @pytest.mark.parametrize("make", [list, pandas.DataFrame, Dataset.from_list], ids=["list", "DataFrame", "Dataset"])

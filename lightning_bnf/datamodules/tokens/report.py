@@ -1,7 +1,7 @@
 """What is printed of the data before training: so that nothing is lost or misread in silence."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -32,20 +32,25 @@ def lengths(values: Sequence[int]) -> Lengths | None:
 
 
 class ReportText(NamedTuple):
-    """A report as people read it: all of it, for the file, and what fits a screen; with the rows that were read."""
+    """A report as people read it, of a file or of a sentence alone.
 
-    full: str
-    short: str
+    head: counts and lengths; sample: one row, cut so that it fits a screen; samples: several; read: rows of the file
+    """
+
+    head: str
+    sample: str = ""
+    samples: str = ""
     read: int = 0
 
-    @staticmethod
-    def of(sentence: str) -> "ReportText":
-        """A sentence for both."""
-        return ReportText(sentence, sentence)
+    @property
+    def full(self) -> str:
+        """All of it, for a file."""
+        return self.head + self.samples
 
-    def headed(self, name: str) -> "ReportText":
-        """The same with a name before it."""
-        return ReportText(name + self.full, name + self.short, self.read)
+    @property
+    def short(self) -> str:
+        """What is printed."""
+        return self.head + self.sample
 
 
 @dataclass(frozen=True)
@@ -73,15 +78,12 @@ class Report:
     samples: tuple[TokenizedRow, ...] = ()
 
     def texts(self, tokenizer: PreTrainedTokenizerBase) -> ReportText:
-        """The report with its sample rows, and with one of them, cut so that it fits a screen."""
-        one = replace(self, samples=self.samples[:1])
-        return ReportText(self.text(tokenizer), one.text(tokenizer, _SHOWN_ON_SCREEN, 3), self.read)
+        """The report with its samples, whose trained tokens are marked."""
+        one = _listed(self.samples[:1], tokenizer, _SHOWN_ON_SCREEN, 3)
+        return ReportText(self.head(), one, _listed(self.samples, tokenizer, _SHOWN), self.read)
 
-    def text(
-        self, tokenizer: PreTrainedTokenizerBase | None = None, shown: int = _SHOWN, completions: int | None = None
-    ) -> str:
-        """The report for people; with a tokenizer, the samples are shown with their trained tokens marked: `shown`
-        characters of each text, and no more `completions` than these of a row (None: all)."""
+    def head(self) -> str:
+        """What is said of all rows."""
         kind = "messages" if self.conversational else "plain strings"
         lines = [f"{self.path}: {self.kept:,} rows, format {self.format} ({kind})"]
         if self.strings:
@@ -100,10 +102,15 @@ class Report:
         if self.completion_lengths is None:
             table = table[:1]  # prompts alone
         lines += [f"  {name + ' tokens:':<18} p50 {n.p50:>5}  p95 {n.p95:>5}  max {n.max:>5}" for name, n in table]
-        if tokenizer is not None and self.samples:
-            lines.append(f"  samples (trained tokens between {OPEN} and {CLOSE}):")
-            lines += [line for row in self.samples for line in _shown(row, tokenizer, shown, completions)]
         return "\n".join(lines)
+
+
+def _listed(
+    rows: Sequence[TokenizedRow], tokenizer: PreTrainedTokenizerBase, shown: int, completions: int | None = None
+) -> str:
+    """Rows as they are trained on: `shown` characters of each text, and no more `completions` of a row (None: all)."""
+    lines = [line for row in rows for line in _shown(row, tokenizer, shown, completions)]
+    return "\n".join(["", f"  samples (trained tokens between {OPEN} and {CLOSE}):", *lines]) if lines else ""
 
 
 def _shown(row: TokenizedRow, tokenizer: PreTrainedTokenizerBase, shown: int, completions: int | None) -> list[str]:

@@ -60,7 +60,7 @@ def test_text(tokenizer: Any) -> None:
         row_lengths=Lengths(60, 220, 1010),
         samples=(sample,),
     )
-    assert report.text(tokenizer).splitlines() == [
+    assert report.texts(tokenizer).full.splitlines() == [
         "train.jsonl: 1,190 rows, format paired (plain strings)",
         "  dropped 10 of 1,200 rows (longer than max_length: 9, end-of-turn token inside an answer: 1)",
         "  trimmed 2 of 1,200 rows to the length limits",
@@ -75,12 +75,12 @@ def test_text(tokenizer: Any) -> None:
         "    label +1  '⟦ 7<|im_end|>⟧'",
         "    label -1  '⟦ 8<|im_end|>⟧'",
     ]
-    assert "samples" not in report.text()
+    assert "samples" not in report.head()
 
 
 def test_what_is_not_there_is_not_reported() -> None:
     report = Report(path="p.jsonl", format="prompt", read=2, kept=2, prompt_lengths=Lengths(1, 2, 3))
-    assert report.text().splitlines() == [
+    assert report.head().splitlines() == [
         "p.jsonl: 2 rows, format prompt (messages)",
         "  prompt tokens:     p50     1  p95     2  max     3",
     ]
@@ -88,8 +88,35 @@ def test_what_is_not_there_is_not_reported() -> None:
 
 def test_long_samples_show_both_ends(tokenizer: Any) -> None:
     sample = TokenizedRow("0" * 16, "x:1", "prompt", ids(tokenizer, "start" + " word" * 500 + " end"))
-    text = Report(path="x", format="prompt", read=1, kept=1, samples=(sample,)).text(tokenizer)
+    text = Report(path="x", format="prompt", read=1, kept=1, samples=(sample,)).texts(tokenizer).full
     assert "'start word" in text
     assert "[...]" in text
     assert "word end'" in text
     assert len(text) < 500
+
+
+def test_what_is_printed_fits_a_screen(tokenizer: Any) -> None:
+    """Everything that a file can have said of it, with long texts and many answers: 25 lines of 80 characters."""
+    long = ids(tokenizer, "start" + " word" * 500 + " end")
+    completions = tuple(TokenizedCompletion(long, [True] * len(long), 1) for _ in range(9))
+    row = TokenizedRow("0" * 16, "x:1", "grouped", long, completions)
+    some = Lengths(1, 2, 3)
+    report = Report(
+        path="x",
+        format="grouped",
+        read=9,
+        kept=4,
+        strings="as they are",
+        dropped={"longer than max_length": 5},
+        trimmed=1,
+        ignored=("a", "b"),
+        duplicates=1,
+        prompt_lengths=some,
+        completion_lengths=some,
+        row_lengths=some,
+        samples=(row, row, row),
+    )
+    texts = report.texts(tokenizer)
+    assert sum(-(-len(line) // 80) for line in texts.short.splitlines()) <= 25
+    assert "    and 6 more" in texts.short
+    assert (texts.short.count("label +1"), texts.full.count("label +1")) == (3, 27)
