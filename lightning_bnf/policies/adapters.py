@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from safetensors.torch import load_file
 
 from lightning_bnf.policies.base import PolicyError
 from lightning_bnf.runtime.fingerprints import file_fingerprint
+from lightning_bnf.runtime.hub import hub_refusal
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -30,6 +31,10 @@ def adapter_folder(adapter: str) -> Path:
         if adapter.startswith((".", "/", "~")) or adapter.count("/") != 1:
             raise PolicyError(f"adapter must be a peft folder, or a hub id, got {adapter!r}: there is no such folder")
         name, _, revision = adapter.partition("@")
+        cached = isinstance(try_to_load_from_cache(name, _CONFIG, revision=revision or None), str)
+        refusal = hub_refusal("adapter", adapter, cached, "a local folder")
+        if refusal is not None:
+            raise PolicyError(refusal)
         path = Path(snapshot_download(name, revision=revision or None, allow_patterns=[_CONFIG, _WEIGHTS]))
     lacking = [name for name in (_CONFIG, _WEIGHTS) if not (path / name).is_file()]
     if lacking:

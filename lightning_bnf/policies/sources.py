@@ -33,6 +33,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_bnf.runtime.files import cache_folder, replacing
+from lightning_bnf.runtime.hub import hub_refusal
 from lightning_bnf.runtime.progress import say, watched
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -94,15 +95,27 @@ def loadable(source: str) -> str:
     return str(Path(found.location).resolve()) if Path(found.location).is_dir() else found.location
 
 
+def found_source(source: str, revision: str | None = None) -> Source:
+    """`resolve_source`, and for a hub id whether it can be had. Raises `SourceError` where the hub cannot be reached
+    and nothing of it is cached."""
+    found = resolve_source(source, revision)
+    if not Path(found.location).is_dir():
+        cached = isinstance(try_to_load_from_cache(found.location, "config.json", revision=found.revision), str)
+        refusal = hub_refusal("source", source, cached, "a local folder or a GGUF file")
+        if refusal is not None:
+            raise SourceError(refusal)
+    return found
+
+
 def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of `source`, with its chat template if it has one."""
-    found = resolve_source(source, revision)
+    found = found_source(source, revision)
     return AutoTokenizer.from_pretrained(found.location, revision=found.revision, **_gguf_name(found))
 
 
 def load_end_ids(source: str, revision: str | None = None) -> tuple[int, ...]:
     """Token ids that end a completion, as the model's generation config names them; empty where it has none."""
-    found = resolve_source(source, revision)
+    found = found_source(source, revision)
     try:
         ends = GenerationConfig.from_pretrained(found.location, revision=found.revision or "main").eos_token_id
     except OSError:  # no generation config: the tokenizer's end-of-sequence token is all there is
@@ -124,7 +137,7 @@ def load_model(
     Only safetensors and GGUF weights are read. With `quantization` linear layers but the head are quantized on loading.
     Raises `SourceError` where the weights are quantized already, but not as asked for.
     """
-    found = resolve_source(source, revision)
+    found = found_source(source, revision)
     if found.gguf_file and quantization is not None:
         with tempfile.TemporaryDirectory() as folder:  # transformers does not go from one quantization to another
             load_model(source, dtype).save_pretrained(folder)
