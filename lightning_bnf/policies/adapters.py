@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from lightning_bnf.policies.base import PolicyError
 from lightning_bnf.runtime.fingerprints import file_fingerprint
-from lightning_bnf.runtime.hub import hub_refusal
+from lightning_bnf.runtime.hub import why_not_asked
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -32,9 +32,9 @@ def adapter_folder(adapter: str) -> Path:
             raise PolicyError(f"adapter must be a peft folder, or a hub id, got {adapter!r}: there is no such folder")
         name, _, revision = adapter.partition("@")
         cached = isinstance(try_to_load_from_cache(name, _CONFIG, revision=revision or None), str)
-        refusal = hub_refusal("adapter", adapter, cached, "a local folder")
-        if refusal is not None:
-            raise PolicyError(refusal)
+        why = why_not_asked(name, cached)
+        if why is not None:
+            raise PolicyError(f"adapter must be a local folder, as {why}, got the hub id {adapter!r}")
         path = Path(snapshot_download(name, revision=revision or None, allow_patterns=[_CONFIG, _WEIGHTS]))
     lacking = [name for name in (_CONFIG, _WEIGHTS) if not (path / name).is_file()]
     if lacking:

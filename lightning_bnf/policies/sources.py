@@ -33,7 +33,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_bnf.runtime.files import cache_folder, replacing
-from lightning_bnf.runtime.hub import hub_refusal
+from lightning_bnf.runtime.hub import why_not_asked
 from lightning_bnf.runtime.progress import say, watched
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -101,9 +101,9 @@ def found_source(source: str, revision: str | None = None) -> Source:
     found = resolve_source(source, revision)
     if not Path(found.location).is_dir():
         cached = isinstance(try_to_load_from_cache(found.location, "config.json", revision=found.revision), str)
-        refusal = hub_refusal("source", source, cached, "a local folder or a GGUF file")
-        if refusal is not None:
-            raise SourceError(refusal)
+        why = why_not_asked(source, cached)
+        if why is not None:
+            raise SourceError(f"source must be a local folder or a GGUF file, as {why}, got the hub id {source!r}")
     return found
 
 

@@ -11,29 +11,21 @@ SECONDS = 5.0  # for a connection and for an answer
 SECONDS_IN_ALL = 8.0  # looking up the name has no limit of its own
 
 
-def hub_refusal(argument: str, name: str, cached: bool, instead: str) -> str | None:
-    """A sentence where the hub cannot be asked for `name`, None where it answers or need not.
+def why_not_asked(name: str, cached: bool) -> str | None:
+    """Why the hub id `name` cannot be had, as words after "as"; None where the hub answers or `name` is cached.
 
-    Without an answer, what is `cached` is taken from the cache from then on, in the whole process, and that is said.
-
-    Args:
-        argument: The argument that holds `name`.
-        name: Hub id.
-        cached: Whether the hub's files of `name` are on this machine.
-        instead: What else the argument takes.
+    Without an answer, what is cached is taken from the cache from then on, in the whole process, and that is said.
     """
     if constants.is_offline_mode():
-        why = "HF_HUB_OFFLINE is set"
-    else:
-        reason = unreachable(constants.ENDPOINT)
-        if reason is None:
-            return None
-        why = f"{constants.ENDPOINT} cannot be reached ({reason})"
+        return None if cached else "HF_HUB_OFFLINE is set"
+    reason = unreachable(constants.ENDPOINT)
+    if reason is None:
+        return None
+    why = f"{constants.ENDPOINT} cannot be reached ({reason})"
     if not cached:
-        return f"{argument} must be {instead} while the hub cannot be asked, as {why}, got {name!r}"
-    if not constants.HF_HUB_OFFLINE:
-        print(f"{why}: {name} and whatever else is asked for is taken from its cache", file=sys.stderr, flush=True)
-        go_offline()
+        return why
+    print(f"{why}: {name}, and whatever else is asked for, is taken from the cache", file=sys.stderr, flush=True)
+    go_offline()
     return None
 
 

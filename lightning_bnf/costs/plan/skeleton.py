@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.policies.base import Policy
-from lightning_bnf.policies.sources import resolve_source
+from lightning_bnf.policies.sources import found_source
 
 if TYPE_CHECKING:  # a second of imports, which --help need not take
     from transformers import PreTrainedModel
@@ -41,7 +41,7 @@ def _base(config: PreTrainedConfig, dtype: torch.dtype, attention: str | None) -
 
 def load_config(source: str, revision: str | None = None) -> PreTrainedConfig:
     """The config of a source: a small file of a hub id or a folder, or a GGUF file's header."""
-    found = resolve_source(source, revision)
+    found = found_source(source, revision)
     name = {"gguf_file": found.gguf_file} if found.gguf_file else {}
     config = AutoConfig.from_pretrained(found.location, revision=found.revision, **name)
     if hasattr(config, "quantization_config"):  # sizes are those of the model, whatever its files hold

@@ -5,6 +5,7 @@ from typing import Any
 
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.tables import RawRecord, numbered
+from lightning_bnf.runtime.hub import why_not_asked
 
 _SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves in a folder: a DatasetDict's, a Dataset's
 
@@ -14,9 +15,13 @@ def read_hub(
 ) -> list[RawRecord]:
     """The rows of a split; of a folder that `save_to_disk` or files made, or else of a hub id. Raises `DataError`, with
     `hint` where neither can be read."""
-    from datasets import Dataset, DatasetDict, load_dataset, load_from_disk  # brings pandas; local files do without
+    from datasets import Dataset, DatasetDict, config, load_dataset, load_from_disk  # pandas; local files do without
     from datasets.exceptions import DatasetsError
 
+    if not folder.is_dir():
+        why = why_not_asked(path, cached=(Path(config.HF_DATASETS_CACHE) / path.replace("/", "___")).is_dir())
+        if why is not None:
+            raise DataError(f"{path}: there is no such file or folder, and no hub to ask for it, as {why}; {hint}")
     saved = any((folder / name).is_file() for name in _SAVED)
     try:
         if saved:

@@ -50,6 +50,8 @@ def test_a_dataset_folder_is_read_as_hub_data_is(write: Write, tmp_path: Path, m
 
 
 def test_hub_ids_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that answers, and does not have them."""
+    monkeypatch.setattr("lightning_bnf.runtime.hub.unreachable", lambda endpoint: None)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     refused("nobody/has-this", "nobody/has-this", "as a hub id", "it must be a .jsonl, .json, .csv or .tsv file")
 
