@@ -12,6 +12,7 @@ import jsonargparse
 import yaml
 
 from lightning_bnf.cli.commands import PROGRAM
+from lightning_bnf.cli.hints import meant
 from lightning_bnf.cli.names import FOLDERS, names, with_files
 
 NAMES_MODE = "yaml_with_names"
@@ -48,8 +49,7 @@ def _explained(parser: jsonargparse.ArgumentParser, message: str) -> str:
     unknown = re.search(r"[Oo]ption '([\w.]+)'|[Uu]nrecognized arguments?: --([\w.-]+)|Key '([\w.]+)'", message)
     if unknown:
         name = next(group for group in unknown.groups() if group)
-        near = _nearest_key(name, _known_keys(parser) | _arguments_of_classes(message))
-        return message + (f"; did you mean {near!r}?" if near else "")
+        return message + _hint(name, _known_keys(parser), _arguments_of_classes(message))
     if "required: source" in message or re.search(r"[Kk]ey \"[\w.]*source\" is required", message):
         return (
             "model.source must be a model to align (a hub id, a local folder or a GGUF file), got nothing: add "
@@ -58,6 +58,15 @@ def _explained(parser: jsonargparse.ArgumentParser, message: str) -> str:
     if key and key[1] in FOLDERS:
         return _no_such_name(key[1], message)
     return message
+
+
+def _hint(unknown: str, known: set[str], arguments: set[str]) -> str:
+    """What an unknown key means elsewhere, where the command has such a setting; else the nearest by its letters."""
+    meaning = meant(unknown)
+    if meaning is not None and meaning.setting.partition(".")[0] in {key.partition(".")[0] for key in known}:
+        return f"; did you mean {meaning.setting!r}?" + (f" ({meaning.note})" if meaning.note else "")
+    near = _nearest_key(unknown, known | arguments)
+    return f"; did you mean {near!r}?" if near else ""
 
 
 def _no_such_name(setting: str, message: str) -> str:
