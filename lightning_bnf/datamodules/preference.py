@@ -58,7 +58,7 @@ class PreferenceData(LightningDataModule):
                 but at most a fifth, none of under 40; drawn by the seed, with all rows of a prompt on one side.
             test: The same for `test` and `predict`; may hold prompts alone.
             examples_per_step: Data rows of one optimizer step, over all micro-batches and devices. `auto` is the
-                largest power of two from 4 to 128 that leaves at least 32 steps an epoch.
+                largest power of two from 4 to 128 that leaves at least 32 steps an epoch; in validation and test 128.
             max_tokens: Token budget of a micro-batch, padding included: sets memory, never the result. `auto` finds the
                 largest that fits, by dry steps on the longest rows.
             seed: Order of the rows, which of them are held out, and which sides of pairs are left out.
@@ -163,8 +163,7 @@ class PreferenceData(LightningDataModule):
 
     @property
     def examples_per_step(self) -> int:
-        """Data rows of an optimizer step. Under `auto` the training rows are read for it, where any are named: so
-        `validate` cuts the validation rows as `fit` does."""
+        """Data rows of an optimizer step. Under `auto` the training rows are read for it, where any are named."""
         if self.step_size != "auto":
             return self.step_size
         if self.sources["train"]:
@@ -212,7 +211,7 @@ class PreferenceData(LightningDataModule):
         rows, layout, labels = self.rows[split].with_completions(), self.layout_of(split), self._labels(split)
         plan = StepPlan(
             tokens=[layout.lengths(row, labels) for row in all_arrays(rows)],
-            examples_per_step=self.examples_per_step,
+            examples_per_step=self.examples_per_step if split == "train" else self.step_size_for(None),
             max_tokens=self.token_budget,
             seed=seed,
             world_size=self.trainer.world_size,

@@ -132,10 +132,12 @@ def test_the_same_rows_are_held_out_in_every_layout_and_by_validate_alone(
         data = PreferenceData(path, validation="auto", layout=layout, max_tokens=100 if layout == "packed" else 8192)
         train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF()), data, max_steps=1, max_epochs=-1)
         held.append([row.source for row in data.rows["validation"]])
+        sizes = [data.train_dataloader().plan.examples_per_step, data.val_dataloader().plan.examples_per_step]
+        assert sizes == [4, 128]
     data = PreferenceData(path, validation="auto")
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
     trainer.validate(PreferenceModule(LoRAPolicy(tiny_folder), BNF()), data)
-    assert data.examples_per_step == 4, "of the training rows, as in the fit"
+    assert data.val_dataloader().plan.examples_per_step == 128, "as in the fit, whatever is trained on"
     held.append([row.source for row in data.rows["validation"]])
     assert held[0] == held[1] == held[2]
     assert len(held[0]) == 12, "a fifth"

@@ -13,6 +13,7 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
     "prompt": ("instruction", "question", "query", "prompt_text", "user", "user_prompt", "user_input", "problem"),
     "chosen": (
         "better",
+        "best",
         "preferred",
         "preferred_response",
         "winner",
@@ -27,12 +28,15 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
         "answer_chosen",
         "chosen_answer",
         "better_response",
+        "best_response",
+        "best_answer",
         "better_answer",
         "good_answer",
         "y_w",
     ),
     "rejected": (
         "worse",
+        "worst",
         "dispreferred",
         "dispreferred_response",
         "non_preferred",
@@ -47,6 +51,8 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
         "answer_rejected",
         "rejected_answer",
         "worse_response",
+        "worst_response",
+        "worst_answer",
         "worse_answer",
         "bad_answer",
         "y_l",
@@ -88,33 +94,46 @@ def map_columns(
     }
 
 
-def detect_format(path: str, columns: Collection[str], wanted: str = "auto", ignore: Sequence[str] = ()) -> Format:
-    """The format of a file with `columns` (our names); `wanted` may name one. Misspelled columns are refused."""
+def detect_format(
+    path: str,
+    columns: Collection[str],
+    wanted: str = "auto",
+    ignore: Sequence[str] = (),
+    column_map: Mapping[str, str] | None = None,
+) -> Format:
+    """The format of a file with `columns` (our names); `wanted` may name one. Misspelled columns are refused. A map
+    that is suggested adds to `column_map`."""
+    given = column_map or {}
     read = set(columns) - set(ignore)
     known = known_columns(wanted)
     # Other sets' names count as such where a format is made of them: an `inputs` beside our columns is no misspelling.
     spelled = known - (PROMPT_PARTS | {"output"} if wanted == "auto" else frozenset())
+    misspelled: dict[str, str] = {}
     for column in sorted(read - known):
-        near = nearest(column, spelled - read, cutoff=_ALIKE)
+        near = nearest(column, spelled - read - set(misspelled.values()), cutoff=_ALIKE)
         if near:
-            raise DataError(
-                f"{path}: unknown column {column!r}; did you mean {near!r}? If so rename it or set column_map"
-                f" {_written({column: near})}, if not list it under ignore_columns"
-            )
+            misspelled[column] = near
+    if misspelled:
+        guesses = ", ".join(f"unknown column {theirs!r}; did you mean {ours!r}?" for theirs, ours in misspelled.items())
+        raise DataError(
+            f"{path}: {guesses} If so, {_to_add({**given, **misspelled})}; if not, list it under ignore_columns"
+        )
     candidates = _candidates(wanted)
     matching = next((known for known in candidates if known.matches(read)), None)
     if matching is None:
         accepted = ", ".join(f"{known.sentence()} ({known.name})" for known in candidates)
-        suggested = _suggested(read, candidates)
-        hint = f"if they mean the same, {_to_add(suggested)}" if suggested else "other names through column_map"
-        raise DataError(
-            f"{path}: the columns {', '.join(sorted(columns))} {_misfit(read, wanted)}; they must be {accepted}; {hint}"
-        )
+        names, suggested = ", ".join(sorted(columns)), _suggested(read, candidates)
+        if suggested:
+            pasted = _to_add({**given, **suggested})
+            told = f"match no format: if they mean the same, {pasted}; else they must be {accepted}"
+        else:
+            told = f"{_misfit(read, wanted)}; they must be {accepted}; other names through column_map"
+        raise DataError(f"{path}: the columns {names} {told}")
     pairs = _suggested(read, [known for known in candidates if known.pairs]) if isinstance(matching, Prompt) else {}
     if pairs and wanted == "auto":
         raise DataError(
             f"{path}: the columns {', '.join(sorted(columns))} must be pairs or prompts alone, got"
-            f" {' and '.join(pairs)} beside the prompt: {_to_add(pairs)}, or --data.options.format prompt"
+            f" {' and '.join(pairs)} beside the prompt: {_to_add({**given, **pairs})}, or --data.options.format prompt"
         )
     return matching
 

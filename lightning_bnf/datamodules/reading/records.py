@@ -81,7 +81,7 @@ def read_file(
     columns = list(dict.fromkeys(column for record in records for column in record.values))
     ours = map_columns(path, columns, column_map or {}, format)
     refuse_sharegpt(records, ours, format)
-    found = detect_format(path, set(ours.values()), format, ignore_columns)
+    found = detect_format(path, set(ours.values()), format, ignore_columns, column_map)
     reads = found.reads(set(ours.values()))
     rows, faults = [], Faults()
     for record in records:

@@ -50,6 +50,8 @@ def test_column_map_errors(write: Write) -> None:
         ("query positive negative", "{positive: chosen, negative: rejected, query: prompt}"),
         ("question answer", "{question: prompt, answer: completion}"),
         ("question response label", "{question: prompt, response: completion}"),
+        ("Question Best-Answer Worst-Answer", '{"Best-Answer": chosen, "Worst-Answer": rejected, Question: prompt}'),
+        ("Prompt Chosen Rejected", "{Chosen: chosen, Prompt: prompt, Rejected: rejected}"),
         ("conversations id", "{conversations: messages}"),
     ],
 )
@@ -67,6 +69,13 @@ def test_a_map_is_suggested_for_known_sets_and_works_when_it_is_pasted(
     message = refused(path, f"add --data.options.column_map '{suggested}'")
     pasted = yaml.safe_load(message.rpartition("column_map '")[2].partition("'")[0])
     assert only(path, column_map=pasted).completions
+
+
+def test_a_suggested_map_adds_to_the_given_one(write: Write) -> None:
+    path = write({"ask": "Q", "better": "A", "worse": "B"})
+    refused(
+        path, "--data.options.column_map '{ask: prompt, better: chosen, worse: rejected}'", column_map={"ask": "prompt"}
+    )
 
 
 @pytest.mark.parametrize("columns", ["better worse", "a b c", "prompt response_a response_b", "prompt answer"])
