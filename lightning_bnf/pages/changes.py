@@ -58,17 +58,39 @@ def changed_parts(before: str, after: str) -> tuple[list[Part], list[Part]]:
 
 def read_changes(records: Sequence[dict[str, Any]]) -> list[Change]:
     """The records of `completions.jsonl`."""
+    prompts = unframed([str(record.get("prompt", "")) for record in records])
     return [
         Change(
             str(record.get("prompt_id", "")),
-            visible(str(record.get("prompt", ""))),
+            visible(prompt),
             str(record.get("decoding", "")),
             *changed_parts(visible(str(record["before"])), visible(str(record["after"]))),
             record.get("before_passed"),
             record.get("after_passed"),
         )
-        for record in records
+        for record, prompt in zip(records, prompts)
     ]
+
+
+_SPECIAL = re.compile(r"<[^<>\s]+>|\[/?INST\]")
+
+
+def unframed(prompts: Sequence[str]) -> list[str]:
+    """The prompts without what a chat template writes around all of them: whole lines with special tokens in front,
+    and what begins with one behind. A prompt alone stays as it is."""
+    if len(set(prompts)) < 2:
+        return list(prompts)
+    head = _common_start(prompts)
+    head = head[: head.rfind("\n") + 1]
+    tail = _common_start([prompt[::-1] for prompt in prompts])[::-1]
+    first = _SPECIAL.search(tail)
+    start, stop = len(head) if _SPECIAL.search(head) else 0, len(tail) - first.start() if first else 0
+    return [prompt[start : len(prompt) - stop] if len(prompt) > start + stop else prompt for prompt in prompts]
+
+
+def _common_start(texts: Sequence[str]) -> str:
+    first, last = min(texts), max(texts)  # what these two share, all share
+    return first[: next((i for i, (a, b) in enumerate(zip(first, last)) if a != b), min(len(first), len(last)))]
 
 
 def most_telling(changes: Sequence[Change], count: int) -> list[Change]:

@@ -24,6 +24,7 @@ _COLOURS = {
     **{f"#01022{i}": f"var(--run-{i})" for i in range(8)},
 }
 _NAMES = {"ink": _INK, "chosen": "#010210", "rejected": "#010211", **{f"run-{i}": f"#01022{i}" for i in range(8)}}
+_MARKERS = {f"run-{i}": marker for i, marker in enumerate("os^DvPX*")}  # runs are told apart without colours too
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -71,7 +72,8 @@ def curves(title: str, unit: str, lines: Sequence[Line], zero: bool = False, fro
         for line in lines:
             colour = _NAMES[line.colour]
             if line.validation:
-                axes.plot(line.steps, line.values, "o--", color=colour, markersize=4.5, linewidth=1, label=line.label)
+                marker = _MARKERS.get(line.colour, "o")
+                axes.plot(line.steps, line.values, f"{marker}--", color=colour, label=line.label, ms=4.5, lw=1)
             else:
                 steps, values = thinned(line.steps), thinned(line.values)
                 axes.plot(steps, values, color=colour, alpha=0.3, linewidth=0.8)
@@ -91,7 +93,7 @@ def frontier(title: str, x: str, y: str, points: Sequence[Point]) -> str:
         axes.axhline(0, color=_INK, linewidth=0.6)
         axes.axvline(0, color=_INK, linewidth=0.6)
         for point in points:
-            axes.plot([point.x], [point.y], "o", color=_NAMES[point.colour], markersize=9)
+            axes.plot([point.x], [point.y], _MARKERS.get(point.colour, "o"), color=_NAMES[point.colour], markersize=9)
             axes.annotate(point.label, (point.x, point.y), xytext=(8, 4), textcoords="offset points", fontsize=9)
         axes.margins(0.22)
         return _svg(figure)

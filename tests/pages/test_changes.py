@@ -1,6 +1,6 @@
 """What changed between two answers, word by word."""
 
-from lightning_bnf.pages.changes import MOST_WORDS, changed_parts, most_telling, read_changes, visible
+from lightning_bnf.pages.changes import MOST_WORDS, changed_parts, most_telling, read_changes, unframed, visible
 
 
 def record(
@@ -42,3 +42,13 @@ def test_changed_verdicts_come_first_then_changed_words_then_greedy_ones() -> No
 
 def test_control_characters_are_pictures() -> None:
     assert visible("a\x00b\x7f\tc\nd\ud800") == "a\u2400b\u2421\tc\nd\ufffd"
+
+
+def test_what_a_chat_template_writes_around_every_prompt_is_left_out() -> None:
+    frame = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+    words = ["What is 1 + 1?", "What is 2 + 2?"]
+    assert unframed([frame.format(word) for word in words]) == words
+    assert unframed([frame.format("a")] * 2) == [frame.format("a")] * 2
+    plain = ["Answer:\nWhat is 1?", "Answer:\nWhat is 2?"]
+    assert unframed(plain) == plain
+    assert unframed([]) == []

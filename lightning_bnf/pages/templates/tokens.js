@@ -124,7 +124,9 @@ const fill = (text, run, answer, from, to) => {
     const token = make("span", "t");
     const piece = answer.text.slice(offset, offset + lengths[i]);
     offset += lengths[i];
-    token.textContent = piece.replace(/\n/g, "\u21b5\n");
+    // A space in front stays bare: where a line breaks before the word it would hang coloured at the line's end.
+    const space = /^ +(?=\S)/.exec(piece), bare = space ? space[0] : "";
+    token.append(bare, make("span", "ink", piece.slice(bare.length).replace(/\n/g, "\u21b5\n")));
     if (!piece) token.classList.add("empty");
     token.dataset.i = i;
     token.tabIndex = -1;
@@ -226,7 +228,8 @@ const drawLegend = () => {
     }
     const box = make("span", "scale"), low = make("b", "", "0"), high = make("b", "", "1");
     box.append(low, " left alone ", both, high, " learns as in fine-tuning");
-    const sample = make("span", "t alone", "pale and dotted"), note = make("span", "soft");
+    const sample = make("span", "t alone"), note = make("span", "soft");
+    sample.append(make("span", "ink", "pale and dotted"));
     note.append(sample, ": weight below 0.5");
     legend.replaceChildren(box, note);
   } else if (state.colour === "ratio") {
