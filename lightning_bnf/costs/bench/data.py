@@ -4,6 +4,11 @@ import random
 import re
 from typing import Any
 
+from lightning_bnf.datamodules.reading.options import DataOptions, Rendering
+
+AS_TEXT = DataOptions(rendering=Rendering(strings="text"))
+"""How the rows are read: as they are, so that their lengths are those of their words, with a template or without."""
+
 WORDS = re.findall(
     r"\w+",
     "river stone lamp quiet bread seven garden window letter blue market paper engine cloud silver road table song "

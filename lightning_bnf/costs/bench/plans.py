@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
+from lightning_bnf.costs.bench.data import AS_TEXT
 from lightning_bnf.costs.bench.steps import Workload
 from lightning_bnf.costs.bench.workers import Turns, Variant
 from lightning_bnf.costs.plan.command import Question, run_of
@@ -38,7 +39,8 @@ class Case:
         workload = Workload(self.policy.source, rows=4 * STEPS)
         optimization = Optimization(learning_rate=1e-6)
         module = PreferenceModule(self.policy, self.loss, self.reference, optimization, reference_cache=cache)
-        data = PreferenceData(workload.written(folder), examples_per_step=4, max_tokens=self.max_tokens)
+        file = workload.written(folder)
+        data = PreferenceData(file, examples_per_step=4, max_tokens=self.max_tokens, options=AS_TEXT)
         return module, data
 
 

@@ -108,6 +108,7 @@ def ours(turns: Turns, workload: Workload, loss: str, arguments: dict[str, Any],
                 max_tokens=workload.max_tokens,
                 seed=SEED,
                 layout=workload.layout,
+                options=data.AS_TEXT,
             ),
         )
 
@@ -139,7 +140,7 @@ def token_counts(workload: Workload, steps: int) -> list[list[tuple[int, int]]]:
     layout = LAYOUTS[workload.layout]
     with tempfile.TemporaryDirectory() as folder:
         ends = load_end_ids(workload.source, None)
-        rows, _ = load_rows(workload.written(folder), load_tokenizer(workload.source), end_ids=ends)
+        rows, _ = load_rows(workload.written(folder), load_tokenizer(workload.source), data.AS_TEXT, ends)
     lengths = [layout.lengths(row, (1, -1)) for row in rows]
     plan = StepPlan(lengths, workload.pairs, workload.max_tokens, SEED, packed=layout.packed)
     counts = []
