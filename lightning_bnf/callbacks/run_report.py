@@ -45,6 +45,7 @@ class RunReport(Callback):
                 fewer in a short run, one for 16 rows trained and at least 16. 0 leaves all data out of the page.
         """
         self.rows = rows
+        self.chosen: list[tuple[str, str, str]] = []  # settings that nothing named: name, value, why
         self._scored: ScoredRows | None = None
         self._split = "validation"
         self._middle: int | None = None
@@ -189,7 +190,9 @@ class RunReport(Callback):
     # The page -------------------------------------------------------------------------------------------------------
 
     def _recall(self, trainer: Trainer) -> None:
-        cost = scores.read_about(_run(trainer)).get("seconds", {}) if trainer.global_step else {}
+        before = scores.read_about(_run(trainer)) if trainer.global_step else {}
+        self.chosen = self.chosen or before.get("chosen", [])  # the saved config that a run goes on with names all
+        cost = before.get("seconds", {})
         self._before = (cost.get("run", 0.0), cost.get("scoring", 0.0), cost.get("rendering", 0.0))
 
     def _rewrite(self, trainer: Trainer, module: LightningModule) -> None:
@@ -230,6 +233,7 @@ class RunReport(Callback):
             "steps": _planned(trainer),
             "rows": 0 if self._scored is None else len(self._scored.rows),
             "split": self._split,
+            "chosen": self.chosen,
             "seconds": {
                 "run": run + time.perf_counter() - self._begun,
                 "scoring": scoring + self._scoring,

@@ -293,11 +293,16 @@ class Fit(TrainerCommand):
             Fingerprints: Fingerprints,
             RunPlots: RunPlots,
             ExportPolicy: ExportPolicy,
-            RunReport: lambda: self.config_init["report"],
+            RunReport: self._report,
         }
         given = {type(callback) for callback in config.callbacks or []}
         standard = always if config.enable_checkpointing is False else saving | always
         return [*progress_of(config), *(make() for kind, make in standard.items() if kind not in given)]
+
+    def _report(self) -> RunReport:
+        report: RunReport = self.config_init["report"]
+        report.chosen = [(chosen.key, str(chosen.value), chosen.reason) for chosen in self.start.shown]
+        return report
 
 
 class _Evaluation(TrainerCommand):

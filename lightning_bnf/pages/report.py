@@ -60,6 +60,7 @@ def page(run: Run) -> str:
         tokens_text=_tokens_text(run, len(rows)),
         changes=changes,
         answers_text=_answers_text(run, changes),
+        chosen=run.about.get("chosen", []),
         settings=flattened(run.config),
         data_report=run.data_report,
         footer=_footer(run),

@@ -41,6 +41,7 @@ def test_what_the_page_says(tmp_path: Path) -> None:
         "Hello there, dog",
         "\u2717 fails",
         "\u2713 passes",
+        "trainer.max_epochs 1 an epoch is what most take",
         "data.train mine.jsonl",
         "scoring rows for it had taken 2.0 s, 2.0 % of the run, and writing it 1.0 s, 1.0 %",
     ):
