@@ -21,7 +21,8 @@ LEVELS = (
     ("preparation", "module", "reproduction"),
     ("export", "costs", "pages"),
     ("callbacks",),
-    ("cli",),
+    ("cli", "aligned"),
+    ("alignment",),
     ("__main__",),
 )
 """From the ground up: a room imports from those below it, and from itself."""

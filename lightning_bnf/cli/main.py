@@ -39,7 +39,7 @@ def main(args: Sequence[str] | None = None) -> None:
         print(f"error: there is no command {name!r}{hint}\n\n{overview()}", file=sys.stderr)
         raise SystemExit(2)
     _announce(name)
-    _silence()
+    silence()
     _quiet_bars()
     try:
         _run(name, words[1:])
@@ -71,7 +71,7 @@ def _run(name: str, words: list[str]) -> None:
     run_verb(imported(command.target), name, imported(command.shorthand)(words) if command.shorthand else words)
 
 
-def _silence() -> None:
+def silence() -> None:
     """Notices of libraries about themselves, which no user of this package can act on."""
     for message in (
         ".*isinstance\\(treespec, LeafSpec\\).*",

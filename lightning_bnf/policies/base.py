@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.losses.base import Weigher
 from lightning_bnf.policies.attention import is_flash, model_inputs
+from lightning_bnf.policies.given import check_given, source_of
 from lightning_bnf.policies.head.tiles import Head, token_logps, weighted_token_logps
-from lightning_bnf.policies.sources import load_end_ids, load_model, load_tokenizer, resolve_source
+from lightning_bnf.policies.sources import end_ids_of, load_end_ids, load_model, load_tokenizer, resolve_source
 from lightning_bnf.runtime.refusal import Refusal
 
 if TYPE_CHECKING:  # a second of imports, which the command line's --help has no use for
@@ -64,6 +65,9 @@ class Policy(nn.Module, ABC):
     shardable: ClassVar[bool] = True
     """Whether FSDP2 can cut its weights into parts."""
 
+    in_four_bits: ClassVar[bool] = False
+    """Whether it trains beside weights that bitsandbytes holds in 4 bits."""
+
     needs_device: ClassVar[str | None] = None
     """The type of device that it cannot do without, such as cuda; None where it runs on any."""
 
@@ -87,7 +91,30 @@ class Policy(nn.Module, ABC):
         self.attention = attention
         self.gradient_checkpointing = gradient_checkpointing
         self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._end_ids: tuple[int, ...] | None = None
+        self._given: list[PreTrainedModel] = []  # in a list: as an attribute its weights would count as the policy's
         self.model: nn.Module | None = None
+
+    @classmethod
+    def of(cls, model: "PreTrainedModel", tokenizer: PreTrainedTokenizerBase, **settings: Any) -> Self:
+        """A policy on a transformers model that is loaded already.
+
+        The model itself is trained, not a copy: its dropout goes to 0, it moves to the run's device, and adapters are
+        put into its layers, or with `FullPolicy` its weights change. To train from the start again, load it again.
+
+        Args:
+            model: Without adapters; in 4 bits for `QLoRAPolicy`, and for the others in 16 or 32.
+            tokenizer: The model's, with its chat template.
+            settings: The class's arguments but source, revision, dtype and attention, which the model has.
+
+        Raises `PolicyError` for a model with adapters, such as one that was aligned before, or of other weights.
+        """
+        check_given(model, cls.in_four_bits)
+        dtype = str(model.dtype).removeprefix("torch.")
+        policy = cls(source=source_of(model), dtype=dtype, **settings)  # type: ignore[arg-type]
+        policy._tokenizer, policy._end_ids = tokenizer, end_ids_of(model.generation_config)
+        policy._given.append(model)
+        return policy
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -99,11 +126,13 @@ class Policy(nn.Module, ABC):
     @property
     def end_ids(self) -> tuple[int, ...]:
         """Token ids that end a completion, besides the tokenizer's own."""
-        return load_end_ids(self.source, self.revision)
+        return load_end_ids(self.source, self.revision) if self._end_ids is None else self._end_ids
 
     def load(self) -> None:
         """Load the weights, once. Raises `SourceError` or `PolicyError`."""
-        if self.model is None:
+        if self.model is None and self._given:
+            self.adopt(self._given.pop())
+        elif self.model is None:
             resolve_source(self.source, self.revision)
             self.adopt(self.base())
 

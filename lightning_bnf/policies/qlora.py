@@ -25,6 +25,7 @@ class QLoRAPolicy(LoRAPolicy):
     embeddings and heads would make the activations between the layers, and the head's weight, twice as large.
     """
 
+    in_four_bits: ClassVar[bool] = True
     shardable: ClassVar[bool] = False  # bitsandbytes packs a whole matrix, with the scales of its blocks beside it
 
     def __init__(

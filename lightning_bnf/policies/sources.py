@@ -117,9 +117,14 @@ def load_end_ids(source: str, revision: str | None = None) -> tuple[int, ...]:
     """Token ids that end a completion, as the model's generation config names them; empty where it has none."""
     found = found_source(source, revision)
     try:
-        ends = GenerationConfig.from_pretrained(found.location, revision=found.revision or "main").eos_token_id
+        return end_ids_of(GenerationConfig.from_pretrained(found.location, revision=found.revision or "main"))
     except OSError:  # no generation config: the tokenizer's end-of-sequence token is all there is
         return ()
+
+
+def end_ids_of(config: GenerationConfig | None) -> tuple[int, ...]:
+    """Token ids that end a completion, as a generation config names them."""
+    ends = None if config is None else config.eos_token_id
     return () if ends is None else (ends,) if isinstance(ends, int) else tuple(ends)
 
 

@@ -1,0 +1,121 @@
+"""A run that has ended, as notebooks use it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning_bnf.datamodules.reading.options import Rendering
+from lightning_bnf.datamodules.tokens.renderer import Renderer
+from lightning_bnf.generation.sampling import Sampling, generate_with_lengths
+from lightning_bnf.module import PreferenceModule
+from lightning_bnf.pages.report import write_report
+from lightning_bnf.pages.token_view import TokenView
+from lightning_bnf.policies.base import Policy
+from lightning_bnf.policies.reference.providers import FrozenCopy
+from lightning_bnf.runtime.refusal import Refusal
+
+if TYPE_CHECKING:  # half a second that no run has to wait for
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+DEFAULT_RENDERING = Rendering()
+
+
+class Run:
+    """What a run leaves: its folder, the policy, the metrics, and ways to look at them."""
+
+    def __init__(self, folder: Path, module: PreferenceModule, rendering: Rendering = DEFAULT_RENDERING):
+        """
+        Args:
+            folder: The run folder, with config.yaml, metrics.csv, checkpoints, plots, report.html and policy/.
+            module: The trained module, of `module.policy` and `module.loss`.
+            rendering: How the data were made token ids, which prompts to compare then are too.
+        """
+        self.folder = folder
+        self.module = module
+        self.rendering = rendering
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}: {type(self.module.loss).__name__} on {self.module.policy.source})"
+
+    @property
+    def policy(self) -> Any:
+        """The aligned model, ready to generate: peft's PeftModel, or with all weights trained a transformers model."""
+        return self.module.policy.loaded.eval()
+
+    @property
+    def tokenizer(self) -> Any:
+        """The policy's tokenizer."""
+        return self.module.policy.tokenizer
+
+    @property
+    def metrics(self) -> "pd.DataFrame":
+        """A row for each number logged: step (from 0), split (train or val), metric, value."""
+        from lightning_bnf.results.tables import read_metrics
+
+        return read_metrics(self.folder)
+
+    def plot(self) -> "Figure":
+        """Log-probabilities of chosen and rejected answers over the run, and their shifts from the reference."""
+        from lightning_bnf.results.plots import plot_logps
+
+        return plot_logps(self.metrics)
+
+    def report(self, height: int = 800) -> TokenView:
+        """Write report.html into the run folder, and show it where this is a notebook cell's last line.
+
+        height: of the frame, in pixels
+        """
+        return TokenView(write_report(self.folder).read_text(encoding="utf-8"), height)
+
+    def compare(
+        self, prompts: str | Sequence[Any], max_new_tokens: int = 128, temperature: float = 0.0
+    ) -> "pd.DataFrame":
+        """Answers of the model before and after, side by side: columns prompt, before, after.
+
+        Args:
+            prompts: Strings, or lists of messages; made token ids as the data of the run were.
+            max_new_tokens: Tokens after which an answer is cut off.
+            temperature: Of the sampling; 0 is greedy.
+
+        Raises `Refusal` where all weights were trained without a frozen copy beside them: what was before is gone.
+        """
+        import pandas as pd
+
+        asked = [prompts] if isinstance(prompts, str) else list(prompts)
+        renderer = Renderer(self.tokenizer, self.rendering, self.module.policy.end_ids)
+        ids = [renderer.prompt_ids(prompt if isinstance(prompt, str) else tuple(prompt)) for prompt in asked]
+        sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
+        after = _texts(self.policy, self.tokenizer, ids, sampling)
+        texts = [prompt if isinstance(prompt, str) else prompt[-1]["content"] for prompt in asked]
+        return side_by_side(pd.DataFrame({"prompt": texts, "before": self._before(ids, sampling), "after": after}))
+
+    def _before(self, ids: list[list[int]], sampling: Sampling) -> list[str]:
+        policy: Policy = self.module.policy
+        if policy.adapters:
+            with policy.as_it_started():
+                return _texts(policy.loaded, self.tokenizer, ids, sampling)
+        if isinstance(self.module.reference, FrozenCopy):
+            return _texts(self.module.reference.policy.loaded, self.tokenizer, ids, sampling)
+        raise Refusal(
+            "reference must be copy to compare with, where all weights are trained, got "
+            f"{self.module.reference_kind}: what the model was before is gone"
+        )
+
+
+def _texts(model: Any, tokenizer: Any, ids: list[list[int]], sampling: Sampling) -> list[str]:
+    return [answers[0].text for answers in generate_with_lengths(model, tokenizer, ids, sampling)]
+
+
+def side_by_side(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The same table, which a notebook shows whole: pandas cuts texts after 50 characters. What a text holds of HTML is
+    shown, never run."""
+    import pandas as pd
+
+    class Answers(pd.DataFrame):
+        def _repr_html_(self) -> str:
+            style = {"white-space": "pre-wrap", "text-align": "left", "vertical-align": "top"}
+            html: str = self.style.format(escape="html").set_properties(**style).hide(axis="index").to_html()
+            return html
+
+    return Answers(table)

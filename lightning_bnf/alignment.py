@@ -1,0 +1,237 @@
+"""Aligning a model from Python: what `fit` does, with a model, rows and losses that are objects."""
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonargparse
+import yaml
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lightning_bnf.aligned import Run
+from lightning_bnf.callbacks import (
+    EvenValidations,
+    ExportPolicy,
+    Fingerprints,
+    GracefulShutdown,
+    RunLogger,
+    RunPlots,
+    RunProgress,
+    RunReport,
+)
+from lightning_bnf.cli.hints import meant
+from lightning_bnf.cli.main import silence
+from lightning_bnf.cli.names import file_of, names
+from lightning_bnf.cli.run_parts import turn, two_last
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.reading.errors import nearest
+from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.losses import Loss
+from lightning_bnf.module import PreferenceModule
+from lightning_bnf.policies import FullPolicy, LoRAPolicy, Policy, QLoRAPolicy
+from lightning_bnf.runtime.ownership import claim, move_aside
+from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.training import defaults
+from lightning_bnf.training.optimization import Optimization
+from lightning_bnf.training.strategies import AtomicCheckpointIO
+
+POLICIES: dict[str, type[Policy]] = {"lora": LoRAPolicy, "qlora": QLoRAPolicy, "full": FullPolicy}
+_TAKEN = {"self", "args", "kwargs", "source", "train", "validation", "options", "policy", "loss", "optimization"}
+_OURS = {"default_root_dir", "use_distributed_sampler", "gradient_clip_val", "accumulate_grad_batches"}
+
+
+def align(
+    model: Any,
+    data: Any,
+    loss: str | Loss | type[Loss] = "bnf",
+    *,
+    tokenizer: Any = None,
+    policy: str | type[Policy] = "lora",
+    validation: Any = "auto",
+    folder: str | Path = "runs/latest",
+    seed: int = 1,
+    **settings: Any,
+) -> Run:
+    """Align a model with preference data. What is not named is chosen as `fit` chooses it, by device, policy and loss.
+
+    Args:
+        model: A hub id, a local folder or a GGUF file; a `Policy`; or a transformers model that is loaded, with its
+            `tokenizer`. That model itself is trained, not a copy: see `Policy.of`.
+        data: Rows to train on: a list of dicts, a DataFrame, a `datasets.Dataset`, a file, a hub id, or a list of such;
+            or a `PreferenceData`.
+        loss: The name of a shipped loss, such as dpo; or a loss or a class of one, of your own too.
+        tokenizer: Of a model that is loaded.
+        policy: What is trained: lora, qlora or full, or a class.
+        validation: As `data`; `auto` holds out some of the rows, None none.
+        folder: Where all of the run goes. An earlier run there is moved aside; a stranger's files are refused.
+        seed: Of everything random in this process.
+        settings: Any argument of the policy, PreferenceData, DataOptions, Optimization, PreferenceModule or Lightning's
+            Trainer by its name, such as r=8, learning_rate=1e-4, max_length=2048, max_epochs=2, accelerator="cpu".
+
+    Raises `Refusal` for what cannot be trained as asked for, before any weights are loaded.
+    """
+    kind = model if isinstance(model, Policy) else _policy_class(policy)
+    parts = shared_out(settings, type(kind) if isinstance(kind, Policy) else kind)
+    given_loss = loss_of(loss)
+    device = defaults.device_type(str(parts.trainer.get("accelerator", "auto")))
+    silence()
+    seed_everything(seed, verbose=False)
+    aligned = kind if isinstance(kind, Policy) else _policy(kind, model, tokenizer, parts.policy, device)
+    module = PreferenceModule(aligned, given_loss, optimization=Optimization(**parts.optimization), **parts.module)
+    rows = data if isinstance(data, PreferenceData) else _data(data, validation, seed, parts)
+    root = _own_folder(Path(folder))
+    trainer = _trainer(root, parts.trainer, device)
+    _save_config(root, module, rows, parts, trainer)
+    trainer.fit(module, rows)
+    return Run(root, module, rows.options.rendering)
+
+
+class Parts(NamedTuple):
+    """The settings of each object that a run is made of."""
+
+    policy: dict[str, Any]
+    options: dict[str, Any]
+    data: dict[str, Any]
+    optimization: dict[str, Any]
+    module: dict[str, Any]
+    trainer: dict[str, Any]
+
+
+def shared_out(settings: Mapping[str, Any], policy: type[Policy]) -> Parts:
+    """Every setting to the object whose constructor has it; of several the first. Raises `Refusal` for unknown ones."""
+    takers = (policy, DataOptions, PreferenceData, Optimization, PreferenceModule, Trainer)
+    known = [set(inspect.signature(taker).parameters) - _TAKEN for taker in takers]
+    known[-1] -= _OURS
+    parts = Parts({}, {}, {}, {}, {}, {})
+    for name, value in settings.items():
+        place = next((i for i, taken in enumerate(known) if name in taken), None)
+        if place is None:
+            meaning = meant(name)
+            near = meaning.setting.rpartition(".")[2] if meaning else nearest(name, set().union(*known))
+            hint = f"; did you mean {near!r}?" if near else ""
+            raise Refusal(f"settings must be arguments of policy, data, module or Trainer, got {name!r}{hint}")
+        parts[place][name] = value
+    return parts
+
+
+def loss_of(loss: str | Loss | type[Loss]) -> Loss:
+    """A loss, made of a name or a class. Raises `Refusal` where there is none."""
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, type) and issubclass(loss, Loss):
+        return loss()
+    path = file_of("model.loss", loss) or loss if isinstance(loss, str) else ""
+    if Path(path).suffix != ".yaml" or not Path(path).is_file():
+        known = ", ".join(sorted({Path(file).stem for file in names("model.loss").values()}))
+        raise Refusal(f"loss must be one of {known}, a YAML file, or a loss, got {loss!r}")
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--loss", type=Loss)
+    config = parser.parse_object({"loss": yaml.safe_load(Path(path).read_text(encoding="utf-8"))})
+    made: Loss = parser.instantiate_classes(config).loss
+    return made
+
+
+def _policy_class(policy: str | type[Policy]) -> type[Policy]:
+    if isinstance(policy, type) and issubclass(policy, Policy):
+        return policy
+    if policy not in POLICIES:
+        raise Refusal(f"policy must be {', '.join(POLICIES)} or a class of Policy, got {policy!r}")
+    return POLICIES[str(policy)]
+
+
+def _policy(kind: type[Policy], model: Any, tokenizer: Any, settings: dict[str, Any], device: str) -> Policy:
+    if isinstance(model, str | Path):
+        dtype = defaults.base_dtype(kind, device)
+        return kind(str(model), **(({} if dtype is None else {"dtype": dtype.value}) | settings))
+    if tokenizer is None:
+        raise Refusal("tokenizer must be given beside a model that is loaded, got none")
+    return kind.of(model, tokenizer, **settings)
+
+
+def _data(data: Any, validation: Any, seed: int, parts: Parts) -> PreferenceData:
+    settings = {"max_tokens": "auto"} | parts.data
+    return PreferenceData(data, validation, seed=seed, options=DataOptions(**parts.options), **settings)
+
+
+def _own_folder(root: Path) -> Path:
+    """The run's folder, claimed; a run that is there already gets a number."""
+    claim("folder", root, "fit", signs=("lightning_bnf.",))
+    if (root / "config.yaml").exists():
+        print(f"{root} held a run already; it is now {move_aside(root)}")
+        claim("folder", root, "fit")
+    return root
+
+
+def _trainer(root: Path, settings: Mapping[str, Any], device: str) -> Trainer:
+    """A Trainer as `fit` has it, on one device unless told otherwise: a notebook's process cannot be started twice."""
+    chosen: dict[str, Any] = {name: default.value for name, default in defaults.TRAINER.items()}
+    if any(settings.get(name) not in (None, -1) for name in ("max_steps", "max_time")):
+        chosen["max_epochs"] = -1
+    chosen |= {"precision": defaults.precision(device).value, "devices": 1, "num_sanity_val_steps": 0}
+    chosen |= {"enable_model_summary": False} | dict(settings)
+    own, checkpoints = list(chosen.pop("callbacks", None) or []), root / "checkpoints"
+    standard: dict[type, Callable[[], Any]] = {
+        RunProgress: RunProgress,
+        ModelCheckpoint: lambda: two_last(checkpoints),
+        GracefulShutdown: lambda: GracefulShutdown(str(checkpoints)),
+        EvenValidations: EvenValidations,
+        Fingerprints: Fingerprints,
+        RunPlots: RunPlots,
+        ExportPolicy: ExportPolicy,
+        RunReport: RunReport,
+    }
+    if chosen.get("enable_progress_bar") is False:
+        del standard[RunProgress]
+    if chosen.get("enable_checkpointing") is False:
+        del standard[ModelCheckpoint], standard[GracefulShutdown]
+    callbacks = [*own, *(make() for kind, make in standard.items() if kind not in map(type, own))]
+    logger = chosen.pop("logger", None)
+    given = [] if logger is None or isinstance(logger, bool) else logger if isinstance(logger, list) else [logger]
+    return Trainer(
+        default_root_dir=str(root),
+        use_distributed_sampler=False,
+        callbacks=sorted(callbacks, key=turn),
+        logger=[RunLogger(root), *given],
+        **({"plugins": [AtomicCheckpointIO()]} | chosen),
+    )
+
+
+def _save_config(root: Path, module: PreferenceModule, data: PreferenceData, parts: Parts, trainer: Trainer) -> None:
+    """config.yaml: what the run was made with, as `fit` writes it; objects by their names."""
+    policy, loss = module.policy, module.loss
+    settings = {name: value for name, value in parts.trainer.items() if isinstance(value, bool | int | float | str)}
+    held_out = {"validation": "auto"} if data.holds_out else {}
+    config = {
+        "model": {
+            "policy": _class_and_arguments(policy, parts.policy | {"source": policy.source}),
+            "loss": _class_and_arguments(loss, {name: getattr(loss, name) for name in _arguments(loss)}),
+            "reference": module.reference_kind,
+            "optimization": dataclasses.asdict(module.optimization),
+        },
+        "data": data.paths | held_out | parts.data | {"options": dataclasses.asdict(data.options)},
+        "trainer": settings | {"precision": str(trainer.precision), "default_root_dir": str(root)},
+    }
+    (root / "config.yaml").write_text(yaml.safe_dump(_plain(config), sort_keys=False), encoding="utf-8")
+
+
+def _arguments(made: Any) -> list[str]:
+    return [name for name in inspect.signature(type(made)).parameters if hasattr(made, name)]
+
+
+def _class_and_arguments(made: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    kind, room = type(made), type(made).__module__.rpartition(".")[0]
+    short = getattr(sys.modules.get(room), kind.__name__, None) is kind  # as configs name what comes with the package
+    return {"class_path": f"{room if short else kind.__module__}.{kind.__qualname__}", "init_args": arguments}
+
+
+def _plain(value: Any) -> Any:
+    """With only what YAML holds: anything else by what it prints as."""
+    if isinstance(value, dict):
+        return {str(name): _plain(held) for name, held in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(held) for held in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)

@@ -1,0 +1,82 @@
+"""A run as notebooks use it: answers before and after, tables, figures and the page."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from support.models import PAIRS
+from support.training import FAST
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.aligned import Run, side_by_side
+from lightning_bnf.losses import BNF, SFT
+from lightning_bnf.module import PreferenceModule
+from lightning_bnf.policies import FullPolicy, LoRAPolicy
+from lightning_bnf.runtime.refusal import Refusal
+
+QUESTIONS = [PAIRS[0][0], [{"role": "user", "content": PAIRS[1][0]}]]
+
+
+def moved(policy: LoRAPolicy | FullPolicy, folder: Path) -> Run:
+    """A run whose policy is far from where it began."""
+    module = PreferenceModule(policy, SFT() if isinstance(policy, FullPolicy) else BNF(), optimization=FAST)
+    module.configure_model()
+    generator = torch.Generator().manual_seed(0)
+    for parameter in module.policy.trainable().values():
+        parameter.data += torch.randn(parameter.shape, generator=generator)
+    return Run(folder, module)
+
+
+def test_before_is_the_model_without_what_was_trained(tmp_path: Path, tiny_folder: str) -> None:
+    run = moved(LoRAPolicy(tiny_folder), tmp_path)
+    table = run.compare(QUESTIONS, max_new_tokens=6)
+    assert list(table.columns) == ["prompt", "before", "after"]
+    assert table["prompt"].tolist() == [PAIRS[0][0], PAIRS[1][0]]
+    assert (table["before"] != table["after"]).all()
+    untouched = Run(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF(), optimization=FAST))
+    untouched.module.configure_model()
+    same = untouched.compare(QUESTIONS, max_new_tokens=6)
+    assert same["before"].tolist() == same["after"].tolist() == table["before"].tolist()
+    assert run.compare(PAIRS[0][0], max_new_tokens=6)["after"].tolist() == table["after"].tolist()[:1]
+
+
+def test_all_weights_need_a_frozen_copy(tmp_path: Path, tiny_folder: str) -> None:
+    run = moved(FullPolicy(tiny_folder), tmp_path)
+    with pytest.raises(Refusal, match=r"reference must be copy to compare with, .* got none: what the model was"):
+        run.compare("Hi", max_new_tokens=2)
+
+
+def test_the_copy_is_what_was_before(tmp_path: Path, tiny_folder: str) -> None:
+    module = PreferenceModule(FullPolicy(tiny_folder), BNF(), optimization=FAST)
+    module.configure_model()
+    for parameter in module.policy.trainable().values():
+        parameter.data += 0.5
+    table = Run(tmp_path, module).compare("Hi", max_new_tokens=4)
+    assert table.loc[0, "before"] != table.loc[0, "after"]
+
+
+def test_a_notebook_shows_texts_whole_and_as_text() -> None:
+    long = "word " * 40
+    html = side_by_side(pd.DataFrame({"prompt": ["<script>x</script>"], "after": [long]}))._repr_html_()  # type: ignore[operator]
+    assert long.strip() in html
+    assert "&lt;script&gt;" in html
+    assert "<script>" not in html
+
+
+def test_a_run_says_what_it_is(tmp_path: Path, tiny_folder: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    run = moved(LoRAPolicy(tiny_folder), tmp_path)
+    assert repr(run) == f"Run({str(tmp_path)!r}: BNF on {tiny_folder})"
+    assert not run.policy.training
+    assert len(run.tokenizer) == len(tokenizer)
+
+
+def test_metrics_figure_and_page_are_of_the_folder(tmp_path: Path, tiny_folder: str) -> None:
+    (tmp_path / "metrics.csv").write_text("step,train/loss,train/logps_mean/chosen\n0,1.5,-2.0\n1,1.25,-1.5\n")
+    run = moved(LoRAPolicy(tiny_folder), tmp_path)
+    assert run.metrics.query("metric == 'loss'")["value"].tolist() == [1.5, 1.25]
+    assert run.plot().axes[0].get_ylabel() == "mean log-probability (nats a token)"
+    shown = run.report(height=300)._repr_html_()
+    assert shown.startswith("<iframe srcdoc=")
+    assert "height: 300px" in shown
+    assert (tmp_path / "report.html").is_file()
