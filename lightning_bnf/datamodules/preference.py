@@ -12,7 +12,7 @@ from lightning_bnf.datamodules.contract import DataNeeds, MeetsData
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.tables import ACCEPTED, Sources, sources_of
-from lightning_bnf.datamodules.steps.holdout import hold_out
+from lightning_bnf.datamodules.steps.holdout import hold_out, shared_prompts
 from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, PlannedBatch
 from lightning_bnf.datamodules.steps.loader import Part, PromptLoader, StepLoader
 from lightning_bnf.datamodules.steps.needs import check_labels, check_rows, usable_rows
@@ -105,6 +105,11 @@ class PreferenceData(LightningDataModule):
                 check_rows(rows, self.needs.loss)
         if stage == "fit":
             check_labels(self.rows["train"], self.needs.loss)
+            shared = 0 if self.holds_out else shared_prompts(self.rows["train"], self.rows["validation"])
+            if shared:
+                count = len(self.rows["validation"])
+                told = f"[validation] {shared:,} of {count:,} rows have a prompt that is trained on too"
+                self.reports.append(ReportText(told))
         self._report()
 
     def meet(self, module: Any) -> None:

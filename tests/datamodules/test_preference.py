@@ -32,7 +32,9 @@ def test_only_training_rows_lose_a_side(tmp_path: Path, tiny_folder: str, write_
     train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF()), data, max_steps=2)
     assert sorted(len(found.completions) for found in data.rows["train"]) == [1] * 6 + [2] * 2
     assert {len(found.completions) for found in data.rows["validation"]} == {2}
-    assert "[train] pairing_ratio 0.25: 2 of 8 rows are pairs" in (tmp_path / "data_report.txt").read_text()
+    report = (tmp_path / "data_report.txt").read_text()
+    assert "[train] pairing_ratio 0.25: 2 of 8 rows are pairs" in report
+    assert "[validation] 8 of 8 rows have a prompt that is trained on too" in report
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,7 @@ def test_all_rows_are_trained_on_or_held_out_and_the_report_counts_them(
         "auto), 21 steps an epoch\n" in report
     )
     assert "[train] validation: 16 of the 100 rows held out" in report
+    assert "is trained on too" not in report
 
 
 def test_the_same_rows_are_held_out_in_every_layout_and_by_validate_alone(

@@ -1,4 +1,4 @@
-"""`validation: auto`: which of the training rows are held out, by their prompts."""
+"""Validation rows and the prompts of training: `validation: auto` holds rows out so that none is on both sides."""
 
 import hashlib
 import json
@@ -54,6 +54,12 @@ def hold_out(rows: RowView, seed: int) -> Divided:
     )
     kept = [i in held for i in range(len(rows))]
     return Divided(rows.only(not keep for keep in kept), rows.only(kept), sentence)
+
+
+def shared_prompts(train: RowView, validation: RowView) -> int:
+    """How many validation rows have a prompt that is trained on."""
+    trained = {_place(row.prompt, 0) for row in train}
+    return sum(_place(row.prompt, 0) in trained for row in validation)
 
 
 def _place(prompt: Text, seed: int) -> bytes:

@@ -110,7 +110,8 @@ def _listed(
 ) -> str:
     """Rows as they are trained on: `shown` characters of each text, and no more `completions` of a row (None: all)."""
     lines = [line for row in rows for line in _shown(row, tokenizer, shown, completions)]
-    return "\n".join(["", f"  samples (trained tokens between {OPEN} and {CLOSE}):", *lines]) if lines else ""
+    word = "a sample" if len(rows) == 1 else "samples"
+    return "\n".join(["", f"  {word} (trained tokens between {OPEN} and {CLOSE}):", *lines]) if lines else ""
 
 
 def _shown(row: TokenizedRow, tokenizer: PreTrainedTokenizerBase, shown: int, completions: int | None) -> list[str]:

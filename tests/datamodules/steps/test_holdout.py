@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightning_bnf.datamodules.steps.holdout import hold_out, wanted
+from lightning_bnf.datamodules.steps.holdout import hold_out, shared_prompts, wanted
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import RowView
 
@@ -66,3 +66,8 @@ def test_where_nothing_can_be_held_out_it_is_said() -> None:
     same = hold_out(rows_of(*["one prompt"] * 100), seed=1)
     assert (len(same.train), len(same.validation)) == (100, 0)
     assert same.sentence == "validation: none, as no prompt has few enough of the rows to be held out"
+
+
+def test_shared_prompts_are_counted_by_rows() -> None:
+    assert shared_prompts(rows_of("a", "b"), rows_of("a", " a ", "c", "b")) == 3
+    assert shared_prompts(rows_of("a"), rows_of("b")) == shared_prompts(rows_of("a"), RowView([])) == 0

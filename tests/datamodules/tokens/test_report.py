@@ -69,13 +69,13 @@ def test_text(tokenizer: Any) -> None:
         "  prompt tokens:     p50     5  p95    20  max   100",
         "  completion tokens: p50    50  p95   200  max  1000",
         "  together tokens:   p50    60  p95   220  max  1010",
-        "  samples (trained tokens between ⟦ and ⟧):",
+        "  a sample (trained tokens between ⟦ and ⟧):",
         "  train.jsonl:3",
         "    prompt    '3 + 4 ='",
         "    label +1  '⟦ 7<|im_end|>⟧'",
         "    label -1  '⟦ 8<|im_end|>⟧'",
     ]
-    assert "samples" not in report.head()
+    assert "sample" not in report.head()
 
 
 def test_what_is_not_there_is_not_reported() -> None:
