@@ -203,19 +203,29 @@ def _trainer(root: Path, settings: Mapping[str, Any], device: str) -> Trainer:
 def _save_config(root: Path, module: PreferenceModule, data: PreferenceData, parts: Parts, trainer: Trainer) -> None:
     """config.yaml: what the run was made with, as `fit` writes it; objects by their names."""
     policy, loss = module.policy, module.loss
-    settings = {name: value for name, value in parts.trainer.items() if isinstance(value, bool | int | float | str)}
+    dtype = str(policy.dtype).removeprefix("torch.")
     held_out = {"validation": "auto"} if data.holds_out else {}
+    plan = {name: getattr(data, name) for name in ("max_tokens", "seed", "layout", "pairing_ratio")}
     config = {
         "model": {
-            "policy": _class_and_arguments(policy, parts.policy | {"source": policy.source}),
+            "policy": _class_and_arguments(policy, parts.policy | {"source": policy.source, "dtype": dtype}),
             "loss": _class_and_arguments(loss, {name: getattr(loss, name) for name in _arguments(loss)}),
             "reference": module.reference_kind,
             "optimization": dataclasses.asdict(module.optimization),
         },
-        "data": data.paths | held_out | parts.data | {"options": dataclasses.asdict(data.options)},
-        "trainer": settings | {"precision": str(trainer.precision), "default_root_dir": str(root)},
+        "data": data.paths
+        | held_out
+        | plan
+        | {"examples_per_step": data.step_size, "options": dataclasses.asdict(data.options)},
+        "trainer": _kept(parts.trainer) | {"precision": str(trainer.precision), "default_root_dir": str(root)},
     }
+    config["model"] = _kept(parts.module) | config["model"]
     (root / "config.yaml").write_text(yaml.safe_dump(_plain(config), sort_keys=False), encoding="utf-8")
+
+
+def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that a config can hold: callbacks and the like are objects, and left out."""
+    return {name: value for name, value in settings.items() if isinstance(value, bool | int | float | str)}
 
 
 def _arguments(made: Any) -> list[str]:

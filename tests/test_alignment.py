@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from lightning_bnf import BNF, DPO, FullPolicy, LoRAPolicy, Loss, LossOutput, Run, align
 from lightning_bnf.alignment import loss_of, shared_out
+from lightning_bnf.cli.main import main
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -60,12 +61,13 @@ def test_the_config_says_what_the_run_was_made_with(run: Run, tiny_folder: str) 
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert config["model"]["policy"] == {
         "class_path": "lightning_bnf.policies.LoRAPolicy",
-        "init_args": {"r": 4, "source": tiny_folder},
+        "init_args": {"r": 4, "source": tiny_folder, "dtype": "float32"},
     }
     assert config["model"]["loss"]["class_path"].endswith(".MeanMargin")
     assert config["model"]["optimization"]["learning_rate"] == 5e-5
     assert config["data"]["train"] == ["train (DataFrame of 10 rows)"]
     assert config["data"]["validation"] == "auto"
+    assert (config["data"]["examples_per_step"], config["data"]["max_tokens"]) == (5, 512)
     assert config["trainer"]["precision"] == "32-true"
 
 
@@ -80,6 +82,14 @@ def test_a_hub_id_or_folder_and_a_second_run(tmp_path: Path, tiny_folder: str) -
     assert (tmp_path / "run.1/config.yaml").is_file()
     assert second.metrics["split"].unique().tolist() == ["train", "val"] or "val" in set(second.metrics["split"])
     assert yaml.safe_load((second.folder / "config.yaml").read_text())["model"]["loss"]["init_args"]["beta"] == 0.5
+
+
+@pytest.mark.slow
+def test_the_commands_go_on_from_its_folder(tmp_path: Path, tiny_folder: str, write_pairs: Any) -> None:
+    run = align(tiny_folder, write_pairs(), folder=tmp_path / "run", r=4, reference="adapter_off", **SHORT)
+    merged = str(tmp_path / "merged")
+    main(["export", "--config", str(run.folder / "config.yaml"), "--ckpt_path", "last", "--folder", merged])
+    assert Path(merged, "adapter_model.safetensors").is_file()
 
 
 def test_a_strangers_folder_is_refused_and_left(tmp_path: Path, tiny_folder: str) -> None:

@@ -100,7 +100,8 @@ def overview() -> str:
     table = "\n".join(f"  {name:16s}{command.summary}" for name, command in COMMANDS.items())
     return (
         f"usage: {PROGRAM} COMMAND [--config FILE] [--key value ...]\n\n"
-        f"commands:\n{table}\n\nEvery command explains its settings with --help."
+        f"commands:\n{table}\n\nYour own data: {PROGRAM} fit --model.source ID_OR_FOLDER --data.train FILE\n"
+        "Every command explains its settings with --help."
     )
 
 

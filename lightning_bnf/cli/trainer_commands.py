@@ -236,6 +236,10 @@ class TrainerCommand(LightningCLI):
 class Fit(TrainerCommand):
     """Align a policy with a loss on preference data.
 
+    A model and data are enough: `fit --model.source ID_OR_FOLDER --data.train FILE`. What is not named is chosen by
+    device, policy and loss, and printed with the reasons. Names stand for the YAML files that come with the package:
+    `--model.policy qlora`, `--model.loss dpo`, `--model.optimizer muon`, `--trainer ddp`, `--config quickstart`.
+
     All of a run goes into one folder, trainer.default_root_dir, or runs/latest: config.yaml (resolved, usable as it
     is), metrics.csv, checkpoints, plots, the page report.html and the aligned model. A run that is there already is
     moved aside.

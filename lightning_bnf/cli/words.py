@@ -48,7 +48,9 @@ def split(words: Sequence[str]) -> list[Option]:
     """Words -> options; what stands before the first has the key ""."""
     found: list[Option] = []
     for word in words:
-        if word.startswith("--"):
+        if word == "-c":
+            found.append(Option("config"))
+        elif word.startswith("--"):
             key, joined, value = word[2:].partition("=")
             found.append(Option(key, (value,) if joined else (), bool(joined)))
         elif found and not found[-1].joined:

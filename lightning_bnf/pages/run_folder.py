@@ -4,15 +4,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import yaml
 
 from lightning_bnf.pages import scores
 from lightning_bnf.pages.scores import MOMENTS, ShownRow, Snapshot
-from lightning_bnf.results.tables import read_metrics
 from lightning_bnf.runtime.refusal import Refusal
+
+if TYPE_CHECKING:  # half a second, which the command line's --help has no use for
+    import pandas as pd
 
 ANSWERS = ("before", "after")
 
@@ -24,7 +25,7 @@ class Run:
     folder: Path
     about: dict[str, Any]
     config: dict[str, Any]
-    metrics: pd.DataFrame
+    metrics: "pd.DataFrame"
     steps: dict[str, list[float]]
     rows: list[ShownRow]
     snapshots: dict[str, Snapshot]
@@ -64,6 +65,8 @@ def read_run(folder: str | Path, rows: int | None = None) -> Run:
     about = scores.read_about(path)
     if not path.is_dir() or not (about or (path / "metrics.csv").is_file() or (path / "config.yaml").is_file()):
         raise Refusal(f"run must be a run folder, got {folder}, which holds no config.yaml and no metrics.csv")
+    from lightning_bnf.results.tables import read_metrics
+
     metrics = path / "metrics.csv"
     without = rows == 0 or (about.get("rows") == 0 and rows is None)
     found = {} if without else {name: scores.read_snapshot(path, name) for name in MOMENTS}
@@ -107,7 +110,9 @@ def _class_name(loss: Any) -> str:
     return path.rpartition(".")[2]
 
 
-def _no_metrics() -> pd.DataFrame:
+def _no_metrics() -> "pd.DataFrame":
+    import pandas as pd
+
     return pd.DataFrame({"step": [], "split": [], "metric": [], "value": []})
 
 

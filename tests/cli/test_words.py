@@ -27,6 +27,7 @@ def test_words_are_split_at_options_and_come_back_as_typed() -> None:
     ]
     assert [word for option in split(text.split()) for word in option.words()] == text.split()
     assert split([]) == []
+    assert split(["-c", "x.yaml"]) == split(["--config", "x.yaml"])
 
 
 def test_files_go_before_values_and_configs_before_both() -> None:
