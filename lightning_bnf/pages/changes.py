@@ -53,7 +53,20 @@ def changed_parts(before: str, after: str) -> tuple[list[Part], list[Part]]:
         for parts, words in ((left, old[a:b]), (right, new[c:d])):
             if words:
                 parts.append((tag != "equal", "".join(words)))
-    return left, right
+    return _joined(left), _joined(right)
+
+
+def _joined(parts: Sequence[Part]) -> list[Part]:
+    """The parts, with the spaces between changed words counted to these, and neighbours of a kind as one."""
+    found: list[Part] = []
+    for i, (changed, text) in enumerate(parts):
+        if 0 < i < len(parts) - 1 and text.isspace():
+            changed = changed or (parts[i - 1][0] and parts[i + 1][0])
+        if found and found[-1][0] == changed:
+            found[-1] = (changed, found[-1][1] + text)
+        else:
+            found.append((changed, text))
+    return found
 
 
 def read_changes(records: Sequence[dict[str, Any]]) -> list[Change]:

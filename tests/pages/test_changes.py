@@ -17,6 +17,14 @@ def test_words_that_are_gone_and_new() -> None:
     assert "".join(text for _, text in after) == "The sum is 7, Ann."
 
 
+def test_spaces_between_changed_words_are_of_the_change() -> None:
+    before, after = changed_parts("It is red and blue.", "It was green and blue.")
+    assert before == [(False, "It "), (True, "is red"), (False, " and blue.")]
+    assert after == [(False, "It "), (True, "was green"), (False, " and blue.")]
+    assert changed_parts("a b", "a- -b") == ([(False, "a b")], [(False, "a"), (True, "- -"), (False, "b")])
+    assert changed_parts("a b", "a b\n") == ([(False, "a b")], [(False, "a b"), (True, "\n")])
+
+
 def test_very_long_answers_are_not_compared_word_by_word() -> None:
     long = "word " * MOST_WORDS
     assert changed_parts(long, long) == ([(False, long)], [(False, long)])
