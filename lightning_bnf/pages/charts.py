@@ -92,11 +92,18 @@ def frontier(title: str, x: str, y: str, points: Sequence[Point]) -> str:
         figure, axes = _panel(title, x, y)
         axes.axhline(0, color=_INK, linewidth=0.6)
         axes.axvline(0, color=_INK, linewidth=0.6)
-        for point in points:
+        for i, point in enumerate(points):
             axes.plot([point.x], [point.y], _MARKERS.get(point.colour, "o"), color=_NAMES[point.colour], markersize=9)
-            axes.annotate(point.label, (point.x, point.y), xytext=(8, 4), textcoords="offset points", fontsize=9)
+            above = 4 + 12 * sum(_near(point, other, points) for other in points[:i])
+            axes.annotate(point.label, (point.x, point.y), xytext=(8, above), textcoords="offset points", fontsize=9)
         axes.margins(0.22)
         return _svg(figure)
+
+
+def _near(one: Point, other: Point, points: Sequence[Point]) -> bool:
+    """Whether the names of two points would lie over each other."""
+    wide, high = (max(values) - min(values) for values in ([0, *(p.x for p in points)], [0, *(p.y for p in points)]))
+    return abs(one.x - other.x) <= wide / 4 and abs(one.y - other.y) <= high / 8
 
 
 def thinned(values: Sequence[float]) -> list[float]:

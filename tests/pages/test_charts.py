@@ -29,6 +29,15 @@ def test_a_point_for_each_run() -> None:
     assert ">one</text>" in svg
 
 
+def test_names_of_runs_do_not_lie_over_each_other() -> None:
+    svg = frontier("Frontier", "x", "y", [Point(name, 1, 1, f"run-{i}") for i, name in enumerate(("one", "two"))])
+    places = re.findall(
+        r'y="([\d.]+)"[^>]*>(?:one|two)</text>|translate\([\d.]+ ([\d.]+)\)[^>]*>(?:one|two)</text>', svg
+    )
+    heights = sorted(float(a or b) for a, b in places)
+    assert heights[1] - heights[0] >= 9
+
+
 def test_running_mean_by_hand() -> None:
     assert running_mean([0, 3, 6, 9, 12, 15]) == [3, 4.5, 6, 9, 10.5, 12]
     assert running_mean([]) == []
