@@ -7,6 +7,7 @@ import jsonargparse
 
 from lightning_bnf.cli.commands import PROGRAM
 from lightning_bnf.cli.parser import Parser
+from lightning_bnf.cli.words import options
 
 
 def run_verb(verb: Callable[..., None], name: str, words: Sequence[str]) -> None:
@@ -18,6 +19,6 @@ def run_verb(verb: Callable[..., None], name: str, words: Sequence[str]) -> None
     )
     parser.add_argument("--config", action=jsonargparse.ActionConfigFile, help="YAML file with the arguments below.")
     parser.add_function_arguments(verb, as_group=False)
-    config = parser.parse_args(list(words))
+    config = parser.parse_args([word for option in options(name, words) for word in option.words()])
     config.pop("config", None)
     verb(**parser.instantiate_classes(config))

@@ -23,6 +23,7 @@ from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import file_fingerprint
 from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.shipped import shipped
 
 RESULTS = ("displacement.json", "before_after.json", "scores.json", "test_pass_rates.json", "test_metrics.json")
 """Files of a run folder that are carried into its result."""
@@ -98,7 +99,7 @@ def reproduce(
     for seed, name in product(others, repeated):  # with whichever setting
         done += any(_is_done(run._replace(seed=seed), output) for run in tried[name])
     print(f"{total} runs of some {minutes_per_run:g} minutes, {done} done")
-    queue = _Queue(base, output, work, minutes_per_run, total - done, workers)
+    queue = _Queue(base if base.exists() else shipped(str(base)), output, work, minutes_per_run, total - done, workers)
     queue.do(begun)
     picked = {name: _pick(tried[name], output) for name in repeated}
     queue.do([picked[name]._replace(seed=seed) for seed, name in product(others, repeated)])
@@ -115,6 +116,7 @@ def expanded(words: Sequence[str], folder: Path = Path("configs/reproduce")) -> 
     parser.add_argument("table")
     parser.add_argument("--scale", default="small")
     given, rest = parser.parse_known_args(list(words))
+    folder = folder if folder.is_dir() else shipped(str(folder))
     held = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     name = next((name for name in (f"{given.table}_{given.scale}", given.table) if name in held), None)
     if name is None:

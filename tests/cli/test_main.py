@@ -294,3 +294,15 @@ def test_several_devices_are_for_training(config: Callable[..., str], capsys: py
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
     message = refused(capsys, "validate", "--config", config(data__validation=["x.jsonl"]), *two)
     assert "trainer.devices must be one device for validate, got 2 devices" in message
+
+
+def test_a_config_is_named_for_commands_that_train_nothing_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["prepare", "--seed", "7", "--config", "quickstart", "--print_config"])
+    assert not stop.value.code
+    shown = yaml.safe_load(capsys.readouterr().out)
+    wanted = yaml.safe_load((ROOT / "configs/prepare/quickstart.yaml").read_text())
+    assert (shown["seed"], shown["families"]) == (7, wanted["families"])

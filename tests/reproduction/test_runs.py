@@ -259,13 +259,15 @@ def test_stored_results_are_those_of_the_shipped_matrices(path: Path, monkeypatc
     main(["reproduce", "--config", str(path), "--output", str(stored)])
 
 
-def test_a_table_and_a_scale_are_short_for_a_config(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_and_a_scale_are_short_for_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     small = "configs/reproduce/table4_small.yaml"
     assert expanded(["table4", "--scale", "small", "--seeds", "[1]"]) == ["--config", small, "--seeds", "[1]"]
     assert expanded(["table4"]) == ["--config", small]
     assert expanded(["collapse"]) == ["--config", "configs/reproduce/collapse.yaml"]
     assert expanded(["--config", "x.yaml"]) == ["--config", "x.yaml"]
+    monkeypatch.chdir(tmp_path)
+    assert expanded(["table4"]) == ["--config", str(ROOT / small)], "the shipped one, where the folder has none"
     with pytest.raises(
         ValueError, match=r"reproduce must be one of collapse, table4_small.*, got table9 --scale small"
     ):
