@@ -62,14 +62,20 @@ def config(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> Path:
     return path
 
 
-def start(config: Path, run: Path, *words: str) -> subprocess.Popen[str]:
+def start(config: Path, run: Path, *words: str, dirpath_of: int | None = None) -> subprocess.Popen[str]:
+    """`dirpath_of`: which of several callbacks saves the checkpoints."""
+    values = yaml.safe_load(config.read_text())
+    if dirpath_of is not None:
+        values["trainer"]["callbacks"][dirpath_of]["init_args"]["dirpath"] = str(run / "checkpoints")
+        config = config.with_name(f"{run.name}.yaml")
+        config.write_text(yaml.safe_dump(values))
     command = [sys.executable, "-m", "lightning_bnf", "fit", "--config", str(config)]
     folders = [
         "--trainer.default_root_dir",
         str(run),
-        "--trainer.callbacks.init_args.dirpath",
-        str(run / "checkpoints"),
     ]
+    if dirpath_of is None:
+        folders += ["--trainer.callbacks.init_args.dirpath", str(run / "checkpoints")]
     return subprocess.Popen(
         [*command, *folders, *words],
         stdout=subprocess.PIPE,
@@ -137,6 +143,39 @@ def test_sigterm_saves_and_ends_the_run(config: Path, tmp_path: Path) -> None:
     assert max(steps_of(run)) < STEPS
     finish(start(config, run, "--ckpt_path", "last"))
     same_end(run, wanted)
+
+
+def test_an_interrupted_run_compares_with_the_same_start(config: Path, tmp_path: Path, write_pairs: Write) -> None:
+    """Ctrl-C after the first checkpoint; the run that goes on prints the same table of before and after. And when the
+    completions at the end are ended, policy and plots are there already."""
+    rows = [json.loads(line) for line in Path(write_pairs("plain.jsonl")).read_text().splitlines()]
+    extra = {"verifier": {"name": "ends_with_question"}, "max_new_tokens": 4, "family": "f"}
+    test = tmp_path / "test.jsonl"
+    test.write_text("".join(json.dumps(row | extra) + "\n" for row in rows))
+    values = yaml.safe_load(config.read_text())
+    values["data"]["test"] = str(test)
+    scoring = {"splits": ["test"], "compare": True, "temperature": 1.0, "pairs": 4}
+    values["trainer"]["callbacks"].insert(
+        0, {"class_path": "lightning_bnf.callbacks.ScorePrompts", "init_args": scoring}
+    )
+    config.write_text(yaml.safe_dump(values))
+
+    def begin(run: Path, *words: str) -> subprocess.Popen[str]:
+        return start(config, run, *words, dirpath_of=1)
+
+    wanted, run = tmp_path / "wanted", tmp_path / "run"
+    finish(begin(wanted))
+    process = begin(run)
+    wait_for(lambda: bool(steps_of(run)))
+    assert (run / "before.json").is_file(), "before the first step"
+    process.send_signal(signal.SIGINT)
+    shown = finish(process, 130)
+    assert "a checkpoint is saved after this step" in shown
+    assert "SIGINT: saved" in shown
+    assert not (run / "before_after.md").exists()
+    finish(begin(run, "--ckpt_path", "last"))
+    for name in ("before.json", "before_after.md", "completions.jsonl"):
+        assert (run / name).read_text() == (wanted / name).read_text(), name
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -13,7 +13,17 @@ class EvenValidations(Callback):
     is neither validated nor in a checkpoint. Whole numbers and times of `val_check_interval` stay as they are.
     """
 
+    def __init__(self) -> None:
+        self._after: set[int] = set()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that is gone on with in the middle of an epoch does not start that epoch again."""
+        self._plan(trainer)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._plan(trainer)
+
+    def _plan(self, trainer: Trainer) -> None:
         interval, steps = trainer.val_check_interval, int(trainer.num_training_batches)
         if trainer.max_steps >= 0:
             steps = min(steps, trainer.max_steps - trainer.current_epoch * steps)

@@ -1,11 +1,16 @@
 """FSDP2: every rank holds a part of each decoder layer, of the embeddings and of the head."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from lightning_bnf.policies.base import Policy, PolicyError
+
+if TYPE_CHECKING:  # a second of imports, which the command line's --help has no use for
+    from transformers import PreTrainedModel
 
 
 def decoder_layers(policy: Policy) -> list[nn.Module]:
@@ -14,16 +19,21 @@ def decoder_layers(policy: Policy) -> list[nn.Module]:
     Raises `PolicyError` where it has none of them.
     """
     model = policy.causal_lm
-    names = set(model._no_split_modules or ())
-    found = [module for module in model.modules() if type(module).__name__ in names]
-    inner = {part for module in found for part in module.modules() if part is not module}
-    layers = [module for module in found if module not in inner]
+    layers = decoder_layers_of(model)
     if not layers:
         raise PolicyError(
             f"strategy must be ddp with source {policy.source!r}, whose architecture does not say what its decoder "
-            f"layers are (_no_split_modules: {sorted(names) or 'none'}), got fsdp2"
+            f"layers are (_no_split_modules: {sorted(model._no_split_modules or ()) or 'none'}), got fsdp2"
         )
     return layers
+
+
+def decoder_layers_of(model: "PreTrainedModel") -> list[nn.Module]:
+    """The decoder layers of a transformers model, or none."""
+    names = set(model._no_split_modules or ())
+    found = [module for module in model.modules() if type(module).__name__ in names]
+    inner = {part for module in found for part in module.modules() if part is not module}
+    return [module for module in found if module not in inner]
 
 
 def shard(policy: Policy, mesh: DeviceMesh, mixed: bool) -> None:

@@ -15,7 +15,7 @@ from lightning_bnf.cli.main import main
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import BNF
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.policies import LoRAPolicy
+from lightning_bnf.policies import FullPolicy, LoRAPolicy, Policy
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.optimization import Optimization
 
@@ -43,6 +43,7 @@ def fit(
     learning_rate: float = 1e-4,
     max_steps: int = 2,
     checkpoint: str | None = None,
+    policy: Policy | None = None,
 ) -> Trainer:
     torch.manual_seed(1)
     trainer = Trainer(
@@ -58,7 +59,8 @@ def fit(
         callbacks=[callback],
     )
     optimization = Optimization(learning_rate=learning_rate)
-    trainer.fit(PreferenceModule(LoRAPolicy(model), BNF(), optimization=optimization), data, ckpt_path=checkpoint)
+    module = PreferenceModule(policy or LoRAPolicy(model), BNF(), optimization=optimization)
+    trainer.fit(module, data, ckpt_path=checkpoint)
     return trainer
 
 
@@ -120,6 +122,57 @@ def test_what_training_changed_is_compared(
     resumed = json.loads((tmp_path / "before_after.json").read_text())
     assert [line["before"] for line in resumed["lines"]] == [line["before"] for line in report["lines"]]
     assert resumed["settings"]["steps"] == 3
+
+
+def test_before_is_kept_at_once_and_stays_the_starts(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], verified: str
+) -> None:
+    """A run that compared nothing is gone on with by one that does: what is compared with is the policy as it started,
+    not as it was resumed; where the file of the start is there, it is believed."""
+    pairs = write_pairs()
+    data = PreferenceData(pairs, test=[verified, pairs], examples_per_step=5)
+
+    def a_callback() -> ScorePrompts:
+        return ScorePrompts(["test"], compare=True, pairs=4, temperature=1.0)
+
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    fit(first, tiny_folder, data, a_callback(), learning_rate=1e-2)
+    trainer = fit(second, tiny_folder, data, ScorePrompts(["test"]), learning_rate=1e-2)
+    assert not (second / "before.json").exists()
+    trainer.save_checkpoint(tmp_path / "saved.ckpt")
+    saved = str(tmp_path / "saved.ckpt")
+    fit(second, tiny_folder, data, a_callback(), max_steps=3, checkpoint=saved)
+    assert (second / "before.json").read_text() == (first / "before.json").read_text()
+    held = json.loads((first / "before.json").read_text())
+    held["before"]["chosen"] = [-7.0] * 4
+    third.mkdir()
+    (third / "before.json").write_text(json.dumps(held))
+    fit(third, tiny_folder, data, a_callback(), max_steps=3, checkpoint=saved)
+    lines = json.loads((third / "before_after.json").read_text())["lines"]
+    assert [line["before"] for line in lines if line["measure"].startswith("mean log-prob of chosen")] == [-7.0]
+    (third / "before.json").write_text(json.dumps(held | {"asked": "something else"}))
+    fit(third, tiny_folder, data, a_callback(), max_steps=3, checkpoint=saved)
+    assert (third / "before.json").read_text() == (first / "before.json").read_text()
+
+
+def test_a_full_policy_whose_start_is_not_known_is_not_compared(
+    tmp_path: Path, tiny_folder: str, verified: str
+) -> None:
+    data = PreferenceData(verified, test=verified, examples_per_step=5)
+    trainer = fit(tmp_path, tiny_folder, data, ScorePrompts(["test"]), policy=FullPolicy(tiny_folder))
+    trainer.save_checkpoint(tmp_path / "saved.ckpt")
+    with pytest.warns(UserWarning, match=r"nothing is compared, as .*before.json holds no completions"):
+        fit(
+            tmp_path,
+            tiny_folder,
+            data,
+            ScorePrompts(["test"], compare=True),
+            max_steps=3,
+            checkpoint=str(tmp_path / "saved.ckpt"),
+            policy=FullPolicy(tiny_folder),
+        )
+    assert (tmp_path / "scores.json").exists()
+    assert not (tmp_path / "before_after.md").exists()
 
 
 def test_data_without_test_files_is_refused(tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]) -> None:

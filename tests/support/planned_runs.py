@@ -3,7 +3,7 @@
 from typing import Any
 
 from lightning_bnf.costs.plan.command import Question, run_of
-from lightning_bnf.costs.plan.held import Held
+from lightning_bnf.costs.plan.model_state import ModelState
 from lightning_bnf.costs.plan.run import Run
 from lightning_bnf.costs.plan.step import Phase, StepCost
 from lightning_bnf.datamodules.preference import PreferenceData
@@ -11,8 +11,8 @@ from lightning_bnf.losses import DPO
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy
 
-HELD = Held({"float32": 100}, 20, 60, 40, 80, gathered=7, parameters=30, trained=5)
-COST = StepCost(HELD, (Phase("forward pass", 0, 80, 50), Phase("check before step 1", 0, 0, 10)), saved=30)
+STATE = ModelState({"float32": 100}, 20, 60, 40, 80, gathered=7, parameters=30, trained=5)
+COST = StepCost(STATE, (Phase("forward pass", 0, 80, 50), Phase("check before step 1", 0, 0, 10)), saved=30)
 
 
 def a_run(source: str, train: str | None = None, **changes: Any) -> Run:

@@ -49,21 +49,21 @@ def estimate(cost: StepCost, devices: Devices) -> Estimate:
 
 
 def _parts(cost: StepCost, phase: Phase, devices: Devices) -> tuple[Part, ...]:
-    held = cost.held
+    state = cost.model_state
     share = devices.count if devices.sharded else 1
-    gradients = held.gradients if devices.sharded and phase.state else phase.gradients
+    gradients = state.gradients if devices.sharded and phase.state else phase.gradients
     saved = min(cost.saved, phase.beside)
-    parts = [Part(f"weights ({kind})", size / share) for kind, size in held.weights.items()]
+    parts = [Part(f"weights ({kind})", size / share) for kind, size in state.weights.items()]
     parts += [
-        Part("adapters", held.adapters / share),
-        Part("reference copy", held.reference / share),
+        Part("adapters", state.adapters / share),
+        Part("reference copy", state.reference / share),
         Part("gradients", gradients / share),
         Part("optimizer state", phase.state / share),
         Part("activations", saved),
         Part("head's tile, temporaries", phase.beside - saved),
     ]
     if devices.sharded:
-        parts.append(Part("layers gathered at once", held.gathered))
+        parts.append(Part("layers gathered at once", state.gathered))
     if devices.parallelism == "ddp" and devices.count > 1:
-        parts.append(Part("DDP's buckets", held.gradients))
+        parts.append(Part("DDP's buckets", state.gradients))
     return tuple(part for part in parts if part.bytes)

@@ -34,6 +34,6 @@ def expected_bytes(found: Assessment) -> float:
     if found.run.devices.kind == "cuda":
         return found.estimate.total + CUDA_CONTEXT
     try:
-        return taken_bytes(torch.device("cpu")) + found.estimate.total - found.cost.held.standing + fragmentation
+        return taken_bytes(torch.device("cpu")) + found.estimate.total - found.cost.model_state.standing + fragmentation
     except Unmeasurable:
         return found.estimate.total + fragmentation

@@ -23,14 +23,14 @@ def memory_table(estimate: Estimate, beside: Sequence[Part]) -> str:
 
 def heading(found: Assessment) -> str:
     """What is planned: model, micro-batch, devices."""
-    run, work, held = found.run, found.workload, found.cost.held
+    run, work, state = found.run, found.workload, found.cost.model_state
     where = f"{run.devices.count} x {run.devices.kind}" + (
         f", {run.devices.parallelism}" if run.devices.count > 1 else ""
     )
     batch = work.batch.inputs["input_ids"]
     return (
-        f"{type(run.policy).__name__} of {run.policy.source}: {held.parameters:,} parameters, {held.trained:,} trained;"
-        f" reference: {run.reference}\n"
+        f"{type(run.policy).__name__} of {run.policy.source}: {state.parameters:,} parameters, {state.trained:,} "
+        f"trained; reference: {run.reference}\n"
         f"{where}, precision {run.precision}; the largest micro-batch has {len(batch)} x {batch.shape[1]} tokens "
         f"({work.layout}, data.max_tokens {run.max_tokens}; from {work.assumed})"
     )

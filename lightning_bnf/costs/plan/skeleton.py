@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from lightning_bnf.batch import MicroBatch
+from lightning_bnf.costs.plan.depth import shortened
 from lightning_bnf.policies.base import Policy
+from lightning_bnf.policies.sharding import decoder_layers_of
 from lightning_bnf.policies.sources import found_source
 
 if TYPE_CHECKING:  # a second of imports, which --help need not take
@@ -18,15 +20,19 @@ if TYPE_CHECKING:  # a second of imports, which --help need not take
 P = TypeVar("P", bound=Policy)
 
 
-def skeleton(policy: P) -> P:
+def skeleton(policy: P, layers: int | None = None) -> P:
     """A copy of a policy, loaded or not, built on torch's meta device. Nothing but the config is read.
 
-    Raises `SourceError` or `PolicyError` as loading it would.
+    `layers`: as many decoder layers as are left; all for None. Raises `SourceError` or `PolicyError` as loading it
+    would.
     """
     built = copy.deepcopy(policy, {id(policy.model): None})  # the weights are not copied
     config = load_config(policy.source, policy.revision)
     with torch.device("meta"):
-        built.adopt(_base(config, policy.dtype, policy.attention))
+        base = _base(config, policy.dtype, policy.attention)
+        if layers is not None:
+            shortened(base, decoder_layers_of(base), base.config.get_text_config(), layers)
+        built.adopt(base)
     return built
 
 

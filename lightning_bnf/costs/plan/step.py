@@ -4,29 +4,34 @@ Everything is the run's own code: the policy's forward and backward passes throu
 head, the reference's pass, autocast. So nothing is known here of architectures, and what autograd saves is not guessed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import unwrap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop, sdpa_backward_flop, sdpa_flop
 
 from lightning_bnf.batch import MicroBatch
-from lightning_bnf.costs.plan.held import Held, held, stepping_bytes
+from lightning_bnf.costs.plan.depth import Depths, Moment, depths_of
 from lightning_bnf.costs.plan.live import LiveBytes
+from lightning_bnf.costs.plan.model_state import ModelState, model_state, stepping_bytes
 from lightning_bnf.costs.plan.skeleton import as_fake, shape_of, skeleton
 from lightning_bnf.losses.base import Weigher
 from lightning_bnf.policies.base import CHECKED_TOKENS, Policy, PolicyError
+from lightning_bnf.policies.head import softmax
 from lightning_bnf.policies.reference.build import build_reference
 from lightning_bnf.policies.reference.providers import AsItIs, Reference
+from lightning_bnf.policies.sharding import decoder_layers_of
 from lightning_bnf.training.fake_step import FakeOptimizer
 from lightning_bnf.training.optimization import Optimization, OptimizerFactory
 
+FEW_BLOCKS_ROWS = 64
+PASSES = ("reference's pass", "forward pass", "backward pass")
 _ATEN = torch.ops.aten
 FORMULAS = {  # what torch's counter does not know by itself
     _ATEN.addmm_: unwrap(addmm_flop),
@@ -53,7 +58,7 @@ class Setting:
     precision: str = "32-true"
     device: str = "cpu"
     sharded: bool = False
-    optimization: Optimization = field(default_factory=Optimization)
+    optimization: Optimization = field(default_factory=lambda: Optimization(learning_rate=1e-6))  # of any rate
     optimizer: OptimizerFactory | None = None
 
     @property
@@ -77,7 +82,7 @@ class Phase:
 class StepCost:
     """phases: of one device that holds everything; saved: bytes that the forward pass leaves for the backward pass."""
 
-    held: Held
+    model_state: ModelState
     phases: tuple[Phase, ...]
     saved: int
 
@@ -96,38 +101,76 @@ class _Outline(NamedTuple):
     policy: Policy
     reference: Reference | None
     context: Precision
-    held: Held
+    model_state: ModelState
     optimizer: FakeOptimizer
     batch: MicroBatch
 
 
 def step_cost(setting: Setting, contents: bool = False) -> StepCost:
     """Run a step of `setting` on fake tensors and see what it takes; with them, the policy is loaded and the step is a
-    real one, to compare with.
+    real one, to compare with. Where layers repeat, two shallow models are run for the deep one: see `depth`.
 
     Attention masks are made as for a micro-batch that has padding. Raises `PolicyError` for what cannot be run so, such
     as an architecture that asks for values to know what to compute.
     """
     with _outlined(setting, contents) as outline:
-        return _Run(setting, outline).cost()
+        depths = None if contents else _depths(outline.policy)
+        passes = None if depths else [_Passes(setting, outline).traced()]
+        others, state = _other_phases(outline), outline.model_state
+    if passes is None and depths is not None:
+        passes = [_traced(setting, layers) for layers in (depths.less, depths.more)]
+    assert passes is not None
+    phases, saved = [], passes[0].saved
+    for name, *moments in zip(PASSES, *(each.moments for each in passes)):
+        most = max(moments[0]) if depths is None else depths.peak(*moments)
+        phases.append(Phase(name, most.gradients, state.state, most.bytes - most.gradients))
+    if depths is not None:
+        saved = depths.line(*(each.saved for each in passes))
+    return StepCost(state, (*_merged(phases), *others), saved)
 
 
 def step_flops(setting: Setting) -> StepFlops:
     """Count the operations of a step of `setting`, as torch does: of matrix products and attention alone."""
+    depths = _depths(skeleton(setting.policy))
+    if depths is None:
+        return _counted(setting, None)
+    less, more = (_counted(setting, layers) for layers in (depths.less, depths.more))
+    return StepFlops(depths.line(less.both, more.both), depths.line(less.forward, more.forward))
+
+
+def _counted(setting: Setting, layers: int | None) -> StepFlops:
     counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)  # apart from `step_cost`: it holds tensors
-    with _outlined(setting) as outline, outline.context.train_step_context(), counter:
+    with _outlined(setting, layers=layers) as outline, outline.context.train_step_context(), counter:
         AsItIs(outline.policy)(outline.batch)
         forward = counter.get_total_flops()
         _objective(outline, setting.token_loss).backward()
     return StepFlops(counter.get_total_flops() - forward, forward)
 
 
+def _depths(policy: Policy) -> Depths | None:
+    model = policy.causal_lm
+    return depths_of(decoder_layers_of(model), model.config.get_text_config())
+
+
+def _traced(setting: Setting, layers: int) -> "_Traced":
+    with _outlined(setting, layers=layers) as outline:
+        return _Passes(setting, outline).traced()
+
+
+def _merged(phases: Sequence[Phase]) -> Iterator[Phase]:
+    """The reference's pass is part of the forward pass: the higher of the two."""
+    reference, forward, *rest = phases
+    most = max(forward, reference, key=lambda phase: phase.beside + phase.gradients)
+    yield replace(most, name=forward.name)
+    yield from rest
+
+
 @contextmanager
-def _outlined(setting: Setting, contents: bool = False) -> Iterator[_Outline]:
-    """Inside, tensors have no contents, unless they are asked for."""
+def _outlined(setting: Setting, contents: bool = False, layers: int | None = None) -> Iterator[_Outline]:
+    """Inside, tensors have no contents, unless they are asked for; with `layers`, the model has no more of them."""
     if contents:
         setting.policy.load()
-    policy = setting.policy if contents else skeleton(setting.policy)
+    policy = setting.policy if contents else skeleton(setting.policy, layers)
     reference = None if setting.reference == "cache" else build_reference(setting.reference, policy)
     context = _context(setting.precision, setting.traced)
     for model in (policy, reference):
@@ -135,14 +178,15 @@ def _outlined(setting: Setting, contents: bool = False) -> Iterator[_Outline]:
             context.convert_module(model)
     mixed = isinstance(context, MixedPrecision)
     optimizer = FakeOptimizer(policy, setting.optimization, setting.optimizer)
-    kept = held(policy, reference, optimizer, setting.sharded, mixed)
+    kept = model_state(policy, reference, optimizer, setting.sharded, mixed)
     if setting.sharded and mixed:  # what is gathered is in 16 bits already, so that autocast copies nothing
         policy.to(torch.bfloat16)
     if contents:
-        yield _Outline(policy, reference, context, kept, optimizer, setting.batch)
+        with _few_blocks():
+            yield _Outline(policy, reference, context, kept, optimizer, setting.batch)
         return
     try:
-        with FakeTensorMode():
+        with FakeTensorMode(), _few_blocks():
             as_fake(policy, setting.traced)
             if reference is not None:
                 as_fake(reference, setting.traced)
@@ -157,6 +201,18 @@ def _outlined(setting: Setting, contents: bool = False) -> Iterator[_Outline]:
         ) from error
 
 
+@contextmanager
+def _few_blocks() -> Iterator[None]:
+    """Inside, the head's softmax takes more rows at once on a CPU: a block of them holds next to nothing of its own,
+    and on fake tensors every operation takes as long."""
+    rows = softmax.BLOCK_ROWS
+    softmax.BLOCK_ROWS = FEW_BLOCKS_ROWS
+    try:
+        yield
+    finally:
+        softmax.BLOCK_ROWS = rows
+
+
 def _objective(outline: _Outline, token_loss: bool) -> Tensor:
     """Of a loss that takes nothing of its own worth counting."""
     weigh: Weigher | None = (lambda logps, _: torch.ones_like(logps)) if token_loss else None
@@ -164,8 +220,15 @@ def _objective(outline: _Outline, token_loss: bool) -> Tensor:
     return -output.token_logps.sum() if output.objective is None else output.objective
 
 
-class _Run:
-    """The step itself."""
+class _Traced(NamedTuple):
+    """moments: of the reference's, the forward and the backward pass, from layer to layer; saved: as in `StepCost`."""
+
+    moments: tuple[list[Moment], ...]
+    saved: int
+
+
+class _Passes:
+    """The passes of a step."""
 
     def __init__(self, setting: Setting, outline: _Outline):
         self.setting, self.outline = setting, outline
@@ -173,23 +236,25 @@ class _Run:
         self.trained = list(outline.policy.trainable().values())
         self.live = LiveBytes()
         self.standing = 0
-        self.phases: list[Phase] = []
+        self.moments: tuple[list[Moment], ...] = ([],)
 
-    def cost(self) -> StepCost:
-        """Run it."""
+    def traced(self) -> _Traced:
+        """Run them."""
         self._hold_all()
         for parameter in self.trained:
             parameter.register_post_accumulate_grad_hook(self._count_gradient)
+        for layer in decoder_layers_of(self.outline.policy.causal_lm):
+            layer.register_forward_hook(self._layer_done)
         with self.outline.context.train_step_context(), self.live:
             if self.outline.reference is not None:
                 self.outline.reference(self.outline.batch)
+            self._next_pass()
             objective = _objective(self.outline, self.setting.token_loss)
             saved = self.live.now - self.standing - self.live.gradients
-            self._end("forward pass")
+            self._next_pass()
             objective.backward()
-            self._end("backward pass")
-        self._add_optimizer_and_start()
-        return StepCost(self.outline.held, tuple(self.phases), saved)
+            self._note()
+        return _Traced(self.moments, saved)
 
     def _hold_all(self) -> None:
         """Count what is there before the step begins."""
@@ -210,23 +275,35 @@ class _Run:
         if not self.accumulating:
             self.live.gradients += parameter.nbytes
 
-    def _end(self, name: str) -> None:
-        """Note the most that was taken since the last phase's end."""
-        gradients = self.live.gradients_at_peak
-        beside = self.live.peak - self.standing - gradients + self.outline.policy.unpacked_bytes
-        self.phases.append(Phase(name, gradients, self.outline.held.state, beside))
+    def _layer_done(self, layer: nn.Module, inputs: Any, output: Any) -> None:
+        """A moment ends where a layer has been computed, and where its backward pass begins."""
+        self._note()
+        hidden = output[0] if isinstance(output, tuple) else output
+        if isinstance(hidden, Tensor) and hidden.requires_grad:
+            hidden.register_hook(lambda _: self._note())
+
+    def _note(self) -> None:
+        """Keep the most that was taken since the last moment's end."""
+        bytes = self.live.peak - self.standing + self.outline.policy.unpacked_bytes
+        self.moments[-1].append(Moment(bytes, self.live.gradients_at_peak))
         self.live.restart()
 
-    def _add_optimizer_and_start(self) -> None:
-        """The optimizer's step; and the check of the head before the first step, when there are no moments yet: it
-        takes the model's own logits of some tokens."""
-        held, policy = self.outline.held, self.outline.policy
-        taken = stepping_bytes(self.outline.optimizer)
-        self.phases.append(Phase("optimizer's step", held.gradients, held.state, taken))
-        tokens, vocabulary = self.outline.batch.inputs["input_ids"].shape[1], policy.head().weight.shape[0]
-        tokens = min(tokens, CHECKED_TOKENS)
-        logits = tokens * vocabulary * policy.causal_lm.dtype.itemsize
-        self.phases.append(Phase("check before step 1", 0, 0, 2 * logits))
+    def _next_pass(self) -> None:
+        self._note()
+        self.moments = (*self.moments, [])
+
+
+def _other_phases(outline: _Outline) -> tuple[Phase, Phase]:
+    """The optimizer's step; and the check of the head before the first step, when there are no moments yet: it takes
+    the model's own logits of some tokens."""
+    state, policy = outline.model_state, outline.policy
+    taken = stepping_bytes(outline.optimizer)
+    tokens, vocabulary = outline.batch.inputs["input_ids"].shape[1], policy.head().weight.shape[0]
+    logits = min(tokens, CHECKED_TOKENS) * vocabulary * policy.causal_lm.dtype.itemsize
+    return (
+        Phase("optimizer's step", state.gradients, state.state, taken),
+        Phase("check before step 1", 0, 0, 2 * logits),
+    )
 
 
 def _context(precision: str, device: str) -> Precision:

@@ -56,10 +56,10 @@ def of_rows(
     """The workload of rows that are there: the run's own step plan over them."""
     name = preferred_layout(data.layout, attention, rows, loss.labels)
     layout = LAYOUTS[name]
-    held = as_rows(rows)
-    lengths = [layout.lengths(row, loss.labels) for row in all_arrays(held)]
+    arrays = as_rows(rows)
+    lengths = [layout.lengths(row, loss.labels) for row in all_arrays(arrays)]
     plan = StepPlan(lengths, data.step_size_for(len(rows)), max_tokens, data.seed, devices, layout.packed)
-    return of_plan(plan, held, layout, loss.labels, devices)
+    return of_plan(plan, arrays, layout, loss.labels, devices)
 
 
 def of_plan(

@@ -42,7 +42,7 @@ def test_more_devices_are_the_fewest_that_suffice(tmp_path: Path, memory: float,
     found = assess(replace(run, devices=replace(run.devices, memory=memory)))
     (sharded,) = (one for one in advice(found) if "fsdp2" in one.what)
     assert sharded.what.startswith(f"{count} devices")
-    held = found.cost.held
+    held = found.cost.model_state
     assert sharded.total > (held.standing + held.gradients + held.state) / count
 
 

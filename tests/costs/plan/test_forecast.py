@@ -12,7 +12,7 @@ from lightning_bnf.costs.plan.forecast import Expected, Forecast
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import DPO
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.policies import FullPolicy
+from lightning_bnf.policies import LoRAPolicy
 
 EXPECTED = Expected(2.94e9, 11_500, "assumed: 66 TFLOP/s")
 RUN = Forecast(1234, 50, 39, 32, 0, 61_834, "runs/mine", EXPECTED)
@@ -43,11 +43,11 @@ def test_the_rate_says_where_it_comes_from() -> None:
 
 @pytest.mark.slow
 def test_planning_draws_nothing_and_changes_nothing(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> None:
-    """The weights of a whole run are the same bit by bit, planned or not."""
+    """The weights of a whole run are the same bit by bit, planned or not; with dropout, which draws numbers."""
     path, found = write_pairs(rows=25), []
     for plan in (True, False):
         torch.manual_seed(1)
-        module = PreferenceModule(FullPolicy(tiny_folder), DPO(beta=0.1), optimization=FAST)
+        module = PreferenceModule(LoRAPolicy(tiny_folder, r=4, dropout=0.1), DPO(beta=0.1), optimization=FAST)
         data = PreferenceData(path, examples_per_step=8, max_tokens=200)
         lines: list[str] = []
         progress = RunProgress(plan=plan, bar=False, write=lines.append)

@@ -34,4 +34,4 @@ def test_a_loaded_run_takes_what_the_process_holds_and_what_the_step_brings(
     found = assess(a_run(tiny_folder, write_pairs(rows=10)))
     on_gpu = replace(found, run=replace(found.run, devices=Devices("cuda")))
     assert expected_bytes(on_gpu) == found.estimate.total + CUDA_CONTEXT
-    assert expected_bytes(found) > found.estimate.total - found.cost.held.standing + 5e7
+    assert expected_bytes(found) > found.estimate.total - found.cost.model_state.standing + 5e7

@@ -17,7 +17,7 @@ def test_nothing_but_the_config_is_read(tiny_folder: str, tmp_path: Any) -> None
 
     copy(f"{tiny_folder}/config.json", tmp_path)
     policy = FullPolicy(str(tmp_path))
-    assert step_cost(setting(policy)).held.parameters == PARAMETERS
+    assert step_cost(setting(policy)).model_state.parameters == PARAMETERS
     assert policy.model is None, "the policy itself stays as it was"
 
 
@@ -25,7 +25,7 @@ def test_mixtures_of_experts_are_planned_in_bfloat16_and_refused_otherwise(tmp_p
     """Each of 2 experts has 3 matrices of 32 x 32."""
     sizes = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
     MixtralConfig(vocab_size=64, num_hidden_layers=1, num_local_experts=2, **sizes).save_pretrained(tmp_path)
-    found = step_cost(setting(FullPolicy(str(tmp_path), dtype="bfloat16"))).held
+    found = step_cost(setting(FullPolicy(str(tmp_path), dtype="bfloat16"))).model_state
     others = 2 * 64 * 32 + 2 * 32 * 32 + 2 * 32 * 16 + 2 * 32 + 3 * 32  # embeddings, head; attention; router; norms
     assert found.parameters == 2 * 3 * 32 * 32 + others
     with pytest.raises(PolicyError, match=r"mixture of experts in bfloat16 .* in torch.float32"):

@@ -12,7 +12,7 @@ from lightning_bnf.training.fake_step import FakeOptimizer
 
 
 @dataclass(frozen=True)
-class Held:
+class ModelState:
     """Bytes of one device that holds everything; a sharded run shares them out.
 
     weights: of the policy and its buffers but what is trained beside a frozen base, by dtype; adapters: that;
@@ -35,13 +35,13 @@ class Held:
         return sum(self.weights.values()) + self.adapters + self.reference
 
 
-def held(
+def model_state(
     policy: Policy,
     reference: Reference | None,
     optimizer: FakeOptimizer,
     sharded: bool = False,
     mixed: bool = False,
-) -> Held:
+) -> ModelState:
     """Of a policy, fake or not; `sharded` layer by layer, with `mixed` gathered in bfloat16."""
     trained = list(policy.trainable().values())
     own = {id(parameter) for parameter in trained}
@@ -52,7 +52,7 @@ def held(
             stored = policy.stored(tensor)
             weights[stored.kind] = weights.get(stored.kind, 0) + stored.bytes
     size = storage_bytes(trained)
-    return Held(
+    return ModelState(
         weights=weights,
         adapters=size if some_frozen else 0,
         reference=sum(copy.stored(tensor).bytes for copy in _policies(reference) for tensor in _tensors(copy)),

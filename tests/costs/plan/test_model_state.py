@@ -7,7 +7,7 @@ import torch
 from bitsandbytes.optim import AdamW8bit
 from support.planned_steps import LAYERS, LINEAR, PARAMETERS, setting
 
-from lightning_bnf.costs.plan.held import stepping_bytes
+from lightning_bnf.costs.plan.model_state import stepping_bytes
 from lightning_bnf.costs.plan.step import step_cost
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, QLoRAPolicy
 from lightning_bnf.training.fake_step import FakeOptimizer
@@ -20,7 +20,7 @@ TENSORS = LAYERS * (7 + 2) + 3  # matrices and norms; embeddings, head, last nor
 def test_what_is_held_is_counted_by_hand(tiny_folder: str) -> None:
     """Full: weights, gradients 4 bytes a parameter, moments 8 and a count of steps a tensor;
     the rotary frequencies are 4 floats, kept twice."""
-    found = step_cost(setting(FullPolicy(tiny_folder), reference="copy")).held
+    found = step_cost(setting(FullPolicy(tiny_folder), reference="copy")).model_state
     assert found.parameters == found.trained == PARAMETERS
     assert found.weights == {"float32": 4 * PARAMETERS + 32}
     assert found.reference == 4 * PARAMETERS + 32
@@ -31,7 +31,7 @@ def test_what_is_held_is_counted_by_hand(tiny_folder: str) -> None:
 def test_adapters_are_counted_by_hand(tiny_folder: str) -> None:
     """Rank 4 adds 4 x (inputs + outputs) to each linear layer: q, o 64, k, v 48, gate, up, down 80 of these."""
     adapters = LAYERS * 4 * (2 * 64 + 2 * 48 + 3 * 80)
-    found = step_cost(setting(LoRAPolicy(tiny_folder, r=4, dtype="bfloat16"))).held
+    found = step_cost(setting(LoRAPolicy(tiny_folder, r=4, dtype="bfloat16"))).model_state
     assert found.trained == adapters
     assert found.adapters == found.gradients == 4 * adapters
     assert found.state == 8 * adapters + 4 * 2 * 7 * LAYERS
@@ -42,7 +42,7 @@ def test_four_bit_weights_take_what_bitsandbytes_gives_them(tiny_folder: str) ->
     """Half a byte for each weight of a linear layer; a byte for each 64, and 4 for each 256 x 64 of these (here: each
     layer has fewer, so one)."""
     pytest.importorskip("bitsandbytes")
-    found = step_cost(setting(QLoRAPolicy(tiny_folder, r=4))).held
+    found = step_cost(setting(QLoRAPolicy(tiny_folder, r=4))).model_state
     assert found.weights["nf4"] == LAYERS * (LINEAR // 2 + LINEAR // 64 + 4 * 7)
     assert found.weights["bfloat16"] == 2 * (PARAMETERS - LAYERS * LINEAR)
     loaded = QLoRAPolicy(tiny_folder, r=4)
@@ -66,8 +66,8 @@ def test_what_the_optimizers_step_takes_for_a_moment(tiny_folder: str) -> None:
 
 def test_sharded_layers_are_gathered_two_at_a_time(tiny_folder: str) -> None:
     """Full, float32: weights and gradients of embeddings, head and last norm, and of two of the two layers: of all."""
-    found = step_cost(setting(FullPolicy(tiny_folder), sharded=True)).held
+    found = step_cost(setting(FullPolicy(tiny_folder), sharded=True)).model_state
     assert found.gathered == 2 * 4 * PARAMETERS
-    mixed = step_cost(setting(FullPolicy(tiny_folder), sharded=True, precision="bf16-mixed")).held
+    mixed = step_cost(setting(FullPolicy(tiny_folder), sharded=True, precision="bf16-mixed")).model_state
     assert mixed.gathered == (2 + 4) * PARAMETERS
     assert mixed.weights == {"float32": 4 * PARAMETERS + 32}
