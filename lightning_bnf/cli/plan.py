@@ -3,14 +3,17 @@
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_bnf.cli.trainer_commands import TrainerCommand, fields_of
-from lightning_bnf.costs.plan.command import Question, plan
+from lightning_bnf.costs.plan.command import plan
+from lightning_bnf.costs.plan.question import Question
+from lightning_bnf.costs.plan.sweep import sweep
 
 
 class Plan(TrainerCommand):
     """Say what memory and time a fit takes, from the model's config alone.
 
-    Neither weights nor the devices are needed, and nothing is written. With --gpu_memory it says whether the run fits,
-    and what would take less where it does not; the exit status then is 1.
+    Neither weights nor the devices are needed, and nothing is written. The first line is the answer: whether it fits,
+    and how long it takes, on the GPU that --gpu names or else on this machine. Where it does not fit, what would take
+    less follows, and the exit status is 1. --sweep prints a table of models and methods instead.
     """
 
     checkpoint_help = "Read and not used: a resumed run takes what a new one takes."
@@ -40,5 +43,7 @@ class Plan(TrainerCommand):
 
     def run(self) -> None:
         question = Question(**fields_of(Question, self.config))
-        if not plan(self.model, self.datamodule, self.config_init["trainer"], question):
+        if question.sweep:
+            print(sweep(question))
+        elif not plan(self.model, self.datamodule, self.config_init["trainer"], question):
             raise SystemExit(1)

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from lightning_bnf.costs.plan.command import Question, run_of
+from lightning_bnf.costs.plan.command import run_of
 from lightning_bnf.costs.plan.model_state import ModelState
+from lightning_bnf.costs.plan.question import Question
 from lightning_bnf.costs.plan.run import Run
 from lightning_bnf.costs.plan.step import Phase, StepCost
 from lightning_bnf.datamodules.preference import PreferenceData

@@ -10,8 +10,9 @@ from lightning.pytorch import Trainer
 from lightning_bnf.costs.bench.data import AS_TEXT
 from lightning_bnf.costs.bench.steps import Workload
 from lightning_bnf.costs.bench.workers import Turns, Variant
-from lightning_bnf.costs.plan.command import Question, run_of
+from lightning_bnf.costs.plan.command import run_of
 from lightning_bnf.costs.plan.overhead import fragmentation_of, overhead_of
+from lightning_bnf.costs.plan.question import Question
 from lightning_bnf.costs.plan.run import assess
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import BNF, DPO, Loss

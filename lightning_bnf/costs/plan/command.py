@@ -1,80 +1,28 @@
 """The verb `plan`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from lightning_bnf.costs.plan.advice import advice, with_checkpointing
-from lightning_bnf.costs.plan.duration import measured_rate, steps_of, total_flops
-from lightning_bnf.costs.plan.estimate import Devices
+from lightning_bnf.costs.plan.advice import advice
+from lightning_bnf.costs.plan.duration import Rate, assumed_rate, named_rate, steps_of, total_flops
 from lightning_bnf.costs.plan.overhead import fragmentation_of, overhead_of
-from lightning_bnf.costs.plan.report import GB, advice_list, heading, memory_table, steps_line
+from lightning_bnf.costs.plan.question import Question, devices_of
+from lightning_bnf.costs.plan.report import GB, Verdict, advice_list, heading, memory_table, steps_line
 from lightning_bnf.costs.plan.run import Assessment, Run, assess
 from lightning_bnf.costs.plan.workload import local_rows
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
+from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.fitting import MOST_TOKENS
-from lightning_bnf.training.strategies import Parallelism, parallelism_of
 from lightning_bnf.training.support import Combination
 
 TIGHT = 0.9  # of the memory
-
-
-@checked
-@dataclass(frozen=True)
-class Question:
-    """What is asked of `plan` beside a config.
-
-    Args:
-        gpus: Number of GPUs; null takes the Trainer's devices.
-        gpu_memory: Memory of each device in GB (10^9 bytes); null asks for no verdict.
-        flops: Rate that each device reaches in training, in TFLOP/s; null measures matrix products on this machine.
-        rows: Number of training rows; then the data are not read. Null counts them where they are local files.
-        tokens_per_row: Mean tokens of a row with all its completions; the same.
-    """
-
-    gpus: PositiveInt | None = None
-    gpu_memory: PositiveFloat | None = None
-    flops: PositiveFloat | None = None
-    rows: PositiveInt | None = None
-    tokens_per_row: PositiveFloat | None = None
-
-
-def devices_of(trainer: Mapping[str, Any], question: Question) -> Devices:
-    """Where the run is to be: what `question` says, else the Trainer's settings."""
-    accelerator = trainer.get("accelerator", "auto")
-    asked = question.gpus is not None or question.gpu_memory is not None
-    cuda = accelerator in ("cuda", "gpu") or (accelerator == "auto" and (asked or torch.cuda.is_available()))
-    count = question.gpus or _devices(trainer.get("devices", "auto")) * int(trainer.get("num_nodes") or 1)
-    memory = None if question.gpu_memory is None else question.gpu_memory * GB
-    return Devices("cuda" if cuda or question.gpus else "cpu", count, _spread(trainer.get("strategy"), count), memory)
-
-
-def _devices(devices: Any) -> int:
-    """Of a node; `auto` counts those of this machine."""
-    if isinstance(devices, list):
-        return len(devices)
-    if str(devices).lstrip("-").isdigit() and int(devices) > 0:
-        return int(devices)
-    return max(torch.cuda.device_count(), 1)
-
-
-def _spread(strategy: Any, count: int) -> Parallelism:
-    if count == 1:
-        return "one device"
-    if not isinstance(strategy, str | None):
-        return parallelism_of(strategy)  # an object, which the config gave by its class
-    name = strategy or "auto"
-    if name == "fsdp2":
-        return "fsdp2"
-    if name == "auto" or name.startswith("ddp"):
-        return "ddp"
-    raise Refusal(f"strategy must be auto, ddp or fsdp2, got {name}")
+SMALLEST_BUDGET = 512
 
 
 def run_of(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str, Any], question: Question) -> Run:
@@ -108,55 +56,90 @@ def run_of(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str,
 
 
 def plan(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str, Any], question: Question) -> bool:
-    """Print what a run takes; returns whether it fits, or True where no memory was given."""
+    """Print what a run takes, the answer first; returns whether it fits, or True where no memory is known."""
     process = overhead_of(devices_of(trainer, question).kind)  # before there is anything else
     run = run_of(module, data, trainer, question)
-    found = assess(run)
-    print(heading(found))
-    if data.max_tokens == "auto":
-        print(f"data.max_tokens auto: taken as {run.max_tokens}, the most it chooses; it takes less where less is free")
-    print("\nGB of each device:")
+    auto = data.max_tokens == "auto"
+    found = fitting(run, process.bytes) if auto and run.devices.memory else assess(run)
     beside = [process, fragmentation_of(found)]
+    overhead = sum(part.bytes for part in beside)
+    rows = found.workload.rows
+    steps = None if rows is None else steps_of(trainer, rows, data.step_size_for(rows))
+    flops = None if steps is None else total_flops(found, steps)
+    rate = rate_of(found.run, question)
+    needed = found.estimate.total + overhead
+    verdict = Verdict(needed, found.run.devices.memory, _seconds(flops, rate, found.run), rows, rate, where(question))
+    print(verdict.line())
+    if verdict.fits and needed > TIGHT * (verdict.memory or needed):
+        print("that is tight, as allocators lose some")
+    print(f"\n{heading(found)}")
+    if auto:
+        print(f"data.max_tokens auto: {found.run.max_tokens}, {_chosen(found.run)}; --data.max_tokens sets another")
+    print("\nGB of each device:")
     print(memory_table(found.estimate, beside))
-    other = assess(with_checkpointing(run, not run.policy.gradient_checkpointing))
-    word = "without" if run.policy.gradient_checkpointing else "with"
-    print(
-        f"activations {word} gradient_checkpointing: {other.cost.saved / GB:.3f} GB, total "
-        f"{other.estimate.total / GB:.3f} GB"
-    )
     if run.reference == "cache":
         size = "unknown" if found.workload.scored is None else f"{4 * found.workload.scored / GB:.3f} GB"
         print(f"reference cache on disk: {size}")
-    _print_duration(found, trainer, question)
-    return _verdict(found, sum(part.bytes for part in beside))
-
-
-def _print_duration(found: Assessment, trainer: Mapping[str, Any], question: Question) -> None:
-    run, rows = found.run, found.workload.rows
-    steps = None if rows is None else steps_of(trainer, rows, run.data.step_size_for(rows))
     print(steps_line(found, steps))
-    flops = None if steps is None else total_flops(found, steps)
-    if flops is None:
-        return
-    dtype = torch.bfloat16 if run.precision.startswith("bf16") else run.policy.dtype
+    print(verdict.time(flops))
+    if not verdict.fits:
+        assert verdict.memory is not None
+        print(advice_list(advice(found), verdict.memory - overhead))
+    return verdict.fits
+
+
+def _chosen(run: Run) -> str:
+    if run.devices.memory is None:
+        return "the most it chooses; it takes less where less is free"
+    most = MOST_TOKENS[run.devices.kind]
+    return "the most that makes anything faster" if run.max_tokens == most else "the largest power of two that fits"
+
+
+def fitting(run: Run, process: float) -> Assessment:
+    """The run with the largest budget of a micro-batch, a power of two, with which it takes no more than 9 tenths of
+    the memory; the smallest where none does. `process`: bytes beside tensors."""
+    budgets = [SMALLEST_BUDGET]
+    while budgets[-1] < run.max_tokens:
+        budgets.append(2 * budgets[-1])
+    tried: dict[int, Assessment] = {}
+
+    def fits(place: int) -> bool:
+        tried[place] = found = assess(replace(run, max_tokens=budgets[place]))
+        needed = found.estimate.total + process + fragmentation_of(found).bytes
+        bar.update()
+        return needed <= TIGHT * (run.devices.memory or 0)
+
+    with Progress(len(budgets).bit_length(), "Trying budgets of a micro-batch", "budget", delay=2) as bar:
+        low, high = 0, len(budgets) - 1
+        if fits(high):
+            return tried[high]
+        while high - low > 1:  # `high` does not fit
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        if low not in tried:
+            fits(low)
+        bar.skip(bar.total - bar.done)
+    return tried[low]
+
+
+def rate_of(run: Run, question: Question) -> Rate | None:
+    """What each device reaches; None for GPUs that are not named and not here, which this machine tells nothing of."""
     if question.flops is not None:
-        rate, origin = 1e12 * question.flops, "as given"
-    else:
-        rate = measured_rate("cuda" if torch.cuda.is_available() else "cpu", dtype)
-        origin = "matrix products on this machine just now; a run reaches less"
-    hours = flops / (rate * run.devices.count) / 3600
-    print(f"time: {hours:.2g} hours for {flops / 1e15:.3g} PFLOP at {rate / 1e12:.3g} TFLOP/s a device ({origin})")
+        return Rate(1e12 * question.flops, f"{question.flops:g} TFLOP/s a device, as given")
+    if question.named is not None:
+        return named_rate(question.named)
+    if question.elsewhere or (run.devices.kind == "cuda" and not torch.cuda.is_available()):
+        return None
+    dtype = torch.bfloat16 if run.precision.startswith("bf16") else run.policy.dtype
+    return assumed_rate(torch.device(run.devices.kind), dtype)
 
 
-def _verdict(found: Assessment, overhead: float) -> bool:
-    memory = found.run.devices.memory
-    if memory is None:
-        return True
-    needed = found.estimate.total + overhead
-    if needed <= memory:
-        tight = "; that is tight, as allocators lose some" if needed > TIGHT * memory else ""
-        print(f"It fits: {needed / GB:.2f} of {memory / GB:g} GB{tight}.")
-        return True
-    print(f"It does not fit: {needed / GB:.2f} GB are needed and there are {memory / GB:g}.")
-    print(advice_list(advice(found), memory - overhead))
-    return False
+def where(question: Question) -> str:
+    """The machine that is planned for, in words."""
+    if question.named is not None:
+        return question.named.name
+    return "" if question.elsewhere else "this machine"
+
+
+def _seconds(flops: float | None, rate: Rate | None, run: Run) -> float | None:
+    return None if flops is None or rate is None else flops / (rate.flops * run.devices.count)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lightning_bnf.costs.plan.gpus import EFFICIENCY, gpu_of_device
+from lightning_bnf.costs.plan.gpus import EFFICIENCY, Gpu, gpu_of_device
 from lightning_bnf.costs.plan.run import Assessment
 from lightning_bnf.costs.plan.step import step_flops
 from lightning_bnf.runtime.refusal import Refusal
@@ -65,11 +65,17 @@ def assumed_rate(device: torch.device, dtype: torch.dtype) -> Rate:
     """Of this machine: a share of its peak, by the table of GPUs, else as matrix products show it."""
     gpu = gpu_of_device(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     if gpu is not None:
-        rate = EFFICIENCY * gpu.peak
-        return Rate(1e12 * rate, f"assumed: {rate:.0f} TFLOP/s, {EFFICIENCY:.0%} of the {gpu.name}'s peak")
+        return named_rate(gpu)
     share = EFFICIENCY if device.type == "cuda" else CPU_EFFICIENCY
     rate = share * measured_rate(device.type, dtype)
     return Rate(rate, f"assumed: {rate / 1e12:.2g} TFLOP/s, {share:.0%} of this machine's matrix products just now")
+
+
+def named_rate(gpu: Gpu) -> Rate:
+    """Of a GPU in the table."""
+    rate = EFFICIENCY * gpu.peak
+    origin = f"assumed, not measured: {rate:.0f} TFLOP/s a device, {EFFICIENCY:.0%} of the {gpu.name}'s peak"
+    return Rate(1e12 * rate, origin)
 
 
 def measured_rate(device: str, dtype: torch.dtype) -> float:

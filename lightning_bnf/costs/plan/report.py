@@ -1,12 +1,58 @@
 """The plan as text."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from lightning_bnf.costs.plan.advice import Advice
+from lightning_bnf.costs.plan.duration import Rate
 from lightning_bnf.costs.plan.estimate import Estimate, Part
 from lightning_bnf.costs.plan.run import Assessment
+from lightning_bnf.runtime.progress import lasting
 
 GB = 1e9
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer: bytes needed of each device and bytes there are, seconds of training, rows an epoch, the rate that
+    the seconds were reckoned with, and the machine in words; None and empty where it is not known."""
+
+    needed: float
+    memory: float | None
+    seconds: float | None
+    rows: int | None
+    rate: Rate | None
+    machine: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether it does; what is not known is no obstacle."""
+        return self.memory is None or self.needed <= self.memory
+
+    def line(self) -> str:
+        """All of it in one line."""
+        on = f" on {self.machine}" if self.machine else ""
+        needs = f"{self.needed / GB:.1f}"
+        if self.memory is None:
+            memory = f"needs {needs} GB a device"
+        elif self.fits:
+            memory = f"fits: {needs} of {self.memory / GB:g} GB{on}"
+        else:
+            memory = f"does not fit: {needs} GB are needed and {self.memory / GB:g} are there{on}"
+        if self.memory is not None and self.machine == "this machine":
+            memory = memory.replace(f"{self.memory / GB:g}", f"{self.memory / GB:.1f}")
+        if self.seconds is None or self.rate is None:
+            return f"{memory}; hours unknown{'' if self.rate else ' without --gpu or --flops'}"
+        return f"{memory}, about {lasting(self.seconds)} for {self.rows:,} rows ({self.rate.origin})"
+
+    def time(self, flops: float | None) -> str:
+        """How the time is reckoned."""
+        if flops is None:
+            return "time: unknown, as rows or tokens are"
+        work = f"{flops / 1e15:.3g} PFLOP"
+        if self.seconds is None or self.rate is None:
+            return f"time: unknown for {work}; give --gpu NAME or --flops TFLOP/s"
+        return f"time: {self.seconds / 3600:.2g} hours for {work} ({self.rate.origin})"
 
 
 def memory_table(estimate: Estimate, beside: Sequence[Part]) -> str:
@@ -51,6 +97,9 @@ def steps_line(found: Assessment, steps: int | None) -> str:
 def advice_list(some: Sequence[Advice], limit: float | None) -> str:
     """What would take less, each with its total."""
     lines = [
-        f"  {one.total / GB:8.3f} GB  {one.what}" + (" - fits" if limit and one.total <= limit else "") for one in some
+        f"  {one.total / GB:8.3f} GB  {one.what}"
+        + (" - fits" if limit and one.total <= limit else "")
+        + f"\n{'':15}{one.flags}"
+        for one in some
     ]
     return "\n".join(["What would take less (GB of tensors on each device):", *lines])

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from lightning_bnf.cli.main import main
-from lightning_bnf.costs.plan.command import Question, devices_of, plan
+from lightning_bnf.costs.plan.command import plan
 from lightning_bnf.costs.plan.estimate import Devices
+from lightning_bnf.costs.plan.question import Question, devices_of
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import BNF
 from lightning_bnf.module import PreferenceModule
