@@ -1,11 +1,14 @@
 """The command `plan`."""
 
+from collections.abc import Sequence
+
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_bnf.cli.trainer_commands import TrainerCommand, fields_of
 from lightning_bnf.costs.plan.command import plan
 from lightning_bnf.costs.plan.question import Question
 from lightning_bnf.costs.plan.sweep import sweep
+from lightning_bnf.policies.sources import BUNDLED
 
 
 class Plan(TrainerCommand):
@@ -28,6 +31,9 @@ class Plan(TrainerCommand):
         "limit_train_batches",
     )
 
+    def __init__(self, name: str, words: Sequence[str]):
+        super().__init__(name, with_sweep(words))
+
     def add_command_arguments(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(Question, as_group=True)
 
@@ -47,3 +53,15 @@ class Plan(TrainerCommand):
             print(sweep(question))
         elif not plan(self.model, self.datamodule, self.config_init["trainer"], question):
             raise SystemExit(1)
+
+
+def with_sweep(words: Sequence[str]) -> list[str]:
+    """The words with what `--sweep` alone leaves out: that it is true, and a model, which nobody looks at."""
+    found = list(words)
+    if "--sweep" in found:
+        place = found.index("--sweep")
+        if place + 1 == len(found) or found[place + 1].startswith("--"):
+            found.insert(place + 1, "true")
+        if not any(word.startswith(("--model.source", "--model.policy", "--config")) for word in found):
+            found += ["--model.source", BUNDLED]
+    return found

@@ -68,7 +68,8 @@ def plan(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str, A
     flops = None if steps is None else total_flops(found, steps)
     rate = rate_of(found.run, question)
     needed = found.estimate.total + overhead
-    verdict = Verdict(needed, found.run.devices.memory, _seconds(flops, rate, found.run), rows, rate, where(question))
+    seen = None if rows is None or steps is None else min(rows, steps * data.step_size_for(rows))
+    verdict = Verdict(needed, found.run.devices.memory, _seconds(flops, rate, found.run), seen, rate, where(question))
     print(verdict.line())
     if verdict.fits and needed > TIGHT * (verdict.memory or needed):
         print("that is tight, as allocators lose some")

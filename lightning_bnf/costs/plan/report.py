@@ -14,7 +14,7 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer: bytes needed of each device and bytes there are, seconds of training, rows an epoch, the rate that
+    """The answer: bytes needed of each device and bytes there are, seconds of training, rows trained on, the rate that
     the seconds were reckoned with, and the machine in words; None and empty where it is not known."""
 
     needed: float

@@ -30,7 +30,7 @@ from lightning_bnf.policies.sharding import decoder_layers_of
 from lightning_bnf.training.fake_step import FakeOptimizer
 from lightning_bnf.training.optimization import Optimization, OptimizerFactory
 
-FEW_BLOCKS_ROWS = 64
+FEW_BLOCKS_ROWS = 4096
 PASSES = ("reference's pass", "forward pass", "backward pass")
 _ATEN = torch.ops.aten
 FORMULAS = {  # what torch's counter does not know by itself
