@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from support.documents import DOCUMENTS, ROOT, blocks, commands, named
+from support.wheel import installed_wheel
 
 from lightning_bnf.cli.main import main
 from lightning_bnf.evaluation.verify import VERIFIERS, verify
@@ -102,12 +103,11 @@ def shortened(words: list[str], tiny_folder: str) -> list[str]:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_pairs: Callable[..., str]) -> Path:
-    """A folder like a clone: configs and data, and a file of one's own pairs."""
-    for name in ("configs", "data"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    """A folder of a user: nothing in it but a file of his own pairs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("LIGHTNING_BNF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
     write_pairs("mine.jsonl", rows=8)
     return tmp_path
@@ -127,31 +127,59 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory, tiny_folder: str) -> Pa
     return folder / "quickstart"
 
 
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as a wheel installs it."""
+    return installed_wheel(tmp_path_factory.mktemp("wheel"))
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_runs(page: str, workplace: Path, quickstart: Path, tiny_folder: str) -> None:
-    """A page's commands build on each other and on the quickstart at most, so they run in order in one folder."""
+def test_every_command_runs_from_the_wheel(
+    page: str, workplace: Path, quickstart: Path, tiny_folder: str, wheel: Path
+) -> None:
+    """In a process that has no clone. A page's commands build on each other and on the quickstart at most, so they run
+    in order in one folder."""
     listed = commands(DOCUMENTS[page])
     if any("runs/quickstart" in word for words in listed for word in words) or page == "docs/evaluate.md":
         shutil.copytree(quickstart, workplace / "runs/quickstart")
     for name, text in named(DOCUMENTS[page], "yaml").items():
         Path(name).write_text(text)
     write_rows_of_benchmarks()
+    typed = []
     for words in listed:
         if reason := next((word for word in words if word in PARSED), None):
-            parse(words)
             assert PARSED[reason]
-        elif words[:3] == ["fit", "--config", "configs/quickstart.yaml"] and len(words) == 3:
-            continue  # the fixture ran it
-        else:
-            main(shortened(words, tiny_folder) + files_of(words))
+            arguments = expanded(words[1:]) if words[0] == "reproduce" else words[1:]
+            typed.append([words[0], *arguments, "--print_config"])  # its config files are read, and nothing is run
+        elif words != ["fit", "--config", "configs/quickstart.yaml"]:  # which the fixture ran
+            typed.append(shortened(words, tiny_folder) + files_of(words))
+    environment = os.environ | {"PYTHONPATH": str(wheel)}
+    run = subprocess.run(
+        [sys.executable, "-c", RUN_COMMANDS, str(wheel)],
+        input=json.dumps(typed),
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.endswith(f"{len(typed)} commands ran\n")
 
 
-def parse(words: list[str]) -> None:
-    """Read a command with its config files; nothing is run."""
-    arguments = expanded(words[1:]) if words[0] == "reproduce" else words[1:]
-    with pytest.raises(SystemExit) as stop:
-        main([words[0], *arguments, "--print_config"])
-    assert not stop.value.code
+RUN_COMMANDS = """
+import json, sys
+import lightning_bnf
+from lightning_bnf.cli.main import main
+assert lightning_bnf.__file__.startswith(sys.argv[1]), lightning_bnf.__file__
+commands = json.load(sys.stdin)
+for words in commands:
+    print("$", *words, file=sys.stderr)
+    try:
+        main(words)
+    except SystemExit as stop:
+        if stop.code:
+            raise
+print(len(commands), "commands ran")
+"""
 
 
 BENCHMARKS = ("bnf_asdiv", "bnf_commonsense_qa", "bnf_openbookqa")

@@ -9,6 +9,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.fingerprints import file_fingerprint, weights_fingerprint
+from lightning_bnf.runtime.shipped import here_or_shipped
 
 
 class Fingerprints(Callback):
@@ -28,7 +29,7 @@ class Fingerprints(Callback):
         if not trainer.is_global_zero:
             return
         sources = [source for split in data.sources.values() for source in split]
-        files = {source for source in sources if isinstance(source, str) and Path(source).is_file()}
-        found |= {path: file_fingerprint(path) for path in sorted(files)}
+        files = {source: here_or_shipped(source, "data") for source in sources if isinstance(source, str)}
+        found |= {name: file_fingerprint(file) for name, file in sorted(files.items()) if file.is_file()}
         found |= {source.name: source.fingerprint() for source in sources if isinstance(source, Table)}
         (Path(trainer.default_root_dir) / "fingerprints.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -7,7 +7,7 @@ to the next loss with a beta), so a name must have become a file, which states e
 from pathlib import Path
 from typing import Any
 
-from lightning_bnf.runtime.shipped import shipped
+from lightning_bnf.runtime.shipped import here_or_shipped, shipped
 
 FOLDERS = {"model.loss": "loss", "model.policy": "policy", "model.optimizer": "optimizer", "trainer": "trainer"}
 """Setting that a file may fill -> folder of configs/ with the files that it has names for."""
@@ -67,5 +67,5 @@ def _plain(name: str) -> str:
 
 def _shipped_path(value: str) -> str | None:
     """What documents call configs/NAME, where the current folder has none."""
-    held = shipped(value)
-    return str(held) if Path(value).parts[:1] == ("configs",) and held.is_file() else None
+    held = here_or_shipped(value, "configs")
+    return str(held) if held.is_file() else None

@@ -3,9 +3,6 @@
 from pathlib import Path
 
 import lightning_bnf
-from lightning_bnf.runtime.refusal import Refusal
-
-BUNDLED_DATA = "bundled:"
 
 
 def shipped(name: str) -> Path:
@@ -19,16 +16,13 @@ def shipped(name: str) -> Path:
     return (installed if installed.is_dir() else package.parent) / name
 
 
-def resolved(path: str) -> str:
-    """The file that `bundled:quickstart/train_pairs.jsonl` stands for; any other path as it is.
+def here_or_shipped(name: str, folder: str) -> Path:
+    """The path `name`, with ~ for a home; the shipped file of that name where this machine has none there.
 
-    Raises `Refusal` where no such file comes with the package.
+    So `data/quickstart/train_pairs.jsonl` (`folder`: data) is the same file in a clone and in any other folder.
     """
-    if not path.startswith(BUNDLED_DATA):
+    path = Path(name).expanduser()
+    if path.exists() or path.parts[:1] != (folder,) or ".." in path.parts:
         return path
-    data = shipped("data")
-    files = {file.relative_to(data).as_posix(): file for file in sorted(data.rglob("*.jsonl"))}
-    name = path.removeprefix(BUNDLED_DATA)
-    if name not in files:
-        raise Refusal(f"the name behind 'bundled:' must be one of {', '.join(files)}, got {name!r}")
-    return str(files[name])
+    held = shipped(name)
+    return held if held.is_file() else path

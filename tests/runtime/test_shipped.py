@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_bnf.runtime.refusal import Refusal
-from lightning_bnf.runtime.shipped import resolved, shipped
+from lightning_bnf.runtime.shipped import here_or_shipped, shipped
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,11 +21,18 @@ def test_in_a_wheel_they_lie_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert shipped("configs/quickstart.yaml") == inside / "shipped/configs/quickstart.yaml"
 
 
-def test_bundled_data_are_named_without_a_folder_of_this_machine() -> None:
-    assert resolved("bundled:quickstart/train_pairs.jsonl") == str(ROOT / "data/quickstart/train_pairs.jsonl")
-    assert resolved("quickstart/train_pairs.jsonl") == "quickstart/train_pairs.jsonl"
+def test_documents_paths_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "data/near_duplicates/train.jsonl"
+    assert here_or_shipped(name, "data") == ROOT / name
+    assert here_or_shipped(name, "configs") == Path(name), "of another folder"
+    for other in ("data/no.jsonl", "data/near_duplicates", "data/../LICENSE", "./my/data/x", "/data/x"):
+        assert here_or_shipped(other, "data") == Path(other)
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("{}")
+    assert here_or_shipped(name, "data") == Path(name), "a user's own file comes first"
 
 
-def test_other_bundled_names_are_refused_with_those_there_are() -> None:
-    with pytest.raises(Refusal, match=r"must be one of .*quickstart/test_pairs.jsonl, .*, got '../x'"):
-        resolved("bundled:../x")
+def test_a_home_is_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somebody")
+    assert here_or_shipped("~/data/x.jsonl", "data") == Path("/somebody/data/x.jsonl")

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.preference import PreferenceData
@@ -14,6 +13,7 @@ from lightning_bnf.datamodules.tokens.rows import Rows, RowView, all_arrays, as_
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.policies.base import Policy
+from lightning_bnf.runtime.shipped import here_or_shipped
 from lightning_bnf.training.fitting import preferred_layout
 
 
@@ -43,7 +43,7 @@ class Workload:
 def local_rows(data: PreferenceData, policy: Policy, loss: Loss) -> Sequence[TokenizedRow] | None:
     """The training rows where all files are local, tokenized as a run does it; None where something is a hub id."""
     sources = data.sources["train"]
-    if not sources or not all(isinstance(found, Table) or Path(found).expanduser().exists() for found in sources):
+    if not sources or not all(isinstance(found, Table) or here_or_shipped(found, "data").exists() for found in sources):
         return None
     parts = [load_stored(source, policy.tokenizer, data.options, policy.end_ids)[0] for source in sources]
     found, _ = data.selected("train", RowView(parts), loss)

@@ -14,6 +14,7 @@ from lightning_bnf.datamodules.reading.hub import read_hub
 from lightning_bnf.datamodules.reading.json_files import read_json, read_json_lines
 from lightning_bnf.datamodules.reading.streams import COMPRESSED, ending
 from lightning_bnf.datamodules.reading.tables import RawRecord, Table, numbered
+from lightning_bnf.runtime.shipped import here_or_shipped
 
 _ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _ACCEPTED = (
@@ -34,7 +35,7 @@ def read_raw(
     that rows may have."""
     if isinstance(source, Table):
         return source.records()
-    path, file = source, Path(source).expanduser()
+    path, file = source, here_or_shipped(source, "data")
     kind = ending(file)
     is_file = file.is_file() or (not file.is_dir() and kind in _ENDINGS)
     if not is_file:

@@ -24,6 +24,7 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, Token
 from lightning_bnf.datamodules.tokens.report import ReportText
 from lightning_bnf.datamodules.tokens.rows import RowArrays, Rows
 from lightning_bnf.runtime.files import cache_folder, replacing, write_text
+from lightning_bnf.runtime.shipped import here_or_shipped
 
 FORMAT = 2  # of the files; a new one never meets the old
 STORED_FROM = 2000  # rows of a file; less is tokenized in a second
@@ -127,10 +128,10 @@ def store_key(
     path: str | Table, tokenizer: PreTrainedTokenizerBase, options: DataOptions, end_ids: Sequence[int]
 ) -> str | None:
     """32 hex digits of all that a local file's tokenized rows depend on; None for what is no local file."""
-    if isinstance(path, Table) or not Path(path).is_file():
+    if isinstance(path, Table) or not (local := here_or_shipped(path, "data")).is_file():
         return None
     hashed = hashlib.sha256()
-    with Path(path).open("rb") as file:
+    with local.open("rb") as file:
         while piece := file.read(2**20):
             hashed.update(piece)
     sample = tokenizer("a b")["input_ids"]  # whether a BOS is added is no part of the vocabulary
