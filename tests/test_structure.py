@@ -89,7 +89,6 @@ def test_few_modules_lie_at_the_root() -> None:
 
 
 TESTED_ELSEWHERE = {
-    "callbacks/export.py": "through fit and its files, in cli/test_main.py",
     "callbacks/run_plots.py": "through fit and its files, in cli/test_main.py",
     "callbacks/write_completions.py": "through predict and its file, in cli/test_main.py",
     "cli/parser.py": "through the commands, in cli/test_main.py",

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.export.card import Trained, data_fingerprint, model_card
@@ -16,7 +16,8 @@ from lightning_bnf.training.checks import stop_not_finite_weights
 
 class ExportPolicy(Callback):
     """Writes `policy/` in the run folder with every checkpoint and when training ends: a peft folder, or a
-    `save_pretrained` folder, with tokenizer, chat template and card. It is the policy of the latest checkpoint.
+    `save_pretrained` folder, with tokenizer, chat template and card. It is the policy of the latest checkpoint, and
+    written after it: what keeps a folder from being written must not cost the checkpoint, nor the run.
     """
 
     def __init__(self, folder: str = "policy", max_shard_size: str = MAX_SHARD_SIZE):
@@ -28,13 +29,23 @@ class ExportPolicy(Callback):
         self.folder = folder
         self.max_shard_size = max_shard_size
         self._exported: int | None = None
+        self._due = False
         self._data = ""
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._export(trainer, pl_module)
+        self._due = True
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """With the weights that the checkpoint has: no step lies between."""
+        if not self._due:
+            return
+        try:
+            self._export(trainer, pl_module)
+        except OSError as error:  # of this rank alone, which has gathered its part with the others before
+            rank_zero_warn(f"{self.folder}/ could not be written ({error}); the run goes on, its checkpoint is saved")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._exported != trainer.global_step:
+        if self._due or self._exported != trainer.global_step:
             self._export(trainer, pl_module)
         rank_zero_info(f"The aligned model is in {Path(trainer.default_root_dir) / self.folder}")
 
@@ -42,6 +53,7 @@ class ExportPolicy(Callback):
         assert isinstance(pl_module, PreferenceModule)
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, PreferenceData)
+        self._due = False
         stop_not_finite_weights(trainer.global_step, pl_module.policy.trainable())
         weights = whole_weights(pl_module.policy, keep=trainer.is_global_zero)
         if trainer.is_global_zero:

@@ -1,0 +1,71 @@
+"""The exported policy beside checkpoints: after them, and never at their cost."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from safetensors.torch import load_file
+from support.training import FAST, Write
+
+from lightning_bnf.callbacks import ExportPolicy
+from lightning_bnf.callbacks import export as exporting
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.losses import SFT
+from lightning_bnf.module import PreferenceModule
+from lightning_bnf.policies import LoRAPolicy
+
+pytestmark = pytest.mark.slow
+
+
+def fit(root: Path, tiny_folder: str, data: str, **settings: Any) -> None:
+    """Four steps, with a checkpoint after the second and the fourth."""
+    saving = ModelCheckpoint(root / "checkpoints", filename="{step}", every_n_train_steps=2, save_top_k=-1)
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=4,
+        logger=False,
+        enable_progress_bar=False,
+        default_root_dir=root,
+        callbacks=[saving, ExportPolicy()],
+    )
+    module = PreferenceModule(LoRAPolicy(tiny_folder, r=2), SFT(), optimization=FAST)
+    trainer.fit(module, PreferenceData(train=data, examples_per_step=2), **settings)
+
+
+def test_a_disk_that_takes_no_policy_costs_neither_checkpoint_nor_run(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    write = exporting.write_policy
+
+    def full_once(*given: Any) -> None:
+        tried.append(len(list((tmp_path / "checkpoints").glob("*.ckpt"))))
+        if len(tried) == 1:
+            raise OSError(28, "No space left on device")
+        write(*given)
+
+    monkeypatch.setattr(exporting, "write_policy", full_once)
+    with pytest.warns(UserWarning, match=r"policy/ could not be written \(.*No space left on device.*the run goes on"):
+        fit(tmp_path, tiny_folder, write_pairs(rows=10))
+    assert tried == [1, 2], "each time the checkpoint was there first"
+    held = torch.load(tmp_path / "checkpoints/step=4.ckpt", weights_only=True)["state_dict"]
+    policy = load_file(tmp_path / "policy/adapter_model.safetensors")
+    assert len(policy) == len(held)
+    for name, value in policy.items():
+        parts = name.replace(".weight", ".default.weight")
+        assert torch.equal(value, held[f"policy.model.{parts}"]), "the policy of the last checkpoint"
+
+
+def test_a_disk_that_takes_no_policy_at_the_end_is_an_error(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exporting, "write_policy", full)
+    with pytest.warns(UserWarning, match="the run goes on"), pytest.raises(OSError, match="No space left"):
+        fit(tmp_path, tiny_folder, write_pairs(rows=10))
+    assert (tmp_path / "checkpoints/step=4.ckpt").is_file()
