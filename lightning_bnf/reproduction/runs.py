@@ -23,7 +23,7 @@ from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import file_fingerprint
 from lightning_bnf.runtime.refusal import Refusal
-from lightning_bnf.runtime.shipped import shipped
+from lightning_bnf.runtime.shipped import here_or_shipped, shipped
 
 RESULTS = ("displacement.json", "before_after.json", "scores.json", "test_pass_rates.json", "test_metrics.json")
 """Files of a run folder that are carried into its result."""
@@ -99,14 +99,14 @@ def reproduce(
     for seed, name in product(others, repeated):  # with whichever setting
         done += any(_is_done(run._replace(seed=seed), output) for run in tried[name])
     print(f"{total} runs of some {minutes_per_run:g} minutes, {done} done")
-    queue = _Queue(base if base.exists() else shipped(str(base)), output, work, minutes_per_run, total - done, workers)
+    queue = _Queue(here_or_shipped(str(base), "configs"), output, work, minutes_per_run, total - done, workers)
     queue.do(begun)
     picked = {name: _pick(tried[name], output) for name in repeated}
     queue.do([picked[name]._replace(seed=seed) for seed, name in product(others, repeated)])
 
 
-def expanded(words: Sequence[str], folder: Path = Path("configs/reproduce")) -> list[str]:
-    """The command line with `TABLE --scale SCALE` as the config that it is short for.
+def expanded(words: Sequence[str], folder: Path | None = None) -> list[str]:
+    """The command line with `TABLE --scale SCALE` as the config that it is short for: in `folder`, or a shipped one.
 
     Raises `Refusal` where there is none of that name.
     """
@@ -116,8 +116,8 @@ def expanded(words: Sequence[str], folder: Path = Path("configs/reproduce")) -> 
     parser.add_argument("table")
     parser.add_argument("--scale", default="small")
     given, rest = parser.parse_known_args(list(words))
-    folder = folder if folder.is_dir() else shipped(str(folder))
-    held = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    configs = shipped("configs/reproduce") if folder is None else folder
+    held = {path.stem: path for path in sorted(configs.glob("*.yaml"))}
     name = next((name for name in (f"{given.table}_{given.scale}", given.table) if name in held), None)
     if name is None:
         raise Refusal(f"reproduce must be one of {', '.join(held) or 'none'}, got {given.table} --scale {given.scale}")
@@ -276,16 +276,17 @@ def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
 
     threads: what torch may use of the machine's cores; None leaves it to torch
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    log_file = folder.with_name(f"{folder.name}.log")  # beside the folder, which `fit` moves aside where it has a run
     environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     settings = _seeds(run) | {"trainer.default_root_dir": folder}
     words = [word for name, value in (dict(run.settings) | settings).items() for word in (f"--{name}", str(value))]
-    with (folder / "log.txt").open("w") as log:
+    with log_file.open("w") as log:
         command = [sys.executable, "-m", "lightning_bnf", "fit", "--config", str(base), *words]
         status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False).returncode
     if status:
-        last = (folder / "log.txt").read_text().splitlines()[-5:]
-        raise Refusal(f"{run.name}: the run ended with status {status}; see {folder}/log.txt:\n" + "\n".join(last))
+        last = log_file.read_text(errors="replace").splitlines()[-5:]
+        raise Refusal(f"{run.name}: the run ended with status {status}; see {log_file}:\n" + "\n".join(last))
 
 
 def result(run: Run, folder: Path, minutes: float) -> dict[str, Any]:
