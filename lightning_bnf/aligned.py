@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_bnf.datamodules.reading.options import Rendering
 from lightning_bnf.datamodules.tokens.renderer import Renderer
-from lightning_bnf.generation.sampling import Sampling, generate_with_lengths
+from lightning_bnf.generation.sampling import Sampling
+from lightning_bnf.generation.sides import ALIGNED, BASE, Side
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.pages.report import write_report
 from lightning_bnf.pages.token_view import TokenView
@@ -86,25 +87,22 @@ class Run:
         renderer = Renderer(self.tokenizer, self.rendering, self.module.policy.end_ids)
         ids = [renderer.prompt_ids(prompt if isinstance(prompt, str) else tuple(prompt)) for prompt in asked]
         sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-        after = _texts(self.policy, self.tokenizer, ids, sampling)
         texts = [prompt if isinstance(prompt, str) else prompt[-1]["content"] for prompt in asked]
-        return side_by_side(pd.DataFrame({"prompt": texts, "before": self._before(ids, sampling), "after": after}))
+        sides = {"before": self._base, "after": Side(ALIGNED, self.policy, self.tokenizer)}
+        said = {name: [answer.text for answer in side.answers(ids, sampling)] for name, side in sides.items()}
+        return side_by_side(pd.DataFrame({"prompt": texts} | said))
 
-    def _before(self, ids: list[list[int]], sampling: Sampling) -> list[str]:
+    @property
+    def _base(self) -> Side:
         policy: Policy = self.module.policy
         if policy.adapters:
-            with policy.as_it_started():
-                return _texts(policy.loaded, self.tokenizer, ids, sampling)
+            return Side(BASE, policy.loaded, self.tokenizer, policy.as_it_started)
         if isinstance(self.module.reference, FrozenCopy):
-            return _texts(self.module.reference.policy.loaded, self.tokenizer, ids, sampling)
+            return Side(BASE, self.module.reference.policy.loaded, self.tokenizer)
         raise Refusal(
             "reference must be copy to compare with, where all weights are trained, got "
             f"{self.module.reference_kind}: what the model was before is gone"
         )
-
-
-def _texts(model: Any, tokenizer: Any, ids: list[list[int]], sampling: Sampling) -> list[str]:
-    return [answers[0].text for answers in generate_with_lengths(model, tokenizer, ids, sampling)]
 
 
 def side_by_side(table: "pd.DataFrame") -> "pd.DataFrame":

@@ -33,6 +33,7 @@ ON_CPU = {
 SHORT = {
     "analyze": {"limit": "2", "max_new_tokens": "4"},
     "cache": {},
+    "chat": {"max_new_tokens": "4"},
     "compare": {},
     "evaluate": {"limit": "1"},
     "export": {"rows": "2"},
@@ -68,6 +69,7 @@ SHORT_CALLBACK = {
 }
 SOURCE = {
     "analyze": "reference",
+    "chat": None,
     "compare": None,
     "evaluate": "source",
     "generate": "source",

@@ -56,6 +56,11 @@ VERBS = {
         "lightning_bnf.costs.bench.run:bench",
         "Measure speed and memory: variants take turns in one run, each in a process of its own.",
     ),
+    "chat": Command(
+        "lightning_bnf.generation.chat:chat",
+        "Talk to a run's base and its aligned policy, side by side in the terminal.",
+        shorthand="lightning_bnf.generation.chat:expanded",
+    ),
     "compare": Command(
         "lightning_bnf.pages.compare:compare",
         "Put runs on one page: their curves, what each gained and lost, the same prompts and the same tokens.",

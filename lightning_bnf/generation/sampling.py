@@ -11,14 +11,14 @@ differently, and one different token makes a different completion).
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase
+from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer
 
 from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveInt, checked
@@ -68,13 +68,15 @@ def generate_with_lengths(
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     progress: str | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> list[list[Generated]]:
     """Complete every prompt (token ids), `sampling.samples` times each, in the prompts' order.
 
     `model` is a transformers or peft causal LM; its training mode and the global random state are left as found.
-    With `progress`, a bar of that name shows the completions done and the time left.
+    With `progress`, a bar of that name shows the completions done and the time left. `stop` is asked after every token;
+    once it says yes the completions end where they are, not `finished`.
     """
-    rows = generate_ids(model, tokenizer, prompts, sampling, progress)
+    rows = generate_ids(model, tokenizer, prompts, sampling, progress, stop)
     ends = set(_generation_config(model, tokenizer, sampling).eos_token_id)
     return [[_decoded(ids, ends, tokenizer) for ids in row] for row in rows]
 
@@ -85,6 +87,7 @@ def generate_ids(
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     progress: str | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> list[list[list[int]]]:
     """The completions' token ids, the end of turn included where they came to one; see `generate_with_lengths`."""
     if any(len(prompt) == 0 for prompt in prompts):
@@ -93,7 +96,7 @@ def generate_ids(
     bar = Progress(len(prompts) * sampling.samples, progress, "completion")
     with _inference(model), bar:
         for batch in batches(prompts, sampling):
-            completions = _complete_batch(model, tokenizer, [list(prompts[index]) for index in batch], sampling)
+            completions = _complete_batch(model, tokenizer, [list(prompts[index]) for index in batch], sampling, stop)
             for index, row in zip(batch, completions, strict=True):
                 results[index] = row
             bar.update(len(batch) * sampling.samples)
@@ -107,8 +110,23 @@ def batches(prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[i
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
+class _Stopped(StoppingCriteria):
+    """Ends all rows when `stop` says so."""
+
+    def __init__(self, stop: Callable[[], bool]):
+        self.stop, self.stopped = stop, False
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        self.stopped = self.stopped or self.stop()
+        return torch.full((len(input_ids),), self.stopped, device=input_ids.device)
+
+
 def _complete_batch(
-    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], sampling: Sampling
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    sampling: Sampling,
+    stop: Callable[[], bool] | None,
 ) -> list[list[list[int]]]:
     config = _generation_config(model, tokenizer, sampling)
     device = next(model.parameters()).device
@@ -116,13 +134,20 @@ def _complete_batch(
     ends = torch.tensor(config.eos_token_id, device=device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(_batch_seed(prompts, sampling))
-        tokens = _sample(model, input_ids, attention_mask, config, ends, sampling.samples)
+        stopped = None if stop is None else _Stopped(stop)
+        tokens = _sample(model, input_ids, attention_mask, config, ends, sampling.samples, stopped)
     found = [_until_end(row, set(config.eos_token_id)) for row in tokens]
     return [found[start : start + sampling.samples] for start in range(0, len(found), sampling.samples)]
 
 
 def _sample(
-    model: Any, input_ids: Tensor, attention_mask: Tensor, config: GenerationConfig, ends: Tensor, samples: int
+    model: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    config: GenerationConfig,
+    ends: Tensor,
+    samples: int,
+    stopped: _Stopped | None,
 ) -> list[list[int]]:
     """New tokens of `samples` completions per prompt, a prompt's completions next to each other."""
     cache = None
@@ -141,13 +166,14 @@ def _sample(
             attention_mask=attention_mask,
             generation_config=_limited(config, min(_STRIDE, limit - (input_ids.shape[1] - prompt_length))),
             past_key_values=cache,
+            stopping_criteria=None if stopped is None else StoppingCriteriaList([stopped]),
         )
         input_ids, cache = out.sequences, out.past_key_values
         new = input_ids[:, prompt_length:]
         going_on = ~torch.isin(new, ends).any(dim=1)
         for index, tokens in zip(alive.tolist(), new.tolist(), strict=True):
             done[index] = tokens
-        if new.shape[1] >= limit or not going_on.any():
+        if new.shape[1] >= limit or not going_on.any() or (stopped is not None and stopped.stopped):
             return done
         attention_mask = torch.nn.functional.pad(
             attention_mask, (0, input_ids.shape[1] - attention_mask.shape[1]), value=1

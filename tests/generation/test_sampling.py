@@ -164,6 +164,19 @@ def test_a_completion_is_cut_at_any_end_of_turn_token(tiny_llama, tokenizer):
     assert found.text == tokenizer.decode(tokens[:first])
 
 
+@pytest.mark.parametrize("at", [1, 3, 16, 18])
+def test_stop_ends_completions_where_they_are(tiny_llama, tokenizer, at):
+    """Asked after every token: after as many as it let pass, also over the 16 tokens between two looks at the rows."""
+    asked = []
+    whole = generate_ids(tiny_llama, tokenizer, PROMPTS[:1], Sampling(0.0, 20))[0][0]
+    assert len(whole) == 20
+    ((found,),) = generate_ids(
+        tiny_llama, tokenizer, PROMPTS[:1], Sampling(0.0, 20), stop=lambda: asked.append(1) or len(asked) >= at
+    )
+    assert found == whole[:at]
+    assert len(asked) == at
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
