@@ -146,9 +146,8 @@ class Talk:
         for name in self.answering:
             with stopping(name) as stop:
                 answer = self.conversations[name].ask(prompt, self.sampling, stop)
-            stopped = not answer.finished and answer.length < self.sampling.max_new_tokens
-            end = "stopped" if stopped else f"cut off at {self.sampling.max_new_tokens} tokens"
-            texts.append((name if answer.finished else f"{name} ({end})", answer.text.strip()))
+            title = f"{name} ({remark})" if (remark := _remark(answer, self.sampling)) else name
+            texts.append((title, answer.text.strip()))
         self.sampling = replace(self.sampling, seed=self.sampling.seed + 1)  # a question asked again: another sample
         show(beside(texts, shutil.get_terminal_size().columns) + "\n")
 
@@ -174,6 +173,13 @@ class Talk:
         else:
             self.answering = (BASE, ALIGNED) if name == "/both" else (name.removeprefix("/"),)
             say(f"{' and '.join(self.answering)} will answer.")
+
+
+def _remark(answer: Generated, sampling: Sampling) -> str:
+    """What a reader cannot see of an answer."""
+    if not answer.finished:
+        return "stopped" if answer.length < sampling.max_new_tokens else f"cut off at {sampling.max_new_tokens} tokens"
+    return "" if answer.text.strip() else "says nothing"
 
 
 def talk(conversation: Talk, person: bool) -> None:

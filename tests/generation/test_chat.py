@@ -167,6 +167,12 @@ def test_hostile_answers_are_written_out(fakes: tuple[Fake, Fake], capsys: pytes
     assert out == "base:\n\\x1b]52;c;ZXZpbA==\\x07\\x1b[2J\\rdone\n\naligned:\nYes.\n\n"
 
 
+def test_an_empty_answer_is_said_to_be_one(fakes: tuple[Fake, Fake], capsys: pytest.CaptureFixture[str]) -> None:
+    fakes[0].says = " \n"
+    talk_of(fakes).line("Hi")
+    assert capsys.readouterr().out == "base (says nothing):\n\n\naligned:\nYes.\n\n"
+
+
 def test_a_person_is_told_and_a_script_ends(
     fakes: tuple[Fake, Fake], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
