@@ -264,7 +264,7 @@ def test_help_lists_every_command_and_explains_every_field(capsys: pytest.Captur
         main(["fit", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     for text in (
-        "Peak learning rate (> 0).",
+        "Peak learning rate (> 0); null takes the one that the loss declares",
         "Token budget of a micro-batch, padding included",
         "Longest prompt and completion together, in tokens.",
         "How `predict` draws completions",

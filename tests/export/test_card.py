@@ -28,6 +28,7 @@ def card(
             "model.policy": str(ROOT / "configs/policy/lora.yaml"),
             "model.policy.init_args.source": tiny_folder,
             "model.loss": str(ROOT / "configs/loss/dpo.yaml"),
+            "model.optimization.learning_rate": "1e-6",
             "data.train": write_pairs(rows=10),
             "data.examples_per_step": "5",
             "trainer": str(ROOT / "configs/trainer/cpu.yaml"),
