@@ -79,7 +79,8 @@ class Run:
             max_new_tokens: Tokens after which an answer is cut off.
             temperature: Of the sampling; 0 is greedy.
 
-        Raises `Refusal` where all weights were trained without a frozen copy beside them: what was before is gone.
+        Raises `Refusal` where all weights were trained without a frozen copy beside them: what was before is gone; and
+        where the adapters were taken out of the policy.
         """
         import pandas as pd
 
@@ -95,6 +96,11 @@ class Run:
     @property
     def _base(self) -> Side:
         policy: Policy = self.module.policy
+        if policy.adapters and not any(hasattr(layer, "lora_A") for layer in policy.loaded.modules()):
+            raise Refusal(
+                "policy must still hold its adapters to compare with, got one whose adapters were taken out (unload or "
+                "merge_and_unload); they are in the run's policy/ folder"
+            )
         if policy.adapters:
             return Side(BASE, policy.loaded, self.tokenizer, policy.as_it_started)
         if isinstance(self.module.reference, FrozenCopy):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+import math
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ import jsonargparse
 import yaml
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from lightning_bnf.aligned import Run
 from lightning_bnf.callbacks import (
@@ -36,11 +39,22 @@ from lightning_bnf.policies import FullPolicy, LoRAPolicy, Policy, QLoRAPolicy
 from lightning_bnf.runtime.ownership import claim, move_aside
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training import defaults
+from lightning_bnf.training.checkpoints import last_good
 from lightning_bnf.training.optimization import Optimization
 from lightning_bnf.training.strategies import AtomicCheckpointIO
 
 POLICIES: dict[str, type[Policy]] = {"lora": LoRAPolicy, "qlora": QLoRAPolicy, "full": FullPolicy}
 _TAKEN = {"self", "args", "kwargs", "source", "train", "validation", "options", "policy", "loss", "optimization"}
+_ITSELF = {
+    "ckpt_path": "resume",
+    "default_root_dir": "folder",
+    "seed_everything": "seed",
+    "source": "model",
+    "train": "data",
+    "temperature": "generation",
+    "max_new_tokens": "generation",
+}
+"""A setting of the commands -> what `align` calls it."""
 _OURS = {"default_root_dir", "use_distributed_sampler", "gradient_clip_val", "accumulate_grad_batches"}
 
 
@@ -54,6 +68,7 @@ def align(
     validation: Any = "auto",
     folder: str | Path = "runs/latest",
     seed: int = 1,
+    resume: bool = False,
     **settings: Any,
 ) -> Run:
     """Align a model with preference data. What is not named is chosen as `fit` chooses it, by device, policy and loss.
@@ -69,24 +84,27 @@ def align(
         validation: As `data`; `auto` holds out some of the rows, None none.
         folder: Where all of the run goes. An earlier run there is moved aside; a stranger's files are refused.
         seed: Of everything random in this process.
+        resume: Go on from the latest whole checkpoint of `folder`, with the same model, data and settings.
         settings: Any argument of the policy, PreferenceData, DataOptions, Optimization, PreferenceModule or Lightning's
             Trainer by its name, such as r=8, learning_rate=1e-4, max_length=2048, max_epochs=2, accelerator="cpu".
 
-    Raises `Refusal` for what cannot be trained as asked for, before any weights are loaded.
+    An interrupted kernel (Ctrl-C) ends it after the step at hand: the checkpoint and the policy are saved, and the Run
+    of what was trained is returned. Raises `Refusal` for what cannot be trained as asked for, before any weights are
+    loaded.
     """
     kind = model if isinstance(model, Policy) else _policy_class(policy)
-    parts = shared_out(settings, type(kind) if isinstance(kind, Policy) else kind)
     given_loss = loss_of(loss)
+    parts = shared_out(settings, type(kind) if isinstance(kind, Policy) else kind, given_loss)
     device = defaults.device_type(str(parts.trainer.get("accelerator", "auto")))
     silence()
     seed_everything(seed, verbose=False)
-    aligned = kind if isinstance(kind, Policy) else _policy(kind, model, tokenizer, parts.policy, device)
+    aligned = kind if isinstance(kind, Policy) else _policy(kind, model, tokenizer, parts.policy, device, resume)
     module = PreferenceModule(aligned, given_loss, optimization=Optimization(**parts.optimization), **parts.module)
     rows = data if isinstance(data, PreferenceData) else _data(data, validation, seed, parts)
-    root = _own_folder(Path(folder))
+    root, checkpoint = _own_folder(Path(folder), resume)
     trainer = _trainer(root, parts.trainer, device)
     _save_config(root, module, rows, parts, trainer)
-    trainer.fit(module, rows)
+    _fit(trainer, module, rows, checkpoint)
     return Run(root, module, rows.options.rendering)
 
 
@@ -101,7 +119,7 @@ class Parts(NamedTuple):
     trainer: dict[str, Any]
 
 
-def shared_out(settings: Mapping[str, Any], policy: type[Policy]) -> Parts:
+def shared_out(settings: Mapping[str, Any], policy: type[Policy], loss: Loss | None = None) -> Parts:
     """Every setting to the object whose constructor has it; of several the first. Raises `Refusal` for unknown ones."""
     takers = (policy, DataOptions, PreferenceData, Optimization, PreferenceModule, Trainer)
     known = [set(inspect.signature(taker).parameters) - _TAKEN for taker in takers]
@@ -110,12 +128,23 @@ def shared_out(settings: Mapping[str, Any], policy: type[Policy]) -> Parts:
     for name, value in settings.items():
         place = next((i for i, taken in enumerate(known) if name in taken), None)
         if place is None:
-            meaning = meant(name)
-            near = meaning.setting.rpartition(".")[2] if meaning else nearest(name, set().union(*known))
-            hint = f"; did you mean {near!r}?" if near else ""
+            hint = _hint(name, value, set().union(*known), loss)
             raise Refusal(f"settings must be arguments of policy, data, module or Trainer, got {name!r}{hint}")
         parts[place][name] = value
     return parts
+
+
+def _hint(name: str, value: Any, known: set[str], loss: Loss | None) -> str:
+    """What an unknown setting may stand for."""
+    meaning = meant(name)
+    if loss is not None and name in inspect.signature(type(loss)).parameters:
+        return f"; a loss's own settings go into the loss: loss={type(loss).__name__}({name}={value!r})"
+    if meaning and meaning.setting.startswith("model.loss."):
+        return "; a loss's own settings go into the loss, as in loss=DPO(beta=0.3)"
+    word = meaning.setting.rpartition(".")[2] if meaning else name
+    itself = inspect.signature(align).parameters.keys() - {"settings"}
+    near = _ITSELF.get(word) or (word if meaning and word in known | itself else nearest(name, known | itself))
+    return f"; did you mean {near!r}?" if near and near != name else ""
 
 
 def loss_of(loss: str | Loss | type[Loss]) -> Loss:
@@ -126,8 +155,10 @@ def loss_of(loss: str | Loss | type[Loss]) -> Loss:
         return loss()
     path = file_of("model.loss", loss) or loss if isinstance(loss, str) else ""
     if Path(path).suffix != ".yaml" or not Path(path).is_file():
-        known = ", ".join(sorted({Path(file).stem for file in names("model.loss").values()}))
-        raise Refusal(f"loss must be one of {known}, a YAML file, or a loss, got {loss!r}")
+        known = sorted({Path(file).stem for file in names("model.loss").values()})
+        near = nearest(loss, known) if isinstance(loss, str) else None
+        hint = f"; did you mean {near!r}?" if near else ""
+        raise Refusal(f"loss must be one of {', '.join(known)}, a YAML file, or a loss, got {loss!r}{hint}")
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--loss", type=Loss)
     config = parser.parse_object({"loss": yaml.safe_load(Path(path).read_text(encoding="utf-8"))})
@@ -143,10 +174,17 @@ def _policy_class(policy: str | type[Policy]) -> type[Policy]:
     return POLICIES[str(policy)]
 
 
-def _policy(kind: type[Policy], model: Any, tokenizer: Any, settings: dict[str, Any], device: str) -> Policy:
+def _policy(
+    kind: type[Policy], model: Any, tokenizer: Any, settings: dict[str, Any], device: str, resume: bool
+) -> Policy:
     if isinstance(model, str | Path):
         dtype = defaults.base_dtype(kind, device)
         return kind(str(model), **(({} if dtype is None else {"dtype": dtype.value}) | settings))
+    if resume and not kind.adapters:
+        raise Refusal(
+            "model must be a name or folder to resume with where all weights are trained, got one that is loaded: what "
+            "the run began with may be gone from it"
+        )
     if tokenizer is None:
         raise Refusal("tokenizer must be given beside a model that is loaded, got none")
     return kind.of(model, tokenizer, **settings)
@@ -157,13 +195,34 @@ def _data(data: Any, validation: Any, seed: int, parts: Parts) -> PreferenceData
     return PreferenceData(data, validation, seed=seed, options=DataOptions(**parts.options), **settings)
 
 
-def _own_folder(root: Path) -> Path:
-    """The run's folder, claimed; a run that is there already gets a number."""
+def _own_folder(root: Path, resume: bool) -> tuple[Path, Path | None]:
+    """The run's folder, claimed, and the checkpoint to go on from; a run that is not gone on with gets a number."""
     claim("folder", root, "fit", signs=("lightning_bnf.",))
+    if resume:
+        checkpoint = last_good(root / "checkpoints")
+        if checkpoint is None:
+            print(f"resume: {root / 'checkpoints'} holds no checkpoint yet, so the run begins at its first step")
+        return root, checkpoint
     if (root / "config.yaml").exists():
         print(f"{root} held a run already; it is now {move_aside(root)}")
         claim("folder", root, "fit")
-    return root
+    return root, None
+
+
+def _fit(trainer: Trainer, module: PreferenceModule, rows: PreferenceData, checkpoint: Path | None) -> None:
+    """Train; after a first Ctrl-C what was trained is kept, and the cell goes on."""
+    try:
+        trainer.fit(module, rows, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
+    except SIGTERMException as stop:
+        if stop.code != 128 + signal.SIGINT:
+            raise
+        steps = trainer.estimated_stepping_batches
+        of = f" of {steps}" if math.isfinite(steps) else ""
+        print(f"stopped after step {trainer.global_step}{of}; go on with align(..., resume=True)")
+    except SystemExit as stop:  # Lightning's, of a second Ctrl-C: it would end the kernel's cell with an exit's text
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _trainer(root: Path, settings: Mapping[str, Any], device: str) -> Trainer:
@@ -177,11 +236,11 @@ def _trainer(root: Path, settings: Mapping[str, Any], device: str) -> Trainer:
     standard: dict[type, Callable[[], Any]] = {
         RunProgress: RunProgress,
         ModelCheckpoint: lambda: two_last(checkpoints),
+        ExportPolicy: ExportPolicy,  # before the next, so that an interrupted run's policy is that of its checkpoint
         GracefulShutdown: lambda: GracefulShutdown(str(checkpoints)),
         EvenValidations: EvenValidations,
         Fingerprints: Fingerprints,
         RunPlots: RunPlots,
-        ExportPolicy: ExportPolicy,
         RunReport: RunReport,
     }
     if chosen.get("enable_progress_bar") is False:

@@ -20,6 +20,7 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.evaluation.verify import verify
 from lightning_bnf.generation.sampling import Sampling, generate_with_lengths
 from lightning_bnf.losses.base import Examples, Loss, StepContext, StepLogps
+from lightning_bnf.losses.outputs import check_declared, checked_output
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.reference.build import build_reference, check_reference
 from lightning_bnf.policies.reference.cached import CachedReference
@@ -94,7 +95,7 @@ class PreferenceModule(LightningModule):
         self.automatic_optimization = False
         self.strict_loading = False  # checkpoints hold trainable tensors only; on_load_checkpoint checks their names
         self.policy = policy
-        self.loss = loss
+        self.loss = check_declared(loss)
         self.reference_kind = check_reference(reference, policy, loss.needs_reference)
         self.optimization = with_learning_rate(optimization, policy, loss)
         self.optimizer_factory = optimizer
@@ -187,7 +188,7 @@ class PreferenceModule(LightningModule):
         weigh = self.loss.weigher(structure, batch.examples, context)
         output = self.policy(batch, weigh, self.entropy)
         policy = batch.completions(output.token_logps, output.entropy)
-        values = self.loss(policy, reference, batch.examples, context)
+        values = checked_output(self.loss, self.loss(policy, reference, batch.examples, context), batch.examples)
         objective = values.value.sum() if output.objective is None else output.objective
         metrics = preference_metrics(policy, reference, batch.examples, self.loss.implicit_reward_scale)
         metrics |= values.metrics

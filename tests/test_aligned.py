@@ -56,6 +56,14 @@ def test_the_copy_is_what_was_before(tmp_path: Path, tiny_folder: str) -> None:
     assert table.loc[0, "before"] != table.loc[0, "after"]
 
 
+@pytest.mark.parametrize("take_out", ["unload", "merge_and_unload"])
+def test_a_policy_without_its_adapters_is_not_compared(tmp_path: Path, tiny_folder: str, take_out: str) -> None:
+    run = moved(LoRAPolicy(tiny_folder), tmp_path)
+    getattr(run.policy, take_out)()
+    with pytest.raises(Refusal, match=r"policy must still hold its adapters to compare with, .* run's policy/ folder"):
+        run.compare("Hi", max_new_tokens=2)
+
+
 def test_a_notebook_shows_texts_whole_and_as_text() -> None:
     long = "word " * 40
     html = side_by_side(pd.DataFrame({"prompt": ["<script>x</script>"], "after": [long]}))._repr_html_()  # type: ignore[operator]
@@ -76,6 +84,7 @@ def test_metrics_figure_and_page_are_of_the_folder(tmp_path: Path, tiny_folder: 
     run = moved(LoRAPolicy(tiny_folder), tmp_path)
     assert run.metrics.query("metric == 'loss'")["value"].tolist() == [1.5, 1.25]
     assert run.plot().axes[0].get_ylabel() == "mean log-probability (nats a token)"
+    assert run.plot()._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
     shown = run.report(height=300)._repr_html_()
     assert shown.startswith("<iframe srcdoc=")
     assert "height: 300px" in shown

@@ -1,5 +1,6 @@
 """align: the defaults of fit, with objects in place of files; what it leaves, and what it refuses before loading."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,9 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Callback
 from peft import PeftModel
+from safetensors.torch import load_file
 from support.models import PAIRS
 from torch.nn.functional import softplus
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
@@ -92,6 +95,67 @@ def test_the_commands_go_on_from_its_folder(tmp_path: Path, tiny_folder: str, wr
     assert Path(merged, "adapter_model.safetensors").is_file()
 
 
+class Signal(Callback):
+    """A kernel's interrupt, or a queue's end, in the middle of the first step."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        if trainer.global_step == 0:
+            signal.raise_signal(self.number)
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_is_returned_and_gone_on_with(
+    tmp_path: Path, tiny_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two steps: after the first the policy is that of its checkpoint, and both are the second run's beginning."""
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    settings: dict[str, Any] = SHORT | {"folder": tmp_path / "run", "r": 4}
+    run = align(tiny_folder, ROWS, **settings, callbacks=[Signal(signal.SIGINT)])
+    assert "stopped after step 1 of 2; go on with align(..., resume=True)" in capsys.readouterr().out
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert run.metrics.query("split == 'train' and metric == 'loss'")["step"].tolist() == [0]
+    saved = load_file(tmp_path / "run/policy/adapter_model.safetensors")
+    held = run.policy.state_dict()
+    assert saved
+    assert all(torch.equal(held[name.replace(".weight", ".default.weight")], value) for name, value in saved.items())
+    again = align(tiny_folder, ROWS, **settings, resume=True)
+    whole = align(tiny_folder, ROWS, **(settings | {"folder": tmp_path / "whole"}))
+    assert not (tmp_path / "run.1").exists()
+    assert again.metrics.query("split == 'train' and metric == 'loss'")["step"].tolist() == [0, 1]
+    wanted = whole.policy.state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in again.policy.state_dict().items())
+
+
+@pytest.mark.slow
+def test_what_is_told_to_end_ends(tmp_path: Path, tiny_folder: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        align(tiny_folder, ROWS, folder=tmp_path / "run", r=4, callbacks=[Signal(signal.SIGTERM)], **SHORT)
+    assert stop.value.code == 143
+
+
+class Twice(Signal):
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        signal.raise_signal(self.number)
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.slow
+def test_a_second_interrupt_is_the_kernels_own(tmp_path: Path, tiny_folder: str) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        align(tiny_folder, ROWS, folder=tmp_path / "run", r=4, callbacks=[Twice(signal.SIGINT)], **SHORT)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_all_weights_of_a_loaded_model_are_not_gone_on_with(tmp_path: Path, tiny_llama: Any, tokenizer: Any) -> None:
+    with pytest.raises(Refusal, match="model must be a name or folder to resume with where all weights are trained"):
+        align(tiny_llama, ROWS, tokenizer=tokenizer, policy="full", folder=tmp_path, resume=True, **SHORT)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_strangers_folder_is_refused_and_left(tmp_path: Path, tiny_folder: str) -> None:
     (tmp_path / "thesis.tex").write_text("all of it")
     with pytest.raises(Refusal, match="folder must be a new or empty folder, or one that `fit` wrote"):
@@ -115,7 +179,12 @@ def test_each_setting_goes_to_the_object_that_has_it() -> None:
         ("batch_size", "did you mean 'examples_per_step'"),
         ("epochs", "did you mean 'max_epochs'"),
         ("max_epoch", "did you mean 'max_epochs'"),
-        ("default_root_dir", "got 'default_root_dir'"),
+        ("default_root_dir", "did you mean 'folder'"),
+        ("output_dir", "did you mean 'folder'"),
+        ("ckpt_path", "did you mean 'resume'"),
+        ("resume_from_checkpoint", "did you mean 'resume'"),
+        ("max_new_tokens", "did you mean 'generation'"),
+        ("beta", r"a loss's own settings go into the loss, as in loss=DPO\(beta=0.3\)$"),
         ("xyzzy", "got 'xyzzy'$"),
     ],
 )
@@ -124,6 +193,18 @@ def test_an_unknown_setting_is_refused_with_the_one_that_is_meant(name: str, hin
         shared_out({name: 1}, LoRAPolicy)
     with pytest.raises(Refusal, match="got 'r'"):
         shared_out({"r": 4}, FullPolicy)
+
+
+def test_a_losss_own_setting_is_refused_with_where_it_goes() -> None:
+    with pytest.raises(Refusal, match=r"got 'beta'; a loss's own settings go into the loss: loss=DPO\(beta=0.3\)$"):
+        shared_out({"beta": 0.3}, LoRAPolicy, DPO())
+    with pytest.raises(Refusal, match=r"got 'beta'; a loss's own settings go into the loss, as in loss=DPO"):
+        shared_out({"beta": 0.3}, LoRAPolicy, MeanMargin())
+
+
+def test_a_misspelled_loss_is_refused_with_the_nearest() -> None:
+    with pytest.raises(Refusal, match=r"got 'dpoo'; did you mean 'dpo'\?$"):
+        loss_of("dpoo")
 
 
 def test_a_loss_is_a_name_a_class_or_an_object(tmp_path: Path) -> None:

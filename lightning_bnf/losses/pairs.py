@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, logratios
 from lightning_bnf.losses.completions import Completions, log_odds
+from lightning_bnf.losses.outputs import checked_output
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class PairLoss(Loss):
     def __call__(
         self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
-        return LossOutput(self.pair_loss(as_pairs(policy, reference, examples)))
+        value = self.pair_loss(as_pairs(policy, reference, examples))
+        return checked_output(self, LossOutput(value), examples)
 
 
 def as_pairs(policy: Completions, reference: Completions | None, examples: Examples) -> Pairs:

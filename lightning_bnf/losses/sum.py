@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, StepLogps, StepPass, Weigher
 from lightning_bnf.losses.completions import Completions
+from lightning_bnf.losses.outputs import check_declared, checked_output
 from lightning_bnf.runtime.arguments import NonNegativeFloat, checked
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -37,8 +38,7 @@ class Sum(Loss):
 
     It needs whatever one of its losses needs, and takes the way of token losses if all are. Its `rewards/*` are the
     first term's. BNF with a pairwise term is the combination that the BNF paper names as future work. Returns values
-    whose sum over the step, divided by `value_count`, is L. Raises Refusal for no terms and for a class that comes
-    twice.
+    whose sum over the step, divided by `value_count`, is L. Raises Refusal for no terms and for a class given twice.
     """
 
     def __init__(self, terms: Sequence[Term]):
@@ -50,7 +50,7 @@ class Sum(Loss):
         names = [type(term.loss).__name__ for term in self.terms]
         if not names or len(set(names)) < len(names):
             raise Refusal(f"terms must be one or more losses, every class once, got {names}")
-        losses = [term.loss for term in self.terms]
+        losses = [check_declared(term.loss) for term in self.terms]
         self.fused = all(loss.fused for loss in losses)
         self.needs_reference = any(loss.needs_reference for loss in losses)
         self.logratios_only = all(loss.logratios_only for loss in losses)
@@ -89,7 +89,7 @@ class Sum(Loss):
         values: list[Tensor] = [policy.token_logps.new_zeros(0)]
         metrics: dict[str, Tensor] = {}
         for term, factor in self._factors(step):
-            output = term.loss(policy, reference, examples, step)
+            output = checked_output(term.loss, term.loss(policy, reference, examples, step), examples)
             values.append(factor * output.value)
             metrics |= {**output.metrics, f"loss/{type(term.loss).__name__}": output.value.detach()}
         return LossOutput(torch.cat(values), metrics)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, Weigher
 from lightning_bnf.losses.completions import Completions
+from lightning_bnf.runtime.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class TokenLoss(Loss):
     ) -> LossOutput:
         tokens = _by_token(policy.detached(), reference, examples)
         with torch.no_grad():
-            weight = self.token_weight(tokens, step)
+            weight = self._weight(tokens, step)
             metrics = self.token_metrics(tokens, step)
             metrics |= {name: policy.sum_of(values) for name, values in self.token_sums(tokens, step).items()}
         value = -policy.sum_of(weight * policy.token_logps)  # (B,)
@@ -56,13 +57,22 @@ class TokenLoss(Loss):
             value = value[preferred if 1 in self.labels else dispreferred]
         return LossOutput(value, metrics)
 
+    def _weight(self, tokens: Tokens, step: StepContext) -> Tensor:
+        weight = self.token_weight(tokens, step)
+        if weight.shape != tokens.policy.shape:
+            raise Refusal(
+                f"the weights of {type(self).__name__} must have the shape {tuple(tokens.policy.shape)}, one a token, "
+                f"got {tuple(weight.shape)}"
+            )
+        return weight
+
     def weigher(self, completions: Completions, examples: Examples, step: StepContext) -> Weigher | None:
         every = _by_token(completions, completions, examples)
 
         def weigh(token: Tensor, where: slice) -> Tensor:
             assert every.reference is not None
             others = (every.reference[where], every.label[where], every.length[where])
-            return self.token_weight(Tokens(token, *(other.to(token.dtype) for other in others)), step)
+            return self._weight(Tokens(token, *(other.to(token.dtype) for other in others)), step)
 
         return weigh
 

@@ -1,5 +1,6 @@
 """Figures, one function each: from tidy tables to a matplotlib figure."""
 
+import io
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,15 @@ STEPS = "optimizer step"
 CHOSEN, REJECTED, NEUTRAL = "#1b7837", "#b2182b", "#4d4d4d"
 _SMOOTH = 5  # steps
 _POLICIES = (CHOSEN, "#2166ac", REJECTED, "#e08214", "#762a83", "#01665e", "#8c510a", NEUTRAL)
+
+
+class NotebookFigure(Figure):
+    """A figure that shows itself as a cell's last expression, also where `%matplotlib inline` was not called."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
 
 
 def _axes(title: str, x: str, y: str) -> tuple[Figure, Any]:
@@ -69,7 +79,7 @@ def plot_logps(metrics: pd.DataFrame) -> Figure:
     panels = [("logps_mean", "Log-probability", "mean log-probability (nats a token)")]
     if metrics["metric"].str.startswith("logratios_mean/").any():
         panels.append(("logratios_mean", "Shift from the reference", "mean log-ratio (nats a token)"))
-    figure = Figure(figsize=(5.4 * len(panels), 4.0), layout="constrained")
+    figure = NotebookFigure(figsize=(5.4 * len(panels), 4.0), layout="constrained")
     for axes, (name, title, unit) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
         _styled(axes, title, STEPS, unit)
         for side, color in (("chosen", CHOSEN), ("rejected", REJECTED)):
