@@ -2,9 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
-
-from transformers import LlamaConfig
+from typing import TYPE_CHECKING, NamedTuple
 
 from lightning_bnf.costs.plan.duration import named_rate, total_flops
 from lightning_bnf.costs.plan.estimate import Devices
@@ -19,6 +17,9 @@ from lightning_bnf.results.markdown import markdown_table
 from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.optimization import Optimization
+
+if TYPE_CHECKING:
+    from transformers import LlamaConfig
 
 ROWS, TOKENS_PER_ROW, STEP_ROWS, MAX_TOKENS = 10_000, 1000.0, 128, 8192
 
@@ -35,8 +36,10 @@ class Shape(NamedTuple):
     vocabulary: int
     tied: bool = False
 
-    def config(self) -> LlamaConfig:
+    def config(self) -> "LlamaConfig":
         """It as a Llama, whose layers the others' are as far as memory and products go."""
+        from transformers import LlamaConfig  # with all of a model's parts, which --help can do without
+
         return LlamaConfig(
             vocab_size=self.vocabulary,
             hidden_size=self.hidden,
