@@ -1,4 +1,4 @@
-"""Loggers and callbacks that a command gives its Trainer: which, and in what order."""
+"""What a command gives its Trainer, loggers and callbacks in their order, and what --help says of its settings."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,22 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
 from lightning_bnf.callbacks import RunProgress
+
+SETTING_HELP = {
+    "trainer.default_root_dir": "The run folder: all of a run goes there; null is runs/latest.",
+    "trainer.logger": "Loggers beside metrics.csv, which is always written: a class path or a list of them; null and "
+    "true are TensorBoard's events in the run folder, false is none.",
+    "trainer.callbacks": "Callbacks beside the run's own (checkpoints, fingerprints, plots, page, exported policy, "
+    "graceful shutdown); one of the same class takes the place of the run's.",
+    "trainer.gradient_clip_val": "Must be null: model.optimization.max_grad_norm clips the gradient of the whole step.",
+    "trainer.accumulate_grad_batches": "Must be 1: data.examples_per_step and data.max_tokens say what a step holds.",
+    "trainer.use_distributed_sampler": "Must be false: the step plan shares a step's rows over the ranks.",
+    "trainer.precision": "32-true, bf16-mixed (weights in float32, products in bfloat16) or bf16-true.",
+    "trainer.strategy": "How devices share the work: auto, ddp, or fsdp2, which shards weights, gradients and moments.",
+}
+"""What is to be said of the Trainer's settings where Lightning's own words are not true of a run here."""
+
+STUBS = ("config.yaml", "events.out.*", "data_report.txt")  # all that there is of a run that was refused
 
 
 def turn(callback: Callback) -> int:

@@ -30,32 +30,18 @@ from lightning_bnf.callbacks import (
 from lightning_bnf.cli.commands import PROGRAM
 from lightning_bnf.cli.defaults import announce, set_learning_rate, start_of
 from lightning_bnf.cli.parser import NAMES_MODE, Parser
-from lightning_bnf.cli.run_parts import listed, progress_of, turn, two_last
+from lightning_bnf.cli.run_parts import SETTING_HELP, STUBS, listed, progress_of, turn, two_last
 from lightning_bnf.cli.saved_config import SaveConfig
 from lightning_bnf.cli.words import options
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation.comparison import rates_table
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.runtime.ownership import claim, move_aside
+from lightning_bnf.runtime.ownership import claim, move_aside, take_back
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checkpoints import check_checkpoint, last_good
 from lightning_bnf.training.strategies import AtomicCheckpointIO, FullySharded, parallelism_of
 from lightning_bnf.training.support import precision_refusal
-
-SETTING_HELP = {
-    "trainer.default_root_dir": "The run folder: all of a run goes there; null is runs/latest.",
-    "trainer.logger": "Loggers beside metrics.csv, which is always written: a class path or a list of them; null and "
-    "true are TensorBoard's events in the run folder, false is none.",
-    "trainer.callbacks": "Callbacks beside the run's own (checkpoints, fingerprints, plots, page, exported policy, "
-    "graceful shutdown); one of the same class takes the place of the run's.",
-    "trainer.gradient_clip_val": "Must be null: model.optimization.max_grad_norm clips the gradient of the whole step.",
-    "trainer.accumulate_grad_batches": "Must be 1: data.examples_per_step and data.max_tokens say what a step holds.",
-    "trainer.use_distributed_sampler": "Must be false: the step plan shares a step's rows over the ranks.",
-    "trainer.precision": "32-true, bf16-mixed (weights in float32, products in bfloat16) or bf16-true.",
-    "trainer.strategy": "How devices share the work: auto, ddp, or fsdp2, which shards weights, gradients and moments.",
-}
-"""What is to be said of the Trainer's settings where Lightning's own words are not true of a run here."""
 
 
 class TrainerParser(Parser, LightningArgumentParser):
@@ -245,6 +231,9 @@ class Fit(TrainerCommand):
     moved aside.
     """
 
+    claimed = False
+    aside: Path | None = None
+
     checkpoint_help = (
         "Checkpoint to go on from: a file or sharded folder, or `last`, the latest whole one of the run folder; null "
         "begins at the first step."
@@ -255,17 +244,23 @@ class Fit(TrainerCommand):
         announce(self.start.shown, self.config)
 
     def run(self) -> None:
-        parallelism_of(self.trainer.strategy)  # refuses here what each of the processes started by Lightning would
-        self.trainer.fit(
-            self.model, self.datamodule, ckpt_path=self.config["ckpt_path"], weights_only=self.config["weights_only"]
-        )
+        ckpt_path = self.config["ckpt_path"]
+        try:
+            parallelism_of(self.trainer.strategy)  # refuses here what each process that Lightning starts would
+            self.trainer.fit(self.model, self.datamodule, ckpt_path=ckpt_path, weights_only=self.config["weights_only"])
+        except Refusal:
+            if self.claimed:
+                take_back(self.folder, self.aside, STUBS)
+            raise
 
     def make_folder(self) -> None:
         """A new run does not mix with one that is there already, nor replace it: the old folder gets a number."""
         super().make_folder()
         if not self.config["ckpt_path"] and (self.folder / "config.yaml").exists():
-            print(f"{self.folder} held a run already; it is now {move_aside(self.folder)}")
+            self.aside = move_aside(self.folder)
+            print(f"{self.folder} held a run already; it is now {self.aside}")
             super().make_folder()
+        self.claimed = not self.config["ckpt_path"]
 
     def loggers(self, config: Any) -> list[Logger]:
         """metrics.csv always, as plots, card and tables are made of it; beside it what the config names, or

@@ -83,6 +83,20 @@ def move_aside(folder: Path) -> Path:
     return aside
 
 
+def take_back(folder: Path, aside: Path | None, stubs: Sequence[str]) -> None:
+    """Undo a claim that came to nothing: remove `folder` if it holds only what matches `stubs`, and let what was moved
+    `aside` for it have its name again. Where there is more in it, both stay as they are."""
+    held = list(folder.iterdir()) if folder.is_dir() else []
+    if any(path.is_dir() or not any(path.match(stub) for stub in (MARK, *stubs)) for path in held):
+        return
+    for path in held:
+        path.unlink()
+    if folder.is_dir():
+        folder.rmdir()
+    if aside is not None:
+        aside.rename(folder)
+
+
 def _entries(argument: str, folder: Path) -> list[str]:
     try:
         return sorted(path.name for path in folder.iterdir())

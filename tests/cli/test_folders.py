@@ -41,6 +41,22 @@ def test_a_run_folder_is_new_or_a_runs(
     assert untouched(thesis)
 
 
+def test_a_run_that_is_refused_moves_nothing(
+    tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Yesterday's model stays where it is while the data of today's are still faulty."""
+    main(["fit", "--config", config()])
+    run = tmp_path / "run"
+    before = sorted(path.name for path in run.rglob("*"))
+    (tmp_path / "bad.jsonl").write_text('{"prompt": "Hi", "chosen": "Hello", "rejected": 3}\n')
+    for _ in range(2):
+        assert "bad.jsonl:1" in refused(capsys, "fit", "--config", config(data__train=str(tmp_path / "bad.jsonl")))
+    assert sorted(path.name for path in run.rglob("*")) == before
+    assert not (tmp_path / "run.1").exists()
+    refused(capsys, "fit", "--config", config(data__train="no.jsonl", trainer__default_root_dir=str(tmp_path / "new")))
+    assert not (tmp_path / "new").exists()
+
+
 def test_verbs_refuse_anothers_output(thesis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = ["--output", str(thesis)]
     rows = str(tmp_path / "rows.jsonl")

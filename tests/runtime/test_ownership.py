@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from lightning_bnf.runtime.ownership import MARK, check_replaceable, claim, foreign, mark_contents, move_aside
+from lightning_bnf.runtime.ownership import (
+    MARK,
+    check_replaceable,
+    claim,
+    foreign,
+    mark_contents,
+    move_aside,
+    take_back,
+)
 from lightning_bnf.runtime.refusal import Refusal
 
 
@@ -89,6 +97,28 @@ def test_a_broken_mark_is_none(letters: Path) -> None:
         assert len(foreign(letters)) == 4
         with pytest.raises(Refusal):
             claim("output", letters, "prepare")
+
+
+def test_a_claim_that_came_to_nothing_is_taken_back(letters: Path) -> None:
+    aside = move_aside(letters)
+    claim("folder", letters, "fit")
+    (letters / "events.out.1").write_text("")
+    take_back(letters, aside, ["events.out.*"])
+    assert sorted(path.name for path in letters.iterdir()) == ["a.txt", "b.txt", "c.txt", "d.txt"]
+    assert not aside.exists()
+    new = letters.with_name("new")
+    claim("folder", new, "fit")
+    take_back(new, None, [])
+    assert not new.exists()
+
+
+def test_what_has_become_of_a_claim_is_not_taken_back(letters: Path) -> None:
+    aside = move_aside(letters)
+    claim("folder", letters, "fit")
+    (letters / "metrics.csv").write_text("1")
+    take_back(letters, aside, ["events.out.*"])
+    assert (letters / "metrics.csv").exists()
+    assert len(list(aside.iterdir())) == 4
 
 
 def test_the_first_free_number_is_taken(letters: Path) -> None:
