@@ -17,8 +17,12 @@ class EvenValidations(Callback):
         self._after: set[int] = set()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A run that is gone on with in the middle of an epoch does not start that epoch again."""
+        """A run that is gone on with in the middle of an epoch does not start that epoch again. Lightning asks whether
+        the checkpoint's step was validated, and trains past the end of a finished run where it thinks it was not."""
         self._plan(trainer)
+        done = int(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+        if self._after and done:
+            trainer.val_check_batch = done if done in self._after else int(trainer.num_training_batches) + 1
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._plan(trainer)

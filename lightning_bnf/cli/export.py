@@ -9,7 +9,7 @@ from lightning_bnf.export.command import ExportOptions, export
 
 
 class Export(TrainerCommand):
-    """Write the policy of a run's checkpoint as a folder, with --merge as one model.
+    """Write the policy of a run's checkpoint as a folder, with --merge true as one model.
 
     The run is told by the config that lies in its folder. Its model and data, which `fit --help` explains, are read
     from there; the validation rows, or the training rows where there are none, are what a merge is measured on.

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch import Callback, LightningModule, Trainer
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
 from support.training import FAST, Write, train
 
 from lightning_bnf.callbacks.even_validations import EvenValidations, validated_steps
@@ -57,3 +59,34 @@ def test_a_run_of_five_steps_an_epoch(
     steps = Steps()
     train(tmp_path, module, data, callbacks=[EvenValidations(), steps], **settings)
     assert steps.after == after
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [3, 4, 6, 7])
+def test_a_resumed_run_ends_where_it_should(tmp_path: Path, tiny_folder: str, write_pairs: Write, step: int) -> None:
+    """Seven steps, validated after 4 and 7; Lightning's own half of them is 3. Saved at a validation and before one;
+    from the last step there is nothing left to do."""
+    ends = []
+    for name, start in (("whole", None), ("resumed", tmp_path / f"whole/step={step}.ckpt")):
+        steps = Steps()
+        saving = ModelCheckpoint(tmp_path / name, filename="{step}", every_n_train_steps=3, save_top_k=-1)
+        at_validations = ModelCheckpoint(tmp_path / name, filename="{step}", save_top_k=-1)
+        trainer = Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            val_check_interval=0.5,
+            num_sanity_val_steps=0,
+            logger=False,
+            enable_progress_bar=False,
+            default_root_dir=tmp_path,
+            callbacks=[EvenValidations(), steps, saving, at_validations],
+        )
+        module = PreferenceModule(LoRAPolicy(tiny_folder, dropout=0.1), BNF(), optimization=FAST)
+        data = PreferenceData(write_pairs(rows=7), write_pairs("v.jsonl"), examples_per_step=1, max_tokens=256)
+        seed_everything(1)
+        trainer.fit(module, data, ckpt_path=start)
+        weights = {key: value.clone() for key, value in module.policy.trainable().items()}
+        ends.append((trainer.global_step, [after for after in steps.after if after > step], weights))
+    (wanted_step, wanted_after, wanted), (reached, after, weights) = ends
+    assert (reached, after) == (wanted_step, wanted_after) == (7, [4, 7][(step >= 4) + (step >= 7) :])
+    assert all(torch.equal(weights[key], value) for key, value in wanted.items())

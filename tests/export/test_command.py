@@ -80,6 +80,9 @@ def test_a_24_gb_run_trains_resumes_exports_and_merges(
     )
     assert found is not None, shown
     assert int(found[1]) > 10
+    mean = re.search(r"nats \((\S+) on average\) from those of the trained policy", shown)
+    assert mean is not None
+    assert ("That is another model than the trained one" in shown) == (float(mean[1]) > 0.05)
     again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     wanted = PeftModel.from_pretrained(load_model(tiny_folder), run / "policy")
     ids = torch.tensor([[1, 50, 60, 70]])
