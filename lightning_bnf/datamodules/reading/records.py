@@ -109,7 +109,7 @@ def _row(record: RawRecord, found: Format, reads: frozenset[str]) -> Row:
     for column in sorted(needed):
         if column not in values:
             got = "an empty cell" if record.text else "none or null"
-            raise Fault(f"column {column!r} must be given in every row of this file, got {got}")
+            raise Fault(f"column {column!r} must be given in every row, got {got}: fill it in or take the row out")
     prompt, completions = found.read({column: values[column] for column in reads if column in values})
     family, prompt_id = values.get("family"), values.get("prompt_id")
     return Row(

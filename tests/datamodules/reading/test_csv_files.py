@@ -83,7 +83,7 @@ def test_messages_in_cells_are_json(path: Any, tmp_path: Path) -> None:
         ("prompt,chosen,rejected\nQ,A,B, or C\n", ":2: must be 3 cells, as in the header, got 4 "),
         (
             "prompt,chosen,rejected\nQ,,B\n",
-            ":2: column 'chosen' must be given in every row of this file, got an empty cell",
+            ":2: column 'chosen' must be given in every row, got an empty cell",
         ),
         ("prompt,chosen,rejected\nQ,  ,B\n", ":2: column 'chosen' must be a text that is not blank"),
         (

@@ -48,7 +48,7 @@ def test_nan_is_missing(nothing: Any) -> None:
     assert (row.completions[0].numbers, row.family) == ({}, None)
     refused(
         Table("train", pandas.DataFrame([SCORED, SCORED | {"chosen": nothing}])),
-        "train[1]: column 'chosen' must be given in every row of this file, got none or null",
+        "train[1]: column 'chosen' must be given in every row, got none or null",
     )
 
 
