@@ -56,7 +56,8 @@ class GracefulShutdown(Callback):
         self._told = self._any_told(trainer, pl_module)
         if self._told:
             self._saved = Path(self.folder) / f"step={trainer.global_step}.ckpt"
-            trainer.save_checkpoint(self._saved)  # also over one of that name: it may be what a crash has left broken
+            # Also over one of that name: it may be what a crash has left broken. And with the optimizer's state.
+            trainer.save_checkpoint(self._saved, weights_only=False)
 
     def _any_told(self, trainer: Trainer, pl_module: LightningModule) -> int | None:
         """The signal that any rank was told by; one device is not waited for."""

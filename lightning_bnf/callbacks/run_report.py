@@ -132,7 +132,7 @@ class RunReport(Callback):
         pool: Any = validation if len(validation) else data.split("train").with_completions()
         seen = len(pool)
         if self._split == "validation" and (batches := sum(trainer.num_val_batches)):
-            seen = min(seen, int(batches) * data.examples_per_step)
+            seen = min(seen, int(batches) * data.step_size_for(None))  # a step of validation
         count = self.rows if self.rows != "auto" else _affordable(trainer, data)
         places = [i * seen // min(count, seen) for i in range(min(count, seen))]
         self._scored = ScoredRows([pool[i] for i in places])

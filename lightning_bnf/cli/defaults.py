@@ -58,7 +58,8 @@ def start_of(typed: Sequence[Option]) -> Start:
     ready = ordered([*(Option(chosen.key, (str(file_of(chosen.key, chosen.value)),)) for chosen in shown), *typed])
     named = settings(ready)
     planned = any(named.get(name) is not None for name in ("gpu", "gpus", "gpu_memory"))
-    device = "cuda" if planned else device_type(str(named.get("trainer.accelerator", "auto")))
+    accelerator = str(named.get("trainer.accelerator", "auto"))
+    device = "cuda" if planned and accelerator in ("auto", "gpu") else device_type(accelerator)
     dtype = _policy_dtype(ready, named, device)
     if dtype is not None:
         ready.append(Option(POLICY_DTYPE, (dtype.value,)))

@@ -15,7 +15,11 @@ def test_sigterm_saves_over_what_a_crash_left_broken(tmp_path: Path) -> None:
     (tmp_path / "step=4.ckpt").write_text("cut off")
     saved: list[Path] = []
     trainer: Any = SimpleNamespace(
-        world_size=1, global_step=4, save_checkpoint=saved.append, strategy=None, is_global_zero=True
+        world_size=1,
+        global_step=4,
+        save_checkpoint=lambda path, weights_only: saved.append(path),
+        strategy=None,
+        is_global_zero=True,
     )
     shutdown = GracefulShutdown(str(tmp_path))
     before = signal.getsignal(signal.SIGTERM)
@@ -37,7 +41,11 @@ def test_sigterm_saves_over_what_a_crash_left_broken(tmp_path: Path) -> None:
 def test_ctrl_c_saves_and_a_second_one_ends_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     saved: list[Path] = []
     trainer: Any = SimpleNamespace(
-        world_size=1, global_step=7, save_checkpoint=saved.append, strategy=None, is_global_zero=True
+        world_size=1,
+        global_step=7,
+        save_checkpoint=lambda path, weights_only: saved.append(path),
+        strategy=None,
+        is_global_zero=True,
     )
     shutdown = GracefulShutdown(str(tmp_path))
     before = signal.getsignal(signal.SIGINT)

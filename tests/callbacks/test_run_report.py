@@ -171,6 +171,17 @@ def test_auto_takes_fewer_rows_in_a_short_run(tmp_path: Path, tiny_folder: str, 
     assert (about["rows"], about["validation_rows"], about["train_rows"], about["step"]) == (16, 40, 10, 2)
 
 
+def test_all_that_a_validation_pass_goes_over_may_be_shown(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write
+) -> None:
+    """Steps of four rows in training are of 128 in validation: one pass goes over all 12 rows."""
+    module = PreferenceModule(LoRAPolicy(tiny_folder), BNF(), optimization=FAST)
+    data = PreferenceData(write_pairs(rows=8), write_pairs("validation.jsonl", rows=12), max_tokens=200)
+    train(tmp_path, module, data, callbacks=[RunReport()], max_epochs=1)
+    assert data.examples_per_step == 4
+    assert len(read_rows(tmp_path)) == 12
+
+
 def test_a_full_disk_ends_no_run_that_has_begun(
     tmp_path: Path, tiny_folder: str, write_pairs: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,8 @@ def test_the_type_of_a_base_follows_the_device_for_a_policy_by_name(
 def test_a_gpu_that_is_planned_for_need_not_be_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert start("--gpu_memory", "24").parser_defaults["trainer.precision"] == "bf16-mixed"
+    on_cpu = start("--gpu_memory", "24", "--trainer.accelerator", "cpu")
+    assert on_cpu.parser_defaults["trainer.precision"] == "32-true", "what is named goes over what a GPU would have"
     assert start("--trainer", "single_gpu", "--model.policy", "qlora").options[-1].values == ("bfloat16",)
     assert start().parser_defaults["trainer.precision"] == "32-true"
 
