@@ -30,7 +30,7 @@ def started() -> Iterator[Browser]:
     """A headless browser. Chromium's sandbox does not run as root, and the pages are ours."""
     path = executable()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"], timeout=300_000)
         yield browser
         browser.close()
 
@@ -48,6 +48,7 @@ def opened(browser: Browser, path: Path, **options: Any) -> Iterator[Page]:
     """A page from the disk, drawn. Afterwards: nothing was fetched, nothing went wrong, no dialog opened."""
     seen = Seen()
     context = browser.new_context(**options)
+    context.set_default_timeout(300_000)  # milliseconds: patience for a busy machine, nothing is measured
     page = context.new_page()
     page.on(
         "console", lambda message: seen.errors.append(message.text) if message.type in ("error", "warning") else None
