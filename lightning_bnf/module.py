@@ -23,7 +23,7 @@ from lightning_bnf.losses.base import Examples, Loss, StepContext, StepLogps
 from lightning_bnf.losses.outputs import check_declared, checked_output
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.reference.build import build_reference, check_reference
-from lightning_bnf.policies.reference.cached import CachedReference
+from lightning_bnf.policies.reference.cached import CachedReference, untrained
 from lightning_bnf.policies.reference.providers import AdapterOff, AsItIs, FrozenCopy, Reference, ReferenceKind
 from lightning_bnf.policies.sharding import shard
 from lightning_bnf.runtime.distributed import gather, gather_objects, several, whole
@@ -271,7 +271,7 @@ class PreferenceModule(LightningModule):
         live: Any = None
         if self.policy.adapters:
             live = AdapterOff(self.policy)
-        elif self.trainer.global_step == 0 and not self.trainer.ckpt_path:
+        elif not self.trainer.ckpt_path and untrained(self.policy, self.reference.cache):
             live = AsItIs(self.policy)
         self.reference.fill(live, self._data.batches_to_score(splits) if self._data else [], self.device)
 

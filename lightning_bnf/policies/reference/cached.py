@@ -1,6 +1,7 @@
 """The reference as numbers that were stored before."""
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -91,12 +92,26 @@ def _acquired(lock: FileLock, seconds: float) -> bool:
     return True
 
 
+def untrained(policy: Policy, cache: LogpsCache) -> bool:
+    """Whether the policy's weights are still those that the cache is of. Every rank has to call this."""
+    return weights_fingerprint(policy.causal_lm) == cache.manifest["weights"]
+
+
+UNREAD = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}
+"""Entries of a model's config that change no log-prob, or stand in the manifest by themselves."""
+
+
 def open_cache(policy: Policy, folder: str | None, rank: int) -> LogpsCache:
     """The cache of the loaded policy's reference: its own folder below the user's cache, or `folder`."""
     reference = policy.causal_lm
     manifest = {
         "weights": weights_fingerprint(reference, frozen_only=policy.adapters),
         "dtype": str(reference.dtype).removeprefix("torch."),
+        **{
+            f"config.{name}": json.dumps(value, sort_keys=True, default=str)
+            for name, value in reference.config.to_diff_dict().items()
+            if name not in UNREAD and value is not None
+        },
         **policy.reference_description(),
         **tokenizer_fingerprints(policy.tokenizer),
     }

@@ -2,38 +2,44 @@
 
     manifest.json       whose log-probs these are
     values-<rank>.f32   float32 values, completion after completion
-    keys-<rank>.bin     for each completion its key, where its values begin, and how many there are
+    keys-<rank>.bin     for each completion its key, where its values begin, how many there are, and a CRC-32 of both
 
     writing.lock        held by the one run that writes
 
 Files only grow, values before keys, so a run that is killed leaves a folder that the next one goes on with. Neither
 order nor subset of the data, nor the loss, nor truncation matters: another truncation gives other ids, so other keys.
+What a disk has changed is noticed when the folder is opened.
 """
 
 import json
 import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.runtime.files import write_text
 
-_ENTRY = struct.Struct("<16sQI")  # key, first value, count
+_ENTRY = struct.Struct("<16sQII")  # key, first value, count, checksum
+FORMAT = "2"  # of the files; in the manifest, so that others are not read as these
 
 
 class LogpsCache:
     """Token log-probs (float32, nats) by content key, in a folder that `manifest` describes.
 
-    Raises `DataError` where the folder belongs to another manifest, naming the fields that differ.
+    Raises `DataError` where the folder belongs to another manifest, naming the fields that differ, or where its files
+    are not what was written.
     """
 
     def __init__(self, folder: str | Path, manifest: Mapping[str, str], rank: int = 0):
-        self.folder, self.manifest, self.rank = Path(folder), dict(manifest), rank
+        self.folder, self.manifest, self.rank = Path(folder), {**manifest, "format": FORMAT}, rank
         self._check_manifest()
+        self._checked: dict[Path, int] = {}  # entries whose checksums were compared
         self._where: dict[bytes, tuple[np.memmap, int, int]] = {}
         self.reload()
 
@@ -63,8 +69,8 @@ class LogpsCache:
         begin = self._values.stat().st_size // 4 if self._values.exists() else 0
         entries, numbers = [], []
         for key, some in zip(keys, values):
-            entries.append(_ENTRY.pack(key, begin, len(some)))
             numbers.append(some.float().cpu().numpy())
+            entries.append(_ENTRY.pack(key, begin, len(some), _checksum(key, numbers[-1])))
             begin += len(some)
         for path, content in ((self._values, np.concatenate(numbers).tobytes()), (self._keys, b"".join(entries))):
             with path.open("ab") as file:
@@ -78,14 +84,18 @@ class LogpsCache:
             keys = path.with_name(path.name.replace("values-", "keys-")).with_suffix(".bin")
             size = path.stat().st_size // 4
             entries = [_ENTRY.unpack(entry) for entry in _whole_entries(keys)]
-            whole = [(key, first, count) for key, first, count in entries if first + count <= size]
-            end = max((first + count for _, first, count in whole), default=0)
+            whole = [entry for entry in entries if entry[1] + entry[2] <= size]
+            end = max((first + count for _, first, count, _ in whole), default=0)
             if mend and keys == self._keys:
                 _cut(keys, len(whole) * _ENTRY.size)
                 _cut(path, 4 * end)
             if whole:
                 values = np.memmap(path, dtype=np.float32, mode="r", shape=(end,))
-                self._where |= {key: (values, first, count) for key, first, count in whole}
+                for key, first, count, checksum in whole[self._checked.get(path, 0) :]:
+                    if _checksum(key, values[first : first + count]) != checksum:
+                        raise self._damaged(path.name)
+                self._checked[path] = len(whole)
+                self._where |= {key: (values, first, count) for key, first, count, _ in whole}
 
     @property
     def _values(self) -> Path:
@@ -105,7 +115,10 @@ class LogpsCache:
                     f"holds {entries[0].name}"
                 )
             write_text(path, json.dumps(self.manifest, indent=1) + "\n", keep=True)
-        held = json.loads(path.read_text())
+        try:
+            held = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise self._damaged(path.name) from error
         names = sorted(set(held) | set(self.manifest))
         differing = [name for name in names if held.get(name) != self.manifest.get(name)]
         if differing:
@@ -113,6 +126,16 @@ class LogpsCache:
             raise DataError(
                 f"reference cache must be a new folder, got {self.folder}, made for another reference ({fields})"
             )
+
+    def _damaged(self, name: str) -> DataError:
+        return DataError(
+            f"reference cache must be a folder as it was written, got {self.folder}, whose {name} was changed or "
+            "damaged since; move the folder away, and it is computed again"
+        )
+
+
+def _checksum(key: bytes, values: NDArray[np.float32]) -> int:
+    return zlib.crc32(np.ascontiguousarray(values).data, zlib.crc32(key))
 
 
 def _whole_entries(path: Path) -> list[bytes]:

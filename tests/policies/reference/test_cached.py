@@ -122,6 +122,30 @@ def test_a_trained_policy_is_never_taken_for_its_reference(
         trainer.fit(module(tiny_folder, cache), more, ckpt_path=str(tmp_path / "one.ckpt"))
 
 
+def test_a_module_that_was_trained_is_no_reference_for_another_trainer(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write
+) -> None:
+    """One Trainer trains it, a second validates it on further rows: its own step count says nothing of the first's."""
+    from lightning.pytorch import Trainer
+
+    trained = module(tiny_folder, tmp_path / "cache")
+    train(tmp_path, trained, PreferenceData(write_pairs()), max_steps=1, max_epochs=-1)
+    more = PreferenceData(validation=write_pairs("more.jsonl", rows=9))
+    other = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    with pytest.raises(PolicyError, match="completions are lacking, and the policy is no longer its reference"):
+        other.validate(trained, more)
+
+
+def test_another_config_of_the_same_weights_is_refused(tmp_path: Path, tiny_folder: str) -> None:
+    """rope_theta moves log-probs by nats, and stands in no weight."""
+    policy = FullPolicy(tiny_folder)
+    policy.load()
+    open_cache(policy, str(tmp_path), 0)
+    policy.causal_lm.config.rope_parameters["rope_theta"] = 7.0
+    with pytest.raises(DataError, match=r"another reference \(config.rope_parameters: .* there, .*7.0.* here"):
+        open_cache(policy, str(tmp_path), 0)
+
+
 def test_other_weights_are_refused(tmp_path: Path, tiny_folder: str) -> None:
     policy = FullPolicy(tiny_folder)
     policy.load()
@@ -148,7 +172,8 @@ def test_the_command_fills_it_before_training(
     main(["cache", "--config", str(tmp_path / "config.yaml")])
     (folder,) = (tmp_path / "user/reference").iterdir()
     assert f"12 completions in {folder}" in capsys.readouterr().out
-    assert set(json.loads((folder / "manifest.json").read_text())) == {"weights", "dtype", "tokenizer", "template"}
+    fields = {name.partition(".")[0] for name in json.loads((folder / "manifest.json").read_text())}
+    assert fields == {"weights", "dtype", "config", "tokenizer", "template", "format"}
     assert not (tmp_path / "run/config.yaml").exists()
     before = (folder / "values-0.f32").read_bytes()
     main(["fit", "--config", str(tmp_path / "config.yaml"), "--model.reference", "cache"])

@@ -1,5 +1,6 @@
 """The file of reference log-probs: any order, all ranks, two runs, a file that ends anywhere."""
 
+import contextlib
 import os
 from pathlib import Path
 from threading import Thread
@@ -88,6 +89,44 @@ def test_two_runs_fill_a_cache_one_after_the_other(
     assert computed == ["b"]
     keys = [*planned("a").content_keys(), *planned("b").content_keys()]
     assert reference.cache.get(keys, ["a", "b"]).tolist() == [-7.0, -8.0, -1.0, -2.0]
+
+
+@pytest.mark.parametrize("name", ["keys-0.bin", "values-0.f32"])
+def test_any_flipped_bit_is_noticed(tmp_path: Path, name: str) -> None:
+    """No bit of the two files is free: either the folder is refused, or the completion is lacking and computed anew."""
+    filled(tmp_path)
+    path, values = tmp_path / name, {A: [-1.0, -2.0], B: [-3.0]}
+    written = path.read_bytes()
+    for bit in range(8 * len(written)):
+        changed = bytearray(written)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        held = read(tmp_path)
+        if held is not None:
+            assert name == "keys-0.bin", f"bit {bit} of a value"
+            assert held.items() < values.items(), f"bit {bit}"
+
+
+def read(folder: Path) -> dict[bytes, list[float]] | None:
+    """What a cache holds of A and B; None where it is refused as damaged."""
+    with contextlib.suppress(DataError):
+        cache = LogpsCache(folder, MANIFEST)
+        return {key: cache.get([key], ["x"]).tolist() for key in (A, B) if key in cache}
+    return None
+
+
+@pytest.mark.parametrize("text", ["", '{"dtype": "float3', "[1, 2]", "\udc80"])
+def test_a_damaged_manifest_is_refused(tmp_path: Path, text: str) -> None:
+    filled(tmp_path)
+    (tmp_path / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError, match=r"whose manifest.json was changed or damaged since"):
+        LogpsCache(tmp_path, MANIFEST)
+
+
+def test_a_strangers_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("ten years of work")
+    with pytest.raises(DataError, match=r"must be a new or empty folder, or a reference cache, got .*thesis.tex"):
+        LogpsCache(tmp_path, MANIFEST)
 
 
 def test_another_reference_is_refused_with_the_field_that_differs(tmp_path: Path) -> None:
