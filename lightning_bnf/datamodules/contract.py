@@ -24,8 +24,9 @@ class Fitting(Protocol):
     def layout(self, name: LayoutName, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
         """The layout asked for, or found under `auto`. Raises `DataError` where the model cannot take it."""
 
-    def budget(self, rows: Sequence[TokenizedRow], layout: Layout, loss: Loss) -> int:
-        """Tokens of the largest micro-batch that fits into memory. Raises `DataError` where none does."""
+    def budget(self, rows: Sequence[TokenizedRow], layout: Layout, loss: Loss, step_rows: int) -> int:
+        """Tokens of the largest micro-batch that fits into memory, of a step of `step_rows` rows. Raises `DataError`
+        where none does."""
 
 
 @dataclass(frozen=True)

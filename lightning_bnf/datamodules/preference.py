@@ -249,7 +249,8 @@ class PreferenceData(LightningDataModule):
             return EVALUATION_TOKENS
         if self._budget is None:
             rows = self.rows["train"].with_completions()
-            self._budget = self.needs.fitting.budget(rows, self.layout_of("train"), self.needs.loss)
+            step_rows = self.step_size_for(len(rows))
+            self._budget = self.needs.fitting.budget(rows, self.layout_of("train"), self.needs.loss, step_rows)
         return self._budget
 
     def batches_to_score(self, splits: Sequence[str]) -> list[PlannedBatch]:

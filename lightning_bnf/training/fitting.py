@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -35,10 +36,11 @@ class PolicyFitting:
         """See `choose_layout`."""
         return choose_layout(name, self.policy, rows, labels)
 
-    def budget(self, rows: Sequence[TokenizedRow], layout: Layout, loss: Loss) -> int:
+    def budget(self, rows: Sequence[TokenizedRow], layout: Layout, loss: Loss, step_rows: int) -> int:
         """The smallest of all ranks' budgets: see `choose_budget`."""
-        optimizer = (self.optimization, self.optimizer)
-        return min(gather_objects(choose_budget(self.policy, rows, layout, loss.labels, loss.fused, *optimizer)))
+        optimizer = FakeOptimizer(self.policy, self.optimization, self.optimizer)
+        found = choose_budget(self.policy, rows, layout, loss.labels, loss.fused, step_rows, optimizer.state_bytes)
+        return min(gather_objects(found))
 
 
 def preferred_layout(
@@ -100,20 +102,20 @@ def choose_budget(
     layout: Layout,
     labels: Sequence[int],
     token_loss: bool,
-    optimization: Optimization,
-    optimizer: OptimizerFactory | None,
+    step_rows: int,
+    optimizer_bytes: int,
 ) -> int:
     """The largest budget of a micro-batch (tokens) that fits into the free memory, by dry steps on the longest rows.
 
-    Two of them give what a token takes; a third one, at the budget, confirms it. Raises `DataError` where even the
-    longest row does not fit, and `memory.Unmeasurable` where memory cannot be measured.
+    No more than the `step_rows` longest rows take, as no step asks for more. `optimizer_bytes`: of its state, which
+    comes with the first step. Two dry steps give what a token takes; a third one, at the budget, confirms it. Raises
+    `DataError` where even the longest row does not fit, and `memory.Unmeasurable` where memory cannot be measured.
     """
     device = next(policy.causal_lm.parameters()).device
     arrays = as_rows(rows)
     plan_tokens = [layout.lengths(row, labels) for row in all_arrays(arrays)]
     longest = max(size_of(some, layout.packed) for some in plan_tokens if some)
-    state = FakeOptimizer(policy, optimization, optimizer).state_bytes  # which comes with the first step
-    before, limit = taken_bytes(device), int(SHARE_OF_FREE * available_bytes(device)) - state
+    before, limit = taken_bytes(device), int(SHARE_OF_FREE * available_bytes(device)) - optimizer_bytes
 
     def peak(budget: int) -> int:
         batch = layout.batch([arrays.arrays(i) for i in _largest(plan_tokens, budget, layout.packed)], labels).to(
@@ -127,14 +129,13 @@ def choose_budget(
     if first > limit:
         raise DataError(
             f"max_tokens 'auto': the longest row must be one that fits into the {limit / 1e9:.1f} GB that are free "
-            "beside"
-            f" the optimizer, got {longest} tokens that take {first / 1e9:.1f} GB; a smaller max_length,"
+            f"beside the optimizer, got {longest} tokens that take {first / 1e9:.1f} GB; a smaller max_length,"
             " gradient_checkpointing or LoRA help"
         )
     a_token = max((second - first) / small, 1.0)
-    budget = int(
-        min(small + (limit - first) / a_token, MOST_TOKENS.get(device.type, 16384), sum(map(sum, plan_tokens)))
-    )
+    largest = sorted(plan_tokens, key=sum, reverse=True)[:step_rows]
+    step = -(-size_of(list(chain.from_iterable(largest)), layout.packed) // 64) * 64  # as budgets are rounded down
+    budget = int(min(small + (limit - first) / a_token, MOST_TOKENS.get(device.type, 16384), step))
     budget = max(budget // 64 * 64, small)
     while budget > small and (found := peak(budget)) > limit:
         budget = max(budget * 3 // 4, small)

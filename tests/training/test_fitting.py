@@ -13,9 +13,7 @@ from lightning_bnf.datamodules.steps.layout import PADDED, SHARED_PROMPT, padded
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.policies import FullPolicy
 from lightning_bnf.training import fitting
-from lightning_bnf.training.fake_step import FakeOptimizer
 from lightning_bnf.training.fitting import choose_layout
-from lightning_bnf.training.optimization import Optimization
 
 ROWS = [
     TokenizedRow(str(i), f"x:{i}", "unpaired", [5] * 200, (TokenizedCompletion([7] * 55 + [2], [True] * 56, 1),))
@@ -35,9 +33,11 @@ def policy() -> FullPolicy:
 def budget(monkeypatch: pytest.MonkeyPatch, policy: FullPolicy) -> Callable[..., tuple[int, list[int]]]:
     """(free bytes beside the optimizer's, bytes that n tokens take) -> the budget and the sizes that were tried."""
 
-    def choose(free: float, bytes_of: Callable[[int], float], most: int = 10**6) -> tuple[int, list[int]]:
+    def choose(
+        free: float, bytes_of: Callable[[int], float], most: int = 10**6, step_rows: int = 16
+    ) -> tuple[int, list[int]]:
         tried: list[int] = []
-        state = FakeOptimizer(policy, Optimization(1e-6)).state_bytes
+        state = 5_000
 
         def peak(run: Callable[[], None], device: torch.device) -> float:
             run()
@@ -48,7 +48,7 @@ def budget(monkeypatch: pytest.MonkeyPatch, policy: FullPolicy) -> Callable[...,
         monkeypatch.setattr(fitting, "available_bytes", lambda _: (free + state) / fitting.SHARE_OF_FREE)
         monkeypatch.setattr(fitting, "peak_bytes", peak)
         monkeypatch.setattr(fitting, "MOST_TOKENS", {"cpu": most})
-        return fitting.choose_budget(policy, ROWS, PADDED, (1, -1), True, Optimization(1e-6), None), tried
+        return fitting.choose_budget(policy, ROWS, PADDED, (1, -1), True, step_rows, state), tried
 
     return choose
 
@@ -67,6 +67,11 @@ def test_a_peak_that_bends_is_met_by_smaller_budgets(budget: Any) -> None:
 def test_no_more_than_the_data_hold_or_the_device_makes_use_of(budget: Any) -> None:
     assert budget(1e12, lambda tokens: 10 * tokens)[0] == 4096
     assert budget(1e12, lambda tokens: 10 * tokens, most=2048)[0] == 2048
+
+
+def test_no_more_than_a_step_asks_for(budget: Any) -> None:
+    """Three rows of 256 tokens: dry steps on more would take memory that the run itself never takes."""
+    assert budget(1e12, lambda tokens: 10 * tokens, step_rows=3) == (768, [256, 512, 768])
 
 
 def test_a_longest_row_that_does_not_fit_is_refused(budget: Any) -> None:
