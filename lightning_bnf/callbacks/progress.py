@@ -1,7 +1,8 @@
 """Signs of life of a run: what it will be, where it is, how it goes, how long it will take."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,13 +18,21 @@ from lightning_bnf.runtime.progress import SECONDS, Progress, lasting, say, watc
 MEASURED = 5
 """Steps, the first not among them, after which the time that was expected is corrected by the time they took."""
 
+CHOSEN = "train/logratios_mean/chosen"
+LAST = 8
+"""Steps over which the end's fall of chosen answers is averaged."""
+FALL = 1.0
+"""Nats a token that chosen answers may have lost since the start without a word: what is left is e times less likely
+at every token, and answers of such a model tend to be broken."""
+
 
 class RunProgress(ProgressBar):
     """One line before the first step: rows, steps, tokens, memory and time expected, and how to stop and go on. Then a
     bar on terminals and in notebooks; elsewhere a line at the first and the last step, and every 30 seconds.
 
-    Both say margin and accuracy where the loss has them, as BNF's own value has no sign that tells good from bad.
-    Numbers are means over the steps since the last line; tokens count padding.
+    Both say margin and accuracy where the loss has them, and the loss only where it falls as training goes well: BNF's
+    tells nothing. Numbers are means over the steps since the last line; tokens count padding. The end warns where
+    chosen answers have become far less likely.
     """
 
     def __init__(
@@ -45,6 +54,7 @@ class RunProgress(ProgressBar):
         self.bar = watched() if bar is None else bar
         self._enabled = True
         self._means = StepMeans()
+        self._chosen: deque[Tensor] = deque(maxlen=LAST)
         self._drawn: Any = None
         self._evaluated: Progress | None = None
         self._started = self._last = self._measured_from = 0.0
@@ -94,6 +104,8 @@ class RunProgress(ProgressBar):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._means.add(trainer.callback_metrics, tokens_of(batch) * trainer.world_size)
+        if (chosen := trainer.callback_metrics.get(CHOSEN)) is not None:
+            self._chosen.append(chosen)
         step, now = trainer.global_step, self.clock()
         if not self._enabled:
             return
@@ -102,18 +114,18 @@ class RunProgress(ProgressBar):
         if self._drawn is not None:
             self._drawn.update()
             if now - self._last >= 1 or step == self._total:
-                self._drawn.set_postfix_str(", ".join(self._numbers(now)))
+                self._drawn.set_postfix_str(", ".join(self._numbers(now, pl_module)))
         elif step - self._first == 1 or step >= self._total or trainer.should_stop or now - self._last >= SECONDS:
             left = f", {lasting(self._left(step, now))} left" if step < self._total else ""
-            self.write(f"step {step} of {self._total}: {', '.join(self._numbers(now))}{left}")
+            self.write(f"step {step} of {self._total}: {', '.join(self._numbers(now, pl_module))}{left}")
         if step - self._first == 1 + MEASURED and self._total - step > MEASURED and not self._corrected:
             self._corrected = True
             self._say(f"measured now, over {MEASURED} steps: {lasting(self._left(step, now))} of training left")
 
-    def _numbers(self, now: float) -> list[str]:
+    def _numbers(self, now: float, module: LightningModule) -> list[str]:
         """What is to be said of the steps since it was said last."""
         tokens, passed = self._means.tokens, now - self._last - self._paused
-        found = shown(self._means.take())
+        found = shown(self._means.take(), value_falls(module))
         if passed > 0:
             found.append(f"{tokens / passed:,.0f} tokens/s")
         self._last, self._paused = now, 0.0
@@ -131,6 +143,8 @@ class RunProgress(ProgressBar):
         if self._enabled and trainer.global_step > self._first:
             steps = trainer.global_step - self._first
             self._say(f"trained: {steps} steps in {lasting(self.clock() - self._started)}")
+            if sentence := fall_of_chosen([float(value) for value in self._chosen]):
+                self._say(sentence)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._close()
@@ -147,14 +161,14 @@ class RunProgress(ProgressBar):
             total = int(sum(batches) if isinstance(batches, list) else batches)
             self._evaluated = Progress(total, what, "step", delay=10.0, clock=self.clock, bar=self.bar, write=self._say)
 
-    def _end(self, trainer: Trainer, what: str, split: str | None) -> None:
+    def _end(self, trainer: Trainer, module: LightningModule, what: str, split: str | None) -> None:
         if self._evaluated is None:
             return
         self._evaluated.close()
         passed = self._evaluated.clock() - self._evaluated.started
         self._evaluated, self._paused = None, self._paused + passed
         if split is not None:
-            numbers = shown(of_split(trainer.callback_metrics, split))
+            numbers = shown(of_split(trainer.callback_metrics, split), value_falls(module))
             at = f" at step {trainer.global_step}" if trainer.state.fn == "fit" else ""
             self._say(f"{what}{at}: {', '.join([*numbers, f'in {lasting(passed)}'])}")
 
@@ -165,7 +179,7 @@ class RunProgress(ProgressBar):
         self._advance()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._end(trainer, "validation", "val")
+        self._end(trainer, pl_module, "validation", "val")
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._begin(trainer, "test", trainer.num_test_batches)
@@ -174,7 +188,7 @@ class RunProgress(ProgressBar):
         self._advance()
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._end(trainer, "test", "test")
+        self._end(trainer, pl_module, "test", "test")
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._begin(trainer, "predict", trainer.num_predict_batches)
@@ -183,7 +197,7 @@ class RunProgress(ProgressBar):
         self._advance()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._end(trainer, "predict", None)
+        self._end(trainer, pl_module, "predict", None)
 
     def _advance(self) -> None:
         if self._evaluated is not None:
@@ -223,14 +237,32 @@ def of_split(metrics: Mapping[str, Any], split: str) -> dict[str, Any]:
     return {name: metrics[f"{split}/{name}"] for name in NAMES if f"{split}/{name}" in metrics}
 
 
-def shown(metrics: Mapping[str, Any]) -> list[str]:
-    """The metrics as words. The margin is the chosen rewards' mean less the rejected ones'; without pairs the two are
-    told apart, and without a reference the mean log-probs of a token, in nats."""
+def value_falls(module: LightningModule) -> bool:
+    """Whether the loss of a run is worth watching."""
+    return not isinstance(module, PreferenceModule) or module.loss.value_falls
+
+
+def fall_of_chosen(logratios: Sequence[float]) -> str:
+    """What to say of chosen answers' log-ratios to the start (nats a token) in the last steps; "" where all is well."""
+    mean = sum(logratios) / len(logratios) if logratios else 0.0
+    if mean > -FALL:
+        return ""
+    return (
+        f"chosen answers have lost {-mean:.1f} nats a token against the reference, so that the policy leaves even what "
+        "it was to prefer: look at its answers; a smaller --model.optimization.learning_rate, fewer steps or more rows "
+        "keep it nearer"
+    )
+
+
+def shown(metrics: Mapping[str, Any], loss: bool = True) -> list[str]:
+    """The metrics as words; `loss`: whether its value says something. The margin is the chosen rewards' mean less the
+    rejected ones', in nats times beta; without pairs the two are told apart, and without a reference the mean log-probs
+    of a token, in nats."""
     found = []
-    if "loss" in metrics:
+    if "loss" in metrics and loss:
         found.append(f"loss {float(metrics['loss']):.4g}")
     if "rewards/margins" in metrics:
-        found.append(f"margin {float(metrics['rewards/margins']):+.3g}")
+        found.append(f"reward margin {float(metrics['rewards/margins']):+.3g}")
     else:
         what = "rewards" if "rewards/chosen" in metrics or "rewards/rejected" in metrics else "logps_mean"
         sides = [side for side in ("chosen", "rejected") if f"{what}/{side}" in metrics]

@@ -19,7 +19,7 @@ from lightning_bnf.pages.scores import Snapshot
 from lightning_bnf.runtime.arguments import NonNegativeInt, checked
 from lightning_bnf.runtime.distributed import gather_objects
 
-MOST_ROWS, LEAST_ROWS = 64, 16
+MOST_ROWS, LEAST_ROWS = 64, 8
 TRAINED_FOR_EACH = 16
 """Training rows for each row that is shown: three passes without gradients over the shown ones, which is the most they
 take, are then under 5 % of the training, in which every row goes forward, backward and through the reference."""
@@ -42,7 +42,7 @@ class RunReport(Callback):
         """
         Args:
             rows: Rows of the validation data, else of the training data, whose tokens the page shows: `auto` is 64, or
-                fewer in a short run, one for 16 rows trained and at least 16. 0 leaves all data out of the page.
+                fewer in a short run, one for 16 rows trained and at least 8. 0 leaves all data out of the page.
         """
         self.rows = rows
         self.chosen: list[tuple[str, str, str]] = []  # settings that nothing named: name, value, why

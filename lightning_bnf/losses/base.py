@@ -146,6 +146,8 @@ class Loss(ABC):
     """Whether its first step, where policy and reference are equal, raises every preferred token it learns from."""
     lowers_dispreferred: bool = True
     """Whether its first step lowers dispreferred completions it learns from, and raises none."""
+    value_falls: bool = True
+    """Whether its value falls while training goes well, so that it is worth watching."""
     needs_pairs: bool = False
     needs_groups: bool = False
     """Whether it needs rows with several samples and a rejected completion."""

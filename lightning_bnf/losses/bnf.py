@@ -37,6 +37,7 @@ class BNF(TokenLoss):
     """
 
     needs_reference = True
+    value_falls = False  # preferred and dispreferred log-probs enter with opposite signs, whatever they are worth
     metric_names = ("bnf/weight", "bnf/clipped", "bnf/eq4")
 
     def __init__(self, normalizer: Literal["response", "step_min"] = "response"):

@@ -23,6 +23,7 @@ class NLLPLL(TokenLoss):
     """
 
     needs_reference = False
+    value_falls = False  # preferred and dispreferred log-probs enter with opposite signs
 
     def __init__(self, reduction: Literal["mean", "sum"] = "mean"):
         """

@@ -10,7 +10,7 @@ from support.clock import Clock
 from support.training import FAST, Write, train
 
 from lightning_bnf.callbacks import RunProgress
-from lightning_bnf.callbacks.progress import StepMeans, shown, tokens_of
+from lightning_bnf.callbacks.progress import StepMeans, fall_of_chosen, shown, tokens_of
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import BNF, Loss, SimPO
 from lightning_bnf.module import PreferenceModule
@@ -114,7 +114,8 @@ def test_other_ranks_are_silent() -> None:
 
 def test_metrics_as_words() -> None:
     pairs = {"loss": 0.123456, "rewards/margins": 0.5, "rewards/accuracies": 0.625, "rewards/chosen": 1.0}
-    assert shown(pairs) == ["loss 0.1235", "margin +0.5", "accuracy 62 %"]
+    assert shown(pairs) == ["loss 0.1235", "reward margin +0.5", "accuracy 62 %"]
+    assert shown(pairs, loss=False) == ["reward margin +0.5", "accuracy 62 %"]
     assert shown({"loss": 1.0, "rewards/chosen": 1.0, "rewards/rejected": -2.0}) == [
         "loss 1",
         "chosen +1",
@@ -122,6 +123,18 @@ def test_metrics_as_words() -> None:
     ]
     assert shown({"logps_mean/chosen": -1.5, "logps_mean/rejected": -2.0}) == ["chosen -1.5", "rejected -2"]
     assert shown({}) == []
+
+
+def test_chosen_answers_that_fell_are_named_at_the_end() -> None:
+    """The last eight steps count: here their mean is -1.5 nats a token, though the run's first steps were better."""
+    assert fall_of_chosen([-0.9, -1.0]) == fall_of_chosen([]) == ""
+    clock, lines, trainer = Clock(), [], a_trainer(12)
+    progress = RunProgress(clock=clock, bar=False, write=lines.append)
+    progress.on_train_start(trainer, None)  # type: ignore[arg-type]
+    for logratio in (0.0,) * 4 + (-1.0, -2.0) * 4:
+        step(progress, trainer, clock, 1, **{"logratios_mean/chosen": logratio})
+    progress.on_train_end(trainer, None)  # type: ignore[arg-type]
+    assert lines[-1].startswith("chosen answers have lost 1.5 nats a token against the reference")
 
 
 def test_means_are_over_the_steps_that_had_the_metric() -> None:
@@ -137,10 +150,10 @@ def test_means_are_over_the_steps_that_had_the_metric() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "words"),
-    [(BNF(), ("margin", "accuracy")), (SimPO(beta=2.0, gamma_beta_ratio=0.5), ("chosen", "rejected"))],
+    [(BNF(), ("margin", "accuracy")), (SimPO(beta=2.0, gamma_beta_ratio=0.5), ("loss", "chosen", "rejected"))],
 )
 def test_with_a_plain_trainer(
-    tmp_path: Path, tiny_folder: str, write_pairs: Write, loss: Loss, words: tuple[str, str]
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, loss: Loss, words: tuple[str, ...]
 ) -> None:
     """25 rows of 8: four steps. What is expected is said before the first one, in numbers."""
     lines: list[str] = []
@@ -153,10 +166,11 @@ def test_with_a_plain_trainer(
     assert " GB a device and " in first
     assert "(assumed: " in first
     assert stop.startswith(f"everything goes to {tmp_path}; Ctrl-C saves a checkpoint")
-    assert begin.startswith("step 1 of 4: loss ")
+    assert begin.startswith("step 1 of 4: ")
+    assert ("loss" in begin) == ("loss" in words)
     assert all(f" {word} " in begin for word in words)
     assert " tokens/s" in begin
-    assert any(line.startswith("validation at step 4: loss ") for line in lines)
+    assert any(line.startswith("validation at step 4: ") for line in lines)
     assert lines[-1].startswith("trained: 4 steps in ")
 
 

@@ -55,8 +55,8 @@ class Forecast:
             parts.append(f"about {_round(self.tokens)} tokens an epoch")
         if self.expected is not None:
             parts.append(
-                f"about {self.expected.bytes / GB:.1f} GB a device and {lasting(self.expected.seconds)} "
-                f"({self.expected.origin})"
+                f"about {self.expected.bytes / GB:.1f} GB a device and {lasting(self.expected.seconds)} for "
+                f"the steps ({self.expected.origin})"
             )
         elif self.why:
             parts.append(f"memory and time not planned ({self.why})")

@@ -22,7 +22,7 @@ def test_all_of_it_is_one_line() -> None:
     first, second = RUN.lines()
     assert first == (
         "training on 1,234 rows, 50 for validation; 39 steps of 32 rows; about 62,000 tokens an epoch; about 2.9 GB a "
-        "device and 3.2 hours (assumed: 66 TFLOP/s)"
+        "device and 3.2 hours for the steps (assumed: 66 TFLOP/s)"
     )
     assert second.startswith("everything goes to runs/mine; ")
 
