@@ -168,7 +168,6 @@ def test_an_interrupted_run_compares_with_the_same_start(config: Path, tmp_path:
     finish(begin(wanted))
     process = begin(run)
     wait_for(lambda: bool(steps_of(run)))
-    assert (run / "before.json").is_file(), "before the first step"
     process.send_signal(signal.SIGINT)
     shown = finish(process, 130)
     assert "a checkpoint is saved after this step" in shown

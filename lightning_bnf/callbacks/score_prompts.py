@@ -32,9 +32,11 @@ class ScorePrompts(Callback):
     """Scores prompts that carry verifiers: at the start, a few every so many steps, and at the end.
 
     The end gives `scores.json`: for each split one record per prompt and way of decoding. With `every_n_steps`,
-    `val/pass_rate` (greedy) is logged. With `compare`, the test split's prompts and pairs are scored at the start too,
-    and what training changed is printed and written: `before_after.md`, `before_after.json` and `completions.jsonl`.
-    What the start gave is in `before.json` as soon as it is there, and stays the start's when a run is gone on with.
+    `val/pass_rate` (greedy) is logged. With `compare`, the test split's prompts and pairs are scored by the policy as
+    it started too, and what training changed is printed and written: `before_after.md`, `before_after.json` and
+    `completions.jsonl`. Where there are adapters this waits for the end, where they are switched off for it, and the
+    first step does not wait. What the start gave is in `before.json` as soon as it is there, and stays the start's when
+    a run is gone on with.
     """
 
     turn: ClassVar[int] = 1
@@ -59,7 +61,7 @@ class ScorePrompts(Callback):
             splits: Splits of the data whose prompts are scored at the end.
             trained_prompts: Prompts of trained families, of each split, from the families in turn; null takes all.
             kept_out_prompts: The same of families that are kept out of training.
-            compare: Whether the test split is scored before training too, and compared.
+            compare: Whether the test split is scored by the policy as it started too, and compared.
             pairs: Test pairs whose log-probabilities are compared; null takes all.
             every_n_steps: Optimizer steps between two scorings of validation prompts; null never does.
             watched_prompts: How many of them.
@@ -119,7 +121,7 @@ class ScorePrompts(Callback):
         if self.compare and not data.paths["test"]:
             raise Refusal("callback ScorePrompts, compare must be false where data.test names no files, got true")
         self._started = time.perf_counter()
-        if self.compare and trainer.is_global_zero:
+        if self.compare and trainer.is_global_zero and not _module(pl_module).policy.adapters:
             self._score_start(trainer, pl_module, data)
 
     def _score_start(self, trainer: Trainer, pl_module: LightningModule, data: PreferenceData) -> None:
@@ -135,7 +137,7 @@ class ScorePrompts(Callback):
             )
             return
         if self._before is None:
-            with policy.as_it_started() if resumed else nullcontext():
+            with policy.as_it_started() if policy.adapters else nullcontext():
                 records = self._score(pl_module, prompts, self.temperature, "Completions before training")
                 self._before = self._snapshot(pl_module, data, records)
         held = {"asked": self._asked(prompts), "before": asdict(self._before)}
@@ -152,6 +154,8 @@ class ScorePrompts(Callback):
         if not trainer.is_global_zero:
             return
         data, root = _data(trainer), Path(trainer.default_root_dir)
+        if self.compare and _module(pl_module).policy.adapters:
+            self._score_start(trainer, pl_module, data)
         records = {}
         for split in self.splits:
             prompts = self._prompts(data, split)

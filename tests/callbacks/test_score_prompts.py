@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
 from lightning_bnf import callbacks
 from lightning_bnf.callbacks import ScorePrompts
@@ -39,7 +39,7 @@ def fit(
     root: Path,
     model: str,
     data: PreferenceData,
-    callback: ScorePrompts,
+    callback: ScorePrompts | list[Callback],
     learning_rate: float = 1e-4,
     max_steps: int = 2,
     checkpoint: str | None = None,
@@ -56,7 +56,7 @@ def fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        callbacks=[callback],
+        callbacks=callback if isinstance(callback, list) else [callback],
     )
     optimization = Optimization(learning_rate=learning_rate)
     module = PreferenceModule(policy or LoRAPolicy(model), BNF(), optimization=optimization)
@@ -153,6 +153,24 @@ def test_before_is_kept_at_once_and_stays_the_starts(
     (third / "before.json").write_text(json.dumps(held | {"asked": "something else"}))
     fit(third, tiny_folder, data, a_callback(), max_steps=3, checkpoint=saved)
     assert (third / "before.json").read_text() == (first / "before.json").read_text()
+
+
+def test_adapters_are_compared_with_their_start_at_the_end_and_whole_weights_before_the_first_step(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], verified: str
+) -> None:
+    """So that a run with adapters trains at once. Both give the same base's completions and log-probs."""
+
+    class Looks(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: object) -> None:
+            there.append((Path(trainer.default_root_dir) / "before.json").is_file())
+
+    there: list[bool] = []
+    data = PreferenceData(write_pairs(), test=[verified, write_pairs("test.jsonl")], examples_per_step=5)
+    for name, policy in {"lora": LoRAPolicy(tiny_folder), "full": FullPolicy(tiny_folder)}.items():
+        compares = ScorePrompts(["test"], compare=True, pairs=4, temperature=1.0)
+        fit(tmp_path / name, tiny_folder, data, [compares, Looks()], learning_rate=1e-2, policy=policy)
+    assert there == [False, True]
+    assert (tmp_path / "lora/before.json").read_text() == (tmp_path / "full/before.json").read_text()
 
 
 def test_a_full_policy_whose_start_is_not_known_is_not_compared(
