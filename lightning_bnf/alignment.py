@@ -36,6 +36,7 @@ from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.losses import Loss
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, Policy, QLoRAPolicy
+from lightning_bnf.runtime.class_paths import check_class_paths
 from lightning_bnf.runtime.ownership import claim, move_aside
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training import defaults
@@ -161,7 +162,9 @@ def loss_of(loss: str | Loss | type[Loss]) -> Loss:
         raise Refusal(f"loss must be one of {', '.join(known)}, a YAML file, or a loss, got {loss!r}{hint}")
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--loss", type=Loss)
-    config = parser.parse_object({"loss": yaml.safe_load(Path(path).read_text(encoding="utf-8"))})
+    spec = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    check_class_paths(spec)
+    config = parser.parse_object({"loss": spec})
     made: Loss = parser.instantiate_classes(config).loss
     return made
 

@@ -234,7 +234,7 @@ def test_a_loss_of_ones_own_in_three_steps(workplace: Path, tiny_folder: str) ->
     (path,) = re.findall(r"`class_path: (\S+)\.MeanMargin`", README)
     Path(f"{path}.py").write_text(source)
     Path("my_loss.yaml").write_text(f"class_path: {path}.MeanMargin\n")
-    command = ["fit", "--data.train", "mine.jsonl", "--model.loss", "my_loss.yaml"]
+    command = ["fit", "--data.train", "mine.jsonl", "--model.loss", "my_loss.yaml", "--allow", path]
     main(shortened(command, tiny_folder))
     assert f"{path}.MeanMargin" in Path("runs/latest/config.yaml").read_text()
 

@@ -4,7 +4,6 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import yaml
@@ -12,6 +11,7 @@ import yaml
 from lightning_bnf import losses, policies
 from lightning_bnf.cli.names import file_of
 from lightning_bnf.cli.words import Option, ordered, settings
+from lightning_bnf.runtime.class_paths import class_at
 from lightning_bnf.runtime.shipped import shipped
 from lightning_bnf.training.defaults import (
     DATA,
@@ -105,12 +105,6 @@ def _class_of(named: Mapping[str, Any], key: str, kind: type) -> Any:
     except (ImportError, AttributeError, ValueError):
         return None
     return found if isinstance(found, type) and issubclass(found, kind) else None
-
-
-def class_at(path: str) -> Any:
-    """What a class path names. Raises what importing it raises."""
-    module, _, name = path.rpartition(".")
-    return getattr(import_module(module), name)
 
 
 def set_learning_rate(config: Any) -> None:

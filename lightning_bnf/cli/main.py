@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from lightning_bnf import __version__
 from lightning_bnf.cli.commands import COMMANDS, TRAINER_COMMANDS, imported, overview
+from lightning_bnf.runtime.escapes import visible
 from lightning_bnf.runtime.refusal import Refusal
 
 NOTICES = (
@@ -46,7 +47,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except Exception as error:
         if not _says_what_to_mend(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         raise SystemExit(2) from error
 
 
@@ -61,7 +62,17 @@ def _announce(name: str) -> None:
         )
 
 
-def _run(name: str, words: list[str]) -> None:
+def _run(name: str, typed: Sequence[str]) -> None:
+    from lightning_bnf.cli.parser import restricted_class_paths
+
+    words, allowed = without_allowed(typed)
+    if allowed and not {"", os.getcwd()} & set(sys.path):  # of `python -m` it is the first, of the console script none
+        sys.path.append(os.getcwd())
+    with restricted_class_paths(allowed):
+        _run_command(name, words)
+
+
+def _run_command(name: str, words: list[str]) -> None:
     command = COMMANDS[name]
     if name in TRAINER_COMMANDS:
         imported(command.target)(name, words).run()
@@ -69,6 +80,24 @@ def _run(name: str, words: list[str]) -> None:
     from lightning_bnf.cli.verbs import run_verb
 
     run_verb(imported(command.target), name, imported(command.shorthand)(words) if command.shorthand else words)
+
+
+def without_allowed(typed: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words without `--allow MODULE`, and the modules: no config may say this, and no parser sees it.
+
+    >>> without_allowed(["--model.loss", "mine.yaml", "--allow", "my_losses"])
+    (['--model.loss', 'mine.yaml'], ['my_losses'])
+    """
+    words: list[str] = []
+    named: list[str] = []
+    rest = iter(typed)
+    for word in rest:
+        key, joined, value = word.partition("=")
+        if key != "--allow":
+            words.append(word)
+        else:
+            named.append(value if joined else next(rest, ""))
+    return words, named
 
 
 def silence() -> None:

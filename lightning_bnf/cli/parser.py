@@ -1,10 +1,12 @@
 """The parser of the command line: refusals in one sentence, with the nearest name that is known."""
 
 import difflib
-import importlib
 import inspect
 import re
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
@@ -14,12 +16,31 @@ import yaml
 from lightning_bnf.cli.commands import PROGRAM
 from lightning_bnf.cli.hints import meant
 from lightning_bnf.cli.names import FOLDERS, names, with_files
+from lightning_bnf.runtime.class_paths import class_at, refusal_of, restricted
+from lightning_bnf.runtime.escapes import visible
 
 NAMES_MODE = "yaml_with_names"
 """The parser's mode in which a config may hold short names, `loss: dpo`, in place of files."""
 
 _load_yaml = jsonargparse.get_loader("yaml")
 jsonargparse.set_loader(NAMES_MODE, lambda text: with_files(_load_yaml(text)), (yaml.YAMLError,))
+
+
+_named: list[str] = []
+"""Modules that the command before, in this process, was allowed."""
+
+
+@contextmanager
+def restricted_class_paths(named: Sequence[str]) -> Iterator[None]:
+    """Configs and flags name classes of ours, of the libraries that a run is made of, and of what the user `named`."""
+    with restricted(named) as accepted:
+        jsonargparse.set_parsing_settings(
+            import_path_denylist=["*", *_named],
+            import_path_allowlist=list(accepted),
+            instantiate_subclass_spec_in_any=False,  # what is no class by its annotation is made no object
+        )
+        _named[:] = named
+        yield
 
 
 class Parser(jsonargparse.ArgumentParser):
@@ -33,7 +54,7 @@ class Parser(jsonargparse.ArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)  # a mistyped --data.max must not set the next best option
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        print(f"error: {_explained(self, message)}", file=sys.stderr)
+        print(f"error: {visible(_explained(self, message))}", file=sys.stderr)
         print(f"Every setting is explained by: {Parser.command} --help", file=sys.stderr)
         raise SystemExit(2)
 
@@ -42,6 +63,11 @@ def _explained(parser: jsonargparse.ArgumentParser, message: str) -> str:
     """The parser's message, cut to the sentence that a class refused its argument with, or with a hint added."""
     refused = re.search(r"^[\s-]*(?:.*Not of type .*?: )?(.*must be .*, got .*)$", message, re.MULTILINE)
     key = re.search(r'[Pp]arser key "([^"]+)"', message)
+    denied = re.search(r"Importing '([\w.]+)' is not allowed.*", message)
+    if denied and find_spec(denied[1].partition(".")[0]):  # which imports nothing
+        return f"{key[1] + ': ' if key else ''}{refusal_of(denied[1])}"
+    if denied:
+        message = message.replace(denied[0], f"there is no module {denied[1].partition('.')[0]}")
     if refused:
         between = " " if refused[1].startswith("must be") else ": "
         return f"{key[1] + between if key else ''}{refused[1]}"
@@ -103,9 +129,8 @@ def _arguments_of_classes(message: str) -> set[str]:
     """The constructor arguments of the classes that a message names."""
     names: set[str] = set()
     for path in re.findall(r"class_path '([\w.]+)'", message):
-        module, _, name = path.rpartition(".")
         try:
-            names |= set(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+            names |= set(inspect.signature(class_at(path)).parameters)
         except (ImportError, AttributeError, TypeError, ValueError):
             continue
     return names

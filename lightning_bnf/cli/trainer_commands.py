@@ -75,7 +75,7 @@ class TrainerCommand(LightningCLI):
             parser_class=TrainerParser,
             parser_kwargs={
                 "prog": f"{PROGRAM} {name}",
-                "usage": "%(prog)s [--config FILE] [--key value ...]",
+                "usage": "%(prog)s [--config FILE] [--key value ...] [--allow MODULE]",
                 "description": inspect.cleandoc(self.__doc__ or ""),
                 "default_env": False,
                 "parser_mode": NAMES_MODE,

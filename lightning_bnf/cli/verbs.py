@@ -14,7 +14,7 @@ def run_verb(verb: Callable[..., None], name: str, words: Sequence[str]) -> None
     """Call `verb` with what was typed as the command `name`; a word that it does not know ends with status 2."""
     parser = Parser(
         prog=f"{PROGRAM} {name}",
-        usage="%(prog)s [--config FILE] [--key value ...]",
+        usage="%(prog)s [--config FILE] [--key value ...] [--allow MODULE]",
         description=inspect.cleandoc(verb.__doc__ or "").split("\n\n")[0],
     )
     parser.add_argument("--config", action=jsonargparse.ActionConfigFile, help="YAML file with the arguments below.")

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -17,6 +18,7 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.policies.sources import licence, loadable
+from lightning_bnf.runtime.escapes import in_one_line
 from lightning_bnf.runtime.fingerprints import content_key
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -126,4 +128,5 @@ def _versions() -> dict[str, str]:
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    return "".join(f"- {name}: {value}\n" for name, value in values.items() if value is not None)
+    kept = {name: escape(in_one_line(str(value)), quote=False) for name, value in values.items() if value is not None}
+    return "".join(f"- {name}: {value}\n" for name, value in kept.items())

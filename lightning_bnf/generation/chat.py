@@ -19,9 +19,10 @@ from lightning_bnf.datamodules.reading.messages import Message
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation.sampling import Generated, Sampling
 from lightning_bnf.generation.sides import ALIGNED, BASE, Side, opened
-from lightning_bnf.generation.terminal import beside, show, visible
+from lightning_bnf.generation.terminal import beside, show
 from lightning_bnf.policies.base import Dtype
 from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveInt, checked
+from lightning_bnf.runtime.escapes import visible
 from lightning_bnf.runtime.progress import say, watched
 from lightning_bnf.runtime.refusal import Refusal
 

@@ -4,27 +4,12 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+from lightning_bnf.runtime.escapes import JOINERS, visible
+
 WIDE_ENOUGH = 100
 """Columns of a terminal from which on two texts stand side by side."""
 
 _GAP = " | "
-_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, formats such as right-to-left overrides, surrogates, separators
-_JOINERS = "\u200c\u200d"  # what Persian and families of emoji are written with
-
-
-def visible(text: str) -> str:
-    """`text` with all that a terminal would obey instead of show written out, as `\\x1b`; line breaks stay and tabs
-    become spaces."""
-    shown = (char if char in f"\n\t{_JOINERS}" or not _is_hidden(char) else _written(char) for char in text)
-    return "".join(shown).expandtabs(4)
-
-
-def _is_hidden(char: str) -> bool:
-    return unicodedata.category(char) in _HIDDEN
-
-
-def _written(char: str) -> str:
-    return char.encode("unicode_escape", "surrogatepass").decode()
 
 
 def show(text: str) -> None:
@@ -79,6 +64,6 @@ def cells(text: str) -> int:
 
 
 def _cells(char: str) -> int:
-    if char in _JOINERS or unicodedata.combining(char):
+    if char in JOINERS or unicodedata.combining(char):
         return 0
     return 2 if unicodedata.east_asian_width(char) in "WF" else 1

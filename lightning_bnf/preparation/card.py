@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from statistics import mean
 from typing import Any
 
 from lightning_bnf.preparation.pick import Scored
 from lightning_bnf.results.markdown import markdown_table
+from lightning_bnf.runtime.escapes import in_one_line
 
 Pair = tuple[Scored, Scored]
 
@@ -119,7 +121,7 @@ def _lengths(outcomes: Sequence[Outcome]) -> str:
 
 def _by_family(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     return {
-        family: [outcome for outcome in outcomes if outcome.family == family]
+        escape(family, quote=False): [outcome for outcome in outcomes if outcome.family == family]
         for family in dict.fromkeys(outcome.family for outcome in outcomes)
     }
 
@@ -131,4 +133,4 @@ def _share(pairs: Sequence[Pair], sign: int) -> str:
 
 
 def _shown(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return in_one_line(", ".join(map(str, value)) if isinstance(value, list) else str(value))

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.cli.main import main
 from lightning_bnf.datamodules.tokens.load import load_rows
-from lightning_bnf.export.card import data_fingerprint, without_secrets
+from lightning_bnf.export.card import _listed, data_fingerprint, without_secrets
 
 pytestmark = pytest.mark.slow
 
@@ -105,3 +105,8 @@ def test_a_fingerprint_is_of_the_content(write_pairs: Callable[..., str], tokeni
     text = swapped.read_text().replace('"chosen"', '"x"').replace('"rejected"', '"chosen"').replace('"x"', '"rejected"')
     swapped.write_text(text)
     assert data_fingerprint(load_rows(str(swapped), tokenizer)[0]) != found
+
+
+def test_what_data_are_called_is_no_markup() -> None:
+    listed = _listed({"files": "a.jsonl<img src=x>\n# b\x1b[2J", "seed": 1, "max_length": None})
+    assert listed == "- files: a.jsonl&lt;img src=x&gt;\\n# b\\x1b[2J\n- seed: 1\n"

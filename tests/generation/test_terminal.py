@@ -5,24 +5,7 @@ import sys
 
 import pytest
 
-from lightning_bnf.generation.terminal import beside, cells, show, visible, wrapped
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("Paris\n\tFrance", "Paris\n    France"),
-        ("\x1b[2J\x1b]0;mine\x07", "\\x1b[2J\\x1b]0;mine\\x07"),
-        ("a\rb\x08c\x7f", "a\\rb\\x08c\\x7f"),
-        ("\x9b31m", "\\x9b31m"),  # a control sequence in one byte
-        ("\u202egpj.exe", "\\u202egpj.exe"),  # right to left from here
-        ("a\u2028b", "a\\u2028b"),
-        ("\ud800", "\\ud800"),
-        ("Zoë 日本 👩\u200d👧", "Zoë 日本 👩\u200d👧"),
-    ],
-)
-def test_what_a_terminal_would_obey_is_written_out(text: str, shown: str) -> None:
-    assert visible(text) == shown
+from lightning_bnf.generation.terminal import beside, cells, show, wrapped
 
 
 def test_two_texts_stand_side_by_side_from_100_columns_on() -> None:

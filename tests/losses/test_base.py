@@ -56,7 +56,7 @@ def test_a_new_loss_is_one_file_and_one_yaml(
         "trainer": {"accelerator": "cpu", "max_epochs": 2, "default_root_dir": str(run), "log_every_n_steps": 1},
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    main(["fit", "--config", str(tmp_path / "config.yaml")])
+    main(["fit", "--config", str(tmp_path / "config.yaml"), "--allow", "mean_margin_loss"])
     assert (run / "policy" / "adapter_model.safetensors").is_file()
     assert "train/loss" in (run / "metrics.csv").read_text()
     saved = yaml.safe_load((run / "config.yaml").read_text())

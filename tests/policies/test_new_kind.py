@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 YAML = ROOT / "tests" / "support" / "int8_policy.yaml"
+ALLOW = ["--allow", "support.int8_policy"]
 
 
 @pytest.fixture
@@ -37,11 +38,11 @@ def test_it_trains_and_is_exported_as_what_it_declares(
     config: str, tmp_path: Path, tiny_folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Adapters: a peft folder after training, and merged into the source's own weights on request."""
-    main(["fit", "--config", config, "--model.policy.init_args.source", tiny_folder])
+    main(["fit", "--config", config, "--model.policy.init_args.source", tiny_folder, *ALLOW])
     assert (tmp_path / "run/policy/adapter_model.safetensors").is_file()
     merged = tmp_path / "merged"
     saved = ["--config", str(tmp_path / "run/config.yaml"), "--ckpt_path", "last"]
-    main(["export", *saved, "--folder", str(merged), "--merge", "true"])
+    main(["export", *saved, "--folder", str(merged), "--merge", "true", *ALLOW])
     assert "Int8LoRAPolicy of step 2, merged into float32 weights" in capsys.readouterr().out
     kept = AutoModelForCausalLM.from_pretrained(merged).state_dict()
     assert kept["model.layers.0.mlp.up_proj.weight"].dtype == torch.float32, "as it was trained"
@@ -61,7 +62,7 @@ def test_its_weights_are_rounded_and_the_rest_is_not(tiny_folder: str) -> None:
 
 
 def test_it_is_planned_with_its_own_sizes(config: str, tiny_folder: str, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["plan", "--config", config, "--model.policy.init_args.source", tiny_folder, "--flops", "1"])
+    main(["plan", "--config", config, "--model.policy.init_args.source", tiny_folder, "--flops", "1", *ALLOW])
     shown = capsys.readouterr().out
     assert "Int8LoRAPolicy of" in shown
     assert "weights (int8)" in shown

@@ -4,7 +4,6 @@ To add a format, write one subclass of `Format` and give its class path as `data
 it is found by its columns too.
 """
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -30,6 +29,7 @@ from lightning_bnf.datamodules.reading.columns import (
 )
 from lightning_bnf.datamodules.reading.errors import Fault, shorten
 from lightning_bnf.datamodules.reading.messages import Message, check_messages, check_prompt, check_text, shared_prefix
+from lightning_bnf.runtime.class_paths import class_at
 from lightning_bnf.runtime.refusal import Refusal
 
 _EVERYWHERE = frozenset({"prompt_id", "family", "verifier", "max_new_tokens", "kept_out"})
@@ -247,10 +247,9 @@ def format_of(name: str) -> Format:
     for known in FORMATS:
         if known.name == name:
             return known
-    module, _, attribute = name.rpartition(".")
     try:
-        made = getattr(importlib.import_module(module), attribute)
-    except (ValueError, ImportError, AttributeError):
+        made = class_at(name) if "." in name else None
+    except (ImportError, AttributeError):
         made = None
     if not (isinstance(made, type) and issubclass(made, Format)):
         accepted = ", ".join(repr(known.name) for known in FORMATS)
