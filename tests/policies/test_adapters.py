@@ -1,6 +1,7 @@
 """Training that starts from an adapter: policy and reference are the base with it, and what does not fit is refused."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.export.folders import whole_weights
 from lightning_bnf.policies import LoRAPolicy, PolicyError, QLoRAPolicy
 from lightning_bnf.policies.adapters import adapter_folder
+from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.reference.build import build_reference
 from lightning_bnf.policies.reference.cached import open_cache
 
@@ -148,3 +150,54 @@ def test_what_is_no_adapter_is_said(tmp_path: Path, sft: str) -> None:
         PolicyError, match=r"adapter must be what peft saves, got .* without adapter_model\.safetensors"
     ):
         adapter_folder(sft)
+
+
+def test_the_base_of_an_adapter_is_told_by_its_weights_else_by_its_name(
+    tmp_path: Path, tiny_folder: str, sft: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    """The same weights under another name are the same base; others of like shapes are not, loaded alike. Loaded
+    otherwise, as in 4 bits, or where nothing is known of them, another name is said."""
+    same, other = tmp_path / "same", tmp_path / "other"
+    shutil.copytree(tiny_folder, same)
+    shutil.copytree(tiny_folder, other)
+    weights = load_file(other / "model.safetensors")
+    save_file({name: value + 0.01 for name, value in weights.items()}, other / "model.safetensors", {"format": "pt"})
+    lora(str(same), adapter=sft)
+    lora(tiny_folder, QLoRAPolicy, adapter=sft)
+    assert not [warning for warning in recwarn if "was made on" in str(warning.message)]
+    with pytest.raises(PolicyError, match=f"adapter must be one of the base that is trained, {other} .*, got '{sft}'"):
+        lora(str(other), adapter=sft)
+    with pytest.warns(UserWarning, match=f"was made on {tiny_folder}: whether that is {other} is not known"):
+        lora(str(other), QLoRAPolicy, adapter=sft)
+    (Path(sft) / "base.json").unlink()
+    with pytest.warns(UserWarning, match=f"was made on {tiny_folder}: whether that is {other} is not known"):
+        lora(str(other), adapter=sft)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "base.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", bytes(100)])
+def test_broken_files_are_refused(tiny_folder: str, sft: str, name: str, content: bytes) -> None:
+    """Where training starts from them, and where they are looked at."""
+    (Path(sft) / name).write_bytes(content)
+    with pytest.raises(PolicyError, match=r"adapter must be .*, got "):
+        lora(tiny_folder, adapter=sft)
+    if name != "base.json":
+        with pytest.raises(PolicyError, match=r"must be .*, got "):
+            exported(sft).load()
+
+
+@pytest.mark.parametrize("change", ["lacks one", "one too many", "of another shape"])
+def test_tensors_without_a_place_and_places_without_a_tensor_are_refused(sft: str, change: str) -> None:
+    """peft leaves such as they are at random, and out, with a warning."""
+    file = Path(sft) / "adapter_model.safetensors"
+    held = load_file(file)
+    name = next(iter(held))
+    if change == "lacks one":
+        del held[name]
+    elif change == "one too many":
+        held[name.replace("layers.0", "layers.7").replace("layers.1", "layers.7")] = held[name].clone()
+    else:
+        held[name] = torch.cat([held[name], held[name]])
+    save_file(held, file)
+    with pytest.raises(PolicyError, match=r"adapter.* must be"):
+        exported(sft).load()

@@ -1,10 +1,15 @@
 """Where models come from: folders, GGUF files, the bundled model, and what is said when there is none."""
 
+import json
 import os
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
 from lightning_bnf.policies import sources
@@ -59,11 +64,111 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         resolve_source(str(tmp_path))
 
 
-def test_pickled_weights_are_refused(tmp_path: Path, tiny_llama: LlamaForCausalLM) -> None:
-    tiny_llama.config.save_pretrained(tmp_path)
-    torch.save(tiny_llama.state_dict(), tmp_path / "pytorch_model.bin")
-    with pytest.raises(OSError, match="safetensors"):
-        load_model(str(tmp_path))
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+Harm = Callable[[Path], object]
+
+
+def without(name: str) -> Harm:
+    def harm(folder: Path) -> None:
+        held = load_file(folder / WEIGHTS)
+        del held[name]
+        save_file(held, folder / WEIGHTS, {"format": "pt"})
+
+    return harm
+
+
+def config(**values: object) -> Harm:
+    def harm(folder: Path) -> None:
+        held = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(held | values))
+
+    return harm
+
+
+def text(name: str, content: str) -> Harm:
+    return lambda folder: (folder / name).write_text(content)
+
+
+def pickled(index: str | None) -> Harm:
+    """The weights as a pickle; with an index of safetensors that names such a file, or nothing."""
+
+    def harm(folder: Path) -> None:
+        held = load_file(folder / WEIGHTS)
+        torch.save(held, folder / "pytorch_model.bin")
+        (folder / WEIGHTS).rename(folder.parent / WEIGHTS)
+        if index is not None:
+            (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(held, index)}))
+
+    return harm
+
+
+CODE = {"AutoConfig": "m.C", "AutoModelForCausalLM": "m.M"}
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda folder: (folder / WEIGHTS).unlink(), "no file named model.safetensors"),
+        (lambda folder: os.truncate(folder / WEIGHTS, 1000), "must be whole weights in safetensors"),
+        (text(WEIGHTS, "junk" * 100), "must be whole weights in safetensors"),
+        (text(WEIGHTS, ""), "must be whole weights in safetensors"),
+        (without("model.layers.1.mlp.up_proj.weight"), r"without 1: model.layers.1.mlp.up_proj.weight \(lacking\)"),
+        (without("lm_head.weight"), r"without 1: lm_head.weight \(lacking\); random numbers would take their place"),
+        (config(intermediate_size=16), r"without 6: .*up_proj.weight \(\[48, 32\] instead of \[16, 32\]\)"),
+        (config(model_type="nothing"), "must be a model of a kind that transformers .* knows"),
+        (config(model_type="nothing", auto_map=CODE), "contains custom code"),
+        (config(hidden_size="x"), "must be a model of a kind that transformers .* knows"),
+        (text("config.json", "{"), "must be a model of a kind that transformers .* knows"),
+        (
+            text("config.json", '{"model_type": "t5"}'),
+            "must be a causal language model, got .*, an encoder with a deco",
+        ),
+        (pickled(None), "no file named model.safetensors"),
+        (pickled("pytorch_model.bin"), "names safetensors files beside it, got .* names 'pytorch_model.bin'"),
+        (pickled("../model.safetensors"), "names safetensors files beside it, got .* names '../model.safetensors'"),
+        (text(INDEX, "{"), "must be whole weights in safetensors"),
+    ],
+)
+def test_a_folder_that_is_no_whole_model_is_refused(
+    tmp_path: Path, tiny_folder: str, monkeypatch: pytest.MonkeyPatch, harm: Harm, message: str
+) -> None:
+    """In a sentence; and nobody is asked whether code may run."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody is asked"))
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    harm(folder)
+    with pytest.raises(SourceError, match=f"^source must be .*, got '{folder}'") as refused:
+        load_model(str(folder))
+    assert re.search(message, str(refused.value)), refused.value
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "load"),
+    [
+        ("tokenizer.json", "{", load_tokenizer),
+        (
+            "tokenizer_config.json",
+            '{"auto_map": {"AutoTokenizer": ["m.T", null]}, "tokenizer_class": "T"}',
+            load_tokenizer,
+        ),
+        ("generation_config.json", "{", load_end_ids),
+    ],
+)
+def test_broken_files_beside_the_weights_are_refused(
+    tmp_path: Path, tiny_folder: str, monkeypatch: pytest.MonkeyPatch, name: str, content: str, load: Harm
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody is asked"))
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    (tmp_path / "model" / name).write_text(content)
+    with pytest.raises(SourceError, match=r"source must be a model .*, got"):
+        load(str(tmp_path / "model"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", [b"GGUF\x63\x00\x00\x00" + bytes(100), b"junk" * 50, b""])
+def test_a_gguf_of_another_version_or_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.gguf").write_bytes(content)
+    with pytest.raises(SourceError, match=r"source must be whole weights in safetensors or GGUF .*a\.gguf"):
+        load_model(str(tmp_path / "a.gguf"))
 
 
 def test_without_the_wheel_the_bundled_model_says_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

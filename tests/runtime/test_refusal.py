@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lightning_bnf.runtime.refusal import Refusal, refusing
+
 FORMER = r"accepted (is|are)\b|[:;] accepted"
 PACKAGE = Path(__file__).parents[2] / "lightning_bnf"
 
@@ -22,3 +24,25 @@ def test_refusals_have_one_form(path: Path) -> None:
     """What must be, and what was got instead; not what is "accepted", which was said in three other ways before."""
     former = [i for i, line in enumerate(path.read_text().splitlines(), 1) if re.search(FORMER, line)]
     assert not former, f"lines {former}: <argument> must be <what is accepted>, got <value>"
+
+
+class Own(Refusal):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "message"),
+    [
+        (KeyError("a"), Own, r"^x must be y, got z \(KeyError: 'a'\)$"),
+        (OSError("of\n  two lines"), Own, r"^x must be y, got z \(OSError: of two lines\)$"),
+        (RuntimeError(), Own, r"^x must be y, got z \(RuntimeError\)$"),
+        (Refusal("beta must be > 0, got -1"), Refusal, r"^beta must be > 0, got -1$"),
+        (MemoryError("full"), MemoryError, "^full$"),
+        (KeyboardInterrupt("now"), KeyboardInterrupt, "^now$"),
+    ],
+)
+def test_what_libraries_raise_is_a_sentence(raised: BaseException, kind: type[BaseException], message: str) -> None:
+    """But refusals, which are one already, memory that runs out, and what ends the program."""
+    with pytest.raises(kind, match=message) as caught, refusing("x must be y, got z", Own):
+        raise raised
+    assert type(caught.value) is kind

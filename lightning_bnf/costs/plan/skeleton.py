@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.costs.plan.depth import shortened
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.policies.sharding import decoder_layers_of
-from lightning_bnf.policies.sources import found_source
+from lightning_bnf.policies.sources import SourceError, load_config
+from lightning_bnf.runtime.refusal import refusing
 
 if TYPE_CHECKING:  # a second of imports, which --help need not take
     from transformers import PreTrainedModel
@@ -27,8 +28,9 @@ def skeleton(policy: P, layers: int | None = None) -> P:
     would.
     """
     built = copy.deepcopy(policy, {id(policy.model): None})  # the weights are not copied
-    config = load_config(policy.source, policy.revision)
-    with torch.device("meta"):
+    config = plain_config(policy.source, policy.revision)
+    told = f"source must be a model whose config transformers builds, got {policy.source!r}"
+    with refusing(told, SourceError), torch.device("meta"):
         base = _base(config, policy.dtype, policy.attention)
         if layers is not None:
             shortened(base, decoder_layers_of(base), base.config.get_text_config(), layers)
@@ -39,17 +41,16 @@ def skeleton(policy: P, layers: int | None = None) -> P:
 def _base(config: PreTrainedConfig, dtype: torch.dtype, attention: str | None) -> "PreTrainedModel":
     if attention == "flex_attention":  # its masks have contents; what transformers chooses itself stands for it
         attention = None
+    own: dict = {"trust_remote_code": False}
     try:
-        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention, **own)
     except ImportError:  # kernels that are not installed here, such as flash attention's
-        return AutoModelForCausalLM.from_config(config, dtype=dtype)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, **own)
 
 
-def load_config(source: str, revision: str | None = None) -> PreTrainedConfig:
-    """The config of a source: a small file of a hub id or a folder, or a GGUF file's header."""
-    found = found_source(source, revision)
-    name = {"gguf_file": found.gguf_file} if found.gguf_file else {}
-    config = AutoConfig.from_pretrained(found.location, revision=found.revision, **name)
+def plain_config(source: str, revision: str | None = None) -> PreTrainedConfig:
+    """The config of a source as if its weights were not quantized."""
+    config = load_config(source, revision)
     if hasattr(config, "quantization_config"):  # sizes are those of the model, whatever its files hold
         del config.quantization_config
     return config
