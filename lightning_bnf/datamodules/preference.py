@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from lightning_bnf.datamodules.contract import DataNeeds, MeetsData
-from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.datamodules.reading.errors import DataError, some_of
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.tables import ACCEPTED, Sources, sources_of
 from lightning_bnf.datamodules.steps.holdout import hold_out, shared_prompts
@@ -18,8 +18,17 @@ from lightning_bnf.datamodules.steps.loader import Part, PromptLoader, StepLoade
 from lightning_bnf.datamodules.steps.needs import check_labels, check_rows, usable_rows
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.steps.step_size import LARGEST, automatic_step_size
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.report import ReportText
-from lightning_bnf.datamodules.tokens.rows import HeldRows, PartlyPaired, Rows, RowView, all_arrays, mismatched
+from lightning_bnf.datamodules.tokens.rows import (
+    HeldRows,
+    PartlyPaired,
+    Rows,
+    RowView,
+    all_arrays,
+    mismatched,
+    repeated_rows,
+)
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.runtime.arguments import ClosedUnitInterval, PositiveInt, checked
@@ -106,10 +115,10 @@ class PreferenceData(LightningDataModule):
                 check_rows(rows, self.needs.loss)
         if stage == "fit":
             check_labels(self.rows["train"], self.needs.loss)
-            shared = 0 if self.holds_out else shared_prompts(self.rows["train"], self.rows["validation"])
+            shared = [] if self.holds_out else shared_prompts(self.rows["train"], self.rows["validation"])
             if shared:
-                count = len(self.rows["validation"])
-                told = f"[validation] {shared:,} of {count:,} rows have a prompt that is trained on too"
+                count = f"{len(shared):,} of {len(self.rows['validation']):,}"
+                told = f"[validation] {count} rows have a prompt that is trained on too: {some_of(shared)}"
                 self.reports.append(ReportText(told))
         self._report()
 
@@ -136,15 +145,24 @@ class PreferenceData(LightningDataModule):
 
     def _load(self, split: str) -> dict[str, RowView]:
         """A split's rows by its name; with the training rows those that are held out of them."""
-        needs, parts, read = self.needs, [], 0
+        needs, read = self.needs, 0
+        parts: list[Sequence[TokenizedRow]] = []
+        told: list[str] = []
         for source in self.sources[split]:
             loaded, report = load_stored(source, needs.tokenizer, self.options, needs.end_ids)
+            if split == "train" and report.kept_out:
+                loaded = RowView([loaded]).where(lambda row: not row.kept_out)
+                told.append(f"{report.kept_out:,} rows of {source} are marked kept_out, and not trained")
             parts.append(loaded)
             read += report.read
             first = not any(found.sample for found in self.reports)  # one sample is enough on a screen
             sample = report.sample if first else ""
             self.reports.append(report._replace(head=f"[{split}] {report.head}", sample=sample))
         found, sentences = self.selected(split, RowView(parts), self.needs.loss)
+        again = repeated_rows(parts)
+        if again:
+            told.append(f"{len(again):,} rows repeat one of an earlier file (kept): {some_of(again)}")
+        sentences = [*told, *sentences]
         if split == "train" and parts:
             sentences.append(self._counts(read, found))
         self.reports += [ReportText(f"[{split}] {sentence}") for sentence in sentences]

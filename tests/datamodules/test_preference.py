@@ -57,6 +57,25 @@ def test_what_cannot_be_is_refused(
         train(tmp_path, module, PreferenceData(write_pairs(), pairing_ratio=ratio))
 
 
+def test_rows_that_are_kept_out_are_not_trained_and_repeated_files_are_named(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]
+) -> None:
+    first, second = write_pairs(rows=5), tmp_path / "marked.jsonl"
+    lines = [json.loads(line) for line in Path(first).read_text().splitlines()]
+    lines[1]["kept_out"], lines[3]["kept_out"] = True, False
+    second.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    data = PreferenceData([first, str(second)], str(second))
+    data.meet(PreferenceModule(LoRAPolicy(tiny_folder), BNF()))
+    assert [row.source for row in data.split("train")] == [
+        *(f"{first}:{i}" for i in (1, 2, 3, 4, 5)),
+        *(f"{second}:{i}" for i in (1, 3, 4, 5)),
+    ]
+    assert len(data.split("validation")) == 5
+    report = [found.head for found in data.reports]
+    assert f"[train] 1 rows of {second} are marked kept_out, and not trained" in report
+    assert any(f"4 rows repeat one of an earlier file (kept): {second}:1, {second}:3" in head for head in report)
+
+
 def test_layout_is_decided_once_a_split_and_the_budget_once(
     tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,13 @@ def as_answer(column: str, value: object) -> Text:
     return answer
 
 
+def bare(answer: Text) -> str | list[tuple[str, str]]:
+    """An answer without the spaces around it, in which two answers may differ and mean the same."""
+    if isinstance(answer, str) or len(answer) == 1:
+        return spoken(answer).strip()
+    return [(message["role"], message["content"].strip()) for message in answer]
+
+
 def spoken(answer: Text) -> str:
     """The text of an answer: of messages the last one's."""
     return answer if isinstance(answer, str) else answer[-1]["content"]

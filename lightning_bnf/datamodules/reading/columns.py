@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning_bnf.datamodules.reading.errors import Fault, shorten
-from lightning_bnf.datamodules.reading.messages import looks_like_messages
+from lightning_bnf.datamodules.reading.messages import encodable, looks_like_messages
 
 NUMBERS = {"reward": "score", "win_probability": "win_probability", "baseline_mean_logps": "baseline_mean_logps"}
 """What losses may ask of a completion (`Examples.columns`) -> the column; in pairs `_chosen` or `_rejected` follows.
@@ -47,7 +47,8 @@ def scores_of_samples(values: Mapping[str, Any], chosen: str, rejected: str) -> 
         raise Fault(f"column 'all_rm_scores' must be two numbers or more, got {shorten(given)}")
     known = [score for score in scores if score is not None]
     texts = values.get("all_generated_responses")
-    by_text = dict(zip(texts, known)) if isinstance(texts, list) and len(texts) == len(known) else {}
+    named = isinstance(texts, list) and len(texts) == len(known) and all(isinstance(text, str) for text in texts)
+    by_text = dict(zip(texts, known)) if isinstance(texts, list) and named else {}
     return [{"reward": by_text.get(chosen, max(known))}, {"reward": by_text.get(rejected, min(known))}]
 
 
@@ -63,6 +64,25 @@ def number(column: str, value: Any) -> float | None:
     if not math.isfinite(found):
         raise Fault(f"column {column!r} must be a finite number, got {shorten(given)}")
     return found
+
+
+_PREFERRED = ("true", "1", "+1", "1.0", "up", "thumbs_up", "chosen", "desirable", "preferred", "good", "positive")
+_DISPREFERRED = (
+    *("false", "0", "-1", "0.0", "-1.0"),
+    *("down", "thumbs_down", "rejected", "undesirable", "dispreferred", "bad", "negative"),
+)
+
+
+def preferred(column: str, value: Any) -> bool:
+    """A label: whether a completion is preferred, by true and false or the words that stand for them. Raises
+    `Fault`."""
+    word = re.sub(r"(?<=\w)[ -](?=\w)", "_", str(value)[:20].strip().lower())
+    if not isinstance(value, (bool, int, float, str)) or word not in (*_PREFERRED, *_DISPREFERRED):
+        raise Fault(
+            f"column {column!r} must be true (preferred) or false (dispreferred), 1 or 0, +1 or -1, up or down, chosen"
+            f" or rejected, desirable or undesirable, good or bad, positive or negative, got {shorten(value)}"
+        )
+    return word in _PREFERRED
 
 
 def typed_values(values: Mapping[str, str]) -> dict[str, Any]:
@@ -83,7 +103,7 @@ def _cell_of_number(column: str, cell: str) -> float:
 
 
 def _cell_of_count(column: str, cell: str) -> int:
-    if not _WHOLE.fullmatch(cell):
+    if not _WHOLE.fullmatch(cell) or len(cell) > 80:
         raise Fault(f"column {column!r} must be a whole number, got {shorten(cell)}")
     return int(cell.partition(".")[0])
 
@@ -112,18 +132,31 @@ def _text_or_messages(column: str, cell: str) -> Any:
 _CELLS: dict[str, Callable[[str, str], Any]] = {
     **dict.fromkeys(SINGLE_COLUMNS | PAIRED_COLUMNS, _cell_of_number),
     **dict.fromkeys(SAMPLE_COLUMNS | {"samples"}, _cell_of_list),
-    **dict.fromkeys(("label", "kept_out"), _cell_of_truth),
+    "kept_out": _cell_of_truth,
     "max_new_tokens": _cell_of_count,
 }
+
+
+_MOST_TOKENS = 2**31 - 1
 
 
 def token_count(column: str, value: Any) -> int | None:
     """A whole number of tokens, or None where there is none. Raises `Fault`."""
     if value is None:
         return None
-    if typed(column, value, (int,), "a whole number of tokens, 1 or more") < 1:
-        raise Fault(f"column {column!r} must be a whole number of tokens, 1 or more, got {value}")
+    if not 1 <= typed(column, value, (int,), "a whole number of tokens, 1 or more") <= _MOST_TOKENS:
+        raise Fault(f"column {column!r} must be a whole number of tokens, 1 to {_MOST_TOKENS}, got {shorten(value)}")
     return value
+
+
+def line(column: str, value: Any, types: tuple[type, ...] = (str,), accepted: str = "a string") -> str | None:
+    """A short text that is printed and stored, or None where there is none. Raises `Fault`."""
+    if value is None:
+        return None
+    text = str(typed(column, value, types, accepted))
+    if not encodable(text):
+        raise Fault(f"column {column!r} must be text that can be written as UTF-8, got {shorten(value)}")
+    return text
 
 
 def typed(column: str, value: Any, types: tuple[type, ...], accepted: str) -> Any:

@@ -18,7 +18,8 @@ def read_csv(path: str, file: Path, tabs: bool = False) -> list[RawRecord]:
     """All rows, by the names of the header; empty cells are None. With `tabs` tabs part the cells; else commas, or
     what parts the names of the header where it has no comma: semicolons or tabs.
 
-    Rows are counted as a spreadsheet counts them: the header is row 1. Raises `DataError`.
+    Rows are counted as a spreadsheet counts them: the header is row 1. Where cells hold line breaks, places say an
+    editor's line too. Raises `DataError`.
     """
     with Opened(path, file) as stream, _long_cells():
         lines = _decoded(path, stream)
@@ -29,11 +30,10 @@ def read_csv(path: str, file: Path, tabs: bool = False) -> list[RawRecord]:
         return _records(path, _rows(path, reader))
 
 
-def _records(path: str, rows: Iterator[list[str]]) -> list[RawRecord]:
-    names = _names(path, next(rows, []))
+def _records(path: str, rows: Iterator[tuple[str, list[str]]]) -> list[RawRecord]:
+    names = _names(path, next(rows, ("", []))[1])
     records, faults = [], Faults()
-    for number, cells in enumerate(rows, start=2):
-        place = f"{path}:{number}"
+    for place, cells in rows:
         if not any(cell.strip() for cell in cells):
             continue  # a blank line, or one of commas alone
         if len(cells) != len(names):
@@ -59,16 +59,19 @@ def _names(path: str, header: list[str]) -> list[str]:
     return names
 
 
-def _rows(path: str, reader: Iterator[list[str]]) -> Iterator[list[str]]:
+def _rows(path: str, reader: "csv._reader") -> Iterator[tuple[str, list[str]]]:
+    """Each row with its place."""
     for number in itertools.count(1):
+        line = reader.line_num + 1  # where the row begins
+        place = f"{path}:{number}" if line == number else f"{path}:{number} (line {line})"
         try:
-            yield next(reader)
+            yield place, next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             raise DataError(
-                f"{path}:{number}: must be CSV, with texts that hold quotes in double quotes and those quotes doubled,"
-                f" got a row that cannot be read ({error})"
+                f"{place}: must be CSV, with texts that hold quotes in double quotes and those quotes doubled, got a"
+                f" row that cannot be read ({error})"
             ) from None
 
 

@@ -1,11 +1,13 @@
 """Faults in the data: one exception, one way to say where a fault is, and a collector that names the first few."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from lightning_bnf.runtime.refusal import Refusal
 
 _SHOWN = 5  # faults listed in one message; the rest is counted
+_NAMED = 3  # places that a report names
 
 
 class DataError(Refusal):
@@ -14,6 +16,42 @@ class DataError(Refusal):
 
 class Fault(Refusal):
     """One row's fault, in a sentence that does not know the file and the line yet."""
+
+
+EMPTY = "an empty or blank text"
+ALIKE = "chosen and rejected are the same answer"
+
+
+class Unfit(Fault):
+    """A row that is well-formed but cannot be trained on: it is dropped, and counted under `rule`."""
+
+    def __init__(self, rule: str, sentence: str):
+        super().__init__(sentence)
+        self.rule = rule
+
+
+@contextmanager
+def border(sentence: str) -> Iterator[None]:
+    """Around what reads files that others wrote, libraries above all: whatever is raised there becomes a `DataError`
+    of `sentence`, such as `rows.parquet: must be data that can be read`, and of what went wrong."""
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception as error:
+        raise DataError(f"{sentence}, got {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in a line."""
+    told = str(error).strip().split("\n")[0] if not isinstance(error, KeyError) else f"no {error}"
+    return f"{type(error).__name__}: {told}" if told else type(error).__name__
+
+
+def some_of(places: Sequence[str]) -> str:
+    """The first few places and the count of the others: `train.jsonl:3, train.jsonl:7, train.jsonl:9 and 12 more`."""
+    more = f" and {len(places) - _NAMED:,} more" if len(places) > _NAMED else ""
+    return ", ".join(places[:_NAMED]) + more
 
 
 class Faults:
@@ -38,8 +76,16 @@ class Faults:
 
 def shorten(value: object, limit: int = 80) -> str:
     """`value` as Python would write it, at most `limit` characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deep, or a number of more digits than Python writes
+        text = f"a {type(value).__name__} too large to be shown"
     return text if len(text) <= limit else text[: limit - 4] + " ..."
+
+
+def printable(name: str) -> str:
+    """A name from a file as it can be printed: control characters as Python would write them."""
+    return name if name.isprintable() else repr(name)[1:-1]
 
 
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -5,12 +5,11 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
-import pyarrow
 import pyarrow.parquet
 
 from lightning_bnf.datamodules.reading.csv_files import read_csv
-from lightning_bnf.datamodules.reading.errors import DataError, nearest
-from lightning_bnf.datamodules.reading.hub import read_hub
+from lightning_bnf.datamodules.reading.errors import DataError, border, nearest, some_of
+from lightning_bnf.datamodules.reading.hub import SAVED, read_hub
 from lightning_bnf.datamodules.reading.json_files import read_json, read_json_lines
 from lightning_bnf.datamodules.reading.streams import COMPRESSED, ending
 from lightning_bnf.datamodules.reading.tables import RawRecord, Table, numbered
@@ -32,14 +31,24 @@ def read_raw(
     columns: frozenset[str] = frozenset(),
 ) -> list[RawRecord]:
     """All rows of a source; `split`, `subset` and `revision` are for hub ids and dataset folders only, `columns` those
-    that rows may have."""
-    if isinstance(source, Table):
-        return source.records()
-    path, file = source, here_or_shipped(source, "data")
+    that rows may have. Raises `DataError`, whatever is wrong with the source."""
+    with border(f"{source}: must be data that can be read"):
+        if isinstance(source, Table):
+            return source.records()
+        return _records(source, here_or_shipped(source, "data"), split, subset, revision, columns)
+
+
+def _records(
+    path: str, file: Path, split: str | None, subset: str | None, revision: str | None, columns: frozenset[str]
+) -> list[RawRecord]:
     kind = ending(file)
+    if file.exists() and not file.is_file() and not file.is_dir():  # before it is opened: nobody may ever write to it
+        raise DataError(f"{path}: must be {_ACCEPTED}, got a named pipe, socket or device")
     is_file = file.is_file() or (not file.is_dir() and kind in _ENDINGS)
     if not is_file:
         _refuse_no_hub_id(path, file)
+        if file.is_dir():
+            _refuse_mixed(path, file)
         hint = f"it must be {_ACCEPTED}" if file.is_dir() else _hint(file)
         return read_hub(path, file, split, subset, revision, hint)
     if split is not None:
@@ -54,7 +63,8 @@ def read_raw(
 
 def _read_file(path: str, file: Path, kind: str, columns: frozenset[str]) -> list[RawRecord]:
     if kind == ".parquet" and file.suffix.lower() not in COMPRESSED:
-        return _read_parquet(path, file)
+        with border(f"{path}: must be a Parquet file that can be read"):
+            return numbered(path, pyarrow.parquet.read_table(file).to_pylist())
     if kind in (".jsonl", ".ndjson"):
         return read_json_lines(path, file)
     if kind == ".json":
@@ -74,6 +84,19 @@ def _refuse_no_hub_id(path: str, folder: Path) -> None:
         raise DataError(f"{path}: there is no such file or folder, and no owner/name of a hub id; {_hint(folder)}")
 
 
+def _refuse_mixed(path: str, folder: Path) -> None:
+    """Of a folder with files of several kinds, `datasets` reads those of one kind and passes over the others."""
+    files = sorted(
+        entry
+        for entry in folder.iterdir()
+        if entry.is_file() and ending(entry) in _ENDINGS and entry.name != "dataset_infos.json"  # of the hub
+    )
+    saved = any((folder / name).is_file() for name in SAVED)
+    if len({ending(file) for file in files}) > 1 and not saved:
+        names = some_of([str(Path(path) / file.name) for file in files])
+        raise DataError(f"{path}: must be a folder of data files of one kind, got several; name those to read: {names}")
+
+
 def _refuse_missing(path: str, file: Path) -> NoReturn:
     folder = file.parent
     if not folder.is_dir():
@@ -85,11 +108,3 @@ def _hint(file: Path) -> str:
     """The nearest name in the folder of a file that is not there, or what is accepted."""
     near = nearest(file.name, (entry.name for entry in file.parent.iterdir())) if file.parent.is_dir() else None
     return f"did you mean {str(file.parent / near)!r}?" if near else f"it must be {_ACCEPTED}"
-
-
-def _read_parquet(path: str, file: Path) -> list[RawRecord]:
-    try:
-        rows = pyarrow.parquet.read_table(file).to_pylist()
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable Parquet file ({error})") from None
-    return numbered(path, rows)

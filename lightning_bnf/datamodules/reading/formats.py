@@ -16,6 +16,7 @@ from lightning_bnf.datamodules.reading.answers import (
     as_answer,
     as_completion,
     as_text,
+    bare,
     conversation_prompt,
     spoken,
 )
@@ -24,10 +25,11 @@ from lightning_bnf.datamodules.reading.columns import (
     SAMPLE_COLUMNS,
     SINGLE_COLUMNS,
     numbers_of,
+    preferred,
     scores_of_samples,
     typed,
 )
-from lightning_bnf.datamodules.reading.errors import Fault, shorten
+from lightning_bnf.datamodules.reading.errors import ALIKE, Fault, Unfit, shorten
 from lightning_bnf.datamodules.reading.messages import Message, check_messages, check_prompt, check_text, shared_prefix
 from lightning_bnf.runtime.class_paths import class_at
 from lightning_bnf.runtime.refusal import Refusal
@@ -95,8 +97,10 @@ class Paired(Format):
         chosen, rejected = (as_answer(column, values[column]) for column in ("chosen", "rejected"))
         if isinstance(chosen, str) != isinstance(rejected, str):
             raise Fault("columns 'chosen' and 'rejected' must be of one kind, got a string and a list")
-        if chosen == rejected:
-            raise Fault(f"columns 'chosen' and 'rejected' must be two answers, got {shorten(values['chosen'])} twice")
+        if bare(chosen) == bare(rejected):
+            raise Unfit(
+                ALIKE, f"columns 'chosen' and 'rejected' must be two answers, got {shorten(values['chosen'])} twice"
+            )
         given = as_text("prompt", values["prompt"]) if "prompt" in values else None
         if isinstance(chosen, str) or isinstance(rejected, str):
             if given is None:
@@ -129,11 +133,11 @@ class Grouped(Format):
         samples = typed("samples", values["samples"], (list,), "a list of answers, each a string or messages")
         if not samples:
             raise Fault("column 'samples' must be one answer or more, got an empty list")
-        answers = [("samples", sample, +1) for sample in samples] + [("rejected", values["rejected"], -1)]
-        completions = (
-            as_completion(column, prompt, as_answer(column, answer), label, {}, "prompt")
-            for column, answer, label in answers
-        )
+        rejected = as_answer("rejected", values["rejected"])
+        answers = [("samples", as_answer("samples", sample), +1) for sample in samples] + [("rejected", rejected, -1)]
+        if any(bare(answer) == bare(rejected) for _, answer, _ in answers[:-1]):
+            raise Unfit(ALIKE, f"column 'samples' must be other answers than the rejected one, got {shorten(rejected)}")
+        completions = (as_completion(column, prompt, answer, label, {}, "prompt") for column, answer, label in answers)
         return Content(prompt, tuple(completions))
 
 
@@ -165,14 +169,9 @@ class Unpaired(Demonstration):
     needs = (("prompt", "completion", "label"), ("messages", "label"))
 
     def read(self, values: Mapping[str, Any]) -> Content:
-        label = values["label"]
-        if not isinstance(label, bool):
-            raise Fault(
-                f"column 'label' must be true (preferred) or false (dispreferred) without quotes, got {shorten(label)};"
-                " convert with Python's `label == 1` or `label == 'true'`, whichever fits"
-            )
+        label = +1 if preferred("label", values["label"]) else -1
         prompt, (completion,) = super().read(values)
-        return Content(prompt, (replace(completion, label=+1 if label else -1),))
+        return Content(prompt, (replace(completion, label=label),))
 
 
 def prompt_of_parts(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.datamodules.reading.errors import DataError, reason
 from lightning_bnf.datamodules.reading.tables import RawRecord, numbered
 from lightning_bnf.runtime.hub import why_not_asked
 
-_SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves in a folder: a DatasetDict's, a Dataset's
+SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves in a folder: a DatasetDict's, a Dataset's
 
 
 def read_hub(
@@ -16,23 +16,21 @@ def read_hub(
     """The rows of a split; of a folder that `save_to_disk` or files made, or else of a hub id. Raises `DataError`, with
     `hint` where neither can be read."""
     from datasets import Dataset, DatasetDict, config, load_dataset, load_from_disk  # pandas; local files do without
-    from datasets.exceptions import DatasetsError
 
     if not folder.is_dir():
         why = why_not_asked(path, cached=(Path(config.HF_DATASETS_CACHE) / path.replace("/", "___")).is_dir())
         if why is not None:
             raise DataError(f"{path}: there is no such file or folder, and no hub to ask for it, as {why}; {hint}")
-    saved = any((folder / name).is_file() for name in _SAVED)
+    saved = any((folder / name).is_file() for name in SAVED)
     try:
         if saved:
             data = load_from_disk(str(folder))
         else:  # a folder by its whole path: some names alone are those of loaders, which read what lies around
             name = str(folder.resolve()) if folder.is_dir() else path
             data = load_dataset(name, name=subset, split=split, revision=revision)
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+    except Exception as error:  # a library's, on files that others wrote
         here = "as a dataset folder" if folder.is_dir() else "there is no such file or folder, and as a hub id"
-        reason = str(error).strip().split("\n")[0]
-        raise DataError(f"{path}: {here} it cannot be loaded ({reason}); {hint}") from error
+        raise DataError(f"{path}: {here} it cannot be loaded ({reason(error)}); {hint}") from error
     if isinstance(data, DatasetDict):
         split = _chosen(path, split, data)
         data = data[split]

@@ -35,7 +35,7 @@ def read_json(path: str, file: Path, columns: frozenset[str]) -> list[RawRecord]
     with Opened(path, file) as stream:
         content = stream.read().removeprefix(_BOM)
     try:
-        whole = json.loads(content, parse_constant=_refuse_constant)
+        whole = _parsed(content)
     except json.JSONDecodeError as error:
         if content.lstrip()[:1] != b"[":
             return read_json_lines(path, file)  # it says which line
@@ -43,6 +43,8 @@ def read_json(path: str, file: Path, columns: frozenset[str]) -> list[RawRecord]
             f"{path}: must be a list of JSON objects, got broken JSON at line {error.lineno}, column {error.colno}"
             f" ({error.msg})"
         ) from None
+    except Fault as fault:
+        raise DataError(f"{path}: {fault}") from None
     except (ValueError, RecursionError) as error:
         if content.lstrip()[:1] != b"[":
             return read_json_lines(path, file)
@@ -98,12 +100,14 @@ def _parse_line(line: bytes, offset: int) -> dict[str, Any]:
             f" the file (byte {error.start} of the line)"
         ) from None
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = _parsed(text)
     except json.JSONDecodeError as error:
         raise Fault(
             f"must be one JSON object on each line, got broken JSON at column {error.colno} ({error.msg}):"
             f" {shorten(text.strip())}"
         ) from None
+    except Fault:
+        raise
     except (ValueError, RecursionError) as error:
         raise Fault(
             f"must be one JSON object on each line, got broken JSON ({error}): {shorten(text.strip())}"
@@ -114,6 +118,20 @@ def _parse_line(line: bytes, offset: int) -> dict[str, Any]:
             + (' (write a list\'s elements one a line: jq -c ".[]")' if isinstance(value, list) else "")
         )
     return value
+
+
+def _parsed(text: str | bytes) -> Any:
+    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_each_key_once)
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a key that stands twice, JSON readers take the last value in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Fault(f"must be JSON objects with each key once, got {shorten(twice)} twice")
+    return found
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,12 +1,15 @@
 """Message lists: what a conversation may look like, and where its prompt ends."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypedDict
 
-from lightning_bnf.datamodules.reading.errors import Fault, shorten
+from lightning_bnf.datamodules.reading.errors import EMPTY, Fault, Unfit, shorten
 
 _ROLES = ("system", "user", "assistant")
+_UNTRAINED = ("tool_calls", "function_call", "tool_call_id", "reasoning_content", "reasoning", "thinking")
+_WEIGHTS = ("weight", "train", "training")
+"""Keys of messages that say what is to be trained, none of which is rendered: without them it would be another text."""
 _ORDER = "an optional system message first, then user and assistant in turn, beginning with user"
 
 
@@ -28,6 +31,15 @@ def looks_like_messages(text: str) -> bool:
     return _WRITTEN_LIST.fullmatch(text) is not None
 
 
+def encodable(text: str) -> bool:
+    """Whether it can be written as UTF-8: half a surrogate pair, which JSON can hold, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def check_text(column: str, value: object) -> str:
     """`value`, if it is a string with something in it that can be encoded."""
     if not isinstance(value, str):
@@ -38,7 +50,7 @@ def check_text(column: str, value: object) -> str:
             f" {shorten(value)}; read it with json.loads, or write the file from the lists themselves"
         )
     if not value.strip():
-        raise Fault(f"column {column!r} must be a text that is not blank, got {shorten(value)}")
+        raise Unfit(EMPTY, f"column {column!r} must be a text that is not blank, got {shorten(value)}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -74,7 +86,34 @@ def _check_message(column: str, message: Any) -> Message:
         raise Fault(f"column {column!r}: the role must be one of {', '.join(_ROLES)}, got {shorten(role)}")
     if not isinstance(message["content"], str):
         raise Fault(f"column {column!r}: the content must be a string, got {shorten(message['content'])}")
+    _check_keys(column, message)
     return Message(role=role, content=check_text(column, message["content"]))
+
+
+def _check_keys(column: str, message: dict[str, Any]) -> None:
+    """What is beside role and content is not rendered, and reported; but not where it changes what is to be trained."""
+    for key in message.keys() & {*_UNTRAINED, *_WEIGHTS}:
+        value = message[key]
+        if value in (None, "", [], {}) or (key in _WEIGHTS and value == 1):
+            continue
+        raise Fault(
+            f"column {column!r} must be a message of role and content alone, got {key!r} beside them, which is not"
+            f" trained ({shorten(value)}); to leave it out: data.options.ignore_columns: [{key}]"
+        )
+
+
+def other_keys(value: Any) -> set[str]:
+    """What messages hold beside role and content."""
+    if not isinstance(value, list):
+        return set()
+    return {str(key) for message in value if isinstance(message, dict) for key in message} - {"role", "content"}
+
+
+def without_keys(value: Any, names: Collection[str]) -> Any:
+    """Messages, or lists of them, without some keys."""
+    if isinstance(value, list):
+        return [without_keys(held, names) for held in value]
+    return {key: held for key, held in value.items() if key not in names} if isinstance(value, dict) else value
 
 
 def check_prompt(column: str, messages: Messages) -> None:

@@ -4,15 +4,16 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from lightning_bnf.datamodules.reading.answers import Completion, Text
-from lightning_bnf.datamodules.reading.columns import token_count, typed, typed_values
-from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults, shorten
+from lightning_bnf.datamodules.reading.columns import line, token_count, typed, typed_values
+from lightning_bnf.datamodules.reading.errors import EMPTY, DataError, Fault, Faults, Unfit, reason, shorten
 from lightning_bnf.datamodules.reading.files import read_raw
-from lightning_bnf.datamodules.reading.formats import Format
+from lightning_bnf.datamodules.reading.formats import FORMATS, Format
 from lightning_bnf.datamodules.reading.matching import detect_format, known_columns, map_columns, refuse_sharegpt
+from lightning_bnf.datamodules.reading.messages import encodable, other_keys, without_keys
 from lightning_bnf.datamodules.reading.tables import RawRecord, Table
 
 __all__ = ["Completion", "DataError", "RecordFile", "Row", "Text", "read_file", "read_rows"]
@@ -45,14 +46,20 @@ class Row:
 
 @dataclass(frozen=True)
 class RecordFile:
-    """What one file holds: its rows, the format found, the columns that nothing reads, rows that occur before."""
+    """What one file holds.
+
+    rows: those that can be used; format: the one found; ignored: the columns and keys of messages that nothing reads
+    repeated: places of rows that occur before; labels: how often a label stands there for preferred and dispreferred,
+    where it is another word than true and false
+    """
 
     path: str
     rows: tuple[Row, ...]
     format: str
     conversational: bool
     ignored: tuple[str, ...]
-    duplicates: int
+    repeated: tuple[str, ...]
+    labels: Mapping[tuple[str, bool], int]
 
 
 def read_rows(
@@ -74,56 +81,100 @@ def read_file(
     ignore_columns: Sequence[str] = (),
     subset: str | None = None,
     revision: str | None = None,
+    unfit: list[tuple[str, Unfit]] | None = None,
 ) -> RecordFile:
-    """Read and check one file or table; see `options.DataOptions` for the arguments."""
+    """Read and check one file or table; see `options.DataOptions` for the arguments.
+
+    Rows that may be dropped, such as those of an empty answer, go to `unfit` with their places; without it they are
+    faults. Raises `DataError`.
+    """
     path, known = str(source), known_columns(format) | set(column_map or ())
     records = read_raw(source, split, subset, revision, known)
     columns = list(dict.fromkeys(column for record in records for column in record.values))
+    unwritable = next((column for column in columns if not encodable(column)), None)
+    if unwritable is not None:
+        raise DataError(f"{path}: columns must have names that can be written as UTF-8, got {unwritable!r}")
     ours = map_columns(path, columns, column_map or {}, format)
     refuse_sharegpt(records, ours, format)
     found = detect_format(path, set(ours.values()), format, ignore_columns, column_map)
-    reads = found.reads(set(ours.values()))
+    reader = _Reader(found, found.reads(set(ours.values())), ours, frozenset(ignore_columns))
     rows, faults = [], Faults()
     for record in records:
-        values = {ours[column]: value for column, value in record.values.items() if value is not None}
         try:
-            if record.text:
-                values = typed_values({column: cell for column, cell in values.items() if column in reads})
-            rows.append(_row(replace(record, values=values), found, reads))
+            rows.append(reader.row(record))
         except Fault as fault:
-            faults.add(record.place, fault)
+            if unfit is not None and isinstance(fault, Unfit):
+                unfit.append((record.place, fault))
+            else:
+                faults.add(record.place, fault)
     faults.raise_if_any()
+    unread = [column for column in columns if ours[column] not in reader.reads]
+    first: dict[str, str] = {}
     return RecordFile(
         path=path,
         rows=tuple(rows),
         format=found.name,
         conversational=any(not isinstance(row.prompt, str) for row in rows),
-        ignored=tuple(column for column in columns if ours[column] not in reads),
-        duplicates=sum(count - 1 for count in Counter(row.id for row in rows).values()),
+        ignored=(*unread, *sorted(reader.keys)),
+        repeated=tuple(row.source for row in rows if first.setdefault(row.id, row.source) != row.source),
+        labels=reader.labels,
     )
 
 
-def _row(record: RawRecord, found: Format, reads: frozenset[str]) -> Row:
-    values = record.values
-    needed = found.matches(reads) or frozenset()
-    for column in sorted(needed):
-        if column not in values:
-            got = "an empty cell" if record.text else "none or null"
-            raise Fault(f"column {column!r} must be given in every row, got {got}: fill it in or take the row out")
-    prompt, completions = found.read({column: values[column] for column in reads if column in values})
-    family, prompt_id = values.get("family"), values.get("prompt_id")
-    return Row(
-        id=_content_hash(prompt, completions),
-        source=record.place,
-        format=found.name,
-        prompt=prompt,
-        completions=completions,
-        verifier=_verifier(values.get("verifier")),
-        family=None if family is None else typed("family", family, (str,), "a string"),
-        prompt_id=None if prompt_id is None else str(typed("prompt_id", prompt_id, (str, int), "a string or a number")),
-        max_new_tokens=token_count("max_new_tokens", values.get("max_new_tokens")),
-        kept_out=typed("kept_out", values.get("kept_out", False), (bool,), "true or false"),
-    )
+class _Reader:
+    """Makes rows of a file's records, and notes what else it saw in them."""
+
+    def __init__(self, found: Format, reads: frozenset[str], ours: Mapping[str, str], ignored: frozenset[str]):
+        self.format, self.reads, self.ours, self.ignored = found, reads, ours, ignored
+        self.needed = sorted(found.matches(reads) or ())
+        self.keys: set[str] = set()
+        self.labels: Counter[tuple[str, bool]] = Counter()
+
+    def row(self, record: RawRecord) -> Row:
+        """Raises `Fault`. What else is raised in a format of ours comes of values that nobody thought of."""
+        values = {self.ours[column]: value for column, value in record.values.items() if value is not None}
+        values = {column: value for column, value in values.items() if column in self.reads}
+        try:
+            return self._row(record, values)
+        except Fault:
+            raise
+        except Exception as error:
+            if self.format not in FORMATS:
+                raise
+            raise Fault(
+                f"must be a row of texts, numbers and messages, got {shorten(values)} ({reason(error)})"
+            ) from error
+
+    def _row(self, record: RawRecord, given: Mapping[str, Any]) -> Row:
+        values = typed_values(given) if record.text else given
+        if self.ignored:
+            values = {column: without_keys(value, self.ignored) for column, value in values.items()}
+        for column in self.needed:
+            if column not in values:
+                got = "an empty cell" if record.text else "none or null"
+                told = f"column {column!r} must be given in every row, got {got}: fill it in or take the row out"
+                raise Unfit(EMPTY, told)
+        prompt, completions = self.format.read(values)
+        for column, value in values.items():
+            self.keys |= {f"{column}[].{key}" for key in other_keys(value)}
+        label = given.get("label")
+        if label is not None and not isinstance(label, bool) and completions:
+            self.labels[shorten(label), completions[0].label > 0] += 1
+        return Row(
+            id=_content_hash(prompt, completions),
+            source=record.place,
+            format=self.format.name,
+            prompt=prompt,
+            completions=completions,
+            verifier=_verifier(values.get("verifier")),
+            family=line("family", values.get("family")),
+            prompt_id=line("prompt_id", values.get("prompt_id"), (str, int), "a string or a number"),
+            max_new_tokens=token_count("max_new_tokens", values.get("max_new_tokens")),
+            kept_out=typed("kept_out", values.get("kept_out", False), (bool,), "true or false"),
+        )
+
+
+_DEEPEST = 20  # levels of a verifier's arguments
 
 
 def _verifier(value: object) -> dict[str, Any] | None:
@@ -131,14 +182,22 @@ def _verifier(value: object) -> dict[str, Any] | None:
     if value is None:
         return None
     found = value
-    if isinstance(value, str):
-        try:
+    try:
+        if isinstance(value, str):
             found = json.loads(value)
-        except ValueError:
+        if _deeper(found, _DEEPEST):
             found = None
+        json.dumps(found, ensure_ascii=False).encode()  # as it is stored
+    except (ValueError, TypeError, RecursionError):
+        found = None
     if not isinstance(found, dict) or not isinstance(found.get("name"), str):
         raise Fault(f'column \'verifier\' must be an object like {{"name": "number"}}, got {shorten(value)}')
     return found
+
+
+def _deeper(value: object, levels: int) -> bool:
+    held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_deeper(part, levels - 1) for part in held)
 
 
 def _content_hash(prompt: Text, completions: Sequence[Completion]) -> str:

@@ -56,10 +56,10 @@ def hold_out(rows: RowView, seed: int) -> Divided:
     return Divided(rows.only(not keep for keep in kept), rows.only(kept), sentence)
 
 
-def shared_prompts(train: RowView, validation: RowView) -> int:
-    """How many validation rows have a prompt that is trained on."""
-    trained = {_place(row.prompt, 0) for row in train}
-    return sum(_place(row.prompt, 0) in trained for row in validation)
+def shared_prompts(train: RowView, validation: RowView) -> list[str]:
+    """The places of the validation rows that have a prompt that is trained on."""
+    trained = {_place(row.prompt, 0) for row in train} if validation else set()
+    return [row.source for row in validation if _place(row.prompt, 0) in trained]
 
 
 def _place(prompt: Text, seed: int) -> bytes:

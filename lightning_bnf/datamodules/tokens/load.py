@@ -1,16 +1,17 @@
 """From a path to tokenized rows and a report: read, check, render, cut to length."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults
+from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults, Unfit
 from lightning_bnf.datamodules.reading.options import DataOptions
-from lightning_bnf.datamodules.reading.records import Row, read_file
+from lightning_bnf.datamodules.reading.records import RecordFile, Row, read_file
 from lightning_bnf.datamodules.reading.tables import Table
-from lightning_bnf.datamodules.tokens.renderer import Renderer, TokenizedRow, Unfit
+from lightning_bnf.datamodules.tokens.renderer import Renderer, TokenizedRow
 from lightning_bnf.datamodules.tokens.report import Report, lengths
 from lightning_bnf.datamodules.tokens.truncation import fit
 from lightning_bnf.runtime.progress import Progress
@@ -35,6 +36,7 @@ def load_rows(
     options = options or DataOptions()
     path = str(source)
     named, split = _split_name(source) if isinstance(source, str) else (source, None)
+    unfit: list[tuple[str, Unfit]] = []
     records = read_file(
         named,
         split,
@@ -43,17 +45,16 @@ def load_rows(
         ignore_columns=options.ignore_columns or (),
         subset=options.subset,
         revision=options.revision,
+        unfit=unfit,
     )
-    read: list[TokenizedRow] = []
     kept: list[TokenizedRow] = []
-    unfit: list[tuple[str, Unfit]] = []
-    faults, trimmed = Faults(), 0
+    faults, trimmed, longest = Faults(), 0, 0
     renderer = Renderer(tokenizer, options.rendering, end_ids)
     for row, found in _rendered(records.rows, renderer, path):
         try:
             if isinstance(found, Fault):
                 raise found
-            read.append(found)
+            longest = max(longest, _longest(found))
             kept.append(fit(found, options, tokenizer.bos_token_id))
             trimmed += kept[-1] is not found
         except Unfit as reason:
@@ -61,24 +62,38 @@ def load_rows(
         except Fault as fault:
             faults.add(row.source, fault)
     faults.raise_if_any()
-    report = Report(
+    report = _report(path, records, renderer, kept, unfit, trimmed)
+    _check_dropped(report, options, unfit, longest)
+    return kept, report
+
+
+def _report(
+    path: str,
+    records: RecordFile,
+    renderer: Renderer,
+    kept: Sequence[TokenizedRow],
+    unfit: Sequence[tuple[str, Unfit]],
+    trimmed: int,
+) -> Report:
+    return Report(
         path=path,
         format=records.format,
         conversational=records.conversational,
         strings=_strings(records.rows, renderer),
-        read=len(records.rows),
+        read=len(kept) + len(unfit),
         kept=len(kept),
-        dropped=_counted(reason.rule for _, reason in unfit),
+        labels=records.labels,
+        dropped=Counter(reason.rule for _, reason in unfit),
+        dropped_at=tuple(place for place, _ in unfit),
         trimmed=trimmed,
         ignored=records.ignored,
-        duplicates=records.duplicates,
-        prompt_lengths=lengths([len(row.prompt_ids) for row in read]),
-        completion_lengths=lengths([len(completion.ids) for row in read for completion in row.completions]),
-        row_lengths=lengths([_longest(row) for row in read]),
+        repeated=records.repeated,
+        kept_out=sum(row.kept_out for row in kept),
+        prompt_lengths=lengths([len(row.prompt_ids) for row in kept]),
+        completion_lengths=lengths([len(completion.ids) for row in kept for completion in row.completions]),
+        row_lengths=lengths([_longest(row) for row in kept]),
         samples=tuple(kept[:: max(1, (len(kept) - 1) // 2)][:3]),
     )
-    _check_dropped(report, options, unfit)
-    return kept, report
 
 
 def _split_name(path: str) -> tuple[str, str | None]:
@@ -112,21 +127,14 @@ def _longest(row: TokenizedRow) -> int:
     return len(row.prompt_ids) + max((len(completion.ids) for completion in row.completions), default=0)
 
 
-def _counted(rules: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for rule in rules:
-        counts[rule] = counts.get(rule, 0) + 1
-    return counts
-
-
-def _check_dropped(report: Report, options: DataOptions, unfit: Sequence[tuple[str, Unfit]]) -> None:
+def _check_dropped(report: Report, options: DataOptions, unfit: Sequence[tuple[str, Unfit]], longest: int) -> None:
     if len(unfit) <= options.allow_drop * report.read and report.kept:
         return
     rules = ", ".join(f"{rule}: {count}" for rule, count in report.dropped.items())
-    longest = f"; the longest row has {report.row_lengths.max} tokens" if report.row_lengths else ""
+    told = f"; the longest row has {longest} tokens" if longest > options.max_length else ""
     places = "".join(f"\n{place}: {reason}" for place, reason in unfit[:_SHOWN])
     raise DataError(
         f"{report.path}: dropped rows must be at most allow_drop ({options.allow_drop:g}) of all, got {len(unfit)} of"
-        f" {report.read} ({rules}{longest}): raise max_length or allow_drop, set truncation: trim, or mend the rows:"
+        f" {report.read} ({rules}{told}): raise max_length or allow_drop, set truncation: trim, or mend the rows:"
         f"{places}"
     )

@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.reading.answers import Completion, Text
-from lightning_bnf.datamodules.reading.errors import DataError, Fault, shorten
+from lightning_bnf.datamodules.reading.errors import ALIKE, DataError, Fault, Unfit, shorten
 from lightning_bnf.datamodules.reading.formats import format_of
 from lightning_bnf.datamodules.reading.messages import Message, Messages
 from lightning_bnf.datamodules.reading.options import Rendering
@@ -27,7 +27,6 @@ from lightning_bnf.datamodules.tokens.chat_template import ChatTemplate
 
 END_INSIDE = "end-of-turn token inside an answer"
 MERGED = "answer's first token merges with the prompt's last"
-ALIKE = "chosen and rejected are the same tokens"
 
 
 @dataclass(frozen=True)
@@ -66,14 +65,6 @@ class TokenizedRow:
     def groups(self) -> bool:
         """Whether it is several preferred samples and, behind them, a rejected completion."""
         return format_of(self.format).groups
-
-
-class Unfit(Fault):
-    """A row that is well-formed but cannot be trained on: it is dropped, and counted under `rule`."""
-
-    def __init__(self, rule: str, sentence: str):
-        super().__init__(sentence)
-        self.rule = rule
 
 
 @dataclass(frozen=True)
@@ -174,7 +165,7 @@ class Renderer:
                 else self._spoken_completion(texts, completion, ids)
                 for texts, completion in zip(outline, row.completions)
             )
-            self._refuse_alike(row, completions)
+            refuse_alike(row.format, completions)
         except Fault as fault:
             return fault
         return TokenizedRow(
@@ -198,11 +189,6 @@ class Renderer:
         for end in self.chat.ends:
             text = text.removesuffix(str(self.tokenizer.decode([end]))).strip()
         return text
-
-    def _refuse_alike(self, row: Row, completions: Sequence[TokenizedCompletion]) -> None:
-        """Two answers that differ in nothing but the spaces around them would be trained up and down at once."""
-        if format_of(row.format).pairs and completions[0].ids == completions[-1].ids:
-            raise Unfit(ALIKE, "chosen and rejected must be two answers, got the same tokens for both")
 
     def _spoken_completion(
         self, texts: _Texts, completion: Completion, ids: Mapping[str, list[int]]
@@ -318,6 +304,13 @@ class Renderer:
         if self.rendering.system == "merge":
             user = Message(role="user", content=system["content"] + "\n\n" + user["content"])
         return (user, *rest)
+
+
+def refuse_alike(format: str, completions: Sequence[TokenizedCompletion]) -> None:
+    """The same tokens would be trained up and down at once. Raises `Unfit`."""
+    kind = format_of(format)
+    if (kind.pairs or kind.groups) and any(one.ids == completions[-1].ids for one in completions[:-1]):
+        raise Unfit(ALIKE, "chosen and rejected must be two answers, got the same tokens for both")
 
 
 def _cut_history(row: Row, train_on: str) -> tuple[Text, Messages]:

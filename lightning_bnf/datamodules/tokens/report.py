@@ -1,12 +1,13 @@
 """What is printed of the data before training: so that nothing is lost or misread in silence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from lightning_bnf.datamodules.reading.errors import printable, some_of
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 
 OPEN, CLOSE = "⟦", "⟧"
@@ -34,13 +35,15 @@ def lengths(values: Sequence[int]) -> Lengths | None:
 class ReportText(NamedTuple):
     """A report as people read it, of a file or of a sentence alone.
 
-    head: counts and lengths; sample: one row, cut so that it fits a screen; samples: several; read: rows of the file
+    head: counts and lengths; sample: one row, cut so that it fits a screen; samples: several; read: rows of the file;
+    kept_out: rows that are marked as kept out of training
     """
 
     head: str
     sample: str = ""
     samples: str = ""
     read: int = 0
+    kept_out: int = 0
 
     @property
     def full(self) -> str:
@@ -57,9 +60,11 @@ class ReportText(NamedTuple):
 class Report:
     """What one file or hub id holds.
 
-    read, kept: rows; dropped: rows by rule; trimmed: rows cut to length; duplicates: rows whose content was there
-    before (they are kept); strings: how plain ones were rendered; the lengths are in tokens, before anything is dropped
-    or trimmed; `row_lengths` are those of the prompt with its longest completion, which is what max_length limits.
+    read, kept: rows; labels: how often a word stood for preferred or not; dropped: rows by rule, and their places;
+    trimmed: rows cut to length; repeated: places of rows whose content was there before (they are kept); kept_out: rows
+    that are marked so; strings: how plain ones were rendered; notes: further sentences; the lengths are in tokens, of
+    the rows that are kept; `row_lengths` are those of the prompt with its longest completion, which is what max_length
+    limits.
     """
 
     path: str
@@ -68,10 +73,14 @@ class Report:
     kept: int
     conversational: bool = True
     strings: str | None = None
-    dropped: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    labels: Mapping[tuple[str, bool], int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped_at: tuple[str, ...] = ()
     trimmed: int = 0
     ignored: tuple[str, ...] = ()
-    duplicates: int = 0
+    repeated: tuple[str, ...] = ()
+    kept_out: int = 0
     prompt_lengths: Lengths | None = None
     completion_lengths: Lengths | None = None
     row_lengths: Lengths | None = None
@@ -80,7 +89,7 @@ class Report:
     def texts(self, tokenizer: PreTrainedTokenizerBase) -> ReportText:
         """The report with its samples, whose trained tokens are marked."""
         one = _listed(self.samples[:1], tokenizer, _SHOWN_ON_SCREEN, 3)
-        return ReportText(self.head(), one, _listed(self.samples, tokenizer, _SHOWN), self.read)
+        return ReportText(self.head(), one, _listed(self.samples, tokenizer, _SHOWN), self.read, self.kept_out)
 
     def head(self) -> str:
         """What is said of all rows."""
@@ -88,15 +97,20 @@ class Report:
         lines = [f"{self.path}: {self.kept:,} rows, format {self.format} ({kind})"]
         if self.strings:
             lines.append(f"  plain strings: {self.strings}")
+        if self.labels:
+            words = (f"{word} {'+1' if good else '-1'} ({count:,})" for (word, good), count in self.labels.items())
+            lines.append(f"  labels: {', '.join(words)}")
+        lines += [f"  {note}" for note in self.notes]
         if self.dropped:
             rules = ", ".join(f"{rule}: {count:,}" for rule, count in self.dropped.items())
-            lines.append(f"  dropped {sum(self.dropped.values()):,} of {self.read:,} rows ({rules})")
+            places = f": {some_of(self.dropped_at)}" if self.dropped_at else ""
+            lines.append(f"  dropped {sum(self.dropped.values()):,} of {self.read:,} rows ({rules}){places}")
         if self.trimmed:
             lines.append(f"  trimmed {self.trimmed:,} of {self.read:,} rows to the length limits")
-        if self.duplicates:
-            lines.append(f"  {self.duplicates:,} rows repeat an earlier one (kept)")
+        if self.repeated:
+            lines.append(f"  {len(self.repeated):,} rows repeat an earlier one (kept): {some_of(self.repeated)}")
         if self.ignored:
-            lines.append(f"  columns not used: {', '.join(self.ignored)}")
+            lines.append(f"  columns not used: {', '.join(map(printable, self.ignored))}")
         named = {"prompt": self.prompt_lengths, "completion": self.completion_lengths, "together": self.row_lengths}
         table = [(name, found) for name, found in named.items() if found is not None]
         if self.completion_lengths is None:

@@ -156,6 +156,17 @@ class RowView(Rows):
         return RowView(self._parts, [place for i, place in enumerate(self._places) if len(self.arrays(i).label)])
 
 
+def repeated_rows(parts: Sequence[Sequence[TokenizedRow]]) -> list[str]:
+    """The places of rows whose content is in an earlier part too."""
+    seen: set[str] = set()
+    found: list[str] = []
+    for rows in map(as_rows, parts if len(parts) > 1 else ()):
+        ids = [rows.arrays(i).id for i in range(len(rows))]
+        found += [rows.row(i).source for i, row_id in enumerate(ids) if row_id in seen]
+        seen.update(ids)
+    return found
+
+
 @checked
 class PartlyPaired(Rows):
     """Rows of which only the share `ratio` of the pairs keeps both sides; each other pair keeps one, preferred or not.
@@ -197,12 +208,18 @@ def mismatched(rows: Sequence[TokenizedRow], max_length: int) -> list[TokenizedR
     ids, whatever the order of training is. Where all prompts are equal there is none, and the row has no completions.
     """
     order = sorted(range(len(rows)), key=lambda i: hashlib.sha256(rows[i].id.encode()).digest())
-    found: dict[int, TokenizedRow] = {}
-    for place, i in enumerate(order):
-        others = (rows[order[(place + step) % len(rows)]] for step in range(1, len(rows)))
-        partner = next((other for other in others if other.prompt_ids != rows[i].prompt_ids), None)
-        found[i] = _with_completions_of(rows[i], partner, max_length)
-    return [found[i] for i in range(len(rows))]
+    held = as_rows(rows)
+    prompts = [held.arrays(i).prompt.tobytes() for i in order]
+    partner: dict[int, int] = {}
+    following: int | None = None
+    for step in reversed(range(2 * len(order))):  # once around to know what follows the last one
+        place, after = step % len(order), (step + 1) % len(order)
+        following = after if prompts[after] != prompts[place] else following  # equal prompts are followed by the same
+        if following is not None:
+            partner[order[place]] = order[following]
+    return [
+        _with_completions_of(row, rows[partner[i]] if i in partner else None, max_length) for i, row in enumerate(rows)
+    ]
 
 
 def _with_completions_of(row: TokenizedRow, partner: TokenizedRow | None, max_length: int) -> TokenizedRow:

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from lightning_bnf.datamodules.reading.errors import Unfit
 from lightning_bnf.datamodules.reading.options import DataOptions
-from lightning_bnf.datamodules.tokens.renderer import TokenizedRow, Unfit
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow, refuse_alike
 
 PROMPT_OVER_LIMIT = "prompt longer than max_prompt_length"
 PROMPT_TOO_LONG = "prompt longer than max_length"
@@ -38,6 +39,7 @@ def fit(row: TokenizedRow, options: DataOptions, bos_id: int | None = None) -> T
     )
     if not all(any(completion.completion_mask) for completion in completions):
         raise Unfit(NOTHING_LEFT, f"of {answer} completion tokens the first {room} are kept, and none is trained")
+    refuse_alike(row.format, completions)  # answers that differ behind the cut only
     return replace(row, prompt_ids=_last(row.prompt_ids, prompt, bos_id), completions=completions)
 
 

@@ -26,7 +26,8 @@ def test_quotes_commas_and_line_breaks_inside_quotes(path: Any) -> None:
     content = 'prompt,chosen,rejected\r\n"Say ""hi"", then\nbye.",hi,"no, never"\r\n\r\nQ,A,B\r\n'
     first, second = read_rows(path(content))
     assert (first.prompt, answers(first)) == ('Say "hi", then\nbye.', [("hi", 1), ("no, never", -1)])
-    assert [first.source.rpartition(":")[2], second.source.rpartition(":")[2]] == ["2", "4"], "as spreadsheets count"
+    places = [first.source.rpartition(":")[2], second.source.rpartition(":")[2]]
+    assert places == ["2", "4 (line 5)"], "as spreadsheets count, and as editors do"
 
 
 @pytest.mark.parametrize(
@@ -87,8 +88,8 @@ def test_messages_in_cells_are_json(path: Any, tmp_path: Path) -> None:
         ),
         ("prompt,chosen,rejected\nQ,  ,B\n", ":2: column 'chosen' must be a text that is not blank"),
         (
-            "prompt,completion,label\nQ,A,good\n",
-            ":2: column 'label' must be true or false (or 1 or 0, +1 or -1), got 'good'",
+            "prompt,completion,label\nQ,A,maybe\n",
+            ":2: column 'label' must be true (preferred) or false (dispreferred)",
         ),
         (
             'prompt,chosen,rejected,score_chosen\nQ,A,B,"1,5"\n',

@@ -15,5 +15,5 @@ def test_faults_are_collected_over_the_whole_file(write: Write) -> None:
 
 def test_rows_of_parquet_are_numbered(tmp_path: Path) -> None:
     path = tmp_path / "train.parquet"
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([ANSWER | {"label": 1}] * 2), path)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([ANSWER | {"label": 2}] * 2), path)
     refused(str(path), "train.parquet:1:", "train.parquet:2:", "'label'", "true (preferred)")

@@ -1,6 +1,7 @@
 """From a path or a hub id to raw records: every kind of file, and every broken one."""
 
 import json
+import os
 from pathlib import Path
 
 import datasets
@@ -49,6 +50,25 @@ def test_a_dataset_folder_is_read_as_hub_data_is(write: Write, tmp_path: Path, m
     refused(str(folder), "trian", "it must be a .jsonl, .json, .csv or .tsv file", split="trian")
 
 
+def test_a_folder_of_several_kinds_of_files_is_refused_with_their_names(write: Write, tmp_path: Path) -> None:
+    """`datasets` would read those of one kind alone."""
+    (tmp_path / "data").mkdir()
+    write(GOOD, name="data/a.jsonl")
+    (tmp_path / "data/b.csv").write_text("prompt,chosen,rejected\nQ,A,B\n")
+    (tmp_path / "data/README.md").write_text("")
+    folder = str(tmp_path / "data")
+    refused(folder, "must be a folder of data files of one kind, got several", f"{folder}/a.jsonl, {folder}/b.csv")
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "train.jsonl")
+    refused(str(tmp_path / "train.jsonl"), "got a named pipe, socket or device")
+
+
+def test_whatever_goes_wrong_while_reading_is_a_refusal(tmp_path: Path) -> None:
+    refused(f"{tmp_path}/{'x' * 300}.jsonl", "must be data that can be read, got OSError", "File name too long")
+
+
 def test_hub_ids_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that answers, and does not have them."""
     monkeypatch.setattr("lightning_bnf.runtime.hub.unreachable", lambda endpoint: None)
@@ -87,7 +107,7 @@ def test_other_kinds_of_files(tmp_path: Path) -> None:
         ("train.xlsx", b"PK", "'.xlsx'"),
         ("train.parquet.gz", b"PK", "'.parquet.gz'"),
         ("train.pkl", b"\x80\x04.", "'.pkl'"),
-        ("train.parquet", b"PAR0", "not a readable Parquet file"),
+        ("train.parquet", b"PAR0", "must be a Parquet file that can be read"),
     ):
         (tmp_path / name).write_bytes(content)
         refused(str(tmp_path / name), name, expected)

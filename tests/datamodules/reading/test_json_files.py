@@ -59,6 +59,12 @@ def test_an_object_with_one_of_our_columns_is_a_row(path: Any) -> None:
         ('[{"prompt": NaN}]', "NaN is not JSON"),
         ("[" * 100_000, "got broken JSON"),
         ('{"prompt": "Q"\n', "train.json:1: must be one JSON object on each line, got broken JSON"),
+        ('{"prompt": "Q", "chosen": "A", "rejected": "B", "chosen": "C"}', "each key once, got 'chosen' twice"),
+        (
+            '[{"messages": [{"role": "user", "role": "x"}]}]',
+            "must be JSON objects with each key once, got 'role' twice",
+        ),
+        ('{"prompt": "Q", "\\ud800": 1}', "columns must have names that can be written as UTF-8, got '\\ud800'"),
         ("7", "must be one JSON object on each line, got a number"),
         ([], "must be at least one row, got an empty file"),
         ("", "must be at least one row, got an empty file"),

@@ -65,3 +65,21 @@ def test_bad_demonstrations(write: Write, messages: list[Message], expected: lis
 def test_implicit_prompts_that_share_nothing(write: Write) -> None:
     row = {"chosen": [user("Q"), assistant("A")], "rejected": [user("R"), assistant("B")]}
     refused(write(row), "train.jsonl:1:", "'chosen': the prompt must be ", ", got none")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("tool_calls", [{"name": "add"}]), ("reasoning_content", "3 and 4"), ("weight", 0), ("train", False)],
+)
+def test_keys_that_say_what_is_trained_are_refused_until_they_are_named(write: Write, key: str, value: object) -> None:
+    spoken = {**assistant("7"), key: value, "mood": "calm"}
+    path = write({"messages": [user("3 + 4?"), spoken]})
+    refused(path, "column 'messages[1]'", repr(key), repr(value), f"data.options.ignore_columns: [{key}]")
+    found = read_file(path, ignore_columns=[key])
+    assert answers(found.rows[0]) == [([assistant("7")], 1)]
+    assert found.ignored == ("messages[].mood",), "other keys are reported"
+
+
+def test_keys_that_change_nothing_are_left_out(write: Write) -> None:
+    spoken = {**assistant("7"), "tool_calls": [], "reasoning_content": None, "weight": 1}
+    assert answers(only(write({"messages": [user("3 + 4?"), spoken]}))) == [([assistant("7")], 1)]

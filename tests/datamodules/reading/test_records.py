@@ -68,7 +68,8 @@ def test_the_label_is_part_of_the_id(write: Write) -> None:
 
 def test_duplicates_are_kept_and_counted(write: Write) -> None:
     found = read_file(write(GOOD, GOOD, GOOD))
-    assert (len(found.rows), found.duplicates) == (3, 2)
+    assert len(found.rows) == 3
+    assert [place.rpartition(":")[2] for place in found.repeated] == ["2", "3"]
 
 
 # Bad input: rows
@@ -89,15 +90,19 @@ PLAIN = {"prompt": "Q", "chosen": "A", "rejected": "B"}
         (PLAIN, {"chosen": "\ud800"}, ["'chosen'", "surrogate", "UTF-8"]),
         (PLAIN, {"rejected": [assistant("B")]}, ["must be of one kind, got a string and a list"]),
         (PLAIN, {"prompt": None}, ["'prompt' must be given with chosen and rejected as strings, got none"]),
-        (ANSWER, {"label": 1}, ["'label'", "got 1;", "true (preferred) or false", "label == 1"]),
-        (ANSWER, {"label": "true"}, ["'label'", "'true'", "true (preferred) or false", "without quotes"]),
+        (ANSWER, {"label": 2}, ["'label'", "true (preferred) or false", "desirable or undesirable", "got 2"]),
+        (ANSWER, {"label": "5 stars"}, ["'label'", "up or down", "'5 stars'"]),
+        (ANSWER, {"label": [True]}, ["'label'", "[True]"]),
+        (ANSWER, {"family": "\ud800"}, ["'family'", "UTF-8"]),
+        (ANSWER, {"verifier": {"name": "\ud800"}}, ["'verifier'", "name"]),
+        (ANSWER, {"max_new_tokens": 10**400}, ["'max_new_tokens'", "1 to 2147483647"]),
         (ANSWER, {"label": None}, ["'label' must be given", "got none or null"]),
         (ANSWER, {"completion": ""}, ["'completion'", "not blank, got ''"]),
         (ANSWER, {"completion": [assistant("")]}, ["'completion[0]'", "not blank, got ''"]),
         (ANSWER, {"score": "high"}, ["'score'", "'high'", "a finite number"]),
         (ANSWER, {"score": True}, ["'score'", "True", "a finite number"]),
         (ANSWER, {"family": 3}, ["'family'", "3", "a string"]),
-        (ANSWER, {"max_new_tokens": 0}, ["'max_new_tokens'", "0", "1 or more"]),
+        (ANSWER, {"max_new_tokens": 0}, ["'max_new_tokens'", "got 0", "1 to 2147483647"]),
         (ANSWER, {"max_new_tokens": 1.5}, ["'max_new_tokens'", "1.5", "whole number"]),
         (ANSWER, {"kept_out": "no"}, ["'kept_out'", "'no'", "true or false"]),
         (ANSWER, {"verifier": {"answer": 7}}, ["'verifier'", "{'answer': 7}", "name"]),
@@ -129,6 +134,8 @@ PLAIN = {"prompt": "Q", "chosen": "A", "rejected": "B"}
         (GOOD, {"chosen": [assistant("A"), assistant("B")]}, ["'chosen'", "assistant, assistant", "in turn"]),
         (GOOD, {"chosen": []}, ["'chosen' must be at least one message, got an empty list"]),
         (GOOD, {"chosen": [assistant("8")]}, ["'chosen' and 'rejected' must be two answers"]),
+        (GOOD, {"chosen": [assistant(" 8\n")]}, ["'chosen' and 'rejected' must be two answers"]),
+        (GOOD, {"all_generated_responses": [{"a": 1}], "all_rm_scores": [[1], [2]]}, ["'all_rm_scores'", "[1]"]),
         (
             GOOD,
             {"prompt": "X", "chosen": [user("Q"), assistant("A")]},

@@ -68,6 +68,7 @@ def test_where_nothing_can_be_held_out_it_is_said() -> None:
     assert same.sentence == "validation: none, as no prompt has few enough of the rows to be held out"
 
 
-def test_shared_prompts_are_counted_by_rows() -> None:
-    assert shared_prompts(rows_of("a", "b"), rows_of("a", " a ", "c", "b")) == 3
-    assert shared_prompts(rows_of("a"), rows_of("b")) == shared_prompts(rows_of("a"), RowView([])) == 0
+def test_shared_prompts_are_named_by_rows() -> None:
+    found = shared_prompts(rows_of("a", "b"), rows_of("a", " a ", "c", "b"))
+    assert found == [rows_of("a", "a", "c", "b")[i].source for i in (0, 1, 3)]
+    assert shared_prompts(rows_of("a"), rows_of("b")) == shared_prompts(rows_of("a"), RowView([])) == []

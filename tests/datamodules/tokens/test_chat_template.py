@@ -6,9 +6,9 @@ import pytest
 from support.rows import assistant, system, user
 from support.templates import CHATML, GENERATION, LOOP, MISTRAL, NO_END_TOKEN, PAIR, TWO_ENDS, shown, with_template
 
-from lightning_bnf.datamodules.reading.errors import DataError, Fault
+from lightning_bnf.datamodules.reading.errors import DataError, Fault, Unfit
 from lightning_bnf.datamodules.reading.options import Rendering
-from lightning_bnf.datamodules.tokens.renderer import Renderer, Unfit
+from lightning_bnf.datamodules.tokens.renderer import Renderer
 
 GEMMA = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
 

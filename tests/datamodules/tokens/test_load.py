@@ -36,7 +36,7 @@ def test_rows_and_report(tokenizer: Any, write: Write) -> None:
     assert [len(row.prompt_ids) for row in rows] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
     assert marked(rows[0].completions[0], tokenizer) == "⟦ word word<|im_end|>⟧"
     assert (report.read, report.kept, report.format, report.conversational) == (10, 10, "unpaired", False)
-    assert (report.ignored, report.duplicates, report.dropped, report.trimmed) == (("origin",), 1, {}, 0)
+    assert (report.ignored, report.repeated, report.dropped, report.trimmed) == (("origin",), (f"{path}:10",), {}, 0)
     assert report.prompt_lengths == Lengths(6, 9, 9)
     assert report.completion_lengths == Lengths(3, 3, 3)
     assert report.row_lengths == Lengths(9, 12, 12)
@@ -52,7 +52,28 @@ def test_dropped_rows_are_counted_by_rule(tokenizer: Any, write: Write) -> None:
         "prompt longer than max_length": 1,
         "end-of-turn token inside an answer": 1,
     }
-    assert report.row_lengths == Lengths(4, 13, 13)  # before anything is dropped; the third cannot be tokenized
+    assert [place.rpartition(":")[2] for place in report.dropped_at] == ["8", "9", "10"]
+    assert report.row_lengths == Lengths(4, 4, 4), "of the rows that are trained"
+
+
+def test_rows_of_empty_cells_or_equal_answers_are_dropped_and_named(tokenizer: Any, write: Write) -> None:
+    """One of each: a null, a blank text, and answers that differ in the spaces around them."""
+    good = {"prompt": "Q", "chosen": "A", "rejected": "B"}
+    path = write(good, good | {"chosen": None}, good | {"prompt": " "}, good | {"rejected": "A\n"})
+    rows, report = load_rows(path, tokenizer, DataOptions(allow_drop=0.75))
+    assert (len(rows), report.read) == (1, 4)
+    assert report.dropped == {"an empty or blank text": 2, "chosen and rejected are the same answer": 1}
+    assert report.dropped_at == (f"{path}:2", f"{path}:3", f"{path}:4")
+    with pytest.raises(DataError, match=r"got 3 of 4 .*\n.*train.jsonl:2: column 'chosen' must be given in every row"):
+        load_rows(path, tokenizer, DataOptions(allow_drop=0.7))
+
+
+def test_words_for_labels_are_read_and_reported(tokenizer: Any, write: Write) -> None:
+    words = ["up", "Thumbs down", 1, 0, -1, True, "undesirable"]
+    path = write(*[{"prompt": f"Q{i}", "completion": "A", "label": word} for i, word in enumerate(words)])
+    rows, report = load_rows(path, tokenizer)
+    assert [row.completions[0].label for row in rows] == [1, -1, 1, -1, -1, 1, -1]
+    assert "  labels: 'up' +1 (1), 'Thumbs down' -1 (1), 1 +1 (1), 0 -1 (1), -1 -1 (1)" in report.head()
 
 
 def test_dropping_more_than_allowed_is_an_error_that_names_the_rows(tokenizer: Any, write: Write) -> None:

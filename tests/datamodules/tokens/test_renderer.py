@@ -7,9 +7,9 @@ import pytest
 from support.rows import assistant, user
 from support.templates import CHATML, LOOP, MISTRAL, NO_END_TOKEN, PAIR, TWO_ENDS, shown, with_template
 
-from lightning_bnf.datamodules.reading.errors import DataError, Fault
+from lightning_bnf.datamodules.reading.errors import ALIKE, DataError, Fault, Unfit
 from lightning_bnf.datamodules.reading.options import Rendering
-from lightning_bnf.datamodules.tokens.renderer import ALIKE, END_INSIDE, MERGED, Renderer, Unfit
+from lightning_bnf.datamodules.tokens.renderer import END_INSIDE, MERGED, Renderer
 
 SYSTEM = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
 MERGES = LOOP + "{{ message.content }}<|im_end|>{% endfor %}{% if add_generation_prompt %}A: {% endif %}"
@@ -208,8 +208,8 @@ def test_a_template_of_words_is_known_by_what_it_writes_between_two_turns(tokeni
         Renderer(words).row(row)
 
 
-def test_a_pair_that_differs_in_spaces_alone_is_dropped(tokenizer: Any, rows: Any) -> None:
-    (row,) = rows({"prompt": "Q", "chosen": "A", "rejected": " A "})
+def test_a_pair_that_differs_in_its_written_end_of_turn_alone_is_dropped(tokenizer: Any, rows: Any) -> None:
+    (row,) = rows({"prompt": "Q", "chosen": "A", "rejected": "A<|im_end|>"})
     with pytest.raises(Unfit, match="must be two answers, got the same tokens for both") as caught:
         Renderer(tokenizer).row(row)
     assert caught.value.rule == ALIKE

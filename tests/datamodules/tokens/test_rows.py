@@ -1,5 +1,6 @@
 """Pairs that lose a side: how many, which sides, nested over ratios, and through PreferenceData."""
 
+import hashlib
 from collections.abc import Sequence
 
 import pytest
@@ -8,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import PartlyPaired, mismatched
+from lightning_bnf.datamodules.tokens.rows import HeldRows, PartlyPaired, mismatched, repeated_rows
 
 
 def row(number: int, *labels: int) -> TokenizedRow:
@@ -58,6 +59,40 @@ def test_the_partner_of_a_row_does_not_depend_on_the_order(
     own = {row.id + " (mismatched)": row for row in rows}
     assert all(first[id].prompt_ids == row.prompt_ids for id, row in own.items())
     assert all(first[id].completions != row.completions for id, row in own.items())
+
+
+@pytest.mark.parametrize("prompts", ["a", "ab", "aab", "abba", "aaaaaaab", "aaaabbbbaaaacc", "abcabcaab"])
+def test_the_partner_is_the_next_row_with_another_prompt(prompts: str) -> None:
+    """Against a search in the order of the ids' hashes; the completion of row i is the token 1000 + i."""
+    rows = [
+        TokenizedRow(str(i), "", "unpaired", [ord(prompt)], (TokenizedCompletion([1000 + i], [True], 1),))
+        for i, prompt in enumerate(prompts)
+    ]
+    order = sorted(range(len(rows)), key=lambda i: hashlib.sha256(str(i).encode()).digest())
+    for i, row in enumerate(mismatched(rows, 9)):
+        at = order.index(i)
+        others = [k for k in order[at + 1 :] + order[:at] if prompts[k] != prompts[i]]
+        assert [completion.ids for completion in row.completions] == [[1000 + k] for k in others[:1]]
+
+
+def test_rows_of_one_prompt_are_read_a_few_times_each() -> None:
+    class Counted(HeldRows):
+        reads = 0
+
+        def row(self, index: int) -> TokenizedRow:
+            self.reads += 1
+            return super().row(index)
+
+    rows = Counted([row(i, 1) for i in range(500)])
+    assert not any(found.completions for found in mismatched(rows, 9))
+    assert rows.reads <= 3 * 500
+
+
+def test_rows_that_repeat_those_of_earlier_files_are_named() -> None:
+    first, second = [row(1, 1), row(2, 1), row(2, 1)], [row(3, 1), row(2, 1)]
+    assert repeated_rows([first, second]) == ["file:2"]
+    assert repeated_rows([first, first]) == ["file:1", "file:2", "file:2"]
+    assert repeated_rows([first]) == [], "those within a file are in its own report"
 
 
 def test_mismatched_completions_are_cut_to_the_length_limit(

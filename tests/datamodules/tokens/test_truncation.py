@@ -2,8 +2,9 @@
 
 import pytest
 
+from lightning_bnf.datamodules.reading.errors import ALIKE, Unfit
 from lightning_bnf.datamodules.reading.options import DataOptions
-from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow, Unfit
+from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.datamodules.tokens.truncation import NOTHING_LEFT, PROMPT_OVER_LIMIT, PROMPT_TOO_LONG, TOO_LONG, fit
 
 BOS = 1
@@ -57,7 +58,7 @@ def test_rows_over_a_limit_of_10_are_dropped(
         (8, (4, 2), None, range(102, 108), (4, 2)),  # the prompt loses its first two
         (20, (4, 2), None, range(114, 120), (4, 2)),
         (8, (9, 2), None, range(103, 108), (5, 2)),  # down to half of 10, then the answer loses its end
-        (2, (9, 9), None, range(100, 102), (8, 8)),  # a prompt that is short already stays whole
+        (2, (9, 7), None, range(100, 102), (8, 7)),  # a prompt that is short already stays whole
         (8, (2, 1), 3, range(105, 108), (2, 1)),
         (8, (9, 1), 3, range(105, 108), (7, 1)),
     ],
@@ -87,6 +88,12 @@ def test_a_trimmed_answer_has_a_trained_token_or_its_row_is_dropped() -> None:
     with pytest.raises(Unfit, match="the first 5 are kept") as caught:
         fit(row(8, 9, untrained=5), options)
     assert caught.value.rule == NOTHING_LEFT
+
+
+def test_answers_that_are_the_same_up_to_the_cut_are_no_pair() -> None:
+    with pytest.raises(Unfit, match="must be two answers, got the same tokens for both") as caught:
+        fit(row(2, 9, 8), DataOptions(10, truncation="trim"))
+    assert caught.value.rule == ALIKE
 
 
 def test_prompts_alone() -> None:
