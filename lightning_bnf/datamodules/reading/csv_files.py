@@ -5,11 +5,14 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults, shorten
 from lightning_bnf.datamodules.reading.streams import Opened
 from lightning_bnf.datamodules.reading.tables import RawRecord
+
+if TYPE_CHECKING:
+    import _csv  # where typeshed has the reader's type
 
 _LONGEST = 2**27  # characters of a cell; the csv module's own limit, 128 Ki, is under a long document
 
@@ -59,7 +62,7 @@ def _names(path: str, header: list[str]) -> list[str]:
     return names
 
 
-def _rows(path: str, reader: "csv._reader") -> Iterator[tuple[str, list[str]]]:
+def _rows(path: str, reader: "_csv.Reader") -> Iterator[tuple[str, list[str]]]:
     """Each row with its place."""
     for number in itertools.count(1):
         line = reader.line_num + 1  # where the row begins
