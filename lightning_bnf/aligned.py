@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lightning_bnf.datamodules.reading.options import Rendering
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation.sampling import Sampling
-from lightning_bnf.generation.sides import ALIGNED, BASE, Side
+from lightning_bnf.generation.sides import ALIGNED, BASE, Opened, Side, opened
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.pages.report import write_report
 from lightning_bnf.pages.token_view import TokenView
@@ -23,31 +23,53 @@ DEFAULT_RENDERING = Rendering()
 
 
 class Run:
-    """What a run leaves: its folder, the policy, the metrics, and ways to look at them."""
+    """What a run leaves: its folder, the policy, the metrics, and ways to look at them.
 
-    def __init__(self, folder: Path, module: PreferenceModule, rendering: Rendering = DEFAULT_RENDERING):
+    `align` returns one. `Run("runs/latest")` opens any run folder again, of `fit` too; its exported policy and the base
+    are loaded when something asks for them.
+    """
+
+    def __init__(
+        self, folder: str | Path, module: PreferenceModule | None = None, rendering: Rendering = DEFAULT_RENDERING
+    ):
         """
         Args:
             folder: The run folder, with config.yaml, metrics.csv, checkpoints, plots, report.html and policy/.
-            module: The trained module, of `module.policy` and `module.loss`.
-            rendering: How the data were made token ids, which prompts to compare then are too.
+            module: The trained module, of `module.policy` and `module.loss`; None reads the folder.
+            rendering: How the data were made token ids, which prompts to compare then are too; of a folder as its
+                config.yaml says.
+
+        Raises `Refusal` where there is no such folder.
         """
-        self.folder = folder
+        self.folder = Path(folder)
         self.module = module
         self.rendering = rendering
+        self._opened: Opened | None = None
+        if not self.folder.is_dir():
+            raise Refusal(f"folder must be a run folder, got {str(folder)!r}, which is none")
 
     def __repr__(self) -> str:
+        if self.module is None:
+            return f"Run({str(self.folder)!r})"
         return f"Run({str(self.folder)!r}: {type(self.module.loss).__name__} on {self.module.policy.source})"
 
     @property
     def policy(self) -> Any:
         """The aligned model, ready to generate: peft's PeftModel, or with all weights trained a transformers model."""
-        return self.module.policy.loaded.eval()
+        model = self._of_folder.sides[1].model if self.module is None else self.module.policy.loaded
+        return model.eval()
 
     @property
     def tokenizer(self) -> Any:
         """The policy's tokenizer."""
-        return self.module.policy.tokenizer
+        return self._of_folder.sides[1].tokenizer if self.module is None else self.module.policy.tokenizer
+
+    @property
+    def _of_folder(self) -> Opened:
+        """The two sides as the folder holds them. Raises `Refusal` where it holds no policy."""
+        if self._opened is None:
+            self._opened = opened(self.folder)
+        return self._opened
 
     @property
     def metrics(self) -> "pd.DataFrame":
@@ -85,17 +107,24 @@ class Run:
         import pandas as pd
 
         asked = [prompts] if isinstance(prompts, str) else list(prompts)
-        renderer = Renderer(self.tokenizer, self.rendering, self.module.policy.end_ids)
-        ids = [renderer.prompt_ids(prompt if isinstance(prompt, str) else tuple(prompt)) for prompt in asked]
         sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
-        texts = [prompt if isinstance(prompt, str) else prompt[-1]["content"] for prompt in asked]
-        sides = {"before": self._base, "after": Side(ALIGNED, self.policy, self.tokenizer)}
-        said = {name: [answer.text for answer in side.answers(ids, sampling)] for name, side in sides.items()}
-        return side_by_side(pd.DataFrame({"prompt": texts} | said))
+        said: dict[str, list[str]] = {
+            "prompt": [prompt if isinstance(prompt, str) else prompt[-1]["content"] for prompt in asked]
+        }
+        for when, (side, renderer) in zip(("before", "after"), self._sides(), strict=True):
+            ids = [renderer.prompt_ids(prompt if isinstance(prompt, str) else tuple(prompt)) for prompt in asked]
+            said[when] = [answer.text for answer in side.answers(ids, sampling)]
+        return side_by_side(pd.DataFrame(said))
 
-    @property
-    def _base(self) -> Side:
-        policy: Policy = self.module.policy
+    def _sides(self) -> list[tuple[Side, Renderer]]:
+        """What was before and what is now, and how each is asked."""
+        if self.module is None:
+            return [(side, self._of_folder.renderers[side.name]) for side in self._of_folder.sides]
+        renderer = Renderer(self.tokenizer, self.rendering, self.module.policy.end_ids)
+        return [(self._base(self.module), renderer), (Side(ALIGNED, self.policy, self.tokenizer), renderer)]
+
+    def _base(self, module: PreferenceModule) -> Side:
+        policy: Policy = module.policy
         if policy.adapters and not any(hasattr(layer, "lora_A") for layer in policy.loaded.modules()):
             raise Refusal(
                 "policy must still hold its adapters to compare with, got one whose adapters were taken out (unload or "
@@ -103,11 +132,11 @@ class Run:
             )
         if policy.adapters:
             return Side(BASE, policy.loaded, self.tokenizer, policy.as_it_started)
-        if isinstance(self.module.reference, FrozenCopy):
-            return Side(BASE, self.module.reference.policy.loaded, self.tokenizer)
+        if isinstance(module.reference, FrozenCopy):
+            return Side(BASE, module.reference.policy.loaded, self.tokenizer)
         raise Refusal(
             "reference must be copy to compare with, where all weights are trained, got "
-            f"{self.module.reference_kind}: what the model was before is gone"
+            f"{module.reference_kind}: what the model was before is gone"
         )
 
 

@@ -35,6 +35,7 @@ def test_before_is_the_model_without_what_was_trained(tmp_path: Path, tiny_folde
     assert table["prompt"].tolist() == [PAIRS[0][0], PAIRS[1][0]]
     assert (table["before"] != table["after"]).all()
     untouched = Run(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF(), optimization=FAST))
+    assert untouched.module is not None
     untouched.module.configure_model()
     same = untouched.compare(QUESTIONS, max_new_tokens=6)
     assert same["before"].tolist() == same["after"].tolist() == table["before"].tolist()
@@ -62,6 +63,27 @@ def test_a_policy_without_its_adapters_is_not_compared(tmp_path: Path, tiny_fold
     getattr(run.policy, take_out)()
     with pytest.raises(Refusal, match=r"policy must still hold its adapters to compare with, .* run's policy/ folder"):
         run.compare("Hi", max_new_tokens=2)
+
+
+def test_a_folder_is_opened_again(tmp_path: Path, tiny_folder: str) -> None:
+    """The same answers as of the run itself, from what it exported."""
+    run = moved(LoRAPolicy(tiny_folder), tmp_path)
+    assert run.module is not None
+    wanted = run.compare(QUESTIONS, max_new_tokens=6)
+    weights = {name: value.detach() for name, value in run.module.policy.trainable().items()}
+    run.module.policy.save(str(tmp_path / "policy"), weights, "5GB")
+    run.tokenizer.save_pretrained(tmp_path / "policy")
+    again = Run(str(tmp_path))
+    assert repr(again) == f"Run({str(tmp_path)!r})"
+    assert again.compare(QUESTIONS, max_new_tokens=6).to_dict() == wanted.to_dict()
+    assert (again.policy.training, len(again.tokenizer)) == (False, len(run.tokenizer))
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"folder must be a run folder, got .*none', which is none"):
+        Run(tmp_path / "none")
+    with pytest.raises(Refusal, match=r"run must be a run folder with policy/ in it"):
+        Run(tmp_path).policy  # noqa: B018
 
 
 def test_a_notebook_shows_texts_whole_and_as_text() -> None:
