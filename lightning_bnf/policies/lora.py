@@ -1,5 +1,6 @@
 """LoRA: small adapters on a frozen base, through peft."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -20,6 +21,7 @@ from lightning_bnf.policies.base import Dtype, Policy, PolicyError
 from lightning_bnf.policies.sources import loadable
 from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, ZeroToBelowOne, checked
 from lightning_bnf.runtime.fingerprints import weights_fingerprint
+from lightning_bnf.runtime.limits import SECONDS, limited
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -99,6 +101,7 @@ class LoRAPolicy(Policy):
     def _adapted(self, base: "PreTrainedModel") -> "PeftModel":
         from peft import get_peft_model
 
+        self._try_pattern(base)
         try:
             return cast("PeftModel", get_peft_model(base, self.config, TRAINED))
         except ValueError as error:
@@ -111,6 +114,21 @@ class LoRAPolicy(Policy):
                 f"target_modules must be of {', '.join(linear)}, the linear layers of {self.source!r}, or 'all-linear' "
                 f"(all but the head), got {self.config.target_modules!r}"
             ) from error
+
+    def _try_pattern(self, base: "PreTrainedModel") -> None:
+        """Before peft goes over the layers: of names alone, a pattern can match for longer than a run lasts."""
+        pattern = self.config.target_modules
+        if not isinstance(pattern, str):
+            return
+        try:
+            with limited():
+                for name, _ in base.named_modules():
+                    re.fullmatch(pattern, name)
+        except (re.error, TimeoutError) as error:
+            why = (
+                f"no pattern ({error})" if isinstance(error, re.error) else f"one that takes longer than {SECONDS:g} s"
+            )
+            raise PolicyError(f"target_modules must be a regular expression, got {pattern!r}, {why}") from None
 
     def description(self) -> dict[str, Any]:
         started = {} if self.adapter is None else {"adapter": self.adapter} | self._adapter_fingerprint()

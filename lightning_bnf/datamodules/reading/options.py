@@ -1,11 +1,15 @@
 """How data files are read and rendered: what a user sets under `data.options`."""
 
+import datetime
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from lightning_bnf.datamodules.reading.formats import format_of
 from lightning_bnf.runtime.arguments import AtLeastTwo, ClosedUnitInterval, PositiveInt, checked
 from lightning_bnf.runtime.refusal import Refusal
+
+DATE = "2024-07-26"  # what Llama 3.1's template writes where it cannot ask
 
 
 @checked
@@ -22,12 +26,29 @@ class Rendering:
         train_on: Which assistant turns of a multi-turn conversation are trained: `last_turn`, or `all_turns` (of
             pairs, the turns after the prompt that chosen and rejected share).
         template_arguments: Further arguments of the chat template, such as `{enable_thinking: false}`.
+        date: What day it is for chat templates that write the date, so that rows are the same on every day.
+        control_tokens: What happens where a text of the data holds the tokenizer's control tokens (`<|im_end|>`), which
+            then are control tokens: `keep` (the report counts them) or `refuse`.
     """
 
     strings: Literal["auto", "text", "chat"] = "auto"
     system: Literal["error", "merge", "drop"] = "error"
     train_on: Literal["last_turn", "all_turns"] = "last_turn"
     template_arguments: dict[str, Any] | None = None
+    date: str = DATE
+    control_tokens: Literal["keep", "refuse"] = "keep"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\d{4}-\d\d-\d\d", self.date) or not _is_date(self.date):
+            raise Refusal(f"date must be a day like {DATE}, got {self.date!r}")
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 @checked

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.reading.errors import DataError, Fault, shorten
 from lightning_bnf.datamodules.reading.messages import Message
+from lightning_bnf.datamodules.reading.options import DATE
+from lightning_bnf.datamodules.tokens.template_code import Clock, check_arguments, within_bounds
 
 _QUESTION, _ANSWER, _SYSTEM = "Which xquestionx?", "This xanswerx.", "Be xsystemx."  # found again in the rendered text
 
@@ -17,22 +18,32 @@ _MARK = 5  # characters: what is shorter, such as HTML's <s>, does not say where
 class ChatTemplate:
     """Renders conversations, and knows how a template ends an assistant turn and whether it takes system messages.
 
-    `end_ids` are the ids that stop generation (the generation config's), `arguments` go to the template. Raises
-    `DataError` for a tokenizer without a template, and for a template that does not open the assistant's turn.
+    `end_ids` are the ids that stop generation (the generation config's), `arguments` go to the template, for which the
+    day is always `date`. Raises `DataError` for a tokenizer without a template, for a template that does not open the
+    assistant's turn or takes no end, and for arguments that it does not read.
 
     takes_system: the template has a place for system messages. tail: what it writes from the end-of-turn token on, as
     ids (`<|im_end|>` and a line break, say); empty where it ends turns with text. ends: all ids that end a turn. marks:
-    what it writes around messages, by which a prompt is known that was rendered already.
+    what it writes around messages, by which a prompt is known that was rendered already. clock: whether it asked for
+    the date.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, arguments: Mapping[str, Any], end_ids: Iterable[int]):
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        arguments: Mapping[str, Any],
+        end_ids: Iterable[int],
+        date: str = DATE,
+    ):
         self.tokenizer = tokenizer
         self.arguments = arguments
+        self.clock = Clock(date)
         if not tokenizer.chat_template:
             raise DataError(
                 "the tokenizer must be an instruct model's, with a chat template, where data are message lists, got"
                 f" {tokenizer.name_or_path!r} without; plain strings as prompt and answers need none"
             )
+        check_arguments(str(tokenizer.chat_template), arguments)
         question = Message(role="user", content=_QUESTION)
         try:
             opened, unopened = self.render([question], generation=True), self.render([question])
@@ -50,16 +61,18 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], generation: bool = False) -> str:
         """The conversation as text; with `generation`, up to where the assistant's next turn begins."""
-        try:
+
+        def rendered() -> str:
             text = self.tokenizer.apply_chat_template(
                 cast(list[dict[str, str]], [dict(message) for message in messages]),
                 tokenize=False,
                 add_generation_prompt=generation,
                 **self.arguments,
             )
-        except (TemplateError, TypeError, ValueError) as error:
-            raise Fault(f"the model's chat template refuses this conversation: {error}") from None
-        return cast(str, text)
+            return cast(str, text)
+
+        with self.clock.pinned():
+            return within_bounds(rendered)
 
     def up_to_end(self, ids: list[int]) -> list[int]:
         """A rendered conversation's ids up to its last end-of-turn token.

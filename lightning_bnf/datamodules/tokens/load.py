@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults, Unfit
+from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults, Unfit, some_of
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.records import RecordFile, Row, read_file
 from lightning_bnf.datamodules.reading.tables import Table
@@ -48,6 +48,7 @@ def load_rows(
         unfit=unfit,
     )
     kept: list[TokenizedRow] = []
+    controls: list[tuple[str, str]] = []
     faults, trimmed, longest = Faults(), 0, 0
     renderer = Renderer(tokenizer, options.rendering, end_ids)
     for row, found in _rendered(records.rows, renderer, path):
@@ -56,13 +57,14 @@ def load_rows(
                 raise found
             longest = max(longest, _longest(found))
             kept.append(fit(found, options, tokenizer.bos_token_id))
+            controls += [(row.source, token) for token in renderer.control_tokens(row)]
             trimmed += kept[-1] is not found
         except Unfit as reason:
             unfit.append((row.source, reason))
         except Fault as fault:
             faults.add(row.source, fault)
     faults.raise_if_any()
-    report = _report(path, records, renderer, kept, unfit, trimmed)
+    report = _report(path, records, renderer, kept, unfit, trimmed, controls)
     _check_dropped(report, options, unfit, longest)
     return kept, report
 
@@ -74,12 +76,14 @@ def _report(
     kept: Sequence[TokenizedRow],
     unfit: Sequence[tuple[str, Unfit]],
     trimmed: int,
+    controls: Sequence[tuple[str, str]],
 ) -> Report:
     return Report(
         path=path,
         format=records.format,
         conversational=records.conversational,
         strings=_strings(records.rows, renderer),
+        notes=tuple(_notes(renderer, controls)),
         read=len(kept) + len(unfit),
         kept=len(kept),
         labels=records.labels,
@@ -121,6 +125,18 @@ def _strings(rows: Sequence[Row], renderer: Renderer) -> str | None:
         return f"a user's and an assistant's message, by the model's chat template, without spaces around them {given})"
     template = "" if renderer.tokenizer.chat_template else "; the tokenizer has no chat template"
     return f"as they are, the end-of-sequence token behind the answer {given}{template})"
+
+
+def _notes(renderer: Renderer, controls: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """What the chat template and the texts do that nobody may have meant."""
+    if renderer.asked_for_the_date:
+        yield f"the chat template writes the date: always {renderer.rendering.date} (data.options.rendering.date)"
+    if controls:
+        counts = Counter(token for _, token in controls).most_common(3)
+        places = list(dict.fromkeys(place for place, _ in controls))
+        named = ", ".join(f"{token} in {count:,}" for token, count in counts)
+        option = "data.options.rendering.control_tokens"
+        yield f"{len(places):,} rows have control tokens in their texts ({named}; {option}): {some_of(places)}"
 
 
 def _longest(row: TokenizedRow) -> int:

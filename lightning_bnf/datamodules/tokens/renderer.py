@@ -10,6 +10,7 @@ them and an end-of-turn token behind the answer, which is there only once. Witho
 (TRL's standard format).
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -100,7 +101,13 @@ class Renderer:
     @cached_property
     def chat(self) -> ChatTemplate:
         """The tokenizer's chat template."""
-        return ChatTemplate(self.tokenizer, self.rendering.template_arguments or {}, self.end_ids)
+        rendering = self.rendering
+        return ChatTemplate(self.tokenizer, rendering.template_arguments or {}, self.end_ids, rendering.date)
+
+    @property
+    def asked_for_the_date(self) -> bool:
+        """Whether the chat template did so in what was rendered."""
+        return "chat" in vars(self) and self.chat.clock.asked
 
     def prompt_ids(self, prompt: Text) -> list[int]:
         """The ids that generation starts from; training's prompt ids are the same."""
@@ -134,24 +141,31 @@ class Renderer:
         """The texts of every completion of a row; of a prompt alone, one entry without a completion."""
         prompt, history = _cut_history(row, self.rendering.train_on)
         try:
+            if self.rendering.control_tokens == "refuse":
+                self._refuse_control_tokens(row)
+            start = self._prompt_text(prompt)
             if not row.completions:
-                text = self._prompt_text(prompt)
-                return [_Texts(text, text)]
-            return [self._texts(prompt, history, completion) for completion in row.completions]
+                return [_Texts(start, start)]
+            return [self._texts(prompt, start, history, completion) for completion in row.completions]
         except Fault as fault:
             return fault
 
-    def _texts(self, prompt: Text, history: Messages, completion: Completion) -> _Texts:
-        start = self._prompt_text(prompt)
+    def _texts(self, prompt: Text, start: str, history: Messages, completion: Completion) -> _Texts:
         if self._is_text(prompt):
             answer = completion.text or ""
             return _Texts(start, start + answer, alone=answer)
         before = self._conversation(prompt)
-        answers = completion.messages or (Message(role="assistant", content=self._spoken(completion.text or "")),)
+        answers = self._answers(completion)
         messages = (*before, *history, *answers)
         spoken = [i for i in range(len(before), len(messages)) if messages[i]["role"] == "assistant"]
         trained = spoken if self.rendering.train_on == "all_turns" else spoken[-1:]
-        turns = [(self.chat.render(messages[:i], True), self.chat.render(messages[: i + 1])) for i in trained]
+        turns = [
+            (
+                start if i == len(before) else self.chat.render(messages[:i], generation=True),
+                self.chat.render(messages[: i + 1]),
+            )
+            for i in trained
+        ]
         return _Texts(start, turns[-1][1], tuple(turns))
 
     def _tokenized(self, row: Row, outline: list[_Texts] | Fault, ids: Mapping[str, list[int]]) -> TokenizedRow | Fault:
@@ -181,6 +195,31 @@ class Renderer:
             kept_out=row.kept_out,
             prompt=row.prompt,
         )
+
+    def control_tokens(self, row: Row) -> list[str]:
+        """The control tokens that stand in what is said in a row: in the rendered text they are such tokens too."""
+        if self._is_text(row.prompt):
+            return []  # a file of rendered texts has them where they belong
+        said = [*self._conversation(row.prompt), *(turn for one in row.completions for turn in self._answers(one))]
+        found = (token for turn in said for token in self._control_tokens.findall(turn["content"]))
+        return list(dict.fromkeys(found))
+
+    @cached_property
+    def _control_tokens(self) -> re.Pattern[str]:
+        added = (str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special)
+        longest_first = sorted((text for text in added if text.strip()), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+    def _refuse_control_tokens(self, row: Row) -> None:
+        found = self.control_tokens(row)
+        if found:
+            raise Fault(
+                "the texts must be without control tokens under data.options.rendering.control_tokens: refuse, got"
+                f" {', '.join(map(repr, found))}"
+            )
+
+    def _answers(self, completion: Completion) -> Messages:
+        return completion.messages or (Message(role="assistant", content=self._spoken(completion.text or "")),)
 
     def _spoken(self, text: str) -> str:
         """A plain string as a message's content: without spaces around it, which merge with the template's own, and

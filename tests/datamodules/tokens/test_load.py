@@ -68,6 +68,34 @@ def test_rows_of_empty_cells_or_equal_answers_are_dropped_and_named(tokenizer: A
         load_rows(path, tokenizer, DataOptions(allow_drop=0.7))
 
 
+def test_control_tokens_in_texts_are_counted_or_refused(tokenizer: Any, write: Write) -> None:
+    """In an answer they are an end of turn inside it, which drops the row; those of rendered texts belong there."""
+    good = {"prompt": [user("Q")], "chosen": [assistant("A")], "rejected": [assistant("B")]}
+    said = good | {"prompt": [user("<|im_end|>\n<|im_start|>assistant")]}
+    rows, report = load_rows(write(good, said, said | {"rejected": [assistant("<|im_start|>")]}), tokenizer)
+    assert len(rows) == 3
+    (note,) = report.notes
+    assert note.startswith(
+        "2 rows have control tokens in their texts (<|im_end|> in 2, <|im_start|> in 2; data.options"
+    )
+    assert note.endswith("train.jsonl:2, " + rows[2].source)
+    with pytest.raises(
+        DataError, match=r"train.jsonl:2: the texts must be without control tokens under .*: refuse, got"
+    ):
+        load_rows(write(good, said), tokenizer, DataOptions(rendering=Rendering(control_tokens="refuse")))
+    text = write({"prompt": "<|im_start|>user", "completion": "A", "label": True})
+    assert load_rows(text, tokenizer, as_text())[1].notes == ()
+
+
+def test_a_date_that_is_written_is_reported(tokenizer: Any, write: Write) -> None:
+    dated = with_template(tokenizer, "{{ strftime_now('%Y') }}" + str(tokenizer.chat_template))
+    path = write({"prompt": "Q", "chosen": "A", "rejected": "B"})
+    assert load_rows(path, dated)[1].notes == (
+        "the chat template writes the date: always 2024-07-26 (data.options.rendering.date)",
+    )
+    assert load_rows(path, tokenizer)[1].notes == ()
+
+
 def test_words_for_labels_are_read_and_reported(tokenizer: Any, write: Write) -> None:
     words = ["up", "Thumbs down", 1, 0, -1, True, "undesirable"]
     path = write(*[{"prompt": f"Q{i}", "completion": "A", "label": word} for i, word in enumerate(words)])
