@@ -111,6 +111,8 @@ class ScorePrompts(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = _data(trainer)
+        for split in self.splits:  # a verifier that does not exist is refused now, not when training is done
+            self._prompts(data, split)
         if self.every_n_steps is not None:
             self._watched = choose(verified_prompts(data.split("validation")), self.watched_prompts, 0)
             if not self._watched:

@@ -82,12 +82,17 @@ class Change:
 def verified_prompts(rows: Iterable[TokenizedRow], max_new_tokens: int = 128) -> list[VerifiedPrompt]:
     """The prompts of the rows that carry a verifier, once each; `max_new_tokens` is for rows that state none.
 
-    Raises `VerifierError` where two rows of one prompt disagree on how it is verified or whether it is kept out.
+    Raises `VerifierError` for a verifier that does not exist or does not take its arguments, and where two rows of one
+    prompt disagree on how it is verified or whether it is kept out.
     """
     found: dict[tuple[int, ...], VerifiedPrompt] = {}
     for row in rows:
         if row.verifier is None:
             continue
+        try:
+            check_verifier(dict(row.verifier))
+        except VerifierError as error:
+            raise VerifierError(f"{row.source}: {error}") from None
         prompt = VerifiedPrompt(
             row.prompt_id or "",
             row.family or "no family",

@@ -41,7 +41,33 @@ def check_verifier(verifier: dict[str, Any]) -> str:
     for key in taken:
         if key not in given:
             raise VerifierError(f"verifier {name!r} needs the argument {key!r}")
+        accepted, holds = _ACCEPTED[_kind(VERIFIERS[name], key)]
+        if not holds(verifier[key]):
+            raise VerifierError(f"verifier {name!r}: {key} must be {accepted}, got {verifier[key]!r}")
     return name
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 0 and all(isinstance(text, str) and text for text in value)
+
+
+_ACCEPTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "int": ("a whole number", _is_number),
+    "count": ("a whole number from 1", lambda value: _is_number(value) and value >= 1),
+    "str": ("a text", lambda value: isinstance(value, str) and len(value) > 0),
+    "list": ("a list of one text or more", _is_texts),
+}
+
+
+def _kind(function: Callable[..., float], argument: str) -> str:
+    """What an argument has to be, by its annotation; numbers but an `answer` count something."""
+    annotation = inspect.signature(function).parameters[argument].annotation
+    kind = getattr(annotation, "__name__", str(annotation))
+    return "count" if kind == "int" and argument != "answer" else kind
 
 
 def _nearest(word: str, known: list[str]) -> str:
@@ -54,13 +80,22 @@ def _partial(score: float) -> float:
     return max(0.0, min(0.99, score))
 
 
+_DIGITS = 300
+
+
+def _part(ends: str) -> str:
+    """A pattern of a line's part without `ends` and with a word in it; it never goes back, however long the part."""
+    return rf"(?:[^\w{ends}\n])*\w[^{ends}\n]*"
+
+
 def _words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+(?:['\u2019-][^\W_]+)*", text)
 
 
 def _numbers(text: str) -> list[int]:
-    """The whole numbers in the text; 14.5 and 1,000 are none."""
-    return [int(digits) for digits in re.findall(r"(?<![\d.,])-?\d+(?!\d|[.,]\d)", text)]
+    """The whole numbers in the text; 14.5 and 1,000 are none, and what has hundreds of digits is no answer."""
+    found = re.findall(r"(?<![\d.,])-?\d+(?!\d|[.,]\d)", text)
+    return [int(digits) for digits in found if len(digits) <= _DIGITS]
 
 
 def number(text: str, answer: int) -> float:
@@ -89,7 +124,7 @@ def list_items(text: str, count: int) -> float:
     """Exactly `count` lines are list items, all with bullets or all numbered from 1; other lines may be prose."""
     lines = [line.strip() for line in text.splitlines()]
     bullets = [line for line in lines if re.match(r"[-*•]\s+\S", line)]
-    numbered = [int(found.group(1)) for line in lines if (found := re.match(r"(\d+)[.)]\s+\S", line))]
+    numbered = [int(found.group(1)[:_DIGITS]) for line in lines if (found := re.match(r"(\d+)[.)]\s+\S", line))]
     items = len(bullets) + len(numbered)
     uniform = not bullets or not numbered
     if items == count and uniform and numbered == list(range(1, len(numbered) + 1)):
@@ -113,17 +148,18 @@ def fewer_words(text: str, limit: int) -> float:
 
 def title(text: str) -> float:
     """A title in double angular brackets, such as `<<a quiet morning>>`; 0.5 for single brackets."""
-    if re.search(r"<<[^<>\n]*\w[^<>\n]*>>", text):
+    if re.search(rf"<<{_part('<>')}>>", text):
         return 1.0
-    return 0.5 if re.search(r"<[^<>\n]*\w[^<>\n]*>", text) else 0.0
+    return 0.5 if re.search(rf"<{_part('<>')}>", text) else 0.0
 
 
 def json_keys(text: str, keys: list[str]) -> float:
     """The whole text is one JSON object (a code fence is allowed) with exactly these keys, in any order."""
-    fenced = re.fullmatch(r"```(?:json)?\s*(.*?)\s*```", text, re.DOTALL)
+    if len(text) >= 6 and text.startswith("```") and text.endswith("```"):
+        text = text[3:-3].removeprefix("json")
     try:
-        found = json.loads(fenced.group(1) if fenced else text)
-    except ValueError:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
         return 0.0
     if not isinstance(found, dict):
         return 0.25
@@ -174,7 +210,8 @@ def no_commas(text: str) -> float:
 
 def highlighted(text: str, count: int) -> float:
     """At least `count` passages highlighted as `*passage*` or `**passage**`; else the share that is there."""
-    found = len(re.findall(r"\*\*[^*\n]*\w[^*\n]*\*\*|(?<!\*)\*(?![\s*])[^*\n]*\w[^*\n]*(?<!\s)\*(?!\*)", text))
+    inside = _part("*")
+    found = len(re.findall(rf"\*\*{inside}\*\*|(?<!\*)\*(?![\s*]){inside}(?<!\s)\*(?!\*)", text))
     return min(1.0, found / count)
 
 

@@ -1,6 +1,5 @@
 """Answers as the judges of AlpacaEval, Arena-Hard and WildBench read them."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from typing import Any, Literal
 
 from lightning_bnf.generation.questions import Question
 from lightning_bnf.runtime.fingerprints import content_hash
+from lightning_bnf.runtime.jsonl import json_text
 
 AnswerFormat = Literal["alpaca_eval", "arena_hard", "wildbench"]
 
@@ -43,9 +43,9 @@ def answer_file(form: AnswerFormat, answers: Sequence[Answer], generator: Genera
     """The text of a file: a JSON list for AlpacaEval and WildBench, JSON lines for Arena-Hard."""
     if form == "arena_hard":
         rows = (arena_hard_row(answer, generator) for answer in answers)
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        return "".join(json_text(row) + "\n" for row in rows)
     row_of = alpaca_eval_row if form == "alpaca_eval" else wildbench_row
-    return json.dumps([row_of(answer, generator) for answer in answers], indent=2, ensure_ascii=False) + "\n"
+    return json_text([row_of(answer, generator) for answer in answers], indent=2) + "\n"
 
 
 def alpaca_eval_row(answer: Answer, generator: Generator) -> dict[str, Any]:

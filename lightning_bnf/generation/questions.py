@@ -6,16 +6,17 @@ WildBench      session_id, conversation_input, primary_tag               the hub
 our own        prompt (text or messages), prompt_id if there is one      JSONL, Parquet or hub id
 """
 
-import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults, shorten
-from lightning_bnf.datamodules.reading.files import RawRecord, read_raw
+from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults, reason, shorten
+from lightning_bnf.datamodules.reading.files import read_raw
 from lightning_bnf.datamodules.reading.messages import Message, Messages, check_messages, check_prompt, check_text
 from lightning_bnf.runtime.fingerprints import content_hash
+
+_COLUMNS = frozenset({"instruction", "prompt", "turns", "conversation_input"})
 
 
 @dataclass(frozen=True)
@@ -32,30 +33,18 @@ def read_questions(
 ) -> list[Question]:
     """All questions of a file or of hub data. Raises `DataError`, also for ids that occur twice."""
     faults, found = Faults(), []
-    for record in _records(path, split, subset, revision):
+    for record in read_raw(path, split, subset, revision, _COLUMNS):
         try:
             found.append(_question(record.values))
         except Fault as fault:
             faults.add(record.place, fault)
+        except Exception as error:  # of values that nobody thought of
+            faults.add(record.place, f"must be a row of texts and messages, got {reason(error)}")
     faults.raise_if_any()
-    twice = next((one.id for i, one in enumerate(found) if one.id in {other.id for other in found[:i]}), None)
+    twice = next((name for name, count in Counter(one.id for one in found).items() if count > 1), None)
     if twice is not None:
         raise DataError(f"{path}: must be each id once, got {twice!r} twice")
     return found
-
-
-def _records(path: str, split: str | None, subset: str | None, revision: str | None) -> list[RawRecord]:
-    """As `read_raw`, and also a file that holds one JSON list, which is how AlpacaEval's questions come."""
-    file = Path(path).expanduser()
-    if file.suffix.lower() == ".json" and file.is_file() and file.read_bytes().lstrip()[:1] == b"[":
-        try:
-            rows = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{path}: must be a JSON list of objects, got none ({error})") from None
-        if not rows or not all(isinstance(row, dict) for row in rows):
-            raise DataError(f"{path}: must be a list of one object or more, and nothing else, got {shorten(rows)}")
-        return [RawRecord(f"{path}:{number}", row) for number, row in enumerate(rows, start=1)]
-    return read_raw(path, split, subset, revision)
 
 
 def _question(values: Mapping[str, Any]) -> Question:

@@ -51,6 +51,18 @@ def tokenizer_fingerprints(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]
     return {"tokenizer": content_hash(tokenizer.get_vocab()), "template": content_hash(tokenizer.chat_template)}
 
 
+def tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
+    """All that token ids and rendered texts depend on, as JSON: vocabulary, merges, normalizer, pre-tokenizer, what is
+    added around a text, special tokens, template. Not how the last call cut and padded."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    whole = json.loads(backend.to_str()) if backend is not None else tokenizer.get_vocab()
+    added = {number: repr(token) for number, token in tokenizer.added_tokens_decoder.items()}
+    special = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
+    sample = tokenizer("a b")["input_ids"]  # whether a BOS is added is no part of every backend
+    kept = {name: part for name, part in whole.items() if backend is None or name not in ("truncation", "padding")}
+    return [type(tokenizer).__name__, kept, added, special, tokenizer.chat_template, sample]
+
+
 def file_fingerprint(path: str | Path) -> str:
     """16 hex digits of the SHA-256 of a file's contents."""
     hashed = hashlib.sha256()

@@ -25,7 +25,7 @@ class JsonlStore:
             try:
                 value = json.loads(line)
                 self._values[value.pop("key")] = value
-            except (ValueError, AttributeError, TypeError, KeyError):
+            except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
                 raise Refusal(
                     f"{path}, line {number}: must be a JSON object with a key, got {line[:80]!r}; move the file "
                     "away to begin anew"
@@ -62,4 +62,10 @@ def _whole_lines(path: Path) -> list[bytes]:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as JSONL; the file appears whole or not at all."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(json_text(row) + "\n" for row in rows))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """JSON that can be written as UTF-8: characters as they are, but escaped where one is half a surrogate pair."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return text if text.encode(errors="replace").decode() == text else json.dumps(value, indent=indent)

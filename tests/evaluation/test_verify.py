@@ -104,5 +104,34 @@ def test_wrong_verifiers_are_refused_by_name(verifier, message):
         verify("text", verifier)
 
 
+@pytest.mark.parametrize(
+    ("verifier", "message"),
+    [
+        ({"name": "number", "answer": "7"}, "verifier 'number': answer must be a whole number, got '7'"),
+        ({"name": "fewer_words", "limit": 0}, "limit must be a whole number from 1, got 0"),
+        ({"name": "list_items", "count": True}, "count must be a whole number from 1, got True"),
+        ({"name": "highlighted", "count": 1.5}, "count must be a whole number from 1, got 1.5"),
+        ({"name": "keywords", "words": []}, r"words must be a list of one text or more, got \[\]"),
+        ({"name": "keywords", "words": [1]}, r"words must be a list of one text or more, got \[1\]"),
+        ({"name": "mentions", "answers": "abc"}, "answers must be a list of one text or more, got 'abc'"),
+        ({"name": "json_keys", "keys": [["a"]]}, "keys must be a list of one text or more"),
+        ({"name": "starts_with", "start": 3}, "start must be a text, got 3"),
+        ({"name": "equals", "answer": ["a"]}, r"answer must be a text, got \['a'\]"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(verifier, message):
+    with pytest.raises(VerifierError, match=message):
+        check_verifier(verifier)
+
+
+@pytest.mark.parametrize("verifier", [case[0] for case in CASES], ids=[case[0]["name"] for case in CASES])
+def test_texts_that_patterns_could_try_for_ever_are_scored(verifier):
+    """Models repeat themselves: with a pattern that goes back, the first of these takes a day."""
+    for text in ("```" + " " * 30_000 + "x", "[" * 100_000, "1" * 10_000, "1" * 5000 + ". a", "<<" + "a" * 50_000):
+        assert 0.0 <= verify(text, verifier) <= 1.0
+    for text in ("*" + "a" * 50_000, "**" + "a " * 30_000, '."' * 20_000 + "x", "<" * 20_000 + "a" * 20_000):
+        assert 0.0 <= verify(text, verifier) <= 1.0
+
+
 def test_check_verifier_returns_the_name():
     assert check_verifier({"name": "title"}) == "title"

@@ -53,6 +53,14 @@ def test_own_prompts_as_text_and_as_messages(tmp_path):
     assert one.id == "a"
 
 
+def test_a_repeated_id_is_found_in_one_pass(tmp_path):
+    """30,000 questions took a minute when each id was looked for among all before it."""
+    rows = [{"prompt": "Hi", "prompt_id": str(i)} for i in range(30_000)]
+    path = written(tmp_path, "p.jsonl", [*rows, rows[7]])
+    with pytest.raises(DataError, match="must be each id once, got '7' twice"):
+        read_questions(path)
+
+
 @pytest.mark.parametrize(
     ("name", "rows", "sentence"),
     [
@@ -69,8 +77,9 @@ def test_own_prompts_as_text_and_as_messages(tmp_path):
             "the roles must be .*, got assistant",
         ),
         ("a.jsonl", [{"prompt": "Hi"}, {"prompt": "Hi"}], "must be each id once, got '.*' twice"),
-        ("a.json", [], "must be a list of one object or more, and nothing else, got "),
-        ("a.json", ["Hi"], "must be a list of one object or more, and nothing else, got "),
+        ("a.json", [], "must be at least one row, got an empty file"),
+        ("a.json", ["Hi"], "a.json:1: must be a JSON object, got a string: 'Hi'"),
+        ("a.jsonl", [{"prompt": {"a": 1}}], "must be a string or a list of messages"),
     ],
 )
 def test_what_is_no_question_file(tmp_path, name, rows, sentence):

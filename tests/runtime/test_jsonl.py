@@ -54,3 +54,6 @@ def test_other_lines_are_named_and_left_alone(tmp_path: Path, line: bytes) -> No
 def test_rows_are_written_as_they_are(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "rows.jsonl", [{"a": "é"}, {"b": [1]}])
     assert (tmp_path / "rows.jsonl").read_text(encoding="utf-8") == '{"a": "é"}\n{"b": [1]}\n'
+    write_jsonl(tmp_path / "rows.jsonl", [{"a": "é"}, {"b": "é\ud800"}])
+    expected = '{"a": "é"}\n{"b": "\\u00e9\\ud800"}\n'
+    assert (tmp_path / "rows.jsonl").read_text(encoding="utf-8") == expected, "what is no UTF-8 is escaped"

@@ -83,11 +83,6 @@ def shorten(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else text[: limit - 4] + " ..."
 
 
-def printable(name: str) -> str:
-    """A name from a file as it can be printed: control characters as Python would write them."""
-    return name if name.isprintable() else repr(name)[1:-1]
-
-
 def nearest(name: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The one of `names` that `name` is probably a misspelling of (0 to 1: `cutoff` is how alike they must be)."""
     by_lower = {known.lower(): known for known in names}

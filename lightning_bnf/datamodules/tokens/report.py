@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from lightning_bnf.datamodules.reading.errors import printable, some_of
+from lightning_bnf.datamodules.reading.errors import some_of
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
+from lightning_bnf.runtime.escapes import in_one_line
 
 OPEN, CLOSE = "⟦", "⟧"
 _SHOWN = 300  # characters of a decoded text; the middle of longer ones is left out
@@ -110,7 +111,7 @@ class Report:
         if self.repeated:
             lines.append(f"  {len(self.repeated):,} rows repeat an earlier one (kept): {some_of(self.repeated)}")
         if self.ignored:
-            lines.append(f"  columns not used: {', '.join(map(printable, self.ignored))}")
+            lines.append(f"  columns not used: {', '.join(map(in_one_line, self.ignored))}")
         named = {"prompt": self.prompt_lengths, "completion": self.completion_lengths, "together": self.row_lengths}
         table = [(name, found) for name, found in named.items() if found is not None]
         if self.completion_lengths is None:

@@ -8,6 +8,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 from pyarrow import ipc
 from transformers import PreTrainedTokenizerBase
 
+from lightning_bnf.datamodules.reading.errors import reason
 from lightning_bnf.datamodules.reading.formats import format_of
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.tables import Table
@@ -24,9 +26,11 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, Token
 from lightning_bnf.datamodules.tokens.report import ReportText
 from lightning_bnf.datamodules.tokens.rows import RowArrays, Rows
 from lightning_bnf.runtime.files import cache_folder, replacing, write_text
+from lightning_bnf.runtime.fingerprints import file_fingerprint, tokenizer_state
+from lightning_bnf.runtime.progress import say
 from lightning_bnf.runtime.shipped import here_or_shipped
 
-FORMAT = 2  # of the files; a new one never meets the old
+FORMAT = 3  # of the files; a new one never meets the old
 STORED_FROM = 2000  # rows of a file; less is tokenized in a second
 _BATCH = 1000
 
@@ -134,8 +138,8 @@ def store_key(
     with local.open("rb") as file:
         while piece := file.read(2**20):
             hashed.update(piece)
-    sample = tokenizer("a b")["input_ids"]  # whether a BOS is added is no part of the vocabulary
-    about = [FORMAT, path, asdict(options), tokenizer.get_vocab(), tokenizer.chat_template, sample, list(end_ids)]
+    versions = [FORMAT, *map(version, ("lightning_bnf", "transformers", "tokenizers"))]
+    about = [versions, path, asdict(options), tokenizer_state(tokenizer), list(end_ids)]
     hashed.update(json.dumps(about, sort_keys=True, default=str).encode())
     return hashed.hexdigest()[:32]
 
@@ -149,15 +153,32 @@ def load_stored(
     """
     key = store_key(source, tokenizer, options, end_ids)
     stored = cache_folder() / "tokens" / f"{key}.arrow"
-    told = stored.with_suffix(".json")
-    if key and stored.exists():
-        return StoredRows(stored), ReportText(**json.loads(told.read_text()))
+    if key and (opened := _opened(stored)):
+        return opened
     rows, report = load_rows(source, tokenizer, options, end_ids)
     texts = report.texts(tokenizer)
     if key is None or len(rows) < STORED_FROM:
         return rows, texts
-    write_text(told, json.dumps(texts._asdict()))  # first: the rows are looked for, and their report must be there then
-    return write_rows(stored, rows), texts
+    found = write_rows(stored, rows)
+    about = {"checksum": file_fingerprint(stored), "report": texts._asdict()}
+    write_text(stored.with_suffix(".json"), json.dumps(about))  # last: it says that the rows are whole
+    return found, texts
+
+
+def _opened(stored: Path) -> tuple[StoredRows, ReportText] | None:
+    """Rows and report as they were written; None where there are none, or others than were written."""
+    beside = stored.with_suffix(".json")
+    if not stored.exists() or not beside.exists():
+        return None
+    try:
+        about = json.loads(beside.read_text())
+        if about["checksum"] == file_fingerprint(stored):
+            return StoredRows(stored), ReportText(**about["report"])
+        why = "its checksum is another"
+    except Exception as error:  # whatever a broken file leads to
+        why = reason(error)
+    say(f"tokenized rows {stored}: not as they were written ({why}); the rows are tokenized anew")
+    return None
 
 
 def _values(row: TokenizedRow) -> dict[str, Any]:

@@ -3,8 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from support.training import Write, train
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.preference import PreferenceData
@@ -49,19 +52,24 @@ def test_the_key_covers_content_tokenizer_template_and_options(
     path = write_pairs()
     other_template = copy.deepcopy(tokenizer)
     other_template.chat_template = str(tokenizer.chat_template) + " "
-    more_tokens = copy.deepcopy(tokenizer)
+    more_tokens, other_end, other_cut, normalized, padded = (copy.deepcopy(tokenizer) for _ in range(5))
     more_tokens.add_tokens(["<new>"])
+    other_end.eos_token = "<|endoftext|>"
+    other_cut.backend_tokenizer.pre_tokenizer = Whitespace()
+    normalized.backend_tokenizer.normalizer = Lowercase()
     keys = [
         store_key(path, tokenizer, DataOptions(), [2]),
         store_key(path, tokenizer, DataOptions(max_length=99), [2]),
         store_key(path, tokenizer, DataOptions(), [2, 3]),
         store_key(path, other_template, DataOptions(), [2]),
-        store_key(path, more_tokens, DataOptions(), [2]),
+        *(store_key(path, other, DataOptions(), [2]) for other in (more_tokens, other_end, other_cut, normalized)),
     ]
     assert store_key(path, tokenizer, DataOptions(), [2]) == keys[0]
+    padded(["a", "a b"], padding=True, truncation=True, max_length=2)
+    assert store_key(path, padded, DataOptions(), [2]) == keys[0], "how a call cut and padded is of no interest"
     write_pairs(rows=6)
     keys.append(store_key(path, tokenizer, DataOptions(), [2]))
-    assert len(set(keys)) == 6
+    assert len(set(keys)) == 9
     assert store_key("owner/name", tokenizer, DataOptions(), [2]) is None, "a hub id may change"
 
 
@@ -84,6 +92,37 @@ def test_large_files_are_tokenized_once(
     assert list(again) == list(first) == rows
     assert again_text == first_text == text
     assert (text.read, text.full.count("prompt    "), text.short.count("prompt    ")) == (10, 3, 1)
+
+
+@pytest.mark.parametrize("broken", ["flipped", "truncated", "empty", "no companion", "companion cut", "companion else"])
+def test_rows_that_are_not_as_they_were_written_are_tokenized_anew(
+    tmp_path: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    write_pairs: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    broken: str,
+) -> None:
+    monkeypatch.setenv("LIGHTNING_BNF_CACHE", str(tmp_path / "user"))
+    monkeypatch.setattr(store, "STORED_FROM", 1)
+    path = write_pairs(rows=10)
+    expected = list(load_stored(path, tokenizer, DataOptions(), [])[0])
+    (arrow,) = (tmp_path / "user/tokens").glob("*.arrow")
+    beside, content = arrow.with_suffix(".json"), arrow.read_bytes()
+    at = content.index(bytes(memoryview(np.asarray(expected[0].prompt_ids, dtype=np.int32))))
+    flipped = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    arrow.unlink()  # mapped into memory still
+    arrow.write_bytes({"flipped": flipped, "truncated": content[:-100], "empty": b""}.get(broken, content))
+    if broken.startswith("companion"):
+        beside.write_text(beside.read_text()[:-9] if broken == "companion cut" else "[1]")
+    elif broken == "no companion":
+        beside.unlink()
+    capsys.readouterr()
+    assert list(load_stored(path, tokenizer, DataOptions(), [])[0]) == expected
+    assert ("the rows are tokenized anew" in capsys.readouterr().err) == (broken != "no companion")
+    assert arrow.read_bytes() == content
+    load_stored(path, tokenizer, DataOptions(), [])
+    assert capsys.readouterr().err == "", "as they were written again"
 
 
 def test_training_on_stored_rows_is_the_same(
