@@ -28,7 +28,7 @@ from lightning_bnf.runtime.refusal import Refusal
 
 ASKED = os.environ.get("LIGHTNING_BNF_FUZZ")
 GENERATED = settings(
-    max_examples=int(ASKED or 120),
+    max_examples=int(ASKED or 300),
     derandomize=ASKED is None,
     database=None,
     deadline=None,
