@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, time
 from typing import Any
+from unittest.mock import patch
 
 import jinja2.ext
 import jinja2.meta
@@ -34,12 +35,8 @@ class Clock:
     @contextmanager
     def pinned(self) -> Iterator[None]:
         """Templates that transformers renders see this time."""
-        before = chat_template_utils.datetime
-        chat_template_utils.datetime = self  # type: ignore[attr-defined]
-        try:
+        with patch.object(chat_template_utils, "datetime", self):  # what its `strftime_now` asks
             yield
-        finally:
-            chat_template_utils.datetime = before  # type: ignore[attr-defined]
 
 
 def within_bounds(render: Callable[[], str]) -> str:
