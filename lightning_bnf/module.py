@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -35,7 +36,7 @@ from lightning_bnf.training.defaults import with_learning_rate
 from lightning_bnf.training.fitting import PolicyFitting
 from lightning_bnf.training.metrics import PREFERENCE_METRICS, Means, preference_metrics
 from lightning_bnf.training.optimization import Optimization, OptimizerFactory, check_optimizer, scheduled
-from lightning_bnf.training.strategies import parallelism_of
+from lightning_bnf.training.strategies import forward_context, parallelism_of
 from lightning_bnf.training.support import Combination
 
 DEFAULT_OPTIMIZATION = Optimization()
@@ -112,7 +113,7 @@ class PreferenceModule(LightningModule):
     def meet(self, data: ScoredData) -> DataNeeds:
         """Called by the data when they are set up, before any weights are loaded: see `datamodules.contract`."""
         self._data, policy, prompts = data, self.policy, self.generation.batch_size
-        fitting = PolicyFitting(policy, self.optimization, self.optimizer_factory)
+        fitting = PolicyFitting(policy, self.optimization, self.optimizer_factory, partial(forward_context, self))
         return DataNeeds(policy.tokenizer, policy.end_ids, self.loss, prompts, fitting)
 
     # Building -------------------------------------------------------------------------------------------------------
@@ -147,9 +148,9 @@ class PreferenceModule(LightningModule):
             if several():  # adapters begin alike on all ranks
                 torch.manual_seed(self.trainer.strategy.broadcast(torch.initial_seed()))
             self.policy.load()
-            self.reference = build_reference(
-                self.reference_kind, self.policy, self.reference_cache, self.trainer.global_rank if self._trainer else 0
-            )
+            rank, precision = (self.trainer.global_rank, str(self.trainer.precision)) if self._trainer else (0, "")
+            folder = self.reference_cache
+            self.reference = build_reference(self.reference_kind, self.policy, folder, rank, precision)
             if self._trainer is not None and parallelism_of(self.trainer.strategy) == "fsdp2":
                 assert self.device_mesh is not None
                 mesh, mixed = self.device_mesh["data_parallel"], str(self.trainer.precision) == "bf16-mixed"
@@ -273,7 +274,8 @@ class PreferenceModule(LightningModule):
             live = AdapterOff(self.policy)
         elif not self.trainer.ckpt_path and untrained(self.policy, self.reference.cache):
             live = AsItIs(self.policy)
-        self.reference.fill(live, self._data.batches_to_score(splits) if self._data else [], self.device)
+        with forward_context(self):
+            self.reference.fill(live, self._data.batches_to_score(splits) if self._data else [], self.device)
 
     def training_step(self, step: Step, index: int) -> dict[str, Tensor]:
         if self.global_step == 0 and step.micro_batches:
@@ -342,7 +344,7 @@ class PreferenceModule(LightningModule):
         plan = StepPlan([PADDED.lengths(row, (1, -1)) for row in rows], max(len(rows), 1), max_tokens)
         for batch in plan.micro_batches(0, 0):
             inputs = PADDED.batch([rows[i] for i in batch], (1, -1)).to(self.device)
-            with evaluating(self.policy):
+            with evaluating(self.policy), forward_context(self):
                 means = inputs.completions(self.policy(inputs).token_logps).mean().tolist()
             for i in batch:
                 found[i], means = means[: len(rows[i].completions)], means[len(rows[i].completions) :]

@@ -16,6 +16,7 @@ from lightning_bnf.pages.scores import Answer, ShownRow
 from lightning_bnf.policies.base import evaluating
 from lightning_bnf.runtime.distributed import gather_objects
 from lightning_bnf.runtime.fingerprints import content_key
+from lightning_bnf.training.strategies import forward_context
 
 Logps = list[list[list[float]]]
 
@@ -60,7 +61,7 @@ class ScoredRows:
         self._found = {}
         for places in plan.for_rank(0, 0, rank):
             batch = layout.batch([self.rows[i] for i in places], (1, -1)).to(module.device)
-            with evaluating(module.policy):
+            with evaluating(module.policy), forward_context(module):
                 self.take(batch, module.policy(batch).token_logps)
         found = self.taken()
         assert found is not None

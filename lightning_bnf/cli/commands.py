@@ -76,6 +76,11 @@ VERBS = {
         "Write a model's answers to a benchmark's questions, for AlpacaEval, Arena-Hard or WildBench. Resumable.",
     ),
     "losses": Command("lightning_bnf.losses.table:print_losses", "List the losses: equation, needs, arguments, paper."),
+    "models": Command(
+        "lightning_bnf.training.architectures.table:print_models",
+        "List the architectures of transformers: in which layouts each was trained rightly, and what is said of the "
+        "rest.",
+    ),
     "near_duplicates": Command(
         "lightning_bnf.preparation.near_duplicates:near_duplicates",
         "Write pairs of worked sums that differ in one digit, as train.jsonl and validation.jsonl.",

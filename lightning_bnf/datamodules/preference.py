@@ -23,7 +23,6 @@ from lightning_bnf.datamodules.tokens.report import ReportText
 from lightning_bnf.datamodules.tokens.rows import (
     HeldRows,
     PartlyPaired,
-    Rows,
     RowView,
     all_arrays,
     mismatched,
@@ -93,6 +92,7 @@ class PreferenceData(LightningDataModule):
         self.reports: list[ReportText] = []
         self._needs: DataNeeds | None = None
         self._layouts: dict[str, Layout] = {}
+        self._partners: dict[str, HeldRows] = {}
         self._budget: int | None = None
 
     @property
@@ -127,7 +127,7 @@ class PreferenceData(LightningDataModule):
         if not isinstance(module, MeetsData):
             raise Refusal(f"the module of PreferenceData must be a PreferenceModule, got {type(module).__name__}")
         self._needs = module.meet(self)
-        self._layouts, self._budget = {}, None
+        self._layouts, self._partners, self._budget = {}, {}, None
 
     def _refuse_empty(self, split: str) -> None:
         if self.rows[split]:
@@ -243,7 +243,7 @@ class PreferenceData(LightningDataModule):
         )
         partners = None
         if "mismatched" in self.needs.loss.step_passes:
-            others = HeldRows(mismatched(rows, self.options.max_length))
+            others = self._mismatched(split)
             partners = Part(others, replace(plan, tokens=[layout.lengths(row, labels) for row in all_arrays(others)]))
         device = self.trainer.strategy.root_device
         return StepLoader(rows, plan, layout, labels, self.trainer.global_rank, seed is None, partners, device)
@@ -255,9 +255,20 @@ class PreferenceData(LightningDataModule):
     def layout_of(self, split: str) -> Layout:
         """The layout of all that is made of a split: decided once a run, as the loaded model is tried for it."""
         if split not in self._layouts:
-            rows = self.rows[split].with_completions()
-            self._layouts[split] = self.needs.fitting.layout(self.layout, rows, self._labels(split))
+            rows, labels = self._scored(split), self._labels(split)
+            self._layouts[split] = self.needs.fitting.layout(self.layout, rows, labels)
         return self._layouts[split]
+
+    def _scored(self, split: str) -> RowView:
+        """The rows of a split with completions, and with those that its loss scores beside them."""
+        rows = self.rows[split].with_completions()
+        return RowView([rows, self._mismatched(split)] if "mismatched" in self.needs.loss.step_passes else [rows])
+
+    def _mismatched(self, split: str) -> HeldRows:
+        if split not in self._partners:
+            rows = self.rows[split].with_completions()
+            self._partners[split] = HeldRows(mismatched(rows, self.options.max_length))
+        return self._partners[split]
 
     @property
     def token_budget(self) -> int:
@@ -277,12 +288,10 @@ class PreferenceData(LightningDataModule):
         assert self.trainer is not None
         batches: list[PlannedBatch] = []
         for split in splits:
-            rows: Rows = self.rows[split].with_completions() if split in self.rows else HeldRows([])
+            rows = self._scored(split) if split in self.rows else RowView([])
             if not len(rows):
                 continue
             layout = self.layout_of(split)
-            if "mismatched" in self.needs.loss.step_passes:
-                rows = RowView([rows, mismatched(rows, self.options.max_length)])
             lengths = [layout.lengths(row, (1, -1)) for row in all_arrays(rows)]
             plan = StepPlan(lengths, len(rows), self.token_budget, packed=layout.packed)
             places = plan.micro_batches(0, 0)[self.trainer.global_rank :: self.trainer.world_size]

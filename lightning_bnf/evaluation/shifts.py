@@ -107,7 +107,7 @@ def score(
 
 def _scores(policy: Policy, batch: MicroBatch) -> tuple[Tensor, Tensor]:
     with evaluating(policy), torch.autocast(batch.target.device.type, enabled=False):
-        states = policy.causal_lm.base_model(**policy.model_inputs(batch), use_cache=False).last_hidden_state
+        states = policy.body(**policy.model_inputs(batch), use_cache=False).last_hidden_state
         hidden, head = states.flatten(0, 1)[batch.position], policy.head()
         return token_logps(hidden, batch.target, head).logps, target_logits(hidden, batch.target, head)
 

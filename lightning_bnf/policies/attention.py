@@ -1,7 +1,8 @@
 """What a model's attention is told of a micro-batch: which token sees which, in the form that its kernel takes."""
 
+from collections.abc import Mapping
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -9,35 +10,59 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 from lightning_bnf.batch import MicroBatch
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+Windows = Mapping[str, int | None]
+"""Kind of layer, by transformers' name -> how many tokens a token sees there, itself included; None for all."""
+
 
 def is_flash(implementation: str) -> bool:
     """Whether transformers' name of an attention is one of FlashAttention's kernels, its own or one of the hub's."""
     return "flash" in implementation
 
 
-def model_inputs(batch: MicroBatch, implementation: str, dtype: torch.dtype) -> dict[str, Any]:
+def windows_of(config: "PretrainedConfig") -> Windows:
+    """The sliding windows of a text model's layers, read off its config; empty where no layer has one."""
+    window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
+    if not isinstance(window, int) or (kinds is not None and "sliding_attention" not in kinds):
+        return {}
+    named = {kind: window if kind == "sliding_attention" else None for kind in kinds or ["sliding_attention"]}
+    return dict(sorted(named.items()))
+
+
+def model_inputs(batch: MicroBatch, implementation: str, dtype: torch.dtype, windows: Windows) -> dict[str, Any]:
     """The micro-batch as arguments of a transformers model.
 
-    implementation: transformers' name of the attention, such as sdpa; dtype: of masks that are added to scores
+    implementation: transformers' name of the attention, such as sdpa; dtype: of masks that are added to scores;
+    windows: of the model's layers, which a mask of who sees whom takes the place of
     """
     inputs: dict[str, Any] = dict(batch.inputs)
     segments = inputs.pop("segments", None)
     if segments is not None:
-        inputs["attention_mask"] = _mask(segments, implementation, dtype)
+        narrow = [window for window in windows.values() if window is not None and window < segments.shape[1]]
+        masks = {
+            kind: _mask(segments, inputs["position_ids"], window, implementation, dtype)
+            for kind, window in (windows if narrow else {"": None}).items()
+        }
+        inputs["attention_mask"] = masks if len(masks) > 1 else next(iter(masks.values()))
     elif batch.sequence_lengths and is_flash(implementation):
         inputs |= _ends(batch.sequence_lengths, inputs["input_ids"].device)
     return inputs
 
 
-def sees(segments: Tensor) -> Tensor:
+def sees(segments: Tensor, positions: Tensor | None = None, window: int | None = None) -> Tensor:
     """(rows, T) segments, 0 the prompt, k its k-th completion, -1 padding -> (rows, T, T), True where a token
-    (dimension 1) sees another (dimension 2): what comes before it in its segment and the prompt, and itself.
+    (dimension 1) sees another (dimension 2): what comes before it in its segment and the prompt, and itself, of these
+    by their positions (rows, T) the last `window`.
 
     Padding sees itself alone, since a softmax over nothing is NaN.
     """
     place = torch.arange(segments.shape[1], device=segments.device)
-    rows = torch.arange(len(segments), device=segments.device)
-    return _sees(segments, rows[:, None, None], place[None, :, None], place[None, None, :])
+    rows = torch.arange(len(segments), device=segments.device)[:, None, None]
+    query, key = place[None, :, None], place[None, None, :]
+    seen = _sees(segments, rows, query, key)
+    return seen if window is None or positions is None else seen & _near(positions, window, rows, query, key)
 
 
 def _sees(segments: Tensor, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -45,13 +70,22 @@ def _sees(segments: Tensor, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
     return ((key <= query) & (own >= 0) & ((own == other) | (other == 0))) | (query == key)
 
 
-def _mask(segments: Tensor, implementation: str, dtype: torch.dtype) -> Tensor | BlockMask:
+def _near(positions: Tensor, window: int, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    return positions[row, key] > positions[row, query] - window
+
+
+def _mask(
+    segments: Tensor, positions: Tensor, window: int | None, implementation: str, dtype: torch.dtype
+) -> Tensor | BlockMask:
     if implementation == "flex_attention":
         rows, width = segments.shape
-        return create_block_mask(
-            lambda row, head, query, key: _sees(segments, row, query, key), rows, None, width, width, segments.device
-        )
-    seen = sees(segments)[:, None]  # for every head
+
+        def seen_there(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            seen = _sees(segments, row, query, key)
+            return seen if window is None else seen & _near(positions, window, row, query, key)
+
+        return create_block_mask(seen_there, rows, None, width, width, segments.device)
+    seen = sees(segments, positions, window)[:, None]  # for every head
     if implementation == "sdpa":
         return seen
     added = torch.zeros(seen.shape, dtype=dtype, device=seen.device)  # eager adds what it gets

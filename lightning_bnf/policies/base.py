@@ -12,9 +12,10 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.losses.base import Weigher
-from lightning_bnf.policies.attention import is_flash, model_inputs
+from lightning_bnf.policies.attention import is_flash, model_inputs, windows_of
 from lightning_bnf.policies.given import check_given, source_of
 from lightning_bnf.policies.head.tiles import Head, token_logps, weighted_token_logps
+from lightning_bnf.policies.invariance import rotate_row_by_row, switch_off_dropout, train_quietly
 from lightning_bnf.policies.sources import end_ids_of, load_end_ids, load_model, load_tokenizer, resolve_source
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -26,6 +27,10 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 CHECKED_TOKENS = 64
 """Tokens whose log-probs are held against the model's own logits before training, which take memory for all of them."""
+
+
+SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+"""What configs call the bound of logits."""
 
 
 class PolicyError(Refusal):
@@ -93,6 +98,8 @@ class Policy(nn.Module, ABC):
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._end_ids: tuple[int, ...] | None = None
         self._given: list[PreTrainedModel] = []  # in a list: as an attribute its weights would count as the policy's
+        self.base_modules: list[nn.Module] = []  # as they were loaded, without adapters
+        self._tell_positions = False
         self.model: nn.Module | None = None
 
     @classmethod
@@ -138,11 +145,20 @@ class Policy(nn.Module, ABC):
 
     def adopt(self, base: "PreTrainedModel") -> None:
         """Make the model to train of a freshly loaded one, or of a fake one (what `plan` looks at)."""
-        _disable_dropout(base)
-        self.model = self.prepared(base.requires_grad_(False)).train()
+        switch_off_dropout(base)
+        self._tell_positions, self.base_modules = rotate_row_by_row(base), list(base.modules())
+        self.model = self.prepared(base.requires_grad_(False))
         if self.gradient_checkpointing:
             self.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
             self.causal_lm.enable_input_require_grads()  # else adapters behind frozen embeddings get no gradient
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode is of what was added to the base, such as the dropout of adapters: see `train_quietly`."""
+        super().train(mode)
+        if mode:
+            train_quietly(self.base_modules)
+        return self
 
     def base(self) -> "PreTrainedModel":
         """The source's model, freshly loaded as this policy starts from it."""
@@ -207,7 +223,8 @@ class Policy(nn.Module, ABC):
             )
         config = self.causal_lm.config.get_text_config()
         scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
-        return Head(layer.weight, layer.bias, float(scale), getattr(config, "final_logit_softcapping", None))
+        caps = (getattr(config, name, None) for name in SOFT_CAPS)
+        return Head(layer.weight, layer.bias, float(scale), next((cap for cap in caps if cap), None))
 
     def forward(self, batch: MicroBatch, weigh: Weigher | None = None, entropy: bool = False) -> PolicyOutput:
         """Differentiable token log-probs; or, with a token loss's weights, detached ones and the objective."""
@@ -220,19 +237,27 @@ class Policy(nn.Module, ABC):
 
     def _hidden(self, batch: MicroBatch) -> Tensor:
         """Last hidden states, flattened to (rows * T, H)."""
-        output = self.causal_lm.base_model(**self.model_inputs(batch), use_cache=False)
+        output = self.body(**self.model_inputs(batch), use_cache=False)
         return output.last_hidden_state.flatten(0, 1)
+
+    @property
+    def body(self) -> nn.Module:
+        """The model without its head: gives last hidden states."""
+        model, body = self.causal_lm, self.causal_lm.base_model
+        if body is model:  # a class that names no base model of its own
+            parts = [part for part in model.children() if hasattr(part, "get_input_embeddings")]
+            body = parts[0] if len(parts) == 1 else model
+        return body
 
     def model_inputs(self, batch: MicroBatch) -> dict[str, Any]:
         """The micro-batch as the model's arguments."""
-        return model_inputs(batch, str(self.causal_lm.config._attn_implementation), self.causal_lm.dtype)
-
-    def distance(self, one: MicroBatch, other: MicroBatch) -> float:
-        """The largest difference (nats) between the token log-probs of the same completions in two layouts."""
-        device = next(self.causal_lm.parameters()).device
-        with evaluating(self):
-            first, second = (self(batch.to(device)).token_logps for batch in (one, other))
-        return (first - second).abs().max().item()
+        config = self.causal_lm.config
+        windows = windows_of(config.get_text_config())
+        inputs = model_inputs(batch, str(config._attn_implementation), self.causal_lm.dtype, windows)
+        if self._tell_positions and "position_ids" not in inputs:
+            mask = inputs["attention_mask"]
+            inputs["position_ids"] = (mask.cumsum(-1) - 1) * mask  # of padding 0: it is as long as no row
+        return inputs
 
     def dry_step(self, batch: MicroBatch, token_loss: bool) -> None:
         """A forward and backward pass that changes nothing: for what it takes of memory. The gradients are dropped."""
@@ -254,11 +279,19 @@ class Policy(nn.Module, ABC):
         few = replace(batch, inputs=inputs, sequence_lengths=())
         tokens = inputs["input_ids"].flatten()  # whatever predicts them: any target shows what becomes of logits
         with torch.autocast(tokens.device.type, enabled=False):  # the model's own logits would be rounded too
-            own = self.causal_lm(**self.model_inputs(few), use_cache=False).logits.flatten(0, 1).float()
+            logits = self.causal_lm(**self.model_inputs(few), use_cache=False).logits.flatten(0, 1)
             hidden = self._hidden(few)
-        own = own.log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
-        worst = (own - token_logps(hidden, tokens, self.head()).logps).abs().max().item()
-        if not worst <= self.tolerance:
+        head = self.head()
+        if hidden.shape[-1] != head.weight.shape[-1]:
+            raise PolicyError(
+                f"source must be a model whose output layer follows on its last hidden states, got {self.source!r}, "
+                f"whose hidden states have {hidden.shape[-1]} numbers and whose output layer takes "
+                f"{head.weight.shape[-1]}"
+            )
+        again = rounded_again(logits, torch.Generator(logits.device).manual_seed(1))
+        own, rounded = (z.float().log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1) for z in (logits, again))
+        worst = (own - token_logps(hidden, tokens, head).logps).abs().max().item()
+        if not worst <= max(1e-4, 4 * (rounded - own).abs().max().item()):  # scaling and capping round too
             raise PolicyError(
                 f"source {self.source!r}: token log-probabilities from hidden states and output layer differ by "
                 f"{worst:.3g} nats from the model's own logits, so this architecture does something to its logits "
@@ -285,22 +318,23 @@ class Policy(nn.Module, ABC):
         return destination
 
 
-def _disable_dropout(model: nn.Module) -> None:
-    """No dropout of the base model's own: with it, nothing is independent of the micro-batches."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):  # applied inside the attention function
-            module.attention_dropout = 0.0  # type: ignore[assignment]
+def rounded_again(values: Tensor, draw: torch.Generator) -> Tensor:
+    """The values, each off by up to half a unit in its last place: what rounding once more does."""
+    unit = torch.finfo(values.dtype).eps
+    if values.dtype == torch.float32 and values.is_cuda and torch.backends.cuda.matmul.allow_tf32:
+        unit = 2**-10  # of the products that float32 is made of
+    shifts = torch.rand(values.shape, generator=draw, device=values.device) - 0.5
+    return (values * (1 + shifts * unit)).to(values.dtype)
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """No gradients and no dropout inside; the training mode is put back afterwards."""
-    training = model.training
+    """No gradients and no dropout inside; afterwards every module is in the mode it was found in."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        for module, mode in modes:
+            module.training = mode

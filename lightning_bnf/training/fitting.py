@@ -1,6 +1,7 @@
 """What is found out from the loaded model before the first step: the layout, and the budget of a micro-batch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
 
@@ -15,6 +16,7 @@ from lightning_bnf.datamodules.tokens.rows import RowArrays, all_arrays, as_rows
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.policies.attention import is_flash
 from lightning_bnf.policies.base import Policy
+from lightning_bnf.policies.probes import Probe
 from lightning_bnf.runtime.distributed import gather_objects
 from lightning_bnf.runtime.memory import available_bytes, peak_bytes, taken_bytes
 from lightning_bnf.training.fake_step import FakeOptimizer
@@ -31,15 +33,20 @@ class PolicyFitting:
     policy: Policy
     optimization: Optimization
     optimizer: OptimizerFactory | None
+    context: Callable[[], AbstractContextManager[None]]
+    """What the run's forward passes are inside, such as autocast."""
 
     def layout(self, name: LayoutName, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
         """See `choose_layout`."""
-        return choose_layout(name, self.policy, rows, labels)
+        with self.context():
+            return choose_layout(name, self.policy, rows, labels)
 
     def budget(self, rows: Sequence[TokenizedRow], layout: Layout, loss: Loss, step_rows: int) -> int:
         """The smallest of all ranks' budgets: see `choose_budget`."""
         optimizer = FakeOptimizer(self.policy, self.optimization, self.optimizer)
-        found = choose_budget(self.policy, rows, layout, loss.labels, loss.fused, step_rows, optimizer.state_bytes)
+        rest = loss.labels, loss.fused, step_rows, optimizer.state_bytes
+        with self.context():
+            found = choose_budget(self.policy, rows, layout, *rest)
         return min(gather_objects(found))
 
 
@@ -62,38 +69,76 @@ def preferred_layout(
 
 
 def choose_layout(name: LayoutName, policy: Policy, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
-    """The layout asked for, if the loaded model gives the same log-probs with it as with single rows.
+    """The layout asked for, if the loaded model gives the same log-probs and gradients with it as with single rows.
 
-    `auto` falls back to padded where it does not; a layout asked for by name raises `DataError`.
+    `auto` falls back to padded where it does not; a layout asked for by name raises `DataError`, and so does padded
+    where the model gives other numbers in a batch than alone.
     """
     wanted = preferred_layout(name, str(policy.causal_lm.config._attn_implementation), rows, labels)
-    layout = LAYOUTS[wanted]
-    if layout is PADDED:
+    shortest, others = extremes(all_arrays(rows), LAYOUTS[wanted], labels)
+    if shortest is None:
         return PADDED
-    # The longest row shows whether some window is shorter than it; a short one beside it, whether padding is blind.
-    tried = _extremes(all_arrays(rows), layout, labels)
-    if not tried:
+    probe = Probe(policy, labels, [*others[:1], shortest])
+    if fault := _agreed(probe.fault_of_model(shortest)) or _agreed(probe.fault(PADDED, probe.measured)):
+        raise DataError(
+            f"source must be a model that scores a sequence in a batch as it does alone, got {policy.source!r}, whose "
+            f"{fault}"
+        )
+    if wanted == "padded":
         return PADDED
-    worst = policy.distance(PADDED.batch(tried, labels), layout.batch(tried, labels))
-    if all(gather_objects(worst <= policy.tolerance)):  # or the ranks would part ways over it
-        return layout
-    sentence = f"this model's log-probs differ by {worst:.2g} nats under it from those of single rows"
+    fault = None
+    for i, row in enumerate(others or [shortest]):  # two at a time: together they may be more than memory holds
+        both = [row, shortest] if others else [row]
+        if fault := _agreed(probe.fault(LAYOUTS[wanted], both, gradients=i == 0)):
+            break
+    if fault is None:
+        return LAYOUTS[wanted]
     if name == wanted:
-        raise DataError(f"layout must be 'padded' for this model, got {wanted!r}: {sentence}")
-    rank_zero_info(f"Layout padded, not {wanted}: {sentence}.")
+        raise DataError(f"layout must be 'padded' for this model, got {wanted!r}, with which its {fault}")
+    rank_zero_info(f"Layout padded, not {wanted}, with which this model's {fault}.")
     return PADDED
 
 
-def _extremes(rows: Iterable[RowArrays], layout: Layout, labels: Sequence[int]) -> list[RowArrays]:
-    """The longest and the shortest row, of those with most completions of these labels."""
-    longest = shortest = None
+def _agreed(fault: str | None) -> str | None:
+    """The first rank's that found one, or the ranks would part ways over it."""
+    return next((found for found in gather_objects(fault) if found is not None), None)
+
+
+def extremes(
+    rows: Iterable[RowArrays], layout: Layout, labels: Sequence[int]
+) -> tuple[RowArrays | None, list[RowArrays]]:
+    """The shortest row, and the others that a layout is wrong for if it is wrong for any, that of the longest sequence
+    first: of rows with one completion, and of rows with several, those of the longest sequence and of the most tokens,
+    and those of a prompt or a completion that is much longer than theirs."""
+    shortest: tuple[int, RowArrays] | None = None
+    longest: dict[tuple[bool, str], tuple[int, RowArrays]] = {}
     for row in rows:
-        count, size = len(PADDED.lengths(row, labels)), sum(layout.lengths(row, labels))
-        if count and (longest is None or (min(count, 2), size) > longest[0]):
-            longest = ((min(count, 2), size), row)
-        if count and (shortest is None or (-min(count, 2), size) < shortest[0]):
-            shortest = ((-min(count, 2), size), row)
-    return [longest[1], shortest[1]] if longest and shortest else []
+        sequences = PADDED.lengths(row, labels)
+        if not sequences:
+            continue
+        if shortest is None or sum(sequences) < shortest[0]:
+            shortest = sum(sequences), row
+        for name, size in _sizes(row, layout, labels).items():
+            kind = len(sequences) > 1, name
+            if kind not in longest or size > longest[kind][0]:
+                longest[kind] = size, row
+    if shortest is None:
+        return None, []
+    chosen: list[RowArrays] = []
+    for several in (False, True):
+        alike: list[RowArrays] = []
+        for name, slack in {"sequence": 1.0, "tokens": 1.0, "prompt": 1.25, "completion": 1.25}.items():
+            size, row = longest.get((several, name), (0, shortest[1]))
+            if size > slack * max((_sizes(other, layout, labels)[name] for other in alike), default=0):
+                alike.append(row)
+        chosen += [row for row in alike if row is not shortest[1]]
+    return shortest[1], sorted(chosen, key=lambda row: -max(PADDED.lengths(row, labels)))
+
+
+def _sizes(row: RowArrays, layout: Layout, labels: Sequence[int]) -> dict[str, int]:
+    sequences, prompt = PADDED.lengths(row, labels), len(row.prompt)
+    tokens = sum(layout.lengths(row, labels))
+    return {"sequence": max(sequences), "tokens": tokens, "prompt": prompt, "completion": max(sequences) - prompt}
 
 
 def choose_budget(

@@ -1,11 +1,14 @@
 """How a run is spread over devices, and checkpoints that are whole or not there."""
 
+import contextlib
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule
 from lightning.pytorch.strategies import (
     DDPStrategy,
     ModelParallelStrategy,
@@ -79,3 +82,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         with replacing(Path(path)) as unfinished, unfinished.open("wb") as file:
             torch.save(checkpoint, file)
+
+
+def forward_context(module: LightningModule) -> AbstractContextManager[None]:
+    """What a training step's forward pass runs inside, such as autocast, for passes outside of steps; nothing where the
+    module has no Trainer."""
+    trainer = module._trainer
+    return contextlib.nullcontext() if trainer is None else trainer.precision_plugin.forward_context()

@@ -86,7 +86,7 @@ def test_flex_attention_takes_shared_prompts_in_blocks(architecture: str) -> Non
 def test_blocks_are_those_of_the_mask() -> None:
     batch = shared_prompt(long_rows())
     segments = batch.inputs["segments"]
-    blocks = model_inputs(batch, "flex_attention", torch.float32)["attention_mask"]
+    blocks = model_inputs(batch, "flex_attention", torch.float32, {})["attention_mask"]
     rows, heads, width = 2, 1, segments.shape[1]
     made = create_mask(blocks.mask_mod, rows, heads, width, width, "cpu")
     assert torch.equal(made[:, 0], sees(segments))
@@ -109,7 +109,7 @@ def test_flash_attention_refuses_float32() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_eager_attention_adds_a_finite_mask_of_the_models_type(dtype: torch.dtype) -> None:
     batch = shared_prompt(ROWS)
-    mask = model_inputs(batch, "eager", dtype)["attention_mask"]
+    mask = model_inputs(batch, "eager", dtype, {})["attention_mask"]
     assert mask.dtype == dtype
     assert mask.isfinite().all(), "what is not seen is as low as the type goes, not -inf"
     assert torch.equal(mask == 0, sees(batch.inputs["segments"])[:, None])

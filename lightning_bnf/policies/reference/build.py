@@ -25,12 +25,15 @@ def check_reference(kind: ReferenceKind, policy: Policy, needed: bool) -> str:
     return policy.references[0] if kind == "auto" else kind
 
 
-def build_reference(kind: str, policy: Policy, folder: str | None = None, rank: int = 0) -> Reference | None:
-    """The provider that `check_reference` named, for a loaded policy; `folder` and `rank` are of the cache."""
+def build_reference(
+    kind: str, policy: Policy, folder: str | None = None, rank: int = 0, precision: str = "32-true"
+) -> Reference | None:
+    """The provider that `check_reference` named, for a loaded policy; `folder`, `rank` and the run's `precision` are of
+    the cache."""
     if kind == "none":
         return None
     if kind == "cache":
-        return CachedReference(open_cache(policy, folder, rank))
+        return CachedReference(open_cache(policy, folder, rank, precision))
     return AdapterOff(policy) if kind == "adapter_off" else FrozenCopy(policy)
 
 

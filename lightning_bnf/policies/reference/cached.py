@@ -101,8 +101,11 @@ UNREAD = {"_name_or_path", "transformers_version", "architectures", "dtype", "to
 """Entries of a model's config that change no log-prob, or stand in the manifest by themselves."""
 
 
-def open_cache(policy: Policy, folder: str | None, rank: int) -> LogpsCache:
-    """The cache of the loaded policy's reference: its own folder below the user's cache, or `folder`."""
+def open_cache(policy: Policy, folder: str | None, rank: int, precision: str = "32-true") -> LogpsCache:
+    """The cache of the loaded policy's reference: its own folder below the user's cache, or `folder`.
+
+    precision: the Trainer's; where it is mixed, the type of the weights does not say what is computed in.
+    """
     reference = policy.causal_lm
     manifest = {
         "weights": weights_fingerprint(reference, frozen_only=policy.adapters),
@@ -112,6 +115,7 @@ def open_cache(policy: Policy, folder: str | None, rank: int) -> LogpsCache:
             for name, value in reference.config.to_diff_dict().items()
             if name not in UNREAD and value is not None
         },
+        **({"precision": precision} if precision.endswith("mixed") else {}),
         **policy.reference_description(),
         **tokenizer_fingerprints(policy.tokenizer),
     }

@@ -189,3 +189,24 @@ def test_the_provider_gives_the_batchs_values_in_its_order(tmp_path: Path, tiny_
     cache = filled(tmp_path)
     batch: Any = SimpleNamespace(keys=(B, A), row_ids=("b", "a"), target=torch.zeros(3))
     assert CachedReference(cache)(batch).tolist() == [-3.0, -1.0, -2.0]
+
+
+def test_the_cache_is_filled_in_the_runs_precision_and_says_so(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write
+) -> None:
+    """Under bf16-mixed policy and cached reference agree at the start, as by a pass with autocast and by none without;
+    a run in float32 takes another cache."""
+    cache, data = tmp_path / "cache", PreferenceData(write_pairs(), examples_per_step=5)
+    one = module(tiny_folder, cache)
+    train(tmp_path, one, data, precision="bf16-mixed", max_epochs=0)
+    assert isinstance(one.reference, CachedReference)
+    batch = next(iter(data.train_dataloader())).micro_batches[0]
+    with torch.no_grad():
+        apart = [(one.policy(batch).token_logps - one.reference(batch)).abs().max().item()]
+        with torch.autocast("cpu", torch.bfloat16):
+            apart.append((one.policy(batch).token_logps - one.reference(batch)).abs().max().item())
+    assert apart[0] > 1e-3
+    assert apart[1] < 1e-6
+    assert json.loads((cache / "manifest.json").read_text())["precision"] == "bf16-mixed"
+    with pytest.raises(DataError, match="precision: bf16-mixed there, None here"):
+        train(tmp_path, module(tiny_folder, cache), data)

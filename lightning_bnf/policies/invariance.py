@@ -1,0 +1,69 @@
+"""What would make a sequence's log-probs depend on chance or on its neighbours in a batch, taken out of a loaded model.
+
+Nothing here knows an architecture: fields and modules are found by what they are. What stays is found by the probes.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LENGTH_DEPENDENT = ("dynamic", "longrope")
+"""RoPE scalings whose frequencies follow from the longest row that the model is given."""
+
+
+def switch_off_dropout(model: nn.Module) -> None:
+    """Set dropout to 0, also the rates of modules that must be in training mode: see `train_quietly`.
+
+    Other rates stay as they are: what is called jitter may be a threshold in evaluation too.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "gradient_checkpointing"):
+            for name, value in vars(module).items():
+                if isinstance(value, float) and "drop" in name:
+                    setattr(module, name, 0.0)
+
+
+def train_quietly(base: Iterable[nn.Module]) -> None:
+    """Keep the modules of the base model in evaluation mode while the policy trains.
+
+    Training mode is where models draw: rates of dropout that a forward pass reads off the config, experts that are
+    sampled. Gradients flow in either mode. Modules that recompute their activations do so in training mode alone.
+    """
+    for module in base:
+        module.training = bool(getattr(module, "gradient_checkpointing", False))
+
+
+def rotate_row_by_row(model: nn.Module) -> bool:
+    """Let each row's own length choose the frequencies of RoPE scalings that depend on length, not the batch's longest.
+
+    Returns whether there are any. Then the model must be told the position ids: it would take those of the longest row
+    for all.
+    """
+    rotary = [module for module in model.modules() if _depends_on_length(module)]
+    for module in rotary:
+        module.forward = _row_by_row(module, module.forward)  # type: ignore[method-assign]
+    return bool(rotary)
+
+
+def _depends_on_length(module: nn.Module) -> bool:
+    kinds = getattr(module, "rope_type", None)
+    names = kinds.values() if isinstance(kinds, dict) else [kinds]
+    return any(kind in name for name in names if isinstance(name, str) for kind in LENGTH_DEPENDENT)
+
+
+def _row_by_row(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+    """position_ids (B, T) -> what `forward` gives for each row alone, such as cosines and sines (B, T, D)."""
+
+    def each(x: Tensor, position_ids: Tensor, *args: Any, **named: Any) -> Any:
+        parts = []
+        for row in position_ids.split(1):
+            for name in [name for name in vars(module) if name.endswith("max_seq_len_cached")]:
+                setattr(module, name, 0)  # else frequencies of a longer row before it are taken
+            parts.append(forward(x[:1], row, *args, **named))
+        return torch.cat(parts) if isinstance(parts[0], Tensor) else tuple(map(torch.cat, zip(*parts)))
+
+    return each

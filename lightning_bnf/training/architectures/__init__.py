@@ -1,0 +1,1 @@
+"""All causal language models that the installed transformers can build tiny, and what becomes of each."""

@@ -1,0 +1,79 @@
+"""The table that the command prints."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_bnf.cli.main import main
+from lightning_bnf.training.architectures.table import (
+    NOT_BUILT,
+    Architecture,
+    Table,
+    as_json,
+    as_markdown,
+    as_text,
+    read_table,
+    summary,
+)
+
+ROWS = (
+    Architecture("a", ("shared_prompt", "packed", "padded"), ""),
+    Architecture("b", ("padded",), "layout must be 'padded' | x"),
+    Architecture("c", (), "source 'c': differs"),
+    Architecture("d", (), f"{NOT_BUILT}KeyError: x"),
+)
+TABLE = Table("5.0", ROWS)
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "table.json").write_text(as_json(TABLE))
+    assert read_table(tmp_path / "table.json") == TABLE
+    assert json.loads(as_json(TABLE))["architectures"][0]["layouts"] == ["shared_prompt", "packed", "padded"]
+
+
+def test_the_counts_are_those_of_the_rows() -> None:
+    assert summary(TABLE) == (
+        "transformers 5.0: of 4 architectures 3 were built as tiny random models; 1 are trained with shared prompts, "
+        "1 fall back to another layout, and 1 are refused with a sentence."
+    )
+    assert "b                           padded\n" in as_text(TABLE)
+    assert "| b | padded | layout must be 'padded' \\| x |" in as_markdown(TABLE)
+
+
+def test_the_stored_table_says_something_of_all_that_is_not_shared() -> None:
+    stored = read_table()
+    assert [row.name for row in stored.rows] == sorted(row.name for row in stored.rows)
+    for row in stored.rows:
+        assert ("shared_prompt" in row.layouts) or row.said, row.name
+        assert not re.search(r"/\w+/", row.said), "no paths of the machine that it was made on"
+
+
+def test_the_command_prints_rows_and_refuses_names_that_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["models", "--names", "[llama, mamba]"])
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0].split() == ["llama", "shared_prompt,", "packed,", "padded"]
+    assert "mamba" in printed
+    assert "of 2 architectures" in printed
+    with pytest.raises(SystemExit):
+        main(["models", "--names", "[lama]"])
+    assert "names must be of " in capsys.readouterr().err
+
+
+def test_rows_are_made_anew_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["models", "--names", "[llama]", "--check", "true", "--output", str(tmp_path / "table.json")])
+    (row,) = read_table(tmp_path / "table.json").rows
+    assert row == Architecture("llama", ("shared_prompt", "packed", "padded"), "")
+
+
+def test_the_stored_table_is_printed_without_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from lightning_bnf.cli.main import main; main(['models', '--names', '[llama]'])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("llama ")
