@@ -45,7 +45,7 @@ def rotate_row_by_row(model: nn.Module) -> bool:
     """
     rotary = [module for module in model.modules() if _depends_on_length(module)]
     for module in rotary:
-        module.forward = _row_by_row(module, module.forward)  # type: ignore[method-assign]
+        module.forward = _row_by_row(module, module.forward)
     return bool(rotary)
 
 

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from lightning_bnf.results.markdown import markdown_table
 from lightning_bnf.runtime.files import write_text
+from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
 
 STORED = Path(__file__).with_name("architectures.json")
@@ -70,8 +71,13 @@ def checked_table(names: Sequence[str] | None) -> Table:
     from lightning_bnf.training.architectures.check import check
     from lightning_bnf.training.architectures.tiny import architectures
 
-    known = architectures()
-    return Table(version("transformers"), tuple(check(name) for name in known if names is None or name in names))
+    chosen = [name for name in architectures() if names is None or name in names]
+    with Progress(len(chosen), "Tiny models", "architecture", delay=3) as bar:
+        rows = []
+        for name in chosen:
+            rows.append(check(name))
+            bar.update()
+    return Table(version("transformers"), tuple(rows))
 
 
 def as_json(table: Table) -> str:

@@ -69,7 +69,7 @@ def tiny_model(model_type: str) -> "PreTrainedModel":
     for variant in VARIANTS:
         for of_unset in (False, True):
             try:
-                return _built(_shrunk(type(AutoConfig.for_model(model_type)), SIZES | variant, of_unset))
+                return _built(_shrunk(type(AutoConfig.for_model(model_type)), {**SIZES, **variant}, of_unset))
             except Exception as error:
                 errors.append(error)
     raise errors[0]
@@ -97,7 +97,9 @@ def _shrunk(kind: "type[PretrainedConfig]", sizes: Mapping[str, Any], of_unset: 
         if value is not None and name in held and (held[name] is not None or of_unset):
             wanted[name] = value
     parts = {name: getattr(default, name, None) for name in kind.sub_configs}
-    small = {name: _shrunk(type(part), sizes, of_unset) for name, part in parts.items() if part is not None}
+    small: dict[str, Any] = {
+        name: _shrunk(type(part), sizes, of_unset) for name, part in parts.items() if part is not None
+    }
     return kind(**(_layers(held, wanted) | wanted), **small)
 
 
