@@ -77,7 +77,7 @@ VERBS = {
     ),
     "losses": Command("lightning_bnf.losses.table:print_losses", "List the losses: equation, needs, arguments, paper."),
     "models": Command(
-        "lightning_bnf.training.architectures.table:print_models",
+        "lightning_bnf.training.architectures.command:print_models",
         "List the architectures of transformers: in which layouts each was trained rightly, and what is said of the "
         "rest.",
     ),
