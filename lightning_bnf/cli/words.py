@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from lightning_bnf.cli.names import FOLDERS, config_of, file_of, with_files
+from lightning_bnf.runtime.refusal import Refusal
 
 SHORT_FORMS = {"model.source": "model.policy.init_args.source"}
 """What may be typed -> what it is short for."""
@@ -65,6 +66,8 @@ def _complete(command: str, option: Option) -> Option:
     if len(option.values) != 1:
         return option._replace(key=key)
     value = option.values[0]
+    if key == "config" or key in _WITH_FILES:
+        _refuse_pipe(Path(value))
     file = config_of(command, value) if key == "config" else file_of(key, value) if key in FOLDERS else None
     return Option(key, (file or value,), option.joined)
 
@@ -97,7 +100,14 @@ def _flat(value: Any, key: str, folder: Path) -> dict[str, Any]:
     }
 
 
+def _refuse_pipe(path: Path) -> None:
+    """It would be waited for, and could be read once, where settings are read twice."""
+    if path.exists() and (path.is_fifo() or path.is_socket()):
+        raise Refusal(f"config must be a YAML file, got {str(path)!r}, a pipe or socket: write it into a file first")
+
+
 def _read(path: Path) -> Any:
+    _refuse_pipe(path)
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):

@@ -1,11 +1,13 @@
 """Words become options, whole files before values, and what they set can be told without the parser."""
 
+import os
 import shlex
 from pathlib import Path
 
 import pytest
 
 from lightning_bnf.cli.words import Option, options, settings, split
+from lightning_bnf.runtime.refusal import Refusal
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -73,3 +75,15 @@ def test_what_cannot_be_read_sets_nothing(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("[1, 2]")
     words = ["--config", str(tmp_path / "bad.yaml"), "--config", "/no/such.yaml", "--model.loss", "/no.yaml", "--flag"]
     assert settings(options("fit", words)) == {"model.loss": "/no.yaml", "flag": None}
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """As a config, as a file of a group, and as one that a config names."""
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    (tmp_path / "own.yaml").write_text("model: pipe.yaml")
+    for typed in ("--config", "--model", "--model.loss"):
+        with pytest.raises(Refusal, match=r"config must be a YAML file, got '.*pipe.yaml', a pipe or socket"):
+            options("fit", [typed, str(pipe)])
+    with pytest.raises(Refusal, match="a pipe or socket"):
+        settings([Option("config", (str(tmp_path / "own.yaml"),))])
