@@ -9,6 +9,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from lightning_bnf.datamodules.reading.options import DATE
+from lightning_bnf.datamodules.tokens.template_code import Clock
 from lightning_bnf.evaluation.benchmarks.lm_eval_scores import Score, latest_results, read_scores, scores_table
 from lightning_bnf.evaluation.benchmarks.suites import (
     TASKS,
@@ -99,20 +101,21 @@ def run_lm_eval(
     # The template writes its own BOS: lm-eval must add none, else there are two.
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, add_bos_token=False)
     question = [{"role": "user", "content": "What is 1 + 1?"}]
-    rendered = str(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
-    check_prompts(lm, tokenizer, {rendered})  # before hours of generation; all the others after it
-    results = simple_evaluate(
-        model=lm,
-        tasks=list(specs),
-        task_manager=TaskManager(include_path=str(TASKS), include_defaults=public),
-        limit=limit,
-        apply_chat_template=True,
-        random_seed=seed,
-        numpy_random_seed=seed,
-        torch_random_seed=seed,
-        fewshot_random_seed=seed,
-        log_samples=True,
-    )
+    with Clock(DATE).pinned():  # as in training: templates may write the date
+        rendered = str(tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True))
+        check_prompts(lm, tokenizer, {rendered})  # before hours of generation; all the others after it
+        results = simple_evaluate(
+            model=lm,
+            tasks=list(specs),
+            task_manager=TaskManager(include_path=str(TASKS), include_defaults=public),
+            limit=limit,
+            apply_chat_template=True,
+            random_seed=seed,
+            numpy_random_seed=seed,
+            torch_random_seed=seed,
+            fewshot_random_seed=seed,
+            log_samples=True,
+        )
     assert results is not None
     prompts = {str(ask[0]) for rows in results["samples"].values() for row in rows for ask in row["arguments"]}
     check_prompts(lm, tokenizer, prompts)
