@@ -65,7 +65,8 @@ class DataOptions:
         format: `auto` (from the columns), or one of them: `paired`, `grouped`, `unpaired`, `demonstration`, `prompt`;
             `instruction_paired`, `instruction`; or the class path of your own `Format`.
         column_map: The file's column names to ours, such as `{better: chosen}`.
-        ignore_columns: Columns never to read, though their names are or resemble ours.
+        ignore_columns: Columns never to read, though their names are or resemble ours; and keys of messages to leave
+            out, though they say what is to be trained, such as `reasoning_content`.
         subset: Configuration of hub data that has several.
         revision: Commit, tag or branch of hub data.
         rendering: How rows become token ids.
