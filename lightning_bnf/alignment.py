@@ -42,6 +42,7 @@ from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training import defaults
 from lightning_bnf.training.checkpoints import last_good
 from lightning_bnf.training.optimization import Optimization
+from lightning_bnf.training.refusals import trainer_refusals
 from lightning_bnf.training.strategies import AtomicCheckpointIO
 
 POLICIES: dict[str, type[Policy]] = {"lora": LoRAPolicy, "qlora": QLoRAPolicy, "full": FullPolicy}
@@ -253,13 +254,14 @@ def _trainer(root: Path, settings: Mapping[str, Any], device: str) -> Trainer:
     callbacks = [*own, *(make() for kind, make in standard.items() if kind not in map(type, own))]
     logger = chosen.pop("logger", None)
     given = [] if logger is None or isinstance(logger, bool) else logger if isinstance(logger, list) else [logger]
-    return Trainer(
-        default_root_dir=str(root),
-        use_distributed_sampler=False,
-        callbacks=sorted(callbacks, key=turn),
-        logger=[RunLogger(root), *given],
-        **({"plugins": [AtomicCheckpointIO()]} | chosen),
-    )
+    with trainer_refusals(chosen, prefix=""):
+        return Trainer(
+            default_root_dir=str(root),
+            use_distributed_sampler=False,
+            callbacks=sorted(callbacks, key=turn),
+            logger=[RunLogger(root), *given],
+            **({"plugins": [AtomicCheckpointIO()]} | chosen),
+        )
 
 
 def _save_config(root: Path, module: PreferenceModule, data: PreferenceData, parts: Parts, trainer: Trainer) -> None:

@@ -35,7 +35,8 @@ class Cache(TrainerCommand):
         super().before_instantiate_classes()
 
     def run(self) -> None:
-        self.trainer.fit(self.model, self.datamodule, ckpt_path=self.config["ckpt_path"], weights_only=True)
+        with self.refusals():
+            self.trainer.fit(self.model, self.datamodule, ckpt_path=self.config["ckpt_path"], weights_only=True)
         if not isinstance(self.model.reference, CachedReference):
             self.parser.error(f"model.loss {type(self.model.loss).__name__}: it needs no reference, so none is cached")
         cache = self.model.reference.cache

@@ -38,7 +38,7 @@ TRAINER_COMMANDS = {
     ),
     "export": Command(
         "lightning_bnf.cli.export:Export",
-        "Write the policy of a run's checkpoint as a folder, with --merge true as one model.",
+        "Write the policy of a run's checkpoint as a folder, with --merge as one model.",
     ),
     "plan": Command(
         "lightning_bnf.cli.plan:Plan", "Say what memory and time a fit takes, from the model's config alone."

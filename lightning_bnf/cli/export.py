@@ -1,23 +1,31 @@
 """The command `export`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_bnf.cli.trainer_commands import TrainerCommand, fields_of, hide
+from lightning_bnf.cli.run_parts import fields_of, hide
+from lightning_bnf.cli.trainer_commands import TrainerCommand
+from lightning_bnf.cli.words import switched_on
 from lightning_bnf.export.command import ExportOptions, export
 
 
 class Export(TrainerCommand):
-    """Write the policy of a run's checkpoint as a folder, with --merge true as one model.
+    """Write the policy of a run's checkpoint as a folder, with --merge as one model.
 
     The run is told by the config that lies in its folder. Its model and data, which `fit --help` explains, are read
     from there; the validation rows, or the training rows where there are none, are what a merge is measured on.
     """
 
-    checkpoint_help = "The checkpoint: a file or sharded folder, or `last`, the latest whole one of the run folder."
+    checkpoint_help = (
+        "The checkpoint: a file or sharded folder; null and `last` are the latest whole one of the run folder."
+    )
     trainer_fields = ("accelerator", "default_root_dir")
     writes_run_folder = False
+
+    def __init__(self, name: str, words: Sequence[str]):
+        super().__init__(name, switched_on(words, "merge"))
 
     def add_command_arguments(self, parser: LightningArgumentParser) -> None:
         parser.add_class_arguments(ExportOptions, as_group=True)
@@ -28,8 +36,7 @@ class Export(TrainerCommand):
             hide(parser, prefix)
 
     def before_instantiate_classes(self) -> None:
-        if self.config["ckpt_path"] is None:
-            self.parser.error("ckpt_path must be a checkpoint of the run, or 'last', got null")
+        self.config["ckpt_path"] = self.config["ckpt_path"] or "last"
         for name, value in (
             ("devices", 1),
             ("num_nodes", 1),
@@ -39,8 +46,6 @@ class Export(TrainerCommand):
         ):
             self.config["trainer"][name] = value
         super().before_instantiate_classes()
-        if self.config["ckpt_path"] is None:
-            self.parser.error(f"ckpt_path must be a checkpoint of the run, got last, and {self.folder} holds none")
 
     def run(self) -> None:
         options = ExportOptions(**fields_of(ExportOptions, self.config))

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 
 from lightning_bnf import __version__
 from lightning_bnf.cli.commands import COMMANDS, TRAINER_COMMANDS, imported, overview
-from lightning_bnf.runtime.escapes import visible
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.cli.endings import end
 
 NOTICES = (
     "litlogger",
@@ -29,7 +28,15 @@ NOTICES = (
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run a command; errors a user can mend end the program with status 2 and a sentence instead of a traceback."""
-    words = sys.argv[1:] if args is None else list(args)
+    try:
+        _main(sys.argv[1:] if args is None else list(args))
+        sys.stdout.flush()  # a reader who has gone is noticed here
+    except Exception as error:
+        end(error)
+        raise
+
+
+def _main(words: list[str]) -> None:
     name = words[0] if words else "--help"
     if name in ("-h", "--help"):
         print(overview())
@@ -42,13 +49,7 @@ def main(args: Sequence[str] | None = None) -> None:
     _announce(name)
     silence()
     _quiet_bars()
-    try:
-        _run(name, words[1:])
-    except Exception as error:
-        if not _says_what_to_mend(error):
-            raise
-        print(f"error: {visible(str(error))}", file=sys.stderr)
-        raise SystemExit(2) from error
+    _run(name, words[1:])
 
 
 def _announce(name: str) -> None:
@@ -114,6 +115,7 @@ def silence() -> None:
         "Found .* module\\(s\\) in eval mode.*",
         "The number of training batches .* is smaller than the logging interval.*",
         "Trying to infer the `batch_size`.*",
+        "Using ModelCheckpoint with manual optimization.*",
     ):
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
@@ -124,12 +126,3 @@ def _quiet_bars() -> None:
     """Bars of libraries, such as a download's, redraw themselves: where no terminal does that, every 30 seconds."""
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "30")
-
-
-def _says_what_to_mend(error: Exception) -> bool:
-    """Whether a sentence is enough: an input was refused, or a run stopped at numbers that are not finite."""
-    if isinstance(error, Refusal):
-        return True
-    from lightning_bnf.training.checks import NonFiniteError  # with torch, which is not needed to refuse
-
-    return isinstance(error, NonFiniteError)

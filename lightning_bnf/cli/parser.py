@@ -83,7 +83,18 @@ def _explained(parser: jsonargparse.ArgumentParser, message: str) -> str:
         )
     if key and key[1] in FOLDERS:
         return _no_such_name(key[1], message)
-    return message
+    return _typed_wrong(key[1], message) if key else message
+
+
+def _typed_wrong(key: str, message: str) -> str:
+    """The sentence on a value of another type; the parser's own message where it lists several types."""
+    group = re.search(r"^Unable to load config '(.*)'$", message, re.MULTILINE)
+    if group:
+        return f"{key} must be a YAML file, or be set by its own settings, --{key}.NAME VALUE, got {group[1]}"
+    kind = re.search(
+        r"^\s*Expected an? (?:<class '([\w.]+)'>|(.+))\. Got value: (.*)\Z", message, re.MULTILINE | re.DOTALL
+    )
+    return f"{key} must be of type {kind[1] or kind[2]}, got {kind[3]}" if kind else message
 
 
 def _hint(unknown: str, known: set[str], arguments: set[str]) -> str:

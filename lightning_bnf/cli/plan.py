@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from lightning.pytorch.cli import LightningArgumentParser
 
-from lightning_bnf.cli.trainer_commands import TrainerCommand, fields_of
+from lightning_bnf.cli.run_parts import fields_of
+from lightning_bnf.cli.trainer_commands import TrainerCommand
+from lightning_bnf.cli.words import switched_on
 from lightning_bnf.costs.plan.command import plan
 from lightning_bnf.costs.plan.question import Question
 from lightning_bnf.costs.plan.sweep import sweep
@@ -57,11 +59,6 @@ class Plan(TrainerCommand):
 
 def with_sweep(words: Sequence[str]) -> list[str]:
     """The words with what `--sweep` alone leaves out: that it is true, and a model, which nobody looks at."""
-    found = list(words)
-    if "--sweep" in found:
-        place = found.index("--sweep")
-        if place + 1 == len(found) or found[place + 1].startswith("--"):
-            found.insert(place + 1, "true")
-        if not any(word.startswith(("--model.source", "--model.policy", "--config")) for word in found):
-            found += ["--model.source", BUNDLED]
-    return found
+    found = switched_on(words, "sweep")
+    named = any(word.startswith(("--model.source", "--model.policy", "--config")) for word in found)
+    return found if named or "--sweep" not in found else [*found, "--model.source", BUNDLED]

@@ -1,10 +1,14 @@
 """What a command gives its Trainer, loggers and callbacks in their order, and what --help says of its settings."""
 
+import dataclasses
+from argparse import SUPPRESS
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_bnf.callbacks import RunProgress
 
@@ -48,3 +52,16 @@ def two_last(folder: Path) -> ModelCheckpoint:
     return ModelCheckpoint(
         folder, filename="{step}", monitor="step", mode="max", save_top_k=2, enable_version_counter=False
     )
+
+
+def hide(parser: LightningArgumentParser, prefix: str, keep: Sequence[str] = ()) -> None:
+    """Leave the fields that begin with `prefix` out of --help, but for those that are kept; they are still read."""
+    kept = {prefix + name for name in keep}
+    for action in parser._actions:
+        if action.dest.startswith(prefix) and action.dest not in kept:
+            action.help = SUPPRESS
+
+
+def fields_of(kind: Any, config: Any) -> dict[str, Any]:
+    """A dataclass's arguments, which lie at the root of a command's config."""
+    return {field.name: config[field.name] for field in dataclasses.fields(kind)}

@@ -4,8 +4,8 @@ import dataclasses
 import inspect
 import json
 import re
-from argparse import SUPPRESS
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +14,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_bnf.callbacks import (
     EvenValidations,
@@ -30,16 +29,18 @@ from lightning_bnf.callbacks import (
 from lightning_bnf.cli.commands import PROGRAM
 from lightning_bnf.cli.defaults import announce, set_learning_rate, start_of
 from lightning_bnf.cli.parser import NAMES_MODE, Parser
-from lightning_bnf.cli.run_parts import SETTING_HELP, STUBS, listed, progress_of, turn, two_last
+from lightning_bnf.cli.run_parts import SETTING_HELP, STUBS, hide, listed, progress_of, turn, two_last
 from lightning_bnf.cli.saved_config import SaveConfig
 from lightning_bnf.cli.words import options
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation.comparison import rates_table
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.arguments import Seed
 from lightning_bnf.runtime.ownership import claim, move_aside, take_back
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checkpoints import check_checkpoint, last_good
+from lightning_bnf.training.refusals import trainer_refusals
 from lightning_bnf.training.strategies import AtomicCheckpointIO, FullySharded, parallelism_of
 from lightning_bnf.training.support import precision_refusal
 
@@ -93,9 +94,9 @@ class TrainerCommand(LightningCLI):
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--seed_everything",
-            type=int | bool,
+            type=Seed | bool,
             default=1,
-            help="Number that everything random begins from (0 to 4294967295); true draws one.",
+            help="Number that everything random begins from; true draws one.",
         )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -162,10 +163,17 @@ class TrainerCommand(LightningCLI):
             checkpoints = self.folder / "checkpoints"
             latest = last_good(checkpoints)
             if latest is None:
-                print(f"ckpt_path last: {checkpoints} holds no checkpoint yet, so the run begins at its first step")
+                self.no_checkpoint(checkpoints)
             self.config["ckpt_path"] = None if latest is None else str(latest)
         elif path is not None:
             check_checkpoint(Path(path))
+
+    def no_checkpoint(self, checkpoints: Path) -> None:
+        """`ckpt_path last` in a folder without any: the untrained model is not what was asked for."""
+        self.parser.error(
+            f"ckpt_path must be a checkpoint, or last in a run folder with one, got last; {checkpoints} "
+            "holds none (trainer.default_root_dir names the run folder)"
+        )
 
     def instantiate_classes(self) -> None:
         """Lightning's own; but refusals are told as they were raised, which jsonargparse buries in a list of all that
@@ -197,14 +205,18 @@ class TrainerCommand(LightningCLI):
         if config.strategy != "fsdp2" and not isinstance(config.strategy, FullySharded) and not config.plugins:
             kwargs["plugins"] = [AtomicCheckpointIO()]
         try:
-            return super().instantiate_trainer(**kwargs)
-        except MisconfigurationException as error:
-            if "can not run on your system" not in str(error):
-                raise
-            here = str(error).rpartition("['")[2].rpartition("']")[0].replace("'", "")
-            raise Refusal(
-                f"accelerator must be auto or one that this machine has ({here}), got {config.accelerator}"
-            ) from error
+            with self.refusals(built=True):
+                return super().instantiate_trainer(**kwargs)
+        except Refusal:
+            self.give_folder_back()
+            raise
+
+    def refusals(self, built: bool = False) -> AbstractContextManager[None]:
+        """What Lightning refuses of the Trainer's settings in the block becomes a `Refusal`."""
+        return trainer_refusals(vars(self.config_init["trainer"]), built=built)
+
+    def give_folder_back(self) -> None:
+        """Undo what `make_folder` did for a run that was refused."""
 
     def make_folder(self) -> None:
         """The run folder is new, empty, or a run's: `Refusal` for one with a stranger's files."""
@@ -247,11 +259,18 @@ class Fit(TrainerCommand):
         ckpt_path = self.config["ckpt_path"]
         try:
             parallelism_of(self.trainer.strategy)  # refuses here what each process that Lightning starts would
-            self.trainer.fit(self.model, self.datamodule, ckpt_path=ckpt_path, weights_only=self.config["weights_only"])
+            with self.refusals():
+                self.trainer.fit(self.model, self.datamodule, ckpt_path=ckpt_path, weights_only=True)
         except Refusal:
-            if self.claimed:
-                take_back(self.folder, self.aside, STUBS)
+            self.give_folder_back()
             raise
+
+    def no_checkpoint(self, checkpoints: Path) -> None:
+        print(f"ckpt_path last: {checkpoints} holds no checkpoint yet, so the run begins at its first step")
+
+    def give_folder_back(self) -> None:
+        if self.claimed:
+            take_back(self.folder, self.aside, STUBS)
 
     def make_folder(self) -> None:
         """A new run does not mix with one that is there already, nor replace it: the old folder gets a number."""
@@ -317,12 +336,10 @@ class _Evaluation(TrainerCommand):
             self.parser.error(
                 f"trainer.devices must be one device for {self.name}, got {self.trainer.world_size} devices"
             )
-        getattr(self.trainer, self.name)(
-            self.model,
-            datamodule=self.datamodule,
-            ckpt_path=self.config["ckpt_path"],
-            weights_only=self.config["weights_only"],
-        )
+        with self.refusals():
+            getattr(self.trainer, self.name)(
+                self.model, datamodule=self.datamodule, ckpt_path=self.config["ckpt_path"], weights_only=True
+            )
 
     def print_pass_rates(self, split: Literal["validation", "test"]) -> None:
         """Metrics as JSON; and, where rows of the split carry verifiers, completions and their pass rates."""
@@ -375,16 +392,3 @@ class Predict(_Evaluation):
 
     def callbacks(self, config: Any) -> list[Callback]:
         return [*progress_of(config), WriteCompletions()]
-
-
-def hide(parser: LightningArgumentParser, prefix: str, keep: Sequence[str] = ()) -> None:
-    """Leave the fields that begin with `prefix` out of --help, but for those that are kept; they are still read."""
-    kept = {prefix + name for name in keep}
-    for action in parser._actions:
-        if action.dest.startswith(prefix) and action.dest not in kept:
-            action.help = SUPPRESS
-
-
-def fields_of(kind: Any, config: Any) -> dict[str, Any]:
-    """A dataclass's arguments, which lie at the root of a command's config."""
-    return {field.name: config[field.name] for field in dataclasses.fields(kind)}

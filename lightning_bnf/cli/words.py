@@ -39,6 +39,18 @@ def options(command: str, words: Sequence[str]) -> list[Option]:
     return ordered([_complete(command, option) for option in split(words)])
 
 
+def switched_on(words: Sequence[str], flag: str) -> list[str]:
+    """The words, with `true` where a flag was typed alone.
+
+    >>> switched_on(["--merge", "--folder", "m"], "merge")
+    ['--merge', 'true', '--folder', 'm']
+    """
+    typed = (
+        option._replace(values=option.values or ("true",)) if option.key == flag else option for option in split(words)
+    )
+    return [word for option in typed for word in option.words()]
+
+
 def ordered(typed: Sequence[Option]) -> list[Option]:
     """Configs, then files of groups, then files of classes, then values; each kind in the order typed."""
     ranks = dict.fromkeys(_WITH_FILES, 2) | dict.fromkeys(_GROUPS, 1) | {"config": 0, "": -1}

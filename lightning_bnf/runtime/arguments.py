@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     PositiveInt = int
     AtLeastTwo = int
     NonNegativeInt = int
+    Seed = int
     FiniteFloat = float
     PositiveFloat = float
     NonNegativeFloat = float
@@ -58,6 +59,7 @@ else:
     PositiveInt = _number(int, ">= 1", lambda x: x >= 1)
     AtLeastTwo = _number(int, ">= 2", lambda x: x >= 2)
     NonNegativeInt = _number(int, ">= 0", lambda x: x >= 0)
+    Seed = _number(int, "in [0, 4294967295]", lambda x: 0 <= x < 2**32)
     FiniteFloat = _number(float, "", lambda x: True)
     PositiveFloat = _number(float, "> 0", lambda x: x > 0)
     NonNegativeFloat = _number(float, ">= 0", lambda x: x >= 0)

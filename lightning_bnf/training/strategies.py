@@ -57,11 +57,12 @@ def parallelism_of(strategy: Strategy) -> Parallelism:
     """What a Trainer's strategy comes to; raises ValueError for those that no test shows the results of."""
     if isinstance(strategy, FullySharded):
         return "fsdp2"
-    if type(strategy) is DDPStrategy:
+    spawned = isinstance(strategy, DDPStrategy) and strategy._start_method == "spawn"
+    if type(strategy) is DDPStrategy and not spawned:  # what is spawned is pickled first, and a run cannot be
         return "ddp"
     if isinstance(strategy, SingleDeviceStrategy):
         return "one device"
-    raise Refusal(f"strategy must be auto, ddp or fsdp2, got {type(strategy).__name__}")
+    raise Refusal(f"strategy must be auto, ddp or fsdp2, got {'ddp_spawn' if spawned else type(strategy).__name__}")
 
 
 def refuse_sharded(strategy: Strategy, what: str) -> None:

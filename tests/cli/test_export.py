@@ -3,7 +3,7 @@
 import pytest
 from support.commands import help_of
 
-from lightning_bnf.cli.trainer_commands import fields_of
+from lightning_bnf.cli.run_parts import fields_of
 from lightning_bnf.export.command import ExportOptions
 
 

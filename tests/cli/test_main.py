@@ -175,7 +175,10 @@ def test_an_unknown_key_in_a_file_is_refused_with_the_nearest(
     [
         (["--model.loss", "BFN"], ["model.loss must be one of aot, ", "got BFN; did you mean 'bnf'?"]),
         (["--model.policy", "lra"], ["model.policy must be one of full, lora, qlora, a YAML file", "got lra; did you"]),
-        (["--trainer.accelerator", "cuda"], ["accelerator must be auto or one that this machine has (cpu), got cuda"]),
+        (
+            ["--trainer.accelerator", "cuda"],
+            ["trainer.accelerator must be auto or one that this machine has (cpu), got cuda"],
+        ),
         (["--model.optimization.learning_rate", "-1"], ["model.optimization.learning_rate must be > 0, got -1"]),
         (
             ["--model.loss", str(ROOT / "configs/loss/dpo.yaml"), "--model.loss.beta", "-1"],

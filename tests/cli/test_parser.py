@@ -89,3 +89,19 @@ def test_a_mistyped_file_is_no_module_to_be_allowed(capsys: pytest.CaptureFixtur
 def test_what_is_allowed_is_said_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     assert "--allow MODULE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--data null", "data must be a YAML file, or be set by its own settings, --data.NAME VALUE, got null"),
+        ("--model.optimization null", "model.optimization must be a YAML file, or be set by its own settings,"),
+        ("--trainer.detect_anomaly x", "trainer.detect_anomaly must be of type bool, got x"),
+        ("--seed_everything=-1", "seed_everything must be in [0, 4294967295], got -1"),
+        ("--seed_everything 4294967296", "seed_everything must be in [0, 4294967295], got 4294967296"),
+    ],
+)
+def test_a_value_of_another_type_is_one_sentence(words: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = refused(capsys, "fit", "--model.source", "none", *words.split())
+    assert sentence in shown
+    assert len(shown.splitlines()) == 3, "what loads, the sentence, and where more is said"

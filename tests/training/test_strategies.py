@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.strategies import FSDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 
 from lightning_bnf.policies import LoRAPolicy
 from lightning_bnf.training.strategies import AtomicCheckpointIO, parallelism_of
@@ -14,6 +14,8 @@ from lightning_bnf.training.support import Combination
 def test_other_strategies_are_refused() -> None:
     with pytest.raises(ValueError, match="strategy must be auto, ddp or fsdp2, got FSDPStrategy"):
         parallelism_of(FSDPStrategy())
+    with pytest.raises(ValueError, match="strategy must be auto, ddp or fsdp2, got ddp_spawn"):
+        parallelism_of(DDPStrategy(start_method="spawn"))
 
 
 @pytest.mark.parametrize("attention", ["flex_attention", "flash_attention_2"])

@@ -1,0 +1,56 @@
+"""A command that ends early says a sentence, or that it is a bug and how to report it; never both."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from lightning_bnf.cli.endings import end
+from lightning_bnf.cli.main import main
+from lightning_bnf.runtime.refusal import Refusal
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (Refusal("beta must be > 0, got \x1b[2J"), "error: beta must be > 0, got \\x1b[2J\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/disk/run/x"),
+            "error: /disk/run/x cannot be used (No space left on device); what was finished before is kept\n",
+        ),
+    ],
+    ids=["refusal", "full disk"],
+)
+def test_what_a_user_can_mend_is_a_sentence(
+    error: Exception, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        end(error)
+    assert (stop.value.code, capsys.readouterr().err) == (2, sentence)
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), FileNotFoundError(errno.ENOENT, "no", "ours")], ids=repr)
+def test_a_bug_keeps_its_traceback_and_says_how_to_report_it(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def verb() -> None:
+        raise error
+
+    monkeypatch.setattr("lightning_bnf.losses.table.print_losses", verb)
+    with pytest.raises(type(error)) as raised:
+        main(["losses"])
+    (note,) = raised.value.__notes__
+    assert "this is a bug of lightning_bnf 0.1.0: please report it" in note
+    assert "torch 2." in note
+
+
+@pytest.mark.slow
+def test_a_reader_who_goes_away_ends_a_command_quietly() -> None:
+    """`losses | head -0`: status 141, as a shell shows of other programs, and nothing on standard error."""
+    command = [sys.executable, "-m", "lightning_bnf", "losses"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 141
+    assert said.splitlines()[1:] == [], "the line on loading alone"
