@@ -2,23 +2,25 @@
 
 import json
 import os
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from lightning_bnf.datamodules.reading.errors import shorten
 from lightning_bnf.datamodules.reading.messages import Message
 from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.refusal import Refusal, reason_of
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 INSTALL = "pip install 'lightning_bnf[server]'"
 LARGEST_REPLY = 2**26  # bytes
+LONGEST_WAIT = 86_400  # seconds
 _SENT = {"host", "accept", "content-type", "content-length", "connection", "user-agent", "x-stainless-raw-response"}
 """Headers of the package that are sent; by the last one it knows its own raw replies."""
 
@@ -52,14 +54,18 @@ class Server:
     timeout: PositiveFloat = 600.0
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ServerError(f"base_url must be an address like http://localhost:8000/v1, got {self.base_url!r}")
+        parts = _split(self.base_url)
+        if parts is None:
+            got = "one with an @" if "@" in self.base_url else shorten(self.base_url)  # before which a password stands
+            raise ServerError(f"base_url must be an address like http://localhost:8000/v1, got {got}")
         if parts.username or parts.password or parts.query:
             raise ServerError(
                 "base_url must be an address without user, password and query, got one with; a key goes into an"
                 " environment variable named by api_key_variable"
             )
+
+        if self.timeout > LONGEST_WAIT:
+            raise ServerError(f"timeout must be at most {LONGEST_WAIT} seconds, a day, got {self.timeout}")
 
     def key(self) -> str | None:
         """The key, or None. Raises `ServerError` where the named variable is not set, or no header can hold it."""
@@ -103,7 +109,7 @@ def client(server: Server) -> "OpenAI":
 
     class Bounded(httpx2.SyncByteStream):
         def __init__(self, stream: Any):
-            self.stream, self.until = stream, time.monotonic() + server.timeout
+            self.stream = stream
 
         def __iter__(self) -> Iterator[bytes]:
             size = 0
@@ -111,12 +117,30 @@ def client(server: Server) -> "OpenAI":
                 size += len(part)
                 if size > LARGEST_REPLY:
                     raise httpx2.ReadError(f"a reply of more than {LARGEST_REPLY} bytes")
-                if time.monotonic() > self.until:
-                    raise httpx2.ReadTimeout(f"a reply that took longer than {server.timeout} s")
                 yield part
 
         def close(self) -> None:
             self.stream.close()
+
+    class Hurried(DefaultHttpxClient):
+        def send(self, request: Any, **options: Any) -> Any:
+            """httpx's own timeout is of each part, so that a name server, or headers that drip, could take for ever."""
+            done: SimpleQueue[Any] = SimpleQueue()
+
+            def run() -> None:
+                try:
+                    done.put((super(Hurried, self).send(request, **options), None))
+                except BaseException as error:  # raised again where it is waited for
+                    done.put((None, error))
+
+            Thread(target=run, daemon=True).start()
+            try:
+                reply, error = done.get(timeout=server.timeout)
+            except Empty:
+                raise httpx2.ReadTimeout(f"a reply that took longer than {server.timeout} s") from None
+            if error is not None:
+                raise error
+            return reply
 
     def send_ours(request: httpx2.Request) -> None:
         for name in set(request.headers) - _SENT:
@@ -130,7 +154,7 @@ def client(server: Server) -> "OpenAI":
             raise httpx2.DecodingError("a compressed reply, which was not asked for")
         response.stream = Bounded(response.stream)
 
-    http = DefaultHttpxClient(
+    http = Hurried(
         follow_redirects=False,
         event_hooks={"request": [send_ours], "response": [bound]},
         limits=httpx2.Limits(max_connections=None),
@@ -165,6 +189,8 @@ def ask(server: Server, messages: Sequence[Message], temperature: float, max_new
         raise _unlike(
             server, f"text that ended with 'stop' or 'length', got {shorten(text)} that ended with {reason!r}"
         )
+    # Half a pair of UTF-16, where a server cuts an emoji, becomes U+FFFD, as in any decoder: no file could hold it.
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     usage = answer.get("usage")
     counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("completion_tokens", "prompt_tokens")]
     tokens, prompt_tokens = (count if type(count) is int else None for count in counts)
@@ -174,15 +200,15 @@ def ask(server: Server, messages: Sequence[Message], temperature: float, max_new
 def _post(server: Server, body: dict[str, Any]) -> Any:
     """The reply's JSON. What is raised has no cause and no context: these hold the request."""
     asking, key = client(server), server.key()
-    from openai import APIConnectionError, APIStatusError
+    from openai import APIStatusError
 
     try:
         content = asking.chat.completions.with_raw_response.create(**body).http_response.content
         refused = None
     except APIStatusError as error:
         refused = f"status {error.status_code} {shorten(_without(error.response.text, key), 300)}"
-    except APIConnectionError as error:
-        refused = f"{type(error.__cause__ or error).__name__} ({error.__cause__ or error})"
+    except Exception as error:  # of connections, and what addresses and headers raise that nothing can be made of
+        refused = _without(reason_of(error.__cause__ or error), key)
     if refused is not None:
         raise _unlike(server, f"a chat completion, got {refused}; tried {server.tries} times at most")
     if key is not None and key.encode() in content:
@@ -191,6 +217,17 @@ def _post(server: Server, body: dict[str, Any]) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError):
         raise _unlike(server, f"a chat completion, got {shorten(content.decode('utf-8', 'replace'), 300)}") from None
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of an address of HTTP; None for what is none."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0  # asked for, it is checked
+    except ValueError:
+        return None
+    plain = url.isascii() and url.isprintable() and not {" ", "\\", "#"} & set(url) and len(url) < 2000
+    return parts if known and plain else None
 
 
 def _unlike(server: Server, what: str) -> ServerError:

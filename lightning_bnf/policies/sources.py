@@ -34,6 +34,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, cached_file
 from transformers.utils.logging import disable_progress_bar
 
@@ -151,8 +152,10 @@ def load_model(
     `attention` is transformers' `attn_implementation` (`eager`, `sdpa`, `flex_attention`, `flash_attention_2`, ...);
     None lets it choose.
     Only safetensors and GGUF weights are read. With `quantization` linear layers but the head are quantized on loading.
-    Raises `SourceError` where the weights are quantized already, but not as asked for.
+    Raises `SourceError` where the weights are quantized already, but not as asked for, and `Refusal` for an attention
+    that transformers does not have.
     """
+    _check_attention(attention)
     found = found_source(source, revision)
     if found.gguf_file and quantization is not None:
         with tempfile.TemporaryDirectory() as folder:  # transformers does not go from one quantization to another
@@ -169,6 +172,12 @@ def load_model(
         options["quantization_config"] = quantization
     _say_loading(source)
     return whole_model(AutoModelForCausalLM, source, revision, dtype=dtype, attn_implementation=attention, **options)
+
+
+def _check_attention(attention: str | None) -> None:
+    known = sorted({"eager", *ALL_ATTENTION_FUNCTIONS.valid_keys()} - {None})
+    if attention is not None and "/" not in attention and attention not in known:  # with / it is a kernel of the hub
+        raise Refusal(f"attention must be null, a kernel of the hub, {', '.join(known)}, got {attention}")
 
 
 def whole_model(kind: Any, source: str, revision: str | None, **options: Any) -> "PreTrainedModel":

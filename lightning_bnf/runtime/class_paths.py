@@ -14,7 +14,7 @@ from lightning_bnf.runtime.refusal import Refusal
 PACKAGES = ("lightning_bnf", "torch.optim", "bitsandbytes.optim", "transformers", "peft", "lightning")
 """Where losses, policies, callbacks, loggers, scorers, engines, optimizers, schedulers and strategies come from."""
 
-_accepted: tuple[str, ...] | None = None
+_let_in: tuple[str, ...] | None = None
 
 
 @contextmanager
@@ -24,20 +24,20 @@ def restricted(named: Sequence[str] = ()) -> Iterator[tuple[str, ...]]:
     Raises `Refusal` for a name that is none of a module, or that is of Python's standard library: to name `os` would
     let a config run any command.
     """
-    global _accepted
+    global _let_in
     for name in named:
         if not all(map(str.isidentifier, name.split("."))) or _is_standard(name):
             raise Refusal(f"--allow must be a module of yours, such as my_losses, and none of Python's own, got {name}")
-    before, _accepted = _accepted, (*PACKAGES, *named)
+    before, _let_in = _let_in, (*PACKAGES, *named)
     try:
-        yield _accepted
+        yield _let_in
     finally:
-        _accepted = before
+        _let_in = before
 
 
 def check_class_path(path: str) -> None:
     """Raises `Refusal` for a path that `restricted` leaves out."""
-    if _accepted is not None and not _is_of(path, _accepted):
+    if _let_in is not None and not _is_of(path, _let_in):
         raise Refusal(refusal_of(path))
 
 

@@ -8,8 +8,13 @@ _LONGEST = 300  # characters of a library's reason
 
 class Refusal(ValueError):
     """An input that is refused; the message says which argument, or file and line, its value, and what is accepted:
-    `beta must be > 0, got -1`. The command line prints it without a traceback; any other ValueError is a bug.
+    `beta must be > 0, got -1`. The command line prints it without a traceback, and so do notebooks; any other
+    ValueError is a bug.
     """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython asks an exception for in place of the lines of its traceback."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 @contextmanager

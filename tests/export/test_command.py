@@ -131,7 +131,6 @@ def test_a_full_policy_is_exported_and_not_merged(fit: Fit, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "ckpt_path must be a checkpoint of the run, or 'last', got null"),
         (
             ["--ckpt_path", "/no/such.ckpt"],
             "ckpt_path must be a checkpoint, or 'last', got /no/such.ckpt",

@@ -1,6 +1,7 @@
 """Answers of a server: what is asked, what may be answered, and that no key is shown."""
 
 import json
+import socket
 import sys
 import threading
 import time
@@ -148,7 +149,7 @@ OK = {"choices": [{"message": {"content": "A"}, "finish_reason": "stop"}]}
         ([(200, {"object": "list"})], "a chat completion, got "),
         ([(200, b"<html>")], "a chat completion, got .*<html>"),
         ([(200, b"[" * 100_000)], "a chat completion, got "),
-        ([(200, b"\x1f\x8b")] * 2, "got DecodingError .a compressed reply, which was not asked for"),
+        ([(200, b"\x1f\x8b")] * 2, "got DecodingError: a compressed reply, which was not asked for"),
         ([(200, {**OK, "echo": KEY})], "an answer without the key"),
         (
             [(200, {"choices": [{"message": {"content": None}, "finish_reason": "tool_calls"}]})],
@@ -181,8 +182,22 @@ def test_a_busy_server_is_asked_again_when_it_says(endpoint, monkeypatch):
 def test_a_reply_that_never_ends_is_not_read_on(endpoint, monkeypatch):
     monkeypatch.setattr(server_module, "LARGEST_REPLY", 1000)
     endpoint.replies = [(200, {"choices": "A" * 2000})]
-    with pytest.raises(ServerError, match=r"got ReadError .a reply of more than 1000 bytes"):
+    with pytest.raises(ServerError, match=r"got ReadError: a reply of more than 1000 bytes"):
         ask(Server(endpoint.url, "big", tries=1), HI, 0.0, 5, 0)
+
+
+def test_a_server_that_drips_is_waited_for_no_longer_than_the_timeout(monkeypatch):
+    """Here its name is looked for without end, which no timeout of a connection covers."""
+    gate = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **named: gate.wait())
+    with pytest.raises(ServerError, match=r"got ReadTimeout: a reply that took longer than 0\.1 s; tried 1 times"):
+        ask(Server("http://host.example/v1", "big", tries=1, timeout=0.1), HI, 0.0, 5, 0)
+    gate.set()
+
+
+def test_half_an_emoji_is_text_that_a_file_can_hold(endpoint):
+    endpoint.replies = [(200, {"choices": [{"message": {"content": "a\ud83d"}, "finish_reason": "length"}]})]
+    assert ask(Server(endpoint.url, "big"), HI, 0.0, 5, 0).text == "a\ufffd"
 
 
 @pytest.mark.parametrize("usage", [None, [], 3, {"completion_tokens": "7"}, {"prompt_tokens": True}])
@@ -193,7 +208,7 @@ def test_counts_that_are_none_are_unknown(endpoint, usage):
 
 
 def test_a_server_that_is_not_there():
-    with pytest.raises(ServerError, match=r"got ConnectError .*; tried 2 times at most"):
+    with pytest.raises(ServerError, match=r"got ConnectError: .*; tried 2 times at most"):
         ask(Server("http://127.0.0.1:9/v1", "big", tries=2), HI, 0.0, 5, 0)
 
 
@@ -228,7 +243,21 @@ def test_prompt_tokens_of_a_server_are_held_against_trainings(
             {"base_url": f"http://host/v1?key={KEY}"},
             "base_url must be an address without user, password and query, got one with",
         ),
+        *(
+            ({"base_url": url}, "base_url must be an address like http://localhost:8000/v1, got ")
+            for url in (
+                f"ftp://user:{KEY}@host/v1",
+                "http://[::1",
+                "http://host:x/v1",
+                "http://host:99999/v1",
+                "http://ho st/v1",
+                "http://host/v1\n",
+                "http://host\\other/v1",
+                f"http://host/{'v1' * 1000}",
+            )
+        ),
         ({"at_once": 0}, "at_once must be >= 1, got 0"),
+        ({"timeout": 1e9}, "timeout must be at most 86400 seconds, a day, got 1000000000.0"),
         ({"timeout": float("nan")}, "timeout must be a finite number > 0, got nan"),
     ],
 )

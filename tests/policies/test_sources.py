@@ -23,6 +23,7 @@ from lightning_bnf.policies.sources import (
     load_tokenizer,
     resolve_source,
 )
+from lightning_bnf.runtime.refusal import Refusal
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +41,11 @@ def test_a_folder_loads_with_its_tokenizer(
     assert load_model(tiny_folder, torch.bfloat16).dtype == torch.bfloat16
     assert load_tokenizer(tiny_folder)("12 + 3")["input_ids"] == tokenizer("12 + 3")["input_ids"]
     assert load_end_ids(tiny_folder) == (2,)
+
+
+def test_an_attention_that_is_none_is_refused_before_anything_is_loaded() -> None:
+    with pytest.raises(Refusal, match=r"attention must be null, .* eager, .* sdpa, got foo$"):
+        load_model("no/such-model", attention="foo")
 
 
 @pytest.mark.parametrize(

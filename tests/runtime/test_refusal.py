@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 from lightning_bnf.runtime.refusal import Refusal, refusing
 
@@ -46,3 +47,9 @@ def test_what_libraries_raise_is_a_sentence(raised: BaseException, kind: type[Ba
     with pytest.raises(kind, match=message) as caught, refusing("x must be y, got z", Own):
         raise raised
     assert type(caught.value) is kind
+
+
+def test_a_notebook_shows_the_sentence_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    shell = InteractiveShell()
+    shell.run_cell("from lightning_bnf.runtime.refusal import Refusal\nraise Refusal('beta must be > 0, got -1')")
+    assert capsys.readouterr().out == "Refusal: beta must be > 0, got -1\n"
