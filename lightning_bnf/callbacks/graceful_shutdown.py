@@ -12,14 +12,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from lightning_bnf.runtime.processes import end_with_parent
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STOPPING = b"\nCtrl-C: a checkpoint is saved after this step, then the run stops; once more stops at once\n"
 
 
 class GracefulShutdown(Callback):
-    """Saves a checkpoint after the step at hand and ends when a rank gets SIGTERM, as SLURM sends it before it takes a
-    node away, with status 143, or Ctrl-C, with status 130; a second Ctrl-C ends at once. And ends a rank whose first
-    process on the node has died, which would wait for ever.
+    """Saves a checkpoint after the step or the validation batch at hand and ends when a rank gets SIGTERM, as SLURM
+    sends it before it takes a node away, with status 143, or Ctrl-C, with status 130; a second Ctrl-C ends at once. A
+    validation that was not finished is begun anew by the run that goes on.
     """
 
     def __init__(self, folder: str):
@@ -32,15 +34,17 @@ class GracefulShutdown(Callback):
         self._speaks = True
         self._saved: Path | None = None
         self._previous: dict[int, Any] = {}
+        self._training = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lightning's own handler would talk to the other ranks in the middle of a step: ours waits for its end."""
         self._speaks = trainer.is_global_zero
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._tell) for number in SIGNALS}
+        self._training = True
         launched = getattr(trainer.strategy, "launcher", None)
         if trainer.world_size > 1 and trainer.local_rank > 0 and launched is not None:
-            threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+            end_with_parent()
 
     def _tell(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
@@ -55,9 +59,33 @@ class GracefulShutdown(Callback):
     ) -> None:
         self._told = self._any_told(trainer, pl_module)
         if self._told:
-            self._saved = Path(self.folder) / f"step={trainer.global_step}.ckpt"
-            # Also over one of that name: it may be what a crash has left broken. And with the optimizer's state.
-            trainer.save_checkpoint(self._saved, weights_only=False)
+            self._save(trainer)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """In a validation of a fit. What is saved stands within its first batch, whichever is at hand, so that all of
+        them are measured when the run goes on."""
+        if not self._training:
+            return
+        self._told = self._any_told(trainer, pl_module)
+        if self._told:
+            progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+            before = progress.total.completed - progress.current.completed
+            for counts, done in ((progress.current, 0), (progress.total, before)):
+                counts.ready, counts.started, counts.processed, counts.completed = done + 1, done + 1, done, done
+            self._save(trainer)
+            self._stop(self._told)
+
+    def _save(self, trainer: Trainer) -> None:
+        """Also over one of that name: it may be what a crash has left broken. And with the optimizer's state."""
+        self._saved = Path(self.folder) / f"step={trainer.global_step}.ckpt"
+        trainer.save_checkpoint(self._saved, weights_only=False)
+
+    def _stop(self, told: int) -> None:
+        name = signal.Signals(told).name
+        rank_zero_info(f"{name}: saved {self._saved} and stopped; go on with --ckpt_path last")
+        raise SIGTERMException(128 + told)  # what a shell and a queue take as: ended by this signal
 
     def _any_told(self, trainer: Trainer, pl_module: LightningModule) -> int | None:
         """The signal that any rank was told by; one device is not waited for."""
@@ -69,12 +97,11 @@ class GracefulShutdown(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Only now are the metrics of the step before it written."""
         if self._saved is not None and self._told is not None:
-            name = signal.Signals(self._told).name
-            rank_zero_info(f"{name}: saved {self._saved} and stopped; go on with --ckpt_path last")
-            raise SIGTERMException(128 + self._told)  # what a shell and a queue take as: ended by this signal
+            self._stop(self._told)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on all is saved: what is still done, such as completions, is ended at once."""
+        self._training = False
         if self._previous:
             signal.signal(signal.SIGINT, self._previous[signal.SIGINT])
             signal.signal(signal.SIGTERM, _end_now)
@@ -87,10 +114,3 @@ class GracefulShutdown(Callback):
 
 def _end_now(number: int, frame: FrameType | None) -> None:
     raise SIGTERMException(128 + number)
-
-
-def _end_with_parent(parent: int, seconds: float = 5.0) -> None:
-    while os.getppid() == parent:
-        threading.Event().wait(seconds)
-    print(f"the first process of this node ({parent}) has died, so this one ends", flush=True)
-    os._exit(1)

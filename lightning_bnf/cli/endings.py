@@ -42,6 +42,8 @@ def _sentence(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
         return f"{error.filename or 'a file'} cannot be used ({error.strerror}); what was finished before is kept"
+    if type(error).__name__ == "DistNetworkError" and "EADDRINUSE" in str(error):  # torch's
+        return f"MASTER_PORT must be a port that is free, got {os.environ.get('MASTER_PORT')} (EADDRINUSE)"
     from lightning_bnf.training.checks import NonFiniteError  # with torch, which is not needed to refuse
 
     return str(error) if isinstance(error, NonFiniteError) else None

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from lightning_bnf import __version__
 from lightning_bnf.cli.commands import COMMANDS, TRAINER_COMMANDS, imported, overview
 from lightning_bnf.cli.endings import end
+from lightning_bnf.runtime.processes import end_with_parent
 
 NOTICES = (
     "litlogger",
@@ -47,6 +48,8 @@ def _main(words: list[str]) -> None:
         print(f"error: there is no command {name!r}{hint}\n\n{overview()}", file=sys.stderr)
         raise SystemExit(2)
     _announce(name)
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # before they meet: the first may not even get so far
+        end_with_parent()
     silence()
     _quiet_bars()
     _run(name, words[1:])

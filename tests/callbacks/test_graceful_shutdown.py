@@ -6,8 +6,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from support.training import FAST, Write, train
 
-from lightning_bnf.callbacks import GracefulShutdown
+from lightning_bnf.callbacks import EvenValidations, GracefulShutdown
+from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.losses import BNF
+from lightning_bnf.module import PreferenceModule
+from lightning_bnf.policies import LoRAPolicy
 
 
 def test_sigterm_saves_over_what_a_crash_left_broken(tmp_path: Path) -> None:
@@ -79,3 +86,46 @@ def test_after_training_both_end_at_once(tmp_path: Path) -> None:
             signal.raise_signal(signal.SIGINT)
     finally:
         shutdown.teardown(trainer, None, "fit")  # type: ignore[arg-type]
+
+
+class Told(Callback):
+    """Sends SIGTERM in the second batch of the validation after a step, and keeps what is measured."""
+
+    def __init__(self, step: int | None):
+        self.step = step
+        self.measured: list[tuple[int, dict[str, float]]] = []
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *given: Any) -> None:
+        if trainer.global_step == self.step and trainer.fit_loop.epoch_loop.val_loop.batch_progress.current.ready == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        held = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        self.measured.append((trainer.global_step, held))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 5, 7])
+def test_a_validation_that_is_ended_is_begun_anew(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, step: int
+) -> None:
+    """Two epochs of five steps, each with validations of five batches after steps 2 and 5: the run that goes on
+    measures what the whole one does, and ends with its weights."""
+
+    def run(folder: Path, told: Told, checkpoint: Path | None = None) -> dict[str, torch.Tensor]:
+        seed_everything(3, verbose=False)
+        module = PreferenceModule(LoRAPolicy(tiny_folder, r=2), BNF(), optimization=FAST)
+        data = PreferenceData(write_pairs(), write_pairs("v.jsonl"), examples_per_step=1, max_tokens=100)
+        callbacks = [EvenValidations(), GracefulShutdown(str(folder)), told]
+        train(folder, module, data, checkpoint, callbacks=callbacks, val_check_interval=0.5)
+        return {name: value.clone() for name, value in module.policy.trainable().items()}
+
+    whole, first, second = Told(None), Told(step), Told(None)
+    wanted = run(tmp_path / "whole", whole)
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path / "run", first)
+    assert stop.value.code == 143
+    found = run(tmp_path / "run", second, tmp_path / "run" / f"step={step}.ckpt")
+    assert [at for at, _ in whole.measured] == [2, 5, 7, 10]
+    assert first.measured + second.measured == whole.measured
+    assert all(torch.equal(value, found[name]) for name, value in wanted.items())

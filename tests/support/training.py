@@ -39,7 +39,9 @@ def full_module(folder: str, loss: Loss, dtype: torch.dtype = torch.float64) -> 
     return perturbed(module.to(dtype))
 
 
-def train(root: Path, module: PreferenceModule, data: PreferenceData, **options: Any) -> Trainer:
+def train(
+    root: Path, module: PreferenceModule, data: PreferenceData, checkpoint: Path | None = None, **options: Any
+) -> Trainer:
     settings: dict[str, Any] = {"max_epochs": 2, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = Trainer(
         accelerator="cpu",
@@ -50,5 +52,5 @@ def train(root: Path, module: PreferenceModule, data: PreferenceData, **options:
         num_sanity_val_steps=0,
         **(settings | options),
     )
-    trainer.fit(module, data)
+    trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     return trainer
