@@ -232,7 +232,7 @@ def _fit(trainer: Trainer, module: PreferenceModule, rows: PreferenceData, check
 def _trainer(root: Path, settings: Mapping[str, Any], device: str) -> Trainer:
     """A Trainer as `fit` has it, on one device unless told otherwise: a notebook's process cannot be started twice."""
     chosen: dict[str, Any] = {name: default.value for name, default in defaults.TRAINER.items()}
-    if any(settings.get(name) not in (None, -1) for name in ("max_steps", "max_time")):
+    if settings.get("max_steps") not in (None, -1):
         chosen["max_epochs"] = -1
     chosen |= {"precision": defaults.precision(device).value, "devices": 1, "num_sanity_val_steps": 0}
     chosen |= {"enable_model_summary": False} | dict(settings)

@@ -159,7 +159,7 @@ class PreferenceModule(LightningModule):
                     shard(self.reference.policy, mesh, mixed)
 
     def configure_optimizers(self) -> Any:
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = self.trainer.estimated_stepping_batches
         return scheduled(self.policy, self.optimization, self.optimizer_factory, steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -72,8 +72,8 @@ def start_of(typed: Sequence[Option]) -> Start:
 def _below(named: Mapping[str, Any], device: str) -> dict[str, Default]:
     """Defaults that the parser can hold: whatever a file or a word says goes over them."""
     trainer = dict(TRAINER)
-    if any(named.get(f"trainer.{name}") not in (None, -1) for name in ("max_steps", "max_time")):
-        del trainer["max_epochs"]  # what is named ends the run
+    if named.get("trainer.max_steps") not in (None, -1):
+        del trainer["max_epochs"]  # what is named ends the run; a max_time says no step that the schedule could fall to
     found = {f"trainer.{name}": default for name, default in trainer.items()}
     found["trainer.precision"] = precision(device)
     found |= {f"data.{name}": default for name, default in DATA.items()}

@@ -1,16 +1,21 @@
 """What a command gives its Trainer, loggers and callbacks in their order, and what --help says of its settings."""
 
 import dataclasses
+import os
 from argparse import SUPPRESS
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback
+import yaml
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_bnf.callbacks import RunProgress
+from lightning_bnf.runtime.progress import say
+from lightning_bnf.training.support import precision_refusal
 
 SETTING_HELP = {
     "trainer.default_root_dir": "The run folder: all of a run goes there; null is runs/latest.",
@@ -27,6 +32,36 @@ SETTING_HELP = {
 """What is to be said of the Trainer's settings where Lightning's own words are not true of a run here."""
 
 STUBS = ("config.yaml", "events.out.*", "data_report.txt")  # all that there is of a run that was refused
+
+
+def trainer_refusal(trainer: Any) -> str | None:
+    """Why a config's Trainer is not built, as a sentence: what runs here say elsewhere, and what Lightning would divide
+    by, replace or misread in silence; None where nothing speaks against it."""
+    must = {
+        "gradient_clip_val": ("null", "model.optimization.max_grad_norm clips the gradient of the whole step"),
+        "accumulate_grad_batches": (
+            "1",
+            "data.examples_per_step (rows of a step) and data.max_tokens (budget of a micro-batch) say it",
+        ),
+        "use_distributed_sampler": ("false", "the step plan shares the rows over the ranks"),
+    }
+    for name, (accepted, why) in must.items():
+        if trainer[name] != yaml.safe_load(accepted):
+            return f"trainer.{name} must be {accepted}, got {str(trainer[name]).lower()}; {why}"
+    for name in ("val_check_interval", "check_val_every_n_epoch"):
+        interval = trainer[name]
+        if interval is not None and not (isinstance(interval, int | float) and interval > 0):
+            return f"trainer.{name} must be a number > 0 or null, got {interval}"
+    if "://" in str(trainer.default_root_dir):
+        return f"trainer.default_root_dir must be a folder of this machine, got {trainer.default_root_dir}"
+    return precision_refusal(str(trainer.precision))
+
+
+def say_crowded(trainer: Trainer) -> None:
+    """Processes on more CPUs than there are take turns, which looks like a run that hangs."""
+    cores = os.cpu_count() or 1
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores and trainer.is_global_zero:
+        say(f"trainer.devices is {trainer.num_devices}, more than the {cores} cores here: the processes take turns")
 
 
 def turn(callback: Callback) -> int:

@@ -29,7 +29,17 @@ from lightning_bnf.callbacks import (
 from lightning_bnf.cli.commands import PROGRAM
 from lightning_bnf.cli.defaults import announce, set_learning_rate, start_of
 from lightning_bnf.cli.parser import NAMES_MODE, Parser
-from lightning_bnf.cli.run_parts import SETTING_HELP, STUBS, hide, listed, progress_of, turn, two_last
+from lightning_bnf.cli.run_parts import (
+    SETTING_HELP,
+    STUBS,
+    hide,
+    listed,
+    progress_of,
+    say_crowded,
+    trainer_refusal,
+    turn,
+    two_last,
+)
 from lightning_bnf.cli.saved_config import SaveConfig
 from lightning_bnf.cli.words import options
 from lightning_bnf.datamodules.preference import PreferenceData
@@ -42,7 +52,6 @@ from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checkpoints import check_checkpoint, last_good
 from lightning_bnf.training.refusals import trainer_refusals
 from lightning_bnf.training.strategies import AtomicCheckpointIO, FullySharded, parallelism_of
-from lightning_bnf.training.support import precision_refusal
 
 
 class TrainerParser(Parser, LightningArgumentParser):
@@ -128,24 +137,9 @@ class TrainerCommand(LightningCLI):
         """Fields of this command alone; none unless a subclass adds some."""
 
     def before_instantiate_classes(self) -> None:
-        trainer = self.config["trainer"]
-        if trainer.gradient_clip_val is not None:
-            self.parser.error(
-                f"trainer.gradient_clip_val must be null, got {trainer.gradient_clip_val}; "
-                "model.optimization.max_grad_norm clips the gradient of the whole step"
-            )
-        if trainer.accumulate_grad_batches != 1:
-            self.parser.error(
-                f"trainer.accumulate_grad_batches must be 1, got {trainer.accumulate_grad_batches}; "
-                "data.examples_per_step (rows of a step) and data.max_tokens (budget of a micro-batch) say it"
-            )
-        refusal = precision_refusal(str(trainer.precision))
-        if refusal:  # on a CPU Lightning would replace it with another in silence
+        refusal = trainer_refusal(self.config["trainer"])
+        if refusal:
             self.parser.error(refusal)
-        if trainer.use_distributed_sampler:
-            self.parser.error(
-                "trainer.use_distributed_sampler must be false, got true: the step plan shares the rows over the ranks"
-            )
         set_learning_rate(self.config)
         self._check_checkpoint()
         name = "config.yaml" if isinstance(self, Fit) else f"config_{self.name}.yaml"
@@ -258,6 +252,7 @@ class Fit(TrainerCommand):
     def run(self) -> None:
         ckpt_path = self.config["ckpt_path"]
         try:
+            say_crowded(self.trainer)
             parallelism_of(self.trainer.strategy)  # refuses here what each process that Lightning starts would
             with self.refusals():
                 self.trainer.fit(self.model, self.datamodule, ckpt_path=ckpt_path, weights_only=True)

@@ -94,11 +94,16 @@ def build_optimizer(
 
 
 def scheduled(
-    policy: Policy, optimization: Optimization, factory: OptimizerFactory | None, steps: int
+    policy: Policy, optimization: Optimization, factory: OptimizerFactory | None, steps: float
 ) -> dict[str, Any]:
-    """The loaded policy's optimizer with its schedule over so many steps, as Lightning takes them."""
+    """The loaded policy's optimizer with its schedule over so many steps, as Lightning takes them.
+
+    Raises `Refusal` for a run without a last step, which the schedule falls to.
+    """
+    if not math.isfinite(steps):
+        raise Refusal("trainer.max_steps must be a number where max_epochs is -1: the schedule falls to it, got -1")
     optimizer = build_optimizer(parameter_groups(policy), optimization, factory)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: optimization.factor(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: optimization.factor(step, int(steps)))
     return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 

@@ -170,3 +170,5 @@ def test_the_learning_rate_follows_the_schedule(tiny_folder: str) -> None:
         made["optimizer"].step()
         made["lr_scheduler"].step()
     assert rates == [0.5, 0.375, 0.25, 0.125]
+    with pytest.raises(Refusal, match="max_steps must be a number where max_epochs is -1"):
+        scheduled(policy, Optimization(0.5), torch.optim.SGD, float("inf"))
