@@ -70,7 +70,7 @@ class GracefulShutdown(Callback):
             return
         self._told = self._any_told(trainer, pl_module)
         if self._told:
-            progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+            progress: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
             before = progress.total.completed - progress.current.completed
             for counts, done in ((progress.current, 0), (progress.total, before)):
                 counts.ready, counts.started, counts.processed, counts.completed = done + 1, done + 1, done, done
