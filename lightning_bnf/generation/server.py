@@ -122,26 +122,6 @@ def client(server: Server) -> "OpenAI":
         def close(self) -> None:
             self.stream.close()
 
-    class Hurried(DefaultHttpxClient):
-        def send(self, request: Any, **options: Any) -> Any:
-            """httpx's own timeout is of each part, so that a name server, or headers that drip, could take for ever."""
-            done: SimpleQueue[Any] = SimpleQueue()
-
-            def run() -> None:
-                try:
-                    done.put((super(Hurried, self).send(request, **options), None))
-                except BaseException as error:  # raised again where it is waited for
-                    done.put((None, error))
-
-            Thread(target=run, daemon=True).start()
-            try:
-                reply, error = done.get(timeout=server.timeout)
-            except Empty:
-                raise httpx2.ReadTimeout(f"a reply that took longer than {server.timeout} s") from None
-            if error is not None:
-                raise error
-            return reply
-
     def send_ours(request: httpx2.Request) -> None:
         for name in set(request.headers) - _SENT:
             del request.headers[name]
@@ -154,7 +134,7 @@ def client(server: Server) -> "OpenAI":
             raise httpx2.DecodingError("a compressed reply, which was not asked for")
         response.stream = Bounded(response.stream)
 
-    http = Hurried(
+    http = _hurried(DefaultHttpxClient, server.timeout, httpx2.ReadTimeout)(
         follow_redirects=False,
         event_hooks={"request": [send_ours], "response": [bound]},
         limits=httpx2.Limits(max_connections=None),
@@ -166,6 +146,32 @@ def client(server: Server) -> "OpenAI":
         max_retries=server.tries - 1,
         http_client=http,
     )
+
+
+def _hurried(kind: Any, seconds: float, late: type[Exception]) -> Any:
+    """The client of httpx, with a limit on the whole of a request: its own timeout is of each part, so that a name
+    server, or headers that drip, could take for ever."""
+
+    class Hurried(kind):  # type: ignore[misc]
+        def send(self, request: Any, **options: Any) -> Any:
+            done: SimpleQueue[Any] = SimpleQueue()
+
+            def run() -> None:
+                try:
+                    done.put((super(Hurried, self).send(request, **options), None))
+                except BaseException as error:  # raised again where it is waited for
+                    done.put((None, error))
+
+            Thread(target=run, daemon=True).start()
+            try:
+                reply, error = done.get(timeout=seconds)
+            except Empty:
+                raise late(f"a reply that took longer than {seconds} s") from None
+            if error is not None:
+                raise error
+            return reply
+
+    return Hurried
 
 
 def ask(server: Server, messages: Sequence[Message], temperature: float, max_new_tokens: int, seed: int) -> Reply:
