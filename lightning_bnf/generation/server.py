@@ -152,7 +152,7 @@ def _hurried(kind: Any, seconds: float, late: type[Exception]) -> Any:
     """The client of httpx, with a limit on the whole of a request: its own timeout is of each part, so that a name
     server, or headers that drip, could take for ever."""
 
-    class Hurried(kind):  # type: ignore[misc]
+    class Hurried(kind):
         def send(self, request: Any, **options: Any) -> Any:
             done: SimpleQueue[Any] = SimpleQueue()
 
