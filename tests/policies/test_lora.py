@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from lightning_bnf.datamodules.steps.layout import padded
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.policies import LoRAPolicy, PolicyError
+from lightning_bnf.runtime.limits import limited
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +27,17 @@ def test_lora_trains_adapters_alone_and_a_checkpoint_holds_nothing_else(tiny_fol
 def test_a_target_that_matches_nothing_names_what_there_is(tiny_folder: str) -> None:
     with pytest.raises(PolicyError, match=r"target_modules must be of down_proj, gate_proj, .* got .*query"):
         lora(tiny_folder, target_modules=["query"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "why"), [("(.*.*)*x", "one that takes longer than"), ("(q_proj", "no pattern .missing")]
+)
+def test_patterns_that_never_end_or_are_none(
+    tiny_folder: str, monkeypatch: pytest.MonkeyPatch, pattern: str, why: str
+) -> None:
+    monkeypatch.setattr("lightning_bnf.policies.lora.limited", lambda: limited(seconds=0.3))
+    with pytest.raises(PolicyError, match=f"target_modules must be a regular expression, got .*{why}"):
+        lora(tiny_folder, target_modules=pattern)
 
 
 def test_an_adapter_on_the_head_is_refused(tiny_folder: str) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults, shorten
 from lightning_bnf.datamodules.reading.streams import Opened
@@ -121,7 +121,7 @@ def _parse_line(line: bytes, offset: int) -> dict[str, Any]:
 
 
 def _parsed(text: str | bytes) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_each_key_once)
+    return json.loads(text, parse_constant=_constant, object_pairs_hook=_each_key_once)
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -134,7 +134,10 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refuse_constant(name: str) -> NoReturn:
+def _constant(name: str) -> None:
+    """NaN is a missing value, as in tables; infinities are no value at all."""
+    if name == "NaN":
+        return
     raise Refusal(f"{name} is not JSON")
 
 

@@ -118,7 +118,7 @@ def test_other_kinds_of_files(tmp_path: Path) -> None:
     [
         ('{"prompt": "Q"', "broken JSON"),
         ("{'prompt': 'Q'}", "broken JSON"),
-        ('{"prompt": NaN}', "NaN is not JSON"),
+        ('{"prompt": -Infinity}', "-Infinity is not JSON"),
         ("[" * 100_000, "broken JSON"),
         ('["Q"]', "got a list"),
         ('"Q"', "got a string"),

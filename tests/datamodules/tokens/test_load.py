@@ -57,9 +57,9 @@ def test_dropped_rows_are_counted_by_rule(tokenizer: Any, write: Write) -> None:
 
 
 def test_rows_of_empty_cells_or_equal_answers_are_dropped_and_named(tokenizer: Any, write: Write) -> None:
-    """One of each: a null, a blank text, and answers that differ in the spaces around them."""
+    """One of each: a NaN, a blank text, and answers that differ in the spaces around them."""
     good = {"prompt": "Q", "chosen": "A", "rejected": "B"}
-    path = write(good, good | {"chosen": None}, good | {"prompt": " "}, good | {"rejected": "A\n"})
+    path = write(good, good | {"chosen": float("nan")}, good | {"prompt": " "}, good | {"rejected": "A\n"})
     rows, report = load_rows(path, tokenizer, DataOptions(allow_drop=0.75))
     assert (len(rows), report.read) == (1, 4)
     assert report.dropped == {"an empty or blank text": 2, "chosen and rejected are the same answer": 1}
