@@ -23,6 +23,14 @@ from lightning_bnf.policies.sources import BUNDLED, load_tokenizer
 torch.set_num_threads(1)  # tiny models are slower with more, and pytest-xdist uses the cores already
 
 
+@pytest.fixture(autouse=True)
+def no_forecast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process do not plan their memory and time, which takes a third of a tiny one's time, unless the test
+    is marked `forecast`; those in processes of their own do."""
+    if request.node.get_closest_marker("forecast") is None:
+        monkeypatch.setattr("lightning_bnf.costs.plan.forecast._expected", lambda *_: (None, None))
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerBase:
     return load_tokenizer(BUNDLED)

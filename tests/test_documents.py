@@ -82,6 +82,7 @@ SOURCE = {
 PARSED = {
     "reproduce": "hours; tests/reproduction/test_runs.py runs a small matrix",
     "bench": "minutes; tests/costs/bench runs it",
+    "--sweep": "minutes; tests/costs/plan/test_sweep.py plans small shapes",
     "configs/analyze/table4_small.yaml": "reads the models of `reproduce table4`",
 }
 """What is parsed with its config files and not run, and why."""

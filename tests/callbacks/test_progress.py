@@ -147,6 +147,7 @@ def test_means_are_over_the_steps_that_had_the_metric() -> None:
     assert tokens_of(None) == 0
 
 
+@pytest.mark.forecast
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "words"),

@@ -14,6 +14,8 @@ from lightning_bnf.losses import DPO
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import LoRAPolicy
 
+pytestmark = pytest.mark.forecast
+
 EXPECTED = Expected(2.94e9, 11_500, "assumed: 66 TFLOP/s")
 RUN = Forecast(1234, 50, 39, 32, 0, 61_834, "runs/mine", EXPECTED)
 
