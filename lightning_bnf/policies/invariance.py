@@ -3,7 +3,8 @@
 Nothing here knows an architecture: fields and modules are found by what they are. What stays is found by the probes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from types import MethodType
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ def rotate_row_by_row(model: nn.Module) -> bool:
     """
     rotary = [module for module in model.modules() if _depends_on_length(module)]
     for module in rotary:
-        module.forward = _row_by_row(module, module.forward)
+        module.forward = MethodType(_row_by_row, module)  # a method, so that a copy of the model calls its own
     return bool(rotary)
 
 
@@ -55,15 +56,11 @@ def _depends_on_length(module: nn.Module) -> bool:
     return any(kind in name for name in names if isinstance(name, str) for kind in LENGTH_DEPENDENT)
 
 
-def _row_by_row(module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
-    """position_ids (B, T) -> what `forward` gives for each row alone, such as cosines and sines (B, T, D)."""
-
-    def each(x: Tensor, position_ids: Tensor, *args: Any, **named: Any) -> Any:
-        parts = []
-        for row in position_ids.split(1):
-            for name in [name for name in vars(module) if name.endswith("max_seq_len_cached")]:
-                setattr(module, name, 0)  # else frequencies of a longer row before it are taken
-            parts.append(forward(x[:1], row, *args, **named))
-        return torch.cat(parts) if isinstance(parts[0], Tensor) else tuple(map(torch.cat, zip(*parts)))
-
-    return each
+def _row_by_row(module: nn.Module, x: Tensor, position_ids: Tensor, *args: Any, **named: Any) -> Any:
+    """position_ids (B, T) -> what the module gives for each row alone, such as cosines and sines (B, T, D)."""
+    parts = []
+    for row in position_ids.split(1):
+        for name in [name for name in vars(module) if name.endswith("max_seq_len_cached")]:
+            setattr(module, name, 0)  # else frequencies of a longer row before it are taken
+        parts.append(type(module).forward(module, x[:1], row, *args, **named))
+    return torch.cat(parts) if isinstance(parts[0], Tensor) else tuple(map(torch.cat, zip(*parts)))

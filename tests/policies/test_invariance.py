@@ -1,5 +1,6 @@
 """A sequence's log-probs are its own: neither chance nor its neighbours in a batch have a part in them."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -45,6 +46,9 @@ def test_the_longest_row_of_a_batch_does_not_choose_the_frequencies_of_others(ki
     policy.adopt(of_length(kind))
     found = policy(PADDED.batch(rows, (1,))).token_logps
     torch.testing.assert_close(found.detach(), right, rtol=0, atol=2e-5)
+    other = copy.deepcopy(policy)
+    assert torch.equal(other(PADDED.batch(rows, (1,))).token_logps, found)
+    assert other.causal_lm.base_model.rotary_emb.forward.__self__ is other.causal_lm.base_model.rotary_emb  # type: ignore[union-attr]
     blind = FullPolicy("tiny")
     blind.model = of_length(kind)
     off = (blind(PADDED.batch(rows, (1,))).token_logps - right).abs().max()
