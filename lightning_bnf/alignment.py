@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jsonargparse
 import yaml
+from filelock import BaseFileLock
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -37,7 +38,7 @@ from lightning_bnf.losses import Loss
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, Policy, QLoRAPolicy
 from lightning_bnf.runtime.class_paths import check_class_paths
-from lightning_bnf.runtime.ownership import claim, move_aside
+from lightning_bnf.runtime.ownership import claim, hold, move_aside
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training import defaults
 from lightning_bnf.training.checkpoints import last_good
@@ -103,10 +104,13 @@ def align(
     aligned = kind if isinstance(kind, Policy) else _policy(kind, model, tokenizer, parts.policy, device, resume)
     module = PreferenceModule(aligned, given_loss, optimization=Optimization(**parts.optimization), **parts.module)
     rows = data if isinstance(data, PreferenceData) else _data(data, validation, seed, parts)
-    root, checkpoint = _own_folder(Path(folder), resume)
-    trainer = _trainer(root, parts.trainer, device)
-    _save_config(root, module, rows, parts, trainer)
-    _fit(trainer, module, rows, checkpoint)
+    root, checkpoint, lock = _own_folder(Path(folder), resume)
+    try:
+        trainer = _trainer(root, parts.trainer, device)
+        _save_config(root, module, rows, parts, trainer)
+        _fit(trainer, module, rows, checkpoint)
+    finally:
+        lock.release()
     return Run(root, module, rows.options.rendering)
 
 
@@ -199,18 +203,22 @@ def _data(data: Any, validation: Any, seed: int, parts: Parts) -> PreferenceData
     return PreferenceData(data, validation, seed=seed, options=DataOptions(**parts.options), **settings)
 
 
-def _own_folder(root: Path, resume: bool) -> tuple[Path, Path | None]:
-    """The run's folder, claimed, and the checkpoint to go on from; a run that is not gone on with gets a number."""
+def _own_folder(root: Path, resume: bool) -> tuple[Path, Path | None, BaseFileLock]:
+    """The run's folder, claimed and held, and the checkpoint to go on from; a run that is not gone on with gets a
+    number."""
     claim("folder", root, "fit", signs=("lightning_bnf.",))
+    lock = hold("folder", root)
     if resume:
         checkpoint = last_good(root / "checkpoints")
         if checkpoint is None:
             print(f"resume: {root / 'checkpoints'} holds no checkpoint yet, so the run begins at its first step")
-        return root, checkpoint
+        return root, checkpoint, lock
     if (root / "config.yaml").exists():
         print(f"{root} held a run already; it is now {move_aside(root)}")
         claim("folder", root, "fit")
-    return root, None
+        lock.release()
+        lock = hold("folder", root)
+    return root, None, lock
 
 
 def _fit(trainer: Trainer, module: PreferenceModule, rows: PreferenceData, checkpoint: Path | None) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -27,17 +27,17 @@ from lightning_bnf.policies.reference.build import build_reference, check_refere
 from lightning_bnf.policies.reference.cached import CachedReference, untrained
 from lightning_bnf.policies.reference.providers import AdapterOff, AsItIs, FrozenCopy, Reference, ReferenceKind
 from lightning_bnf.policies.sharding import shard
-from lightning_bnf.runtime.distributed import gather, gather_objects, several, whole
+from lightning_bnf.runtime.distributed import gather, several, whole
 from lightning_bnf.runtime.memory import keep_freed_memory
 from lightning_bnf.runtime.refusal import Refusal
-from lightning_bnf.training.checkpoints import check_fits, rng_state, set_rng_state
 from lightning_bnf.training.checks import GradientCheck, check_start, stop_not_finite, stop_not_finite_weights
 from lightning_bnf.training.defaults import with_learning_rate
 from lightning_bnf.training.fitting import PolicyFitting
 from lightning_bnf.training.metrics import PREFERENCE_METRICS, Means, preference_metrics
 from lightning_bnf.training.optimization import Optimization, OptimizerFactory, check_optimizer, scheduled
+from lightning_bnf.training.resuming import Resuming
 from lightning_bnf.training.strategies import forward_context, parallelism_of
-from lightning_bnf.training.support import Combination
+from lightning_bnf.training.support import Combination, check_trainer
 
 DEFAULT_OPTIMIZATION = Optimization()
 DEFAULT_GENERATION = Sampling(temperature=0.0, max_new_tokens=256)
@@ -76,6 +76,7 @@ class PreferenceModule(LightningModule):
         generation: Sampling = DEFAULT_GENERATION,
         entropy: bool = False,
         reference_cache: str | None = None,
+        resume_changed: bool = False,
     ):
         """
         Args:
@@ -91,6 +92,8 @@ class PreferenceModule(LightningModule):
             entropy: Whether to log the policy's entropy (nats a token), and with BNF the value of the paper's Eq. 4;
                 costs one more pass over each tile of logits.
             reference_cache: Folder for `reference: cache`; null takes one below the user's cache folder, by the model.
+            resume_changed: Whether to go on from a checkpoint though rows, seed, loss or base are others than in its
+                run, so that its steps meant something else. What differs is printed.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -106,7 +109,7 @@ class PreferenceModule(LightningModule):
         self.state = dict(loss.state)
         self.reference: Reference | None = None
         self.means = Means(["grad_norm", *PREFERENCE_METRICS, *loss.metric_names])
-        self._rng: dict[str, Tensor] | None = None
+        self._resuming = Resuming(resume_changed)
         self._gradient_check = GradientCheck({})
         self._data: ScoredData | None = None
 
@@ -120,20 +123,10 @@ class PreferenceModule(LightningModule):
 
     def configure_callbacks(self) -> list[Any]:
         """None; refuses what manual optimization cannot take, before Lightning does and with what to set instead."""
-        trainer = self.trainer
-        if trainer.gradient_clip_val is not None:
-            raise Refusal(
-                f"gradient_clip_val must be null, got {trainer.gradient_clip_val}: set optimization.max_grad_norm "
-                "instead, which clips the gradient of the whole step"
-            )
-        if trainer.accumulate_grad_batches != 1:
-            raise Refusal(
-                f"accumulate_grad_batches must be 1, got {trainer.accumulate_grad_batches}: set data.examples_per_step "
-                "(rows of an optimizer step) and data.max_tokens (budget of a micro-batch) instead"
-            )
+        check_trainer(self.trainer)
         if refusal := self.combination().refusal():
             raise Refusal(refusal)
-        strategy = trainer.strategy
+        strategy = self.trainer.strategy
         check_optimizer(self.optimization, self.optimizer_factory, strategy.root_device, parallelism_of(strategy))
         return []
 
@@ -160,16 +153,18 @@ class PreferenceModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         steps = self.trainer.estimated_stepping_batches
-        return scheduled(self.policy, self.optimization, self.optimizer_factory, steps)
+        made = scheduled(self.policy, self.optimization, self.optimizer_factory, steps)
+        return self._resuming.keeping(made, self.optimization, str(self.trainer.precision), steps)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         stop_not_finite_weights(self.global_step, self.policy.trainable())
         checkpoint["loss_state"] = dict(self.state)
-        checkpoint["trainable"] = sorted(self.policy.trainable())
-        checkpoint["rng"] = gather_objects(rng_state())
+        checkpoint |= self._resuming.written(self.policy, self.loss, self._data)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        check_fits(checkpoint, self.policy.trainable())
+        trained = self._data if self.trainer.state.fn == "fit" else None
+        ranks = (self.trainer.global_rank, self.trainer.world_size)
+        self._resuming.read(checkpoint, self.policy, self.loss, trained, *ranks)
         carried = checkpoint.get("loss_state", {})
         if set(carried) != set(self.state):
             raise PolicyError(
@@ -177,8 +172,6 @@ class PreferenceModule(LightningModule):
                 f"{type(self.loss).__name__} {sorted(self.state) or 'nothing'}; use the loss that it was saved with"
             )
         self.state = dict(carried)
-        if len(checkpoint["rng"]) == self.trainer.world_size:
-            self._rng = checkpoint["rng"][self.trainer.global_rank]
 
     # Evaluating a micro-batch ---------------------------------------------------------------------------------------
 
@@ -250,9 +243,7 @@ class PreferenceModule(LightningModule):
         loader = self.trainer.train_dataloader
         if isinstance(loader, StepLoader):  # from a checkpoint at an epoch's end Lightning restores no position
             loader.consumed = self.trainer.global_step
-        if self._rng is not None:
-            set_rng_state(self._rng, self.device)
-            self._rng = None
+        self._resuming.begin(cast(Any, self.lr_schedulers()), self.device)
 
     def on_train_end(self) -> None:
         if self.device.type == "cpu":
@@ -301,7 +292,7 @@ class PreferenceModule(LightningModule):
             summands = [
                 (batch, bool(one.value.isfinite().all() and one.objective.isfinite())) for batch, one in evaluated
             ]
-            stop_not_finite(self.global_step, means.get("loss", 0.0), means["grad_norm"], summands)
+            stop_not_finite(self.global_step, means.get("loss", 0.0), means["grad_norm"], summands, self._data)
         if count:
             self._gradient_check(self.policy.trainable())
             self.state = self.loss.next_state(means, dataclasses.replace(step.context, state=self.state))

@@ -254,7 +254,7 @@ def test_a_checkpoint_of_another_policy_is_refused(tmp_path: Path, tiny_folder: 
     trainer = train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), SFT()), PreferenceData(path), max_epochs=1)
     trainer.save_checkpoint(tmp_path / "lora.ckpt")
     other = PreferenceModule(FullPolicy(tiny_folder), SFT())
-    with pytest.raises(CheckpointError, match="the checkpoint does not fit this policy"):
+    with pytest.raises(CheckpointError, match="the checkpoint must have the tensors that this policy trains"):
         Trainer(accelerator="cpu", default_root_dir=tmp_path, logger=False, enable_checkpointing=False).fit(
             other, PreferenceData(path), ckpt_path=str(tmp_path / "lora.ckpt"), weights_only=True
         )

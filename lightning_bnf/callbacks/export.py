@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.export.card import Trained, data_fingerprint, model_card
-from lightning_bnf.export.folders import MAX_SHARD_SIZE, whole_weights, write_policy
+from lightning_bnf.export.folders import MAX_SHARD_SIZE, check_shard_size, whole_weights, write_policy
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.ownership import foreign, move_aside
 from lightning_bnf.training.checks import stop_not_finite_weights
@@ -27,7 +27,7 @@ class ExportPolicy(Callback):
             max_shard_size: Largest size of a file of full weights, such as 5GB.
         """
         self.folder = folder
-        self.max_shard_size = max_shard_size
+        self.max_shard_size = check_shard_size(max_shard_size)
         self._exported: int | None = None
         self._due = False
         self._data = ""

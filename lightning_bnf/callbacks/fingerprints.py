@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import file_fingerprint, weights_fingerprint
 from lightning_bnf.runtime.shipped import here_or_shipped
 
@@ -32,4 +33,4 @@ class Fingerprints(Callback):
         files = {source: here_or_shipped(source, "data") for source in sources if isinstance(source, str)}
         found |= {name: file_fingerprint(file) for name, file in sorted(files.items()) if file.is_file()}
         found |= {source.name: source.fingerprint() for source in sources if isinstance(source, Table)}
-        (Path(trainer.default_root_dir) / "fingerprints.json").write_text(json.dumps(found, indent=1) + "\n")
+        write_text(Path(trainer.default_root_dir) / "fingerprints.json", json.dumps(found, indent=1) + "\n")

@@ -1,18 +1,53 @@
 """The metrics of a run, over all its resumptions."""
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_only
+
+from lightning_bnf.runtime.files import replacing
+
+
+class _Rows(ExperimentWriter):
+    """Rows behind those that are there. Lightning's writer deletes these, and empties the file to give it new columns:
+    here it is whole at every moment, whatever kills the run or fills the disk."""
+
+    def _check_log_dir_exists(self) -> None:
+        """Nothing: what is there stays."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        self._write(fieldnames, self._read())
+
+    def begin(self, step: int) -> None:
+        """Keep the rows before `step`, as the others are measured again, and none that was half-written."""
+        if not Path(self.metrics_file_path).is_file():
+            return
+        kept = [row for row in self._read() if row["step"].isdigit() and int(row["step"]) < step]
+        self.metrics_keys = sorted({name for row in kept for name, value in row.items() if value})
+        if kept:
+            self._write(self.metrics_keys, kept)
+        else:
+            Path(self.metrics_file_path).unlink()
+
+    def _read(self) -> list[dict[str, str]]:
+        with Path(self.metrics_file_path).open(newline="", encoding="utf-8") as file:
+            whole = [line for line in file if line.endswith("\n")]
+        return [row for row in csv.DictReader(whole) if None not in row.values()]
+
+    def _write(self, names: list[str], rows: list[dict[str, str]]) -> None:
+        with replacing(Path(self.metrics_file_path)) as unfinished, unfinished.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
 
 
 class RunLogger(CSVLogger):
-    """`metrics.csv` of a run folder. Lightning's own begins anew when a run is resumed and deletes what was there: here
-    the rows before the first resumed step are kept, and every row is in the file as soon as it is measured.
-    """
+    """`metrics.csv` of a run folder: the rows before the first resumed step are kept, and every row is in the file as
+    soon as it is measured. Nothing is touched before the first of them."""
 
     def __init__(self, root: str | Path):
         """
@@ -20,40 +55,26 @@ class RunLogger(CSVLogger):
             root: The run folder.
         """
         super().__init__(str(root), name="", version="", flush_logs_every_n_steps=1)
-        self._file, self._aside = Path(root) / "metrics.csv", Path(root) / ".metrics.before.csv"
-        self._before: list[dict[str, Any]] = []
-        self._put_aside()
+        self._begun = False
 
-    @rank_zero_only
-    def _put_aside(self) -> None:
-        if self._file.is_file():
-            os.replace(self._file, self._aside)
-        if self._aside.is_file():
-            with self._aside.open(newline="") as lines:
-                self._before = [{name: x for name, x in row.items() if x} for row in csv.DictReader(lines)]
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> _Rows:
+        """The file's writer."""
+        if self._experiment is None:
+            self._experiment = _Rows(self.log_dir)
+        assert isinstance(self._experiment, _Rows)
+        return self._experiment
 
     def log_hyperparams(self, params: Any = None) -> None:
         """Nothing: config.yaml lies beside metrics.csv and says it all."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        self._bring_back(step)
+        if not self._begun:
+            self.experiment.begin(step or 0)
+            self._begun = True
         super().log_metrics(metrics, step)
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        self._bring_back(None)
-        super().finalize(status)
-
-    def _bring_back(self, until: int | None) -> None:
-        """Write the earlier rows, those before step `until` if given: the others are measured again."""
-        if not self._before:
-            return
-        kept = [row for row in self._before if until is None or int(row["step"]) < until]
-        self.experiment.metrics = [*kept, *self.experiment.metrics]
-        self._before = []
-        self.save()
-        self._aside.unlink()
 
 
 class RunEvents(TensorBoardLogger):

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from filelock import BaseFileLock
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -47,7 +48,7 @@ from lightning_bnf.evaluation.comparison import rates_table
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.arguments import Seed
-from lightning_bnf.runtime.ownership import claim, move_aside, take_back
+from lightning_bnf.runtime.ownership import claim, hold, move_aside, take_back
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checkpoints import check_checkpoint, last_good
 from lightning_bnf.training.refusals import trainer_refusals
@@ -239,6 +240,7 @@ class Fit(TrainerCommand):
 
     claimed = False
     aside: Path | None = None
+    lock: BaseFileLock | None = None
 
     checkpoint_help = (
         "Checkpoint to go on from: a file or sharded folder, or `last`, the latest whole one of the run folder; null "
@@ -259,6 +261,9 @@ class Fit(TrainerCommand):
         except Refusal:
             self.give_folder_back()
             raise
+        finally:
+            if self.lock is not None:
+                self.lock.release()
 
     def no_checkpoint(self, checkpoints: Path) -> None:
         print(f"ckpt_path last: {checkpoints} holds no checkpoint yet, so the run begins at its first step")
@@ -268,12 +273,16 @@ class Fit(TrainerCommand):
             take_back(self.folder, self.aside, STUBS)
 
     def make_folder(self) -> None:
-        """A new run does not mix with one that is there already, nor replace it: the old folder gets a number."""
+        """A new run does not mix with one that is there already, nor replace it: the old folder gets a number. One that
+        is still at work keeps its folder."""
         super().make_folder()
+        self.lock = hold("trainer.default_root_dir", self.folder)
         if not self.config["ckpt_path"] and (self.folder / "config.yaml").exists():
             self.aside = move_aside(self.folder)
             print(f"{self.folder} held a run already; it is now {self.aside}")
             super().make_folder()
+            self.lock.release()
+            self.lock = hold("trainer.default_root_dir", self.folder)
         self.claimed = not self.config["ckpt_path"]
 
     def loggers(self, config: Any) -> list[Logger]:

@@ -7,7 +7,7 @@ the data: they hand themselves over when they are set up, and get `DataNeeds`, w
 model when the first loader is made. The data keep what it decided for the whole run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -51,6 +51,12 @@ class ScoredData(Protocol):
 
     def batches_to_score(self, splits: Sequence[str]) -> list[PlannedBatch]:
         """This rank's part of all completions that a reference is asked for."""
+
+    def places(self, ids: Collection[str]) -> list[str]:
+        """Where the training rows of these ids stand, by file and line."""
+
+    def meaning(self) -> dict[str, str]:
+        """What a training step's number stands for: the training rows and their order, by the settings that say it."""
 
 
 @runtime_checkable

@@ -1,6 +1,6 @@
 """PreferenceData: files, hub ids or rows in memory in, optimizer steps out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from lightning_bnf.datamodules.tokens.rows import (
     all_arrays,
     mismatched,
     repeated_rows,
+    rows_fingerprint,
 )
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
@@ -94,6 +95,7 @@ class PreferenceData(LightningDataModule):
         self._layouts: dict[str, Layout] = {}
         self._partners: dict[str, HeldRows] = {}
         self._budget: int | None = None
+        self._fingerprint: str | None = None
 
     @property
     def paths(self) -> dict[str, list[str]]:
@@ -298,19 +300,17 @@ class PreferenceData(LightningDataModule):
             batches += [PlannedBatch(RowView([rows], [(0, i) for i in batch]), layout) for batch in places]
         return batches
 
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the rows of a step, by which its position is counted."""
-        return {"examples_per_step": self.examples_per_step}
+    def places(self, ids: Collection[str]) -> list[str]:
+        """Where the training rows of these ids stand, by file and line."""
+        rows = self.split("train")
+        return [rows[i].source for i, row in enumerate(all_arrays(rows)) if row.id in ids]
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises `Refusal` where training goes on with steps of another size: its position would be another one."""
-        size = state_dict.get("examples_per_step", self.examples_per_step)
-        if self.trainer is not None and self.trainer.state.fn == "fit" and size != self.examples_per_step:
-            why = ", as auto gives for the rows of data.train now" if self.step_size == "auto" else ""
-            raise Refusal(
-                f"data.examples_per_step must be {size} to go on from the checkpoint, as its run had it, got"
-                f" {self.examples_per_step}{why}"
-            )
+    def meaning(self) -> dict[str, str]:
+        """The training rows in their order, how many a step takes, and the seed that steps are drawn by."""
+        if self._fingerprint is None:
+            self._fingerprint = rows_fingerprint(self.split("train"))
+        rows = f"{len(self.split('train')):,} rows ({self._fingerprint})"
+        return {"data.train": rows, "data.examples_per_step": str(self.examples_per_step), "data.seed": str(self.seed)}
 
     def train_dataloader(self) -> StepLoader:
         """The training steps, in the plan's order."""

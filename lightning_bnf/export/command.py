@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.export.card import Trained, data_fingerprint, model_card
-from lightning_bnf.export.folders import MAX_SHARD_SIZE, finished_folder, whole_weights, write_policy
+from lightning_bnf.export.folders import MAX_SHARD_SIZE, check_shard_size, finished_folder, whole_weights, write_policy
 from lightning_bnf.export.merge import change_of_base, merge, rescored, scores
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies.base import Dtype, PolicyError
@@ -43,6 +43,9 @@ class ExportOptions:
     dtype: Literal["bfloat16", "float16", "float32"] | None = None
     max_shard_size: str = MAX_SHARD_SIZE
     rows: PositiveInt = 8
+
+    def __post_init__(self) -> None:
+        check_shard_size(self.max_shard_size)
 
 
 def export(
@@ -121,13 +124,6 @@ def _restore(module: PreferenceModule, path: Path) -> int:
         held = torch.load(path, map_location="cpu", weights_only=True)
         module.on_load_checkpoint(held)
         state = held["state_dict"]
-    for name, parameter in own.items():
-        there = state[f"policy.{name}"]
-        if there.shape != parameter.shape:
-            raise PolicyError(
-                f"the checkpoint does not fit this policy: {name} is {list(there.shape)} there and "
-                f"{list(parameter.shape)} here; use the config that was saved with the run"
-            )
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(state[f"policy.{name}"])

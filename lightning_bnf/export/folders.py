@@ -1,5 +1,6 @@
 """Folders that are whole or not there, and what is written into them."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,17 @@ from lightning_bnf.policies.base import Policy
 from lightning_bnf.runtime.distributed import whole
 from lightning_bnf.runtime.files import replacing
 from lightning_bnf.runtime.ownership import check_replaceable, mark_contents
+from lightning_bnf.runtime.refusal import Refusal
 
 MAX_SHARD_SIZE = "5GB"
+
+
+def check_shard_size(size: str) -> str:
+    """The size as it was given. Raises `Refusal` for what is none, which the library takes or finds out at the end."""
+    number = re.fullmatch(r"(\d+(\.\d+)?) ?[KMGT]B", str(size).upper())
+    if number is None or not float(number[1]):
+        raise Refusal(f"max_shard_size must be a size such as 5GB or 500MB, got {size!r}")
+    return size
 
 
 @contextmanager

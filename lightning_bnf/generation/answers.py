@@ -24,7 +24,12 @@ from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.sources import load_tokenizer, placed
 from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
-from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
+from lightning_bnf.runtime.fingerprints import (
+    config_fingerprint,
+    content_hash,
+    tokenizer_fingerprints,
+    weights_fingerprint,
+)
 from lightning_bnf.runtime.jsonl import JsonlStore
 from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
@@ -171,8 +176,13 @@ def answers_of_model(
     ids = prompt_ids(questions, renderer)  # before the weights are loaded
     policy.load()
     model = placed(policy.loaded)
-    identity = {"weights": weights_fingerprint(model), **tokenizer_fingerprints(policy.tokenizer), "source": source}
-    how = [identity["weights"], sampling.temperature, sampling.max_new_tokens, sampling.seed]
+    identity = {
+        "weights": weights_fingerprint(model),
+        "config": config_fingerprint(policy.causal_lm.config),
+        **tokenizer_fingerprints(policy.tokenizer),
+        "source": source,
+    }
+    how = [identity["weights"], identity["config"], sampling.temperature, sampling.max_new_tokens, sampling.seed]
     keys = [content_hash([*how, prompt]) for prompt in ids]
     bar = Progress(len(questions), "Answers", "answer")
     with bar:

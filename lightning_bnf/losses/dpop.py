@@ -17,6 +17,9 @@ class DPOP(PairLoss):
         beta     beta       strength of the tie to the reference, > 0
         lambda   penalty    weight of the penalty, >= 0
 
+    At R_w = 0, where a run begins, the chosen has not fallen, so the gradient is that of the flat side, as in most
+    code: DPO's. The other side would pull on it 1 + lambda times as hard in the whole first step.
+
     Takes pairs (P), returns a value for each, (P,). Raises Refusal for arguments out of range.
     """
 
@@ -33,5 +36,5 @@ class DPOP(PairLoss):
         self.penalty = penalty
 
     def pair_loss(self, pairs: Pairs) -> Tensor:
-        fallen = (-pairs.chosen.logratios).clamp(min=0)
+        fallen = (-pairs.chosen.logratios).relu()  # not clamp, whose gradient at 0 is that of the steep side
         return -logsigmoid(self.beta * (pairs.margin - self.penalty * fallen))

@@ -1,5 +1,6 @@
 """The policy: one module from a micro-batch to token log-probabilities."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,8 @@ from lightning_bnf.policies.given import check_given, source_of
 from lightning_bnf.policies.head.tiles import Head, token_logps, weighted_token_logps
 from lightning_bnf.policies.invariance import rotate_row_by_row, switch_off_dropout, train_quietly
 from lightning_bnf.policies.sources import end_ids_of, load_end_ids, load_model, load_tokenizer, resolve_source
+from lightning_bnf.runtime.distributed import local
+from lightning_bnf.runtime.fingerprints import weights_fingerprint
 from lightning_bnf.runtime.refusal import Refusal
 
 if TYPE_CHECKING:  # a second of imports, which the command line's --help has no use for
@@ -101,6 +104,9 @@ class Policy(nn.Module, ABC):
         self.base_modules: list[nn.Module] = []  # as they were loaded, without adapters
         self._tell_positions = False
         self.model: nn.Module | None = None
+        self.base_fingerprint: str | None = None
+        """16 hex digits of the weights that it was made of, before adapters and training; None before they are loaded.
+        """
 
     @classmethod
     def of(cls, model: "PreTrainedModel", tokenizer: PreTrainedTokenizerBase, **settings: Any) -> Self:
@@ -146,6 +152,8 @@ class Policy(nn.Module, ABC):
     def adopt(self, base: "PreTrainedModel") -> None:
         """Make the model to train of a freshly loaded one, or of a fake one (what `plan` looks at)."""
         switch_off_dropout(base)
+        if base.device.type != "meta":  # what `plan` looks at
+            self.base_fingerprint = weights_fingerprint(base)
         self._tell_positions, self.base_modules = rotate_row_by_row(base), list(base.modules())
         self.model = self.prepared(base.requires_grad_(False))
         if self.gradient_checkpointing:
@@ -188,6 +196,12 @@ class Policy(nn.Module, ABC):
         """The settings that make this policy what it is, for the card of what is exported."""
         dtype = str(self.dtype).removeprefix("torch.")
         return {"policy": type(self).__name__, "source": self.source, "revision": self.revision, "dtype": dtype}
+
+    @property
+    def weights_of(self) -> str:
+        """How the base's weights are loaded: fingerprints of weights that are rounded otherwise are others."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return " ".join([type(self).__name__, dtype, *self.reference_description().get("quantization", "").split()])
 
     def reference_description(self) -> dict[str, str]:
         """What a cache of this policy's reference says of it in words, beside its weights' fingerprint."""
@@ -291,11 +305,22 @@ class Policy(nn.Module, ABC):
         again = rounded_again(logits, torch.Generator(logits.device).manual_seed(1))
         own, rounded = (z.float().log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1) for z in (logits, again))
         worst = (own - token_logps(hidden, tokens, head).logps).abs().max().item()
+        if not math.isfinite(worst):
+            self.check_finite()
         if not worst <= max(1e-4, 4 * (rounded - own).abs().max().item()):  # scaling and capping round too
             raise PolicyError(
                 f"source {self.source!r}: token log-probabilities from hidden states and output layer differ by "
                 f"{worst:.3g} nats from the model's own logits, so this architecture does something to its logits "
                 "that is not known here; training it would be wrong"
+            )
+
+    def check_finite(self) -> None:
+        """Raises `PolicyError` with the names of tensors that hold what is no finite number, whose signs are many."""
+        broken = sorted(name for name, p in self.named_parameters() if not local(p.detach()).isfinite().all())
+        if broken:
+            raise PolicyError(
+                f"source must be a model of finite numbers, got {self.source!r}, of which {len(broken)} tensors hold "
+                f"others: {', '.join(broken[:3])}{' ...' if len(broken) > 3 else ''}"
             )
 
     @property

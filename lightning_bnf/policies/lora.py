@@ -20,7 +20,6 @@ from lightning_bnf.policies.adapters import (
 from lightning_bnf.policies.base import Dtype, Policy, PolicyError
 from lightning_bnf.policies.sources import loadable
 from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, ZeroToBelowOne, checked
-from lightning_bnf.runtime.fingerprints import weights_fingerprint
 from lightning_bnf.runtime.limits import SECONDS, limited
 
 if TYPE_CHECKING:
@@ -90,11 +89,9 @@ class LoRAPolicy(Policy):
         super().load()
 
     def prepared(self, base: "PreTrainedModel") -> nn.Module:
-        if base.device.type != "meta":  # what `plan` looks at
-            self._base_fingerprint = weights_fingerprint(base)
         adapted = self._adapted(base)
         if self.adapter is not None:
-            check_base(self.adapter, loadable(self.source), self._base_fingerprint, self._weights_of)
+            check_base(self.adapter, loadable(self.source), str(self.base_fingerprint), self.weights_of)
             start_from(adapted, self.adapter, self.config)
         return adapted
 
@@ -175,14 +172,8 @@ class LoRAPolicy(Policy):
         self.adapted.save_pretrained(
             folder, selected_adapters=[TRAINED], save_embedding_layers=False, state_dict=state
         )  # the embeddings are frozen
-        write_base(folder, self._base_fingerprint, self._weights_of)
+        write_base(folder, str(self.base_fingerprint), self.weights_of)
         self.tokenizer.save_pretrained(folder)
-
-    @property
-    def _weights_of(self) -> str:
-        """How the base's weights were loaded: the fingerprint of what is rounded otherwise is another."""
-        dtype = str(self.dtype).removeprefix("torch.")
-        return " ".join([type(self).__name__, dtype, *self.reference_description().get("quantization", "").split()])
 
 
 def _listed(value: Any) -> Any:

@@ -1,11 +1,65 @@
 """Files and folders that are whole or not there, and where what is made once and used again is kept."""
 
+import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from lightning_bnf.runtime.refusal import Refusal
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+
+
+class Unwritable(OSError, Refusal):
+    """A file or folder that the disk does not take: it is full or broken, or may not be written. The message names it;
+    whatever was there before is whole, so that who makes room can go on."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around what writes `path`: raises `Unwritable` where the disk does not take it, whichever library says so how."""
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception as error:
+        number = _number(error, path.parent)
+        if number is None:
+            raise
+        raise Unwritable(
+            number, f"{path} must be on a disk with room where it may be written, got: {os.strerror(number)}"
+        ) from error
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add bytes to the end of a file, all of them or none. Raises `Unwritable` where the disk does not take them."""
+    with writing(path), path.open("ab", buffering=0) as file:
+        end, rest = file.seek(0, os.SEEK_END), memoryview(content)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def _number(error: BaseException | None, folder: Path) -> int | None:
+    """The disk's own error number behind an exception; None where it is another file's, or no disk's at all."""
+    while error is not None:
+        named = getattr(error, "filename", None)
+        found = re.search(r"\(os error (\d+)\)", str(error))  # of libraries in Rust
+        number = int(found[1]) if found else getattr(error, "errno", None)
+        if number in _DISK and (named is None or Path(os.fsdecode(named)).is_relative_to(folder)):
+            return int(number)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def cache_folder() -> Path:
@@ -26,13 +80,15 @@ def replacing(path: Path, keep: bool = False) -> Iterator[Path]:
     """A name that is not there yet, in `path`'s folder: what the block makes of it, file or folder, becomes `path`.
 
     On a failure what was written is removed and `path` stays as it was; a kill can only leave the hidden, unfinished
-    name behind. `keep`: what another process made in the meantime stays, and this one's goes.
+    name behind. Raises `Unwritable` where the disk does not take it. `keep`: what another process made in the meantime
+    stays, and this one's goes.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = hidden_name(path)
     try:
-        yield unfinished
-        put_in_place(unfinished, path, keep)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield unfinished
+            put_in_place(unfinished, path, keep)
     finally:
         _remove(unfinished)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from lightning_bnf.runtime.distributed import whole
 
@@ -44,6 +44,25 @@ def weights_fingerprint(model: torch.nn.Module, frozen_only: bool = False) -> st
 def _some(values: torch.Tensor) -> list[float]:
     values = whole(values.detach()).flatten()
     return values[:: max(1, len(values) // 64)].float().tolist()
+
+
+_UNREAD = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}
+"""Entries of a model's config that change no log-prob, or are said elsewhere."""
+
+
+def config_entries(config: PreTrainedConfig) -> dict[str, str]:
+    """What a model's config says that can change log-probs, as JSON by name: weights alone do not tell models apart."""
+    entries = config.to_diff_dict().items()
+    return {
+        name: json.dumps(value, sort_keys=True, default=str)
+        for name, value in entries
+        if name not in _UNREAD and value is not None
+    }
+
+
+def config_fingerprint(config: PreTrainedConfig) -> str:
+    """16 hex digits of a model's config."""
+    return content_hash(config_entries(config))
 
 
 def tokenizer_fingerprints(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_bnf.runtime.files import write_text
+from lightning_bnf.runtime.files import append, write_text
 from lightning_bnf.runtime.refusal import Refusal
 
 
@@ -45,8 +45,7 @@ class JsonlStore:
         new = {key: dict(value) for key, value in values.items() if key not in self._values}
         # escaped to ASCII: lone surrogates, which servers send, are no UTF-8
         lines = "".join(json.dumps({"key": key, **value}) + "\n" for key, value in new.items())
-        with self.path.open("ab") as file:
-            file.write(lines.encode("ascii"))
+        append(self.path, lines.encode("ascii"))
         self._values |= new
 
 

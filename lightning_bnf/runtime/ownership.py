@@ -7,13 +7,16 @@ folder is replaced the next time, what it wrote. Whatever is not named there is 
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
 
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.refusal import Refusal
 
-MARK = ".lightning_bnf"
+MARK, LOCK = ".lightning_bnf", ".lock"
 _HASHED = 2**20  # bytes; of larger files, which nobody edits by hand, the size is compared
 _SHOWN = 3
 
@@ -44,6 +47,21 @@ def claim(argument: str, folder: Path, command: str, signs: Sequence[str] = ()) 
             raise Refusal(f"{argument} must be a folder that can be written, got {folder} ({error})") from error
 
 
+def hold(argument: str, folder: Path) -> BaseFileLock:
+    """Keep other processes from writing into `folder` until the lock is released, or this process dies.
+
+    Raises `Refusal` where one does so already, and touches nothing then.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Refusal(
+            f"{argument} must be a folder that no other run is writing into, got {folder}, where one is at work"
+        ) from None
+    return lock
+
+
 def mark_contents(folder: Path, command: str) -> None:
     """Write down what a finished folder holds, before it is put in its place."""
     text = json.dumps({"command": command, "files": _contents(folder)}, indent=1)
@@ -57,8 +75,9 @@ def foreign(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         return []
-    files = _mark(folder).get("files")
-    written = files if isinstance(files, dict) else {}
+    written = _mark(folder).get("files")
+    if not isinstance(written, dict):  # not read: it may be any folder of this machine
+        return [path.relative_to(folder).as_posix() for path in _files(folder)]
     return [name for name, held in _contents(folder).items() if written.get(name) != held]
 
 
@@ -68,6 +87,9 @@ def check_replaceable(argument: str, folder: Path) -> None:
         raise Refusal(f"{argument} must be a folder or a name that is free, got {folder}, a link or file")
     if folder.resolve() in (Path.cwd().resolve(), *Path.cwd().resolve().parents):
         raise Refusal(f"{argument} must be another folder than the one this command runs in, got {folder}")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise Refusal(f"{argument} must be in a folder that can be written, got {folder}, above which lies {above}")
     strangers = foreign(folder)
     if strangers:
         raise Refusal(
@@ -87,7 +109,7 @@ def take_back(folder: Path, aside: Path | None, stubs: Sequence[str]) -> None:
     """Undo a claim that came to nothing: remove `folder` if it holds only what matches `stubs`, and let what was moved
     `aside` for it have its name again. Where there is more in it, both stay as they are."""
     held = list(folder.iterdir()) if folder.is_dir() else []
-    if any(path.is_dir() or not any(path.match(stub) for stub in (MARK, *stubs)) for path in held):
+    if any(path.is_dir() or not any(path.match(stub) for stub in (MARK, LOCK, *stubs)) for path in held):
         return
     for path in held:
         path.unlink()

@@ -6,15 +6,17 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
 
+from lightning_bnf.runtime.fingerprints import file_fingerprint
 from lightning_bnf.runtime.refusal import Refusal
 
 _METADATA, _OTHER = ".metadata", "meta.pt"  # of a sharded checkpoint: what lies where, and all that is no tensor
-WRITTEN = ("global_step", "loss_state", "trainable", "rng")
+_SEAL = "metadata.sha256"
+WRITTEN = ("global_step", "loss_state", "trainable", "rng", "meaning", "settings")
 """What every checkpoint of a run holds beside tensors."""
 
 _SAFE_MODULES = ("torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem")
@@ -48,16 +50,36 @@ def check_fits(checkpoint: Mapping[str, Any], trainable: Mapping[str, Tensor]) -
     What a run has written down of them is not taken for it where the tensors themselves are at hand: those of a sharded
     folder are looked for by torch's own reader.
     """
-    held = [set(checkpoint["trainable"])]
+    check_written(checkpoint, "ckpt_path must be a checkpoint")
+    wanted, held = shapes_of(trainable), [checkpoint["trainable"]]
     if "state_dict" in checkpoint:
-        held.append({name.removeprefix("policy.") for name in checkpoint["state_dict"]})
-    for names in held:
-        if names != set(trainable):
-            lacking, more = sorted(set(trainable) - names), sorted(names - set(trainable))
+        held.append({name.removeprefix("policy."): value for name, value in checkpoint["state_dict"].items()})
+        held[1] = shapes_of(held[1])
+    for shapes in held:
+        lacking, more = sorted(set(wanted) - set(shapes)), sorted(set(shapes) - set(wanted))
+        others = [
+            f"{name} {shapes[name]}, not {wanted[name]}"
+            for name in wanted
+            if shapes.get(name, wanted[name]) != wanted[name]
+        ]
+        if lacking or more or others:
             raise CheckpointError(
-                f"the checkpoint does not fit this policy: it lacks {lacking[:3] or 'nothing'} and has "
-                f"{more[:3] or 'nothing'} too many; use the config that was saved with the run"
+                "the checkpoint must have the tensors that this policy trains, got one that lacks "
+                f"{lacking[:3] or 'nothing'}, has {more[:3] or 'nothing'} too many, and of another shape "
+                f"{others[:3] or 'nothing'}; use the config that was saved with the run"
             )
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """The whole tensors' shapes, by name."""
+    return {name: list(tensor.shape) for name, tensor in tensors.items()}
+
+
+def check_written(content: Any, wanted: str) -> None:
+    """Raises `CheckpointError`, which `wanted` begins, where what a run writes into every checkpoint is not there."""
+    lacking = [name for name in WRITTEN if name not in content] if isinstance(content, dict) else WRITTEN
+    if lacking:
+        raise CheckpointError(f"{wanted}, which holds no {lacking[0]}, so it is not of a run of this version")
 
 
 def last_good(folder: Path) -> Path | None:
@@ -79,22 +101,26 @@ def _step(path: Path) -> tuple[int, float]:
 
 def _check_file(path: Path) -> None:
     wanted = f"ckpt_path must be a checkpoint that a run has written to its end, got {path}"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise CheckpointError(f"{wanted}, which is cut off or no checkpoint") from error
-    if broken:
-        raise CheckpointError(f"{wanted}, of which {broken} was changed after it was written")
+    with path.open("rb") as file:
+        _check_archive(file, wanted)
     try:
         content = torch.load(path, map_location="meta", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception:  # without torch's own words, which advise to load it all the same
         raise CheckpointError(
             f"{wanted}, which holds more than tensors and numbers: loading it could run code"
-        ) from error
-    lacking = [name for name in WRITTEN if name not in content] if isinstance(content, dict) else WRITTEN
-    if lacking:
-        raise CheckpointError(f"{wanted}, which holds no {lacking[0]}, so it is not of a run of this package")
+        ) from None
+    check_written(content, wanted)
+
+
+def _check_archive(file: IO[bytes], wanted: str) -> None:
+    """By the checksums of a zip archive, which torch writes and does not read."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()
+    except Exception as error:  # whatever harmed bytes come to
+        raise CheckpointError(f"{wanted}, which is cut off, changed or no checkpoint") from error
+    if broken:
+        raise CheckpointError(f"{wanted}, of which {broken} was changed after it was written")
 
 
 class _MetadataUnpickler(pickle.Unpickler):
@@ -107,23 +133,33 @@ class _MetadataUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name}")
 
 
+def seal(folder: Path) -> None:
+    """Write down what a sharded checkpoint's places are, as nothing in it does: called when all else is written."""
+    (folder / _SEAL).write_text(file_fingerprint(folder / _METADATA) + "\n")
+
+
 def _check_sharded(folder: Path) -> None:
     wanted = f"ckpt_path must be a folder that a run has written to its end, got {folder}"
-    for name in (_METADATA, _OTHER):
+    for name in (_METADATA, _OTHER, _SEAL):
         if not (folder / name).is_file():
             raise CheckpointError(f"{wanted}, which lacks {name}")
+    if (folder / _SEAL).read_bytes().strip() != file_fingerprint(folder / _METADATA).encode():
+        raise CheckpointError(f"{wanted}, whose {_METADATA} was changed after it was written")
     try:
         metadata = _MetadataUnpickler(io.BytesIO((folder / _METADATA).read_bytes())).load()
-        places = metadata.storage_data.values()
+        places = [(str(at.relative_path), int(at.offset), int(at.length)) for at in metadata.storage_data.values()]
     except Exception as error:
         raise CheckpointError(
             f"{wanted}, whose {_METADATA} is broken or holds more than places of tensors ({error})"
         ) from error
-    for place in places:
-        part = folder / place.relative_path
-        size = part.stat().st_size if part.is_file() else 0
-        if size < place.offset + place.length:
-            raise CheckpointError(f"{wanted}, of which {place.relative_path} is lacking or cut off")
+    for name, offset, length in places:
+        part = folder / name
+        size = part.stat().st_size if Path(name).name == name and part.is_file() else 0
+        if size < offset + length:
+            raise CheckpointError(f"{wanted}, of which {name} is lacking or cut off")
+        with part.open("rb") as file:
+            file.seek(offset)
+            _check_archive(io.BytesIO(file.read(length)), wanted)
     _check_file(folder / _OTHER)
 
 

@@ -8,11 +8,14 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch
+from lightning_bnf.datamodules.contract import ScoredData
 from lightning_bnf.policies.base import Policy, PolicyError
 from lightning_bnf.policies.reference.providers import Reference
 from lightning_bnf.runtime.distributed import gather, gather_objects, local
 
 GRADIENT_CHECK_STEPS = 2  # LoRA's A gets no gradient in the first step, while B is still zero
+
+_SHOWN = 20  # rows
 
 
 class NonFiniteError(RuntimeError):
@@ -20,25 +23,39 @@ class NonFiniteError(RuntimeError):
 
 
 class GradientCheck:
-    """Every trainable tensor must have got a gradient other than 0 in the first steps; an error names it if not."""
+    """Whether gradients arrive: most trainable tensors must have got one other than 0 in the first steps that had any.
+
+    Few that got none are named and no error: experts that no token went to, biases that only choose experts, parts for
+    images. Nor is a step without any gradient: a loss may be flat where it begins, as hinges are.
+    """
 
     def __init__(self, trainable: Mapping[str, Tensor]):
         self._without = set(trainable)
-        self._steps = 0
+        self._steps = self._flat = 0
 
     def __call__(self, trainable: Mapping[str, Tensor]) -> None:
         """After a step's backward passes, on all ranks. Raises `PolicyError`."""
-        if not self._without:
+        if not self._without or self._steps >= GRADIENT_CHECK_STEPS:
             return
-        found = [name for name, p in trainable.items() if p.grad is not None and local(p.grad).any()]
-        self._without.difference_update(*gather_objects(found))  # a rank may hold a part that is all 0
+        mine = [name for name, p in trainable.items() if p.grad is not None and local(p.grad).any()]
+        found = set().union(*gather_objects(mine))  # a rank may hold a part that is all 0
+        if not found:
+            self._flat += 1
+            if self._flat == GRADIENT_CHECK_STEPS:
+                rank_zero_warn(f"the gradient was 0 in {self._flat} steps: while the loss is flat, nothing is trained")
+            return
+        self._without -= found
         self._steps += 1
-        if self._steps >= GRADIENT_CHECK_STEPS and self._without:
-            names = sorted(self._without)
-            raise PolicyError(
-                f"{len(names)} trainable tensors got no gradient in {GRADIENT_CHECK_STEPS} steps and would never "
-                f"train: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
-            )
+        if self._steps < GRADIENT_CHECK_STEPS or not self._without:
+            return
+        names = sorted(self._without)
+        told = (
+            f"{len(names)} of {len(trainable)} trainable tensors got no gradient in {GRADIENT_CHECK_STEPS} steps: "
+            f"{', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+        )
+        if 2 * len(names) > len(trainable):
+            raise PolicyError(f"{told}. Most of what is to be trained never would be")
+        rank_zero_warn(f"{told}. They stay as they are for as long as that is so")
 
 
 @torch.no_grad()
@@ -46,6 +63,13 @@ def check_start(policy: Policy, reference: Reference | None, batch: MicroBatch, 
     """Before step 1: the head gives the model's own log-probs, and policy and reference agree to `tolerance` (nats a
     token, else a warning). The batch may be empty on some ranks, which all take part nevertheless."""
     policy.check_head(batch)
+    config = policy.causal_lm.config.get_text_config()
+    if getattr(config, "output_router_logits", False):
+        weight = getattr(config, "router_aux_loss_coef", None)
+        rank_zero_warn(
+            f"the config of {policy.source!r} adds {weight} (router_aux_loss_coef) times its experts' imbalance to its "
+            "own loss (output_router_logits): the loss here is trained without that"
+        )
     if reference is None:
         return
     distances = gather((policy(batch).token_logps - reference(batch)).abs()).values
@@ -73,14 +97,19 @@ def stop_not_finite_weights(step: int, trainable: Mapping[str, Tensor]) -> None:
         )
 
 
-def stop_not_finite(step: int, loss: float, norm: float, summands: Sequence[tuple[MicroBatch, bool]]) -> NoReturn:
+def stop_not_finite(
+    step: int, loss: float, norm: float, summands: Sequence[tuple[MicroBatch, bool]], data: ScoredData | None
+) -> NoReturn:
     """Raises `NonFiniteError` with the rows of all ranks: the step's loss or its gradient's norm is not finite.
 
-    summands: the step's micro-batches on this rank, each with whether its own values were finite
+    summands: the step's micro-batches on this rank, each with whether its own values were finite; data: who knows where
+    a row stands, in which file and line
     """
     own = {row for batch, finite in summands if not finite for row in batch.row_ids}
-    rows = set().union(*gather_objects(own))
+    ids = set().union(*gather_objects(own))
+    rows = data.places(ids) if data is not None and ids else sorted(ids)
+    more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
     raise NonFiniteError(
         f"step {step}: the loss is {loss} and the gradient's norm {norm}, so the run stops before the weights change; "
-        f"rows of the micro-batches concerned: {', '.join(sorted(rows)) or 'none by their loss'}"
+        f"rows of the micro-batches concerned: {', '.join(rows[:_SHOWN]) or 'none by their loss'}{more}"
     )

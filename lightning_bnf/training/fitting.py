@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
+from typing import cast
 
+import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import nn
 
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.steps.layout import LAYOUTS, PADDED, Layout, LayoutName
@@ -37,7 +40,8 @@ class PolicyFitting:
     """What the run's forward passes are inside, such as autocast."""
 
     def layout(self, name: LayoutName, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
-        """See `choose_layout`."""
+        """See `check_rows` and `choose_layout`."""
+        check_rows(self.policy, rows, labels)
         with self.context():
             return choose_layout(name, self.policy, rows, labels)
 
@@ -48,6 +52,36 @@ class PolicyFitting:
         with self.context():
             found = choose_budget(self.policy, rows, layout, *rest)
         return min(gather_objects(found))
+
+
+def check_rows(policy: Policy, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> None:
+    """Raises `DataError` for token ids that the loaded model has no embedding of, and for rows longer than its learned
+    positions. Rows longer than it was made for are counted in a warning: computed positions go on for ever."""
+    model = policy.causal_lm
+    embeddings, limit = model.get_input_embeddings(), 0
+    known = cast(torch.Tensor, embeddings.weight).shape[0]
+    if isinstance(declared := getattr(model.config.get_text_config(), "max_position_embeddings", 0), int):
+        limit = max(declared, 0)  # 0 where the config names none
+    longest = np.zeros(len(rows), dtype=int)
+    for i, row in enumerate(all_arrays(rows)):
+        longest[i] = max(PADDED.lengths(row, labels), default=0)
+        largest = max(row.prompt.max(initial=0), row.ids.max(initial=0))
+        if largest >= known:
+            raise DataError(
+                f"{rows[i].source}: token ids must be below {known}, the model's vocabulary, got {largest}: the "
+                f"tokenizer of {policy.source!r} is larger than its model"
+            )
+    over = int((longest > limit).sum()) if limit else 0
+    if not over:
+        return
+    told = f"{over} of {len(rows)} rows, such as {rows[int(longest.argmax())].source} of {longest.max()} tokens"
+    others = (layer for layer in model.modules() if isinstance(layer, nn.Embedding) and layer is not embeddings)
+    if any(limit <= layer.num_embeddings <= limit + 16 for layer in others):  # some begin at 2
+        raise DataError(
+            f"data.options.max_length must be at most {limit}, the positions that {policy.source!r} has learned, got "
+            f"{told}"
+        )
+    rank_zero_warn(f"{told}, are longer than the {limit} positions that {policy.source!r} was made for")
 
 
 def preferred_layout(
@@ -80,6 +114,7 @@ def choose_layout(name: LayoutName, policy: Policy, rows: Sequence[TokenizedRow]
         return PADDED
     probe = Probe(policy, labels, [*others[:1], shortest])
     if fault := _agreed(probe.fault_of_model(shortest)) or _agreed(probe.fault(PADDED, probe.measured)):
+        policy.check_finite()
         raise DataError(
             f"source must be a model that scores a sequence in a batch as it does alone, got {policy.source!r}, whose "
             f"{fault}"

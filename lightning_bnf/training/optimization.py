@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lightning_bnf.policies.base import Policy
-from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveFloat, ZeroToBelowOne, checked
+from lightning_bnf.runtime.arguments import AboveZeroToOne, ClosedUnitInterval, PositiveFloat, ZeroToBelowOne, checked
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.strategies import Parallelism
 
@@ -26,22 +26,22 @@ class Optimization:
     """Learning rate, warm-up, schedule, and clipping of the whole gradient, for any optimizer.
 
     Args:
-        learning_rate: Peak learning rate (> 0); null takes the one that the loss declares for all weights or for
-            adapters, whichever are trained.
+        learning_rate: Peak learning rate (above 0, at most 1); null takes the one that the loss declares for all
+            weights or for adapters, whichever are trained.
         schedule: How the learning rate falls after the warm-up, to 0 at the last step; `constant` stays.
         warmup_ratio: Share of all steps in which the learning rate rises linearly (0 to below 1).
         max_grad_norm: Norm that the gradient of a whole step is clipped to (> 0); null never clips.
-        weight_decay: Decoupled weight decay (>= 0) of the AdamW that trains where `optimizer` is null; null is 0. It is
-            off for norms, biases and adapters' magnitudes (all with fewer than two dimensions), with any optimizer.
+        weight_decay: Decoupled weight decay (0 to 1) of the AdamW that trains where `optimizer` is null; null is 0. It
+            is off for norms, biases and adapters' magnitudes (all with fewer than two dimensions), with any optimizer.
         betas: That AdamW's averaging coefficients (0 to below 1); null is (0.9, 0.999).
         paged_8bit: Always false; an optimizer of its own, `configs/optimizer/paged_adamw_8bit.yaml`, does that.
     """
 
-    learning_rate: PositiveFloat | None = None
+    learning_rate: AboveZeroToOne | None = None
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_ratio: ZeroToBelowOne = 0.1
     max_grad_norm: PositiveFloat | None = 1.0
-    weight_decay: NonNegativeFloat | None = None
+    weight_decay: ClosedUnitInterval | None = None
     betas: tuple[ZeroToBelowOne, ZeroToBelowOne] | None = None
     paged_8bit: bool = False
 
@@ -130,6 +130,10 @@ def check_optimizer(
                 for parameter in (matrix, vector):
                     parameter.grad = torch.ones_like(parameter)
                 optimizer.step()
+        if not all(p.isfinite().all() and p.any() for p in (matrix, vector)):
+            raise Refusal("optimizer must be one that changes weights by finite numbers, got one whose steps do not")
+    except Refusal:
+        raise
     except Exception as error:  # whatever a class of somebody else's raises
         reason = f"{type(error).__name__}: {error}".split("\n")[0]
         raise Refusal(f"optimizer must be one that takes a step on {device.type}, got {reason}") from error

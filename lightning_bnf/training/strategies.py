@@ -16,9 +16,11 @@ from lightning.pytorch.strategies import (
     Strategy,
     StrategyRegistry,
 )
+from torch.distributed.checkpoint import CheckpointException
 
-from lightning_bnf.runtime.files import hidden_name, put_in_place, replacing
+from lightning_bnf.runtime.files import hidden_name, put_in_place, replacing, writing
 from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.training.checkpoints import seal
 
 Parallelism = Literal["one device", "ddp", "fsdp2"]
 
@@ -40,10 +42,15 @@ class FullySharded(ModelParallelStrategy):
         target = Path(self.broadcast(filepath))
         unfinished = Path(self.broadcast(hidden_name(target)))
         try:
-            super().save_checkpoint(checkpoint, unfinished, storage_options)
-            self.barrier()
-            if self.is_global_zero:
-                put_in_place(unfinished, target)
+            with writing(target):
+                try:
+                    super().save_checkpoint(checkpoint, unfinished, storage_options)
+                except CheckpointException as error:  # on all ranks, of any; no Exception by torch's choice
+                    raise next(iter(error.failures.values()))[0] from error
+                self.barrier()
+                if self.is_global_zero:
+                    seal(unfinished)
+                    put_in_place(unfinished, target)
         finally:
             if self.is_global_zero:
                 shutil.rmtree(unfinished, ignore_errors=True)

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lightning.pytorch import Trainer
+
 from lightning_bnf.policies import POLICIES
 from lightning_bnf.policies.attention import is_flash
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.policies.reference.build import reference_refusal
 from lightning_bnf.results.markdown import markdown_table
+from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.strategies import Parallelism
 
 REFERENCES = ("adapter_off", "copy", "cache", "none")
@@ -38,6 +41,20 @@ class Combination:
         if on_gpus_alone and self.device == "cpu":
             return f"attention must be sdpa or eager on a CPU, got {self.attention}"
         return precision_refusal(self.precision) or reference_refusal(self.reference, self.policy)
+
+
+def check_trainer(trainer: Trainer) -> None:
+    """Raises `Refusal` for what manual optimization cannot take, before Lightning does and with what to set instead."""
+    if trainer.gradient_clip_val is not None:
+        raise Refusal(
+            f"gradient_clip_val must be null, got {trainer.gradient_clip_val}: set optimization.max_grad_norm instead, "
+            "which clips the gradient of the whole step"
+        )
+    if trainer.accumulate_grad_batches != 1:
+        raise Refusal(
+            f"accumulate_grad_batches must be 1, got {trainer.accumulate_grad_batches}: set data.examples_per_step "
+            "(rows of an optimizer step) and data.max_tokens (budget of a micro-batch) instead"
+        )
 
 
 def precision_refusal(precision: str) -> str | None:

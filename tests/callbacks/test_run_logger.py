@@ -1,6 +1,9 @@
 """metrics.csv over resumptions: rows before the resumed step stay, those after it are measured again."""
 
+import errno
 from pathlib import Path
+
+import pytest
 
 from lightning_bnf.callbacks import RunLogger
 
@@ -22,7 +25,8 @@ def test_a_resumed_run_keeps_the_rows_before_it(tmp_path: Path) -> None:
 
 def test_a_run_killed_before_its_first_row_loses_none(tmp_path: Path) -> None:
     RunLogger(tmp_path).log_metrics({"train/loss": 0.5}, 0)
-    RunLogger(tmp_path).experiment  # noqa: B018 - Lightning's writer deletes the file here
+    RunLogger(tmp_path).experiment  # noqa: B018 - Lightning's own writer deletes the file here
+    assert rows(tmp_path) == ["step,train/loss", "0,0.5"]
     RunLogger(tmp_path).log_metrics({"train/loss": 0.6}, 1)
     assert rows(tmp_path) == ["step,train/loss", "0,0.5", "1,0.6"]
 
@@ -31,3 +35,28 @@ def test_a_finished_run_that_is_resumed_keeps_all(tmp_path: Path) -> None:
     RunLogger(tmp_path).log_metrics({"train/loss": 0.5}, 0)
     RunLogger(tmp_path).finalize("success")
     assert rows(tmp_path) == ["step,train/loss", "0,0.5"]
+
+
+def test_a_row_that_was_cut_off_is_measured_again(tmp_path: Path) -> None:
+    RunLogger(tmp_path).log_metrics({"train/loss": 0.5}, 0)
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("1,0.1")  # of 0.125
+    RunLogger(tmp_path).log_metrics({"train/loss": 0.125}, 1)
+    assert rows(tmp_path) == ["step,train/loss", "0,0.5", "1,0.125"]
+
+
+def test_a_full_disk_leaves_the_rows_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New columns need the file anew: Lightning's own writer empties it first. The run goes on when there is space."""
+    logger = RunLogger(tmp_path)
+    logger.log_metrics({"train/loss": 0.5}, 0)
+    monkeypatch.setattr("csv.DictWriter.writerows", full)
+    with pytest.raises(OSError, match="No space left"):
+        logger.log_metrics({"val/loss": 1.0}, 0)
+    monkeypatch.undo()
+    assert rows(tmp_path) == ["step,train/loss", "0,0.5"]
+    RunLogger(tmp_path).log_metrics({"val/loss": 1.0}, 1)
+    assert rows(tmp_path) == ["step,train/loss,val/loss", "0,0.5,", "1,,1.0"]
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")

@@ -8,7 +8,7 @@ from support.commands import refused
 from support.training import Write
 
 from lightning_bnf.cli.main import main
-from lightning_bnf.runtime.ownership import MARK
+from lightning_bnf.runtime.ownership import MARK, hold
 
 pytestmark = pytest.mark.slow
 
@@ -115,3 +115,17 @@ def test_a_run_keeps_what_was_put_into_its_policy_folder(tmp_path: Path, config:
     main(["fit", "--config", file, "--ckpt_path", str(checkpoint)])
     assert (run / "policy.1/README.md").read_text() == "my own card"
     assert (run / "policy/README.md").read_text().startswith("---\nbase_model:")
+
+
+@pytest.mark.parametrize("words", [[], ["--ckpt_path", "last"]])
+def test_a_second_run_into_a_folder_at_work_is_refused_and_touches_nothing(
+    tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    run = tmp_path / "run"
+    main(["fit", "--config", config(trainer__max_epochs=1)])
+    held = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    first = hold("x", run)
+    sentence = refused(capsys, "fit", "--config", str(tmp_path / "config.yaml"), *words)
+    first.release()
+    assert f"trainer.default_root_dir must be a folder that no other run is writing into, got {run}" in sentence
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == held

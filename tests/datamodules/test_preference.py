@@ -229,7 +229,7 @@ def test_a_run_goes_on_with_steps_of_the_same_size_or_not_at_all(
 
     go_on(PreferenceData(write_pairs(rows=300)))
     with pytest.raises(
-        Refusal, match=r"data.examples_per_step must be 8 to go on .*, got 4, as auto gives for the rows"
+        Refusal, match=r"data.train is 200 rows \(\w+\) and was 300 rows .* data.examples_per_step is 4 and was 8"
     ):
         go_on(PreferenceData(write_pairs(rows=200)))
 

@@ -136,7 +136,7 @@ def test_a_full_policy_is_exported_and_not_merged(fit: Fit, capsys: pytest.Captu
             "ckpt_path must be a checkpoint, or 'last', got /no/such.ckpt",
         ),
         (["--ckpt_path", "last", "--rows", "0"], "rows must be >= 1, got 0"),
-        (["--ckpt_path", "last", "--model.policy.init_args.r", "3"], "the checkpoint does not fit this policy"),
+        (["--ckpt_path", "last", "--model.policy.init_args.r", "3"], "of another shape"),
     ],
 )
 def test_refusals(fit: Fit, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:

@@ -10,10 +10,13 @@ from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import CONFIG_MAPPING
 
-from lightning_bnf.export.folders import finished_folder, whole_weights, write_policy
+from lightning_bnf.callbacks import ExportPolicy
+from lightning_bnf.export.command import ExportOptions
+from lightning_bnf.export.folders import check_shard_size, finished_folder, whole_weights, write_policy
 from lightning_bnf.export.merge import merge
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, Policy, QLoRAPolicy
 from lightning_bnf.policies.sources import BUNDLED, load_model
+from lightning_bnf.runtime.refusal import Refusal
 
 pytestmark = pytest.mark.slow
 
@@ -181,3 +184,12 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, before: str | None) -
     assert [path.name for path in tmp_path.iterdir()] == (["policy"] if before else [])
     if before:
         assert (tmp_path / "policy" / "weights").read_text() == "first"
+
+
+@pytest.mark.parametrize("size", ["-1", "0", "0GB", "-5GB", "5", "", "large", "5 GiB"])
+def test_a_size_that_is_none_is_refused(size: str) -> None:
+    with pytest.raises(Refusal, match=f"max_shard_size must be a size such as 5GB or 500MB, got '{size}'"):
+        ExportOptions("out", max_shard_size=size)
+    with pytest.raises(Refusal, match="max_shard_size must be a size"):
+        ExportPolicy(max_shard_size=size)
+    assert check_shard_size("1.5GB") == "1.5GB"

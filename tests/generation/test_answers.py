@@ -1,5 +1,8 @@
 """Answers of a tiny model and of a small server: formats, ids, kills, refusals, and a key that is in no file."""
 
+import json
+import shutil
+
 import pytest
 import yaml
 from support.answers import generate, lines
@@ -88,3 +91,17 @@ def test_one_who_answers_not_both_not_none(arena, tmp_path, tiny_folder):
     for who in ({}, {"source": tiny_folder, "server": Server("http://host/v1", "big")}):
         with pytest.raises(ValueError, match=r"source, server: one of them must be given, got (neither|both)"):
             write_answers(tmp_path / "out", arena, "arena_hard", "tiny", **who)
+
+
+def test_another_config_is_another_model(arena, tmp_path, tiny_folder):
+    """The same weights with positions that turn faster: answers of the first are not taken for the second's."""
+    other = tmp_path / "other"
+    shutil.copytree(tiny_folder, other)
+    held = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(
+        json.dumps(held | {"rope_parameters": {"rope_type": "default", "rope_theta": 3.0}})
+    )
+    first = lines(generate(arena, tmp_path, "--source", tiny_folder))
+    second = lines(generate(arena, tmp_path, "--source", str(other)))
+    texts = [[row["messages"][-1]["content"]["answer"] for row in rows] for rows in (first, second)]
+    assert texts[0] != texts[1]

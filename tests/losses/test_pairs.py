@@ -185,3 +185,12 @@ REFUSED: list[tuple[Callable[[], PairLoss], str]] = [
 def test_arguments_out_of_range_are_refused(make: Callable[[], PairLoss], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         make()
+
+
+def test_dpop_begins_as_dpo() -> None:
+    """At R_w = R_l = 0 the chosen has not fallen: both gradients are beta / 2 = 1/4 a token, up and down. Fallen by 1,
+    z = 0.5 (-1 - 3) = -2, and the chosen's is beta (1 + lambda) s(2) = 2 s(2)."""
+    policy, loss = completions(*POLICY), DPOP(beta=0.5, penalty=3.0)
+    assert gradient(loss, policy, reference(0.0, 0.0)).tolist() == pytest.approx([-0.25, -0.25, 0.25])
+    fallen = gradient(loss, policy, reference(-1.0, 0.0)).tolist()
+    assert fallen == pytest.approx([-2 / (1 + math.exp(-2)), -2 / (1 + math.exp(-2)), 0.5 / (1 + math.exp(-2))])

@@ -1,5 +1,7 @@
 """A folder that a stranger's files lie in is not written into, and never replaced."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from lightning_bnf.runtime.ownership import (
     check_replaceable,
     claim,
     foreign,
+    hold,
     mark_contents,
     move_aside,
     take_back,
@@ -125,3 +128,31 @@ def test_the_first_free_number_is_taken(letters: Path) -> None:
     letters.with_name("letters.1").mkdir()
     assert move_aside(letters) == letters.with_name("letters.2")
     assert len(list(letters.with_name("letters.2").iterdir())) == 4
+
+
+def test_a_folder_is_held_until_its_holder_is_gone(tmp_path: Path) -> None:
+    """By one process alone: another is refused, whatever it is; a killed one leaves nothing to clean up."""
+    code = (
+        "import pathlib, sys; from lightning_bnf.runtime.ownership import hold\n"
+        "lock = hold('x', pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(
+        Refusal, match=f"^x must be a folder that no other run is writing into, got {tmp_path}, where one"
+    ):
+        hold("x", tmp_path)
+    holder.kill()
+    holder.communicate()
+    hold("x", tmp_path).release()
+    hold("x", tmp_path).release()
+
+
+def test_a_folder_below_a_file_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(
+        Refusal, match=f"x must be in a folder that can be written, got {tmp_path}/file/new/policy, above"
+    ):
+        check_replaceable("x", tmp_path / "file" / "new" / "policy")

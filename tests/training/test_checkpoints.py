@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as sharded
 
-from lightning_bnf.training.checkpoints import CheckpointError, check_checkpoint, check_fits, last_good
+from lightning_bnf.training.checkpoints import CheckpointError, check_checkpoint, check_fits, last_good, seal
 
 
 class Evil:
@@ -22,7 +22,8 @@ class Evil:
         return os.mkdir, (str(self.folder / "pwned"),)
 
 
-WRITTEN: dict[str, Any] = {"global_step": 3, "loss_state": {}, "trainable": ["w"], "rng": []}
+WRITTEN: dict[str, Any] = {"global_step": 3, "loss_state": {}, "trainable": {"w": [1000]}, "rng": []}
+WRITTEN |= {"meaning": {}, "settings": {}}
 
 
 def file(path: Path) -> Path:
@@ -33,6 +34,7 @@ def file(path: Path) -> Path:
 def folder(path: Path) -> Path:
     sharded.save({"w": torch.arange(1000.0), "n": 3}, checkpoint_id=path, no_dist=True)
     torch.save(WRITTEN, path / "meta.pt")
+    seal(path)
     return path
 
 
@@ -67,7 +69,7 @@ def test_a_harmed_file_is_refused(tmp_path: Path, harm: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", [".metadata", "meta.pt", "__0_0.distcp"])
+@pytest.mark.parametrize("name", [".metadata", "metadata.sha256", "meta.pt", "__0_0.distcp"])
 @pytest.mark.parametrize("harm", [cut, empty, Path.unlink])
 def test_a_harmed_folder_is_refused(tmp_path: Path, harm: Any, name: str) -> None:
     path = folder(tmp_path / "step=3.ckpt")
@@ -84,6 +86,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path) -> None:
         check_checkpoint(path)
     parts = folder(tmp_path / "step=4.ckpt")
     (parts / ".metadata").write_bytes(pickle.dumps(Evil(tmp_path)))
+    seal(parts)
     with pytest.raises(CheckpointError, match="holds more than places of tensors"):
         check_checkpoint(parts)
     assert not (tmp_path / "pwned").exists()
@@ -93,7 +96,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path: Path) -> None:
 def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, name: str) -> None:
     """As another project's runs write them."""
     torch.save({key: value for key, value in WRITTEN.items() if key != name} | {"state_dict": {}}, tmp_path / "a.ckpt")
-    with pytest.raises(CheckpointError, match=f"which holds no {name}, so it is not of a run of this package"):
+    with pytest.raises(CheckpointError, match=f"which holds no {name}, so it is not of a run of this version"):
         check_checkpoint(tmp_path / "a.ckpt")
     torch.save([1.0], tmp_path / "b.ckpt")
     with pytest.raises(CheckpointError, match="which holds no global_step"):
@@ -101,16 +104,21 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, name: str) ->
 
 
 def test_a_tensor_that_is_lacking_or_too_many_is_named() -> None:
-    """Whether the list of names lacks it or the tensors themselves do."""
-    w = torch.zeros(1)
+    """Whether what is written of them lacks it or the tensors themselves do; and so is another shape."""
+    w = torch.zeros(1000)
     check_fits(WRITTEN | {"state_dict": {"policy.w": w}}, {"w": w})
     check_fits(WRITTEN, {"w": w})
-    with pytest.raises(CheckpointError, match=r"it lacks \['w'\] and has nothing too many"):
+    with pytest.raises(CheckpointError, match=r"lacks \['w'\], has nothing too many, and of another shape nothing"):
         check_fits(WRITTEN | {"state_dict": {}}, {"w": w})
-    with pytest.raises(CheckpointError, match=r"it lacks nothing and has \['v'\] too many"):
+    with pytest.raises(CheckpointError, match=r"lacks nothing, has \['v'\] too many"):
         check_fits(WRITTEN | {"state_dict": {"policy.w": w, "policy.v": w}}, {"w": w})
-    with pytest.raises(CheckpointError, match=r"it lacks \['v'\] and has \['w'\] too many"):
+    with pytest.raises(CheckpointError, match=r"lacks \['v'\], has \['w'\] too many"):
         check_fits(WRITTEN, {"v": w})
+    for checkpoint in (WRITTEN, WRITTEN | {"trainable": {"w": [4]}, "state_dict": {"policy.w": w}}):
+        with pytest.raises(CheckpointError, match=r"of another shape \['w \[\d+\], not \[4\]'\]"):
+            check_fits(checkpoint, {"w": torch.zeros(4)})
+    with pytest.raises(CheckpointError, match="ckpt_path must be a checkpoint, which holds no meaning"):
+        check_fits({name: value for name, value in WRITTEN.items() if name != "meaning"}, {"w": w})
 
 
 def test_the_last_good_one_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

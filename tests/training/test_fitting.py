@@ -1,12 +1,14 @@
 """The layout that is chosen, and the budget of a micro-batch for a model whose memory is made up."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from support.architectures import long_rows, policy_of, row
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lightning_bnf.datamodules.reading.errors import DataError
@@ -16,7 +18,7 @@ from lightning_bnf.datamodules.tokens.rows import RowArrays
 from lightning_bnf.losses import BNF
 from lightning_bnf.policies import FullPolicy, base
 from lightning_bnf.training import fitting
-from lightning_bnf.training.fitting import PolicyFitting, choose_layout, extremes
+from lightning_bnf.training.fitting import PolicyFitting, check_rows, choose_layout, extremes
 from lightning_bnf.training.optimization import Optimization
 
 ROWS = [
@@ -179,3 +181,31 @@ def test_layout_and_budget_are_found_inside_the_runs_precision(policy: FullPolic
     fits.budget(ROWS[:3], layout, BNF(), 3)
     assert cast
     assert all(cast)
+
+
+def test_ids_that_the_model_does_not_know_are_refused(policy: FullPolicy) -> None:
+    """A vocabulary of 10: the tokenizer's token 10 has no embedding."""
+    check_rows(policy, ROWS, (1, -1))
+    last = replace(ROWS[0], source="x:9", prompt_ids=[10, 3])
+    with pytest.raises(
+        DataError, match=r"^x:9: token ids must be below 10, the model's vocabulary, got 10: the tokenize"
+    ):
+        check_rows(policy, [*ROWS, last], (1, -1))
+
+
+def test_rows_beyond_the_models_positions_are_counted_or_refused(
+    policy: FullPolicy, recwarn: pytest.WarningsRecorder
+) -> None:
+    """All 16 of 256 tokens: 256 positions are enough. Learned ones end there; computed ones go on."""
+    policy.causal_lm.config.max_position_embeddings = 256
+    check_rows(policy, ROWS, (1, -1))
+    assert not len(recwarn)
+    policy.causal_lm.config.max_position_embeddings = 255
+    told = r"16 of 16 rows, such as x:0 of 256 tokens"
+    with pytest.warns(UserWarning, match=f"^{told}, are longer than the 255 positions that 'tiny' was made for"):
+        check_rows(policy, ROWS, (1, -1))
+    policy.causal_lm.model.positions = nn.Embedding(255, 8)
+    with pytest.raises(
+        DataError, match=rf"max_length must be at most 255, the positions that 'tiny' has learned, got {told}"
+    ):
+        check_rows(policy, ROWS, (1, -1))

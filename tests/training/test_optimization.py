@@ -1,6 +1,8 @@
 """Schedules by hand, any optimizer by its class path, and refusals."""
 
+import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,11 @@ def test_every_optimizer_trains_and_goes_on_as_if_it_had_not_stopped(
     [
         {"learning_rate": -1e-6},
         {"learning_rate": 0.0},
+        {"learning_rate": 5.0},
+        {"learning_rate": math.inf},
+        {"weight_decay": 2.0},
+        {"weight_decay": math.nan},
+        {"max_grad_norm": math.inf},
         {"warmup_ratio": 1.0},
         {"weight_decay": -0.1},
         {"schedule": "step"},
@@ -150,6 +157,14 @@ def test_an_optimizer_that_cannot_step_here_is_refused() -> None:
         check_optimizer(Optimization(1e-6), broken, CPU, "one device")
     with pytest.raises(Refusal, match="optimizer must be one that takes a step on cpu"):
         check_optimizer(Optimization(1e-6), torch.optim.LBFGS, CPU, "one device")
+
+
+@pytest.mark.parametrize("settings", [{"eps": math.inf}, {"weight_decay": math.inf}])
+def test_an_optimizer_whose_numbers_change_nothing_or_all_is_refused(settings: dict[str, float]) -> None:
+    """torch takes them: a division by infinity leaves every weight as it is, and 0 times infinity is no number."""
+    factory = partial(torch.optim.AdamW, **settings)
+    with pytest.raises(Refusal, match="optimizer must be one that changes weights by finite numbers"):
+        check_optimizer(Optimization(1e-6), factory, CPU, "one device")
 
 
 @pytest.mark.parametrize("factory", [Muon, AdamW8bit, torch.optim.Adafactor])

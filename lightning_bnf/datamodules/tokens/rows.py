@@ -123,6 +123,17 @@ def all_arrays(rows: Sequence[TokenizedRow]) -> Iterator[RowArrays]:
     return (held.arrays(i) for i in range(len(held)))
 
 
+def rows_fingerprint(rows: Sequence[TokenizedRow]) -> str:
+    """16 hex digits over all that training reads of the rows, in their order."""
+    hashed = hashlib.sha256()
+    for row in all_arrays(rows):
+        for values in (row.prompt, row.ids, row.trained, row.length, row.label):
+            hashed.update(len(values).to_bytes(8) + values.tobytes())
+        if any(row.numbers):
+            hashed.update(repr([sorted(numbers.items()) for numbers in row.numbers]).encode())
+    return hashed.hexdigest()[:16]
+
+
 class RowView(Rows):
     """Some rows of several sequences, in an order, without holding them."""
 

@@ -1,7 +1,6 @@
 """The reference as numbers that were stored before."""
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +16,12 @@ from lightning_bnf.policies.reference.providers import Reference
 from lightning_bnf.policies.reference.store import LogpsCache
 from lightning_bnf.runtime.distributed import gather_objects
 from lightning_bnf.runtime.files import cache_folder
-from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
+from lightning_bnf.runtime.fingerprints import (
+    config_entries,
+    content_hash,
+    tokenizer_fingerprints,
+    weights_fingerprint,
+)
 from lightning_bnf.runtime.progress import Progress
 
 LOCK_SECONDS = 30.0  # that rank 0 waits for a lock before it lets the others know
@@ -97,10 +101,6 @@ def untrained(policy: Policy, cache: LogpsCache) -> bool:
     return weights_fingerprint(policy.causal_lm) == cache.manifest["weights"]
 
 
-UNREAD = {"_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype", "use_cache"}
-"""Entries of a model's config that change no log-prob, or stand in the manifest by themselves."""
-
-
 def open_cache(policy: Policy, folder: str | None, rank: int, precision: str = "32-true") -> LogpsCache:
     """The cache of the loaded policy's reference: its own folder below the user's cache, or `folder`.
 
@@ -110,11 +110,7 @@ def open_cache(policy: Policy, folder: str | None, rank: int, precision: str = "
     manifest = {
         "weights": weights_fingerprint(reference, frozen_only=policy.adapters),
         "dtype": str(reference.dtype).removeprefix("torch."),
-        **{
-            f"config.{name}": json.dumps(value, sort_keys=True, default=str)
-            for name, value in reference.config.to_diff_dict().items()
-            if name not in UNREAD and value is not None
-        },
+        **{f"config.{name}": value for name, value in config_entries(reference.config).items()},
         **({"precision": precision} if precision.endswith("mixed") else {}),
         **policy.reference_description(),
         **tokenizer_fingerprints(policy.tokenizer),

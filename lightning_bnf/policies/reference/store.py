@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_bnf.datamodules.reading.errors import DataError
-from lightning_bnf.runtime.files import write_text
+from lightning_bnf.runtime.files import append, write_text
 
 _ENTRY = struct.Struct("<16sQII")  # key, first value, count, checksum
 FORMAT = "2"  # of the files; in the manifest, so that others are not read as these
@@ -73,8 +73,7 @@ class LogpsCache:
             entries.append(_ENTRY.pack(key, begin, len(some), _checksum(key, numbers[-1])))
             begin += len(some)
         for path, content in ((self._values, np.concatenate(numbers).tobytes()), (self._keys, b"".join(entries))):
-            with path.open("ab") as file:
-                file.write(content)
+            append(path, content)
 
     def reload(self, mend: bool = False) -> None:
         """Read what is in the files of all ranks; to `mend` is to cut off what a killed run left half-written, which

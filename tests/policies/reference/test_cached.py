@@ -35,10 +35,12 @@ def test_keys_cover_the_boundary_and_the_mask() -> None:
     assert content_key([1, 2], [3, 4], [True, True]) in keys
 
 
-def module(folder: str, cache: Path | None, loss: Loss | None = None, make: Any = FullPolicy) -> PreferenceModule:
+def module(
+    folder: str, cache: Path | None, loss: Loss | None = None, make: Any = FullPolicy, **more: Any
+) -> PreferenceModule:
     torch.manual_seed(1)
     settings: dict[str, Any] = {"reference": "cache", "reference_cache": str(cache)} if cache else {}
-    return PreferenceModule(make(folder), loss or BNF(), optimization=FAST, **settings)
+    return PreferenceModule(make(folder), loss or BNF(), optimization=FAST, **settings, **more)
 
 
 @pytest.mark.parametrize("make", [FullPolicy, LoRAPolicy])
@@ -119,7 +121,7 @@ def test_a_trained_policy_is_never_taken_for_its_reference(
         accelerator="cpu", max_steps=2, logger=False, enable_checkpointing=False, default_root_dir=tmp_path
     )
     with pytest.raises(PolicyError, match="completions are lacking, and the policy is no longer its reference"):
-        trainer.fit(module(tiny_folder, cache), more, ckpt_path=str(tmp_path / "one.ckpt"))
+        trainer.fit(module(tiny_folder, cache, resume_changed=True), more, ckpt_path=str(tmp_path / "one.ckpt"))
 
 
 def test_a_module_that_was_trained_is_no_reference_for_another_trainer(
