@@ -46,6 +46,7 @@ SHORT = {
     },
     "generate": {"limit": "2", "max_new_tokens": "4"},
     "losses": {},
+    "models": {},
     "near_duplicates": {"output": "near_duplicates"},
     "plan": {"data.max_tokens": "256"},
     "predict": {"trainer.limit_predict_batches": "1"},
@@ -75,6 +76,7 @@ SOURCE = {
     "generate": "source",
     "prepare": "source",
     "losses": None,
+    "models": None,
     "near_duplicates": None,
     "report": None,
 }
