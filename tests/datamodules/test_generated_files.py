@@ -1,22 +1,22 @@
 """Data files that nobody wrote: whatever their bytes are, they give right rows or a refusal, within bounds of time and
 memory, and nothing is left half-written.
 
-LIGHTNING_BNF_FUZZ=100000 tries so many of each kind, others at every run; by default it is the same few.
+FUZZ_EXAMPLES=100000 tries so many of each kind, others at every run; by default it is the same few.
 """
 
 import csv
 import gzip
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.generated import generated
 
 from lightning_bnf.datamodules.reading.messages import looks_like_messages
 from lightning_bnf.datamodules.reading.options import DataOptions
@@ -26,14 +26,7 @@ from lightning_bnf.datamodules.tokens.stored import write_rows
 from lightning_bnf.runtime.limits import limited
 from lightning_bnf.runtime.refusal import Refusal
 
-ASKED = os.environ.get("LIGHTNING_BNF_FUZZ")
-GENERATED = settings(
-    max_examples=int(ASKED or 300),
-    derandomize=ASKED is None,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+GENERATED = generated(300)
 SECONDS = 60.0  # of a file of a few hundred bytes: far above what it takes on a busy machine
 
 ODD = [
