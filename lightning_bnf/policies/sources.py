@@ -34,7 +34,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, cached_file
 from transformers.utils.logging import disable_progress_bar
 
@@ -175,8 +174,12 @@ def load_model(
 
 
 def _check_attention(attention: str | None) -> None:
+    if attention is None or "/" in attention:  # with / it is a kernel of the hub
+        return
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS  # seconds, which --help need not take
+
     known = sorted({"eager", *ALL_ATTENTION_FUNCTIONS.valid_keys()} - {None})
-    if attention is not None and "/" not in attention and attention not in known:  # with / it is a kernel of the hub
+    if attention not in known:
         raise Refusal(f"attention must be null, a kernel of the hub, {', '.join(known)}, got {attention}")
 
 

@@ -1,13 +1,17 @@
 """Bounds on what runs for others: chat templates are programs that come with a model, regular expressions may take for
 ever."""
 
-import resource
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+
+try:
+    import resource
+except ImportError:  # Windows, which has no SIGALRM either
+    resource = None  # type: ignore[assignment]
 
 SECONDS = 10.0
 BYTES = 2**31  # above what the process has already
@@ -20,8 +24,12 @@ def limited(seconds: float = SECONDS, size: int = BYTES) -> Iterator[None]:
     """Raises TimeoutError where the block takes longer than `seconds`, and MemoryError where it asks for more than
     `size` bytes.
 
-    The clock is SIGALRM's, which Python keeps for the main thread: elsewhere memory alone is bounded.
+    The clock is SIGALRM's, which Python keeps for the main thread, and the bound on memory is the whole process's:
+    elsewhere than in the main thread, and on Windows, there are none.
     """
+    if resource is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
     with _memory(size), _time(seconds):
         yield
 
@@ -32,9 +40,6 @@ def _ring(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def _time(seconds: float) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     before = signal.signal(signal.SIGALRM, _ring)
     left = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:

@@ -166,9 +166,9 @@ def resumed(run: Path, module: PreferenceModule, data: PreferenceData, report: R
 def test_auto_takes_fewer_rows_in_a_short_run(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> None:
     files = write_pairs(rows=10), write_pairs("validation.jsonl", rows=40)
     fit(tmp_path / "run", tiny_folder, *files, RunReport(), max_epochs=1)
-    assert len(read_rows(tmp_path / "run")) == 16
+    assert len(read_rows(tmp_path / "run")) == 8
     about = json.loads((tmp_path / "run/report/run.json").read_text())
-    assert (about["rows"], about["validation_rows"], about["train_rows"], about["step"]) == (16, 40, 10, 2)
+    assert (about["rows"], about["validation_rows"], about["train_rows"], about["step"]) == (8, 40, 10, 2)
 
 
 def test_all_that_a_validation_pass_goes_over_may_be_shown(
@@ -177,7 +177,7 @@ def test_all_that_a_validation_pass_goes_over_may_be_shown(
     """Steps of four rows in training are of 128 in validation: one pass goes over all 12 rows."""
     module = PreferenceModule(LoRAPolicy(tiny_folder), BNF(), optimization=FAST)
     data = PreferenceData(write_pairs(rows=8), write_pairs("validation.jsonl", rows=12), max_tokens=200)
-    train(tmp_path, module, data, callbacks=[RunReport()], max_epochs=1)
+    train(tmp_path, module, data, callbacks=[RunReport(12)], max_epochs=1)
     assert data.examples_per_step == 4
     assert len(read_rows(tmp_path)) == 12
 
