@@ -103,22 +103,27 @@ def fitting(run: Run, process: float) -> Assessment:
     while budgets[-1] < run.max_tokens:
         budgets.append(2 * budgets[-1])
     tried: dict[int, Assessment] = {}
+    limit = TIGHT * (run.devices.memory or 0)
 
-    def fits(place: int) -> bool:
+    def needed(place: int) -> float:
         tried[place] = found = assess(replace(run, max_tokens=budgets[place]))
-        needed = found.estimate.total + process + fragmentation_of(found).bytes
         bar.update()
-        return needed <= TIGHT * (run.devices.memory or 0)
+        return found.estimate.total + process + fragmentation_of(found).bytes
 
     with Progress(len(budgets).bit_length(), "Trying budgets of a micro-batch", "budget", delay=2) as bar:
         low, high = 0, len(budgets) - 1
-        if fits(high):
+        most = needed(high)
+        if most <= limit:
             return tried[high]
-        while high - low > 1:  # `high` does not fit
-            middle = (low + high) // 2
-            low, high = (middle, high) if fits(middle) else (low, middle)
-        if low not in tried:
-            fits(low)
+        least = needed(low)
+        while high - low > 1 and least <= limit:  # `low` fits, `high` does not, and bytes grow nearly evenly between
+            line = (limit - least) / (most - least) * (budgets[high] - budgets[low]) + budgets[low]
+            place = max([low + 1, *(place for place in range(low + 1, high) if budgets[place] <= line)])
+            found = needed(place)
+            if found <= limit:
+                low, least = place, found
+            else:
+                high, most = place, found
         bar.skip(bar.total - bar.done)
     return tried[low]
 
