@@ -7,6 +7,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from lightning_bnf.runtime.refusal import Refusal
+
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
@@ -79,7 +81,7 @@ def _built(config: "PretrainedConfig") -> "PreTrainedModel":
     with torch.device("meta"):
         weights = sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config).parameters())
     if weights > MOST_WEIGHTS:
-        raise ValueError(f"its config has sizes that are not known here: {weights / 1e6:.0f} million weights")
+        raise Refusal(f"sizes must be known for a tiny model, got a config of {weights / 1e6:.0f} million weights")
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).float().eval()
     with torch.no_grad():
