@@ -73,7 +73,9 @@ def test_ctrl_c_saves_and_a_second_one_ends_at_once(tmp_path: Path, capfd: pytes
 
 
 def test_after_training_both_end_at_once(tmp_path: Path) -> None:
-    """All is saved by then: minutes of completions may be ended."""
+    """All is saved by then: minutes of completions may be ended. Python's own handler of Ctrl-C is set, as a shell that
+    starts the tests in the background has it ignored."""
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     trainer: Any = SimpleNamespace(world_size=1, strategy=None, is_global_zero=True)
     shutdown = GracefulShutdown(str(tmp_path))
     shutdown.on_train_start(trainer, None)  # type: ignore[arg-type]
@@ -86,6 +88,7 @@ def test_after_training_both_end_at_once(tmp_path: Path) -> None:
             signal.raise_signal(signal.SIGINT)
     finally:
         shutdown.teardown(trainer, None, "fit")  # type: ignore[arg-type]
+        signal.signal(signal.SIGINT, ours)
 
 
 class Told(Callback):
