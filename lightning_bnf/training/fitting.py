@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import cast
 
@@ -38,12 +38,15 @@ class PolicyFitting:
     optimizer: OptimizerFactory | None
     context: Callable[[], AbstractContextManager[None]]
     """What the run's forward passes are inside, such as autocast."""
+    tried: list[LayoutName] = field(default_factory=list, compare=False)
+    """Not empty once the model itself was tried: another split tries what its rows can break alone."""
 
     def layout(self, name: LayoutName, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
         """See `check_rows` and `choose_layout`."""
         check_rows(self.policy, rows, labels)
         with self.context():
-            return choose_layout(name, self.policy, rows, labels)
+            known, self.tried[:] = bool(self.tried), [name]
+            return choose_layout(name, self.policy, rows, labels, known)
 
     def budget(self, rows: Sequence[TokenizedRow], layout: Layout, loss: Loss, step_rows: int) -> int:
         """The smallest of all ranks' budgets: see `choose_budget`."""
@@ -102,34 +105,45 @@ def preferred_layout(
     return "padded" if name == "shared_prompt" and not several else name
 
 
-def choose_layout(name: LayoutName, policy: Policy, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
+def choose_layout(
+    name: LayoutName, policy: Policy, rows: Sequence[TokenizedRow], labels: Sequence[int], known: bool = False
+) -> Layout:
     """The layout asked for, if the loaded model gives the same log-probs and gradients with it as with single rows.
 
-    `auto` falls back to padded where it does not; a layout asked for by name raises `DataError`, and so does padded
-    where the model gives other numbers in a batch than alone.
+    `known`: whether the model itself has been tried on other rows, so that only what rows can break is. `auto` falls
+    back to padded where it does not; a layout asked for by name raises `DataError`, and so does padded where the model
+    gives other numbers in a batch than alone.
     """
     wanted = preferred_layout(name, str(policy.causal_lm.config._attn_implementation), rows, labels)
     shortest, others = extremes(all_arrays(rows), LAYOUTS[wanted], labels)
     if shortest is None:
         return PADDED
     probe = Probe(policy, labels, [*others[:1], shortest])
-    if fault := _agreed(probe.fault_of_model(shortest)) or _agreed(probe.fault(PADDED, probe.measured)):
-        policy.check_finite()
-        raise DataError(
-            f"source must be a model that scores a sequence in a batch as it does alone, got {policy.source!r}, whose "
-            f"{fault}"
-        )
+
+    def refuse(fault: str | None) -> None:
+        if found := _agreed(fault):
+            policy.check_finite()
+            raise DataError(
+                "source must be a model that scores a sequence in a batch as it does alone, got "
+                f"{policy.source!r}, whose {found}"
+            )
+
+    if not known:
+        refuse(probe.fault_of_model(shortest))
+    if not known or wanted == "padded":
+        refuse(probe.fault(PADDED, probe.measured, gradients=wanted == "padded" and not known))
     if wanted == "padded":
         return PADDED
     fault = None
     for i, row in enumerate(others or [shortest]):  # two at a time: together they may be more than memory holds
         both = [row, shortest] if others else [row]
-        if fault := _agreed(probe.fault(LAYOUTS[wanted], both, gradients=i == 0)):
+        if fault := _agreed(probe.fault(LAYOUTS[wanted], both, gradients=i == 0 and not known)):
             break
     if fault is None:
         return LAYOUTS[wanted]
     if name == wanted:
         raise DataError(f"layout must be 'padded' for this model, got {wanted!r}, with which its {fault}")
+    refuse(probe.fault(PADDED, probe.measured, gradients=not known))
     rank_zero_info(f"Layout padded, not {wanted}, with which this model's {fault}.")
     return PADDED
 
@@ -162,7 +176,7 @@ def extremes(
     chosen: list[RowArrays] = []
     for several in (False, True):
         alike: list[RowArrays] = []
-        for name, slack in {"sequence": 1.0, "tokens": 1.0, "prompt": 1.25, "completion": 1.25}.items():
+        for name, slack in {"sequence": 1.0, "tokens": 1.25, "prompt": 1.25, "completion": 1.25}.items():
             size, row = longest.get((several, name), (0, shortest[1]))
             if size > slack * max((_sizes(other, layout, labels)[name] for other in alike), default=0):
                 alike.append(row)

@@ -85,9 +85,9 @@ def test_layout_is_decided_once_a_split_and_the_budget_once(
     budgets: list[bool] = []
     choose_layout = fitting.choose_layout
 
-    def counts(name: Any, policy: Any, rows: Any, labels: Any) -> Any:
+    def counts(name: Any, policy: Any, rows: Any, *others: Any) -> Any:
         decided.append(len(rows))
-        return choose_layout(name, policy, rows, labels)
+        return choose_layout(name, policy, rows, *others)
 
     def budget(policy: Any, rows: Any, layout: Any, labels: Any, fused: bool, *_: Any) -> int:
         budgets.append(fused)
