@@ -60,7 +60,8 @@ def test_the_source_distribution_has_what_the_tests_read(tmp_path: Path) -> None
         "print(build_sdist(sys.argv[2]))"
     )
     source = tmp_path / "source"
-    left_out = shutil.ignore_patterns(
+    made = (".git", ".venv", ".*_cache", ".hypothesis", "build", "dist", "runs", "site", "*.egg-info")
+    left_out = shutil.ignore_patterns(*made)
         ".git", ".venv", ".*_cache", ".hypothesis", "build", "dist", "runs", "site", "*.egg-info"
     )
     shutil.copytree(ROOT, source, ignore=left_out)
