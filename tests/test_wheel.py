@@ -62,8 +62,6 @@ def test_the_source_distribution_has_what_the_tests_read(tmp_path: Path) -> None
     source = tmp_path / "source"
     made = (".git", ".venv", ".*_cache", ".hypothesis", "build", "dist", "runs", "site", "*.egg-info")
     left_out = shutil.ignore_patterns(*made)
-        ".git", ".venv", ".*_cache", ".hypothesis", "build", "dist", "runs", "site", "*.egg-info"
-    )
     shutil.copytree(ROOT, source, ignore=left_out)
     built = subprocess.run([sys.executable, "-c", code, str(source), str(tmp_path)], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
