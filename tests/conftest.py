@@ -7,6 +7,7 @@ os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported, 
 import json
 import socket
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +107,25 @@ def write_for(write_pairs: Callable[..., str], write_groups: Callable[..., str])
     return write
 
 
+_tried = count(37 * os.getpid())  # so that processes of the tests begin far from each other
+
+
+def free_port() -> int:
+    """Below those that systems hand out by themselves: one of these may be gone before the ranks have met at it."""
+    for number in _tried:
+        port = 20_000 + number % 10_000
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise AssertionError("no port is free")
+
+
 @pytest.fixture
 def two(tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]) -> Callable[..., list[dict[str, Any]]]:
     """Runs cells in two processes; the losses and weights of each."""
 
     def run(cells: list[Cell], nodes: int = 1, ranks: int = 2) -> list[dict[str, Any]]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        data = write_pairs(rows=17)
+        port, data = free_port(), write_pairs(rows=17)
         mp.spawn(run_cells, args=(port, ranks, nodes, cells, tiny_folder, data, str(tmp_path)), nprocs=ranks)
         return torch.load(tmp_path / "found.pt", weights_only=True)  # type: ignore[no-any-return]
 
