@@ -202,7 +202,7 @@ def whole_model(kind: Any, source: str, revision: str | None, **options: Any) ->
             ignore_mismatched_sizes=True,  # refused below, by their names
             **options,
         )
-    unfit = {name: f"{list(there)} instead of {list(here)}" for name, there, here in info["mismatched_keys"]}
+    unfit = {name: f"{list(there)} instead of {list(here)}" for name, there, here in sorted(info["mismatched_keys"])}
     unfit |= dict.fromkeys(sorted(info["missing_keys"]), "lacking")
     if unfit:
         named = [f"{name} ({why})" for name, why in unfit.items()]
