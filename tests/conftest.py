@@ -25,6 +25,13 @@ torch.set_num_threads(1)  # tiny models are slower with more, and pytest-xdist u
 
 
 @pytest.fixture(autouse=True)
+def no_seed_of_before() -> None:
+    """Lightning leaves a run's seed in the environment, and ranks that a later test starts would begin with it."""
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        os.environ.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
 def no_forecast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of this process do not plan their memory and time, which takes a third of a tiny one's time, unless the test
     is marked `forecast`; those in processes of their own do."""
