@@ -90,7 +90,7 @@ def test_the_best_of_a_grid_on_validation_prompts_gets_the_other_seeds(
 def test_workers_run_at_a_time_and_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of two runs waits until the other has begun: one after the other they would wait for ever. What is picked
     from a grid waits for all of it."""
-    together = threading.Barrier(2, timeout=20)
+    together = threading.Barrier(2, timeout=300)
     order: list[str] = []
 
     def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
