@@ -109,7 +109,7 @@ def overview() -> str:
     """What `--help` without a command prints."""
     table = "\n".join(f"  {name:16s}{command.summary}" for name, command in COMMANDS.items())
     return (
-        f"usage: {PROGRAM} COMMAND [--config FILE] [--key value ...] [--allow MODULE]\n\n"
+        f"usage: {PROGRAM} COMMAND [--config FILE] [--key value ...] [--allow MODULE]\n       {PROGRAM} --version\n\n"
         f"commands:\n{table}\n\nYour own data: {PROGRAM} fit --model.source ID_OR_FOLDER --data.train FILE\n"
         "Every command explains its settings with --help.\n"
         "Configs name classes of this package and of the libraries below it; --allow MODULE lets in a module of yours."

@@ -42,6 +42,9 @@ def _main(words: list[str]) -> None:
     if name in ("-h", "--help"):
         print(overview())
         return
+    if name == "--version":
+        print(f"lightning_bnf {__version__}")
+        return
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -3,10 +3,12 @@
 import inspect
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
 from lightning_bnf.cli.commands import COMMANDS, TRAINER_COMMANDS, imported, overview
+from lightning_bnf.cli.main import main
 from lightning_bnf.cli.trainer_commands import TrainerCommand
 
 HEAVY = {"torch", "lightning", "transformers", "jsonargparse", "numpy", "pandas", "yaml"}
@@ -28,6 +30,11 @@ def test_the_overview_lists_every_command() -> None:
     for name, command in COMMANDS.items():
         assert f"\n  {name} " in overview()
         assert command.summary in overview()
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capsys.readouterr().out == f"lightning_bnf {version('lightning_bnf')}\n"
 
 
 @pytest.mark.parametrize("word", ["--help", "fti"])
