@@ -29,8 +29,8 @@ LONG = "{% for i in range(99999) %}"
 def test_a_template_that_takes_too_much_is_refused(
     tokenizer: Any, rows: Any, monkeypatch: pytest.MonkeyPatch, template: str, expected: str
 ) -> None:
-    """With bounds that are soon reached, but for the clock where another is to come first on however slow a machine; the
-    first row ends it, as the others would do the same."""
+    """With bounds that are soon reached, but for the clock where another is to come first on however slow a machine;
+    the first row ends it, as the others would do the same."""
     seconds = 0.3 if "Timeout" in expected else 600
     monkeypatch.setattr(template_code, "limited", lambda: limited(seconds=seconds, size=2**28))
     monkeypatch.setattr(template_code, "LONGEST", 10**6)
