@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, PlannedBatch
+from lightning_bnf.datamodules.steps.plan import Budget
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.losses.base import Loss
 
@@ -24,9 +25,9 @@ class Fitting(Protocol):
     def layout(self, name: LayoutName, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Layout:
         """The layout asked for, or found under `auto`. Raises `DataError` where the model cannot take it."""
 
-    def budget(self, rows: Sequence[TokenizedRow], layout: Layout, loss: Loss, step_rows: int) -> int:
-        """Tokens of the largest micro-batch that fits into memory, of a step of `step_rows` rows. Raises `DataError`
-        where none does."""
+    def budget(self, rows: Sequence[TokenizedRow], layout: Layout, loss: Loss, step_rows: int) -> Budget:
+        """Of the largest micro-batch that fits into memory, of a step of `step_rows` rows. Raises `DataError` where
+        none does."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lightning_bnf.datamodules.steps.holdout import hold_out, shared_prompts
 from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, PlannedBatch
 from lightning_bnf.datamodules.steps.loader import Part, PromptLoader, StepLoader
 from lightning_bnf.datamodules.steps.needs import check_labels, check_rows, usable_rows
-from lightning_bnf.datamodules.steps.plan import StepPlan
+from lightning_bnf.datamodules.steps.plan import Budget, StepPlan, call_tokens_on
 from lightning_bnf.datamodules.steps.step_size import LARGEST, automatic_step_size
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.report import ReportText
@@ -94,7 +94,7 @@ class PreferenceData(LightningDataModule):
         self._needs: DataNeeds | None = None
         self._layouts: dict[str, Layout] = {}
         self._partners: dict[str, HeldRows] = {}
-        self._budget: int | None = None
+        self._budget: Budget | None = None
         self._fingerprint: str | None = None
 
     @property
@@ -238,10 +238,11 @@ class PreferenceData(LightningDataModule):
         plan = StepPlan(
             tokens=[layout.lengths(row, labels) for row in all_arrays(rows)],
             examples_per_step=self.examples_per_step if split == "train" else self.step_size_for(None),
-            max_tokens=self.token_budget,
+            max_tokens=self.budget.max_tokens,
             seed=seed,
             world_size=self.trainer.world_size,
             packed=layout.packed,
+            call_tokens=self.budget.call_tokens,
         )
         partners = None
         if "mismatched" in self.needs.loss.step_passes:
@@ -275,10 +276,16 @@ class PreferenceData(LightningDataModule):
     @property
     def token_budget(self) -> int:
         """Tokens of a micro-batch: `max_tokens`, or what was found to fit when training began."""
+        return self.budget.max_tokens
+
+    @property
+    def budget(self) -> Budget:
+        """Tokens of a micro-batch, and what one costs beside them: measured with `max_tokens: auto` in training."""
+        usual = call_tokens_on("cpu" if self.trainer is None else self.trainer.strategy.root_device.type)
         if self.max_tokens != "auto":
-            return self.max_tokens
+            return Budget(self.max_tokens, usual)
         if self.trainer is None or self.trainer.state.fn != "fit":
-            return EVALUATION_TOKENS
+            return Budget(EVALUATION_TOKENS, usual)
         if self._budget is None:
             rows = self.rows["train"].with_completions()
             step_rows = self.step_size_for(len(rows))
@@ -295,7 +302,8 @@ class PreferenceData(LightningDataModule):
                 continue
             layout = self.layout_of(split)
             lengths = [layout.lengths(row, (1, -1)) for row in all_arrays(rows)]
-            plan = StepPlan(lengths, len(rows), self.token_budget, packed=layout.packed)
+            cut = self.budget._asdict()
+            plan = StepPlan(lengths, len(rows), packed=layout.packed, **cut)
             places = plan.micro_batches(0, 0)[self.trainer.global_rank :: self.trainer.world_size]
             batches += [PlannedBatch(RowView([rows], [(0, i) for i in batch]), layout) for batch in places]
         return batches

@@ -18,7 +18,7 @@ from lightning_bnf.policies.given import check_given, source_of
 from lightning_bnf.policies.head.tiles import Head, token_logps, weighted_token_logps
 from lightning_bnf.policies.invariance import rotate_row_by_row, switch_off_dropout, train_quietly
 from lightning_bnf.policies.sources import end_ids_of, load_end_ids, load_model, load_tokenizer, resolve_source
-from lightning_bnf.runtime.distributed import local
+from lightning_bnf.runtime.distributed import local, reshard
 from lightning_bnf.runtime.fingerprints import weights_fingerprint
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -278,6 +278,10 @@ class Policy(nn.Module, ABC):
         weigh: Weigher | None = (lambda logps, _: torch.ones_like(logps)) if token_loss else None
         output = self(batch, weigh)
         (-output.token_logps.sum() if output.objective is None else output.objective).backward()
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """Forget them all."""
         for parameter in self.trainable().values():
             parameter.grad = None
 
@@ -329,7 +333,8 @@ class Policy(nn.Module, ABC):
         return next(self.causal_lm.parameters()).dtype in (torch.float32, torch.float64)
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """The trainable parameters by name."""
+        """The trainable parameters by name; under FSDP2 this rank's parts."""
+        reshard(self)
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def state_dict(self, *args: Any, destination: Any = None, prefix: str = "", keep_vars: bool = False) -> Any:

@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 
@@ -52,3 +53,16 @@ def local(tensor: Tensor) -> Tensor:
 def whole(tensor: Tensor) -> Tensor:
     """The tensor of all ranks' parts. Every rank must call it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether FSDP2 has cut the module's weights into parts."""
+    return any(isinstance(part, FSDPModule) for part in module.modules())
+
+
+def reshard(module: nn.Module) -> None:
+    """Give every rank its own part of the weights again: a pass that no backward pass follows leaves what FSDP2's root
+    holds as it was gathered, whole and in the type that is computed in."""
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()

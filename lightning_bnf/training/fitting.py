@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import cast
 
 import numpy as np
@@ -13,20 +12,17 @@ from torch import nn
 
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.steps.layout import LAYOUTS, PADDED, Layout, LayoutName
-from lightning_bnf.datamodules.steps.plan import size_of
+from lightning_bnf.datamodules.steps.plan import Budget
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import RowArrays, all_arrays, as_rows
+from lightning_bnf.datamodules.tokens.rows import RowArrays, all_arrays
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.policies.attention import is_flash
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.policies.probes import Probe
 from lightning_bnf.runtime.distributed import gather_objects
-from lightning_bnf.runtime.memory import available_bytes, peak_bytes, taken_bytes
+from lightning_bnf.training.budget import DrySteps, choose_budget
 from lightning_bnf.training.fake_step import FakeOptimizer
 from lightning_bnf.training.optimization import Optimization, OptimizerFactory
-
-SHARE_OF_FREE = 0.8  # of free memory that a step may take: allocators need some, and other programs
-MOST_TOKENS = {"cpu": 2048, "cuda": 32768}  # more make nothing faster
 
 
 @dataclass(frozen=True)
@@ -48,13 +44,12 @@ class PolicyFitting:
             known, self.tried[:] = bool(self.tried), [name]
             return choose_layout(name, self.policy, rows, labels, known)
 
-    def budget(self, rows: Sequence[TokenizedRow], layout: Layout, loss: Loss, step_rows: int) -> int:
-        """The smallest of all ranks' budgets: see `choose_budget`."""
+    def budget(self, rows: Sequence[TokenizedRow], layout: Layout, loss: Loss, step_rows: int) -> Budget:
+        """See `choose_budget`."""
         optimizer = FakeOptimizer(self.policy, self.optimization, self.optimizer)
-        rest = loss.labels, loss.fused, step_rows, optimizer.state_bytes
         with self.context():
-            found = choose_budget(self.policy, rows, layout, *rest)
-        return min(gather_objects(found))
+            steps = DrySteps(self.policy, rows, layout, loss.labels, loss.fused)
+            return choose_budget(steps, step_rows, optimizer.state_bytes)
 
 
 def check_rows(policy: Policy, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> None:
@@ -188,66 +183,3 @@ def _sizes(row: RowArrays, layout: Layout, labels: Sequence[int]) -> dict[str, i
     sequences, prompt = PADDED.lengths(row, labels), len(row.prompt)
     tokens = sum(layout.lengths(row, labels))
     return {"sequence": max(sequences), "tokens": tokens, "prompt": prompt, "completion": max(sequences) - prompt}
-
-
-def choose_budget(
-    policy: Policy,
-    rows: Sequence[TokenizedRow],
-    layout: Layout,
-    labels: Sequence[int],
-    token_loss: bool,
-    step_rows: int,
-    optimizer_bytes: int,
-) -> int:
-    """The largest budget of a micro-batch (tokens) that fits into the free memory, by dry steps on the longest rows.
-
-    No more than the `step_rows` longest rows take, as no step asks for more. `optimizer_bytes`: of its state, which
-    comes with the first step. Two dry steps give what a token takes; a third one, at the budget, confirms it. Raises
-    `DataError` where even the longest row does not fit, and `memory.Unmeasurable` where memory cannot be measured.
-    """
-    device = next(policy.causal_lm.parameters()).device
-    arrays = as_rows(rows)
-    plan_tokens = [layout.lengths(row, labels) for row in all_arrays(arrays)]
-    longest = max(size_of(some, layout.packed) for some in plan_tokens if some)
-    before, limit = taken_bytes(device), int(SHARE_OF_FREE * available_bytes(device)) - optimizer_bytes
-
-    def peak(budget: int) -> int:
-        batch = layout.batch([arrays.arrays(i) for i in _largest(plan_tokens, budget, layout.packed)], labels).to(
-            device
-        )
-        with torch.random.fork_rng():
-            return peak_bytes(lambda: policy.dry_step(batch, token_loss), device) - before
-
-    small = max(longest, 256)
-    first, second = peak(small), peak(2 * small)
-    if first > limit:
-        raise DataError(
-            f"max_tokens 'auto': the longest row must be one that fits into the {limit / 1e9:.1f} GB that are free "
-            f"beside the optimizer, got {longest} tokens that take {first / 1e9:.1f} GB; a smaller max_length,"
-            " gradient_checkpointing or LoRA help"
-        )
-    a_token = max((second - first) / small, 1.0)
-    largest = sorted(plan_tokens, key=sum, reverse=True)[:step_rows]
-    step = -(-size_of(list(chain.from_iterable(largest)), layout.packed) // 64) * 64  # as budgets are rounded down
-    budget = int(min(small + (limit - first) / a_token, MOST_TOKENS.get(device.type, 16384), step))
-    budget = max(budget // 64 * 64, small)
-    while budget > small and (found := peak(budget)) > limit:
-        budget = max(budget * 3 // 4, small)
-    taken = first if budget == small else found
-    rank_zero_info(
-        f"max_tokens auto: {budget} tokens a micro-batch; a dry step on the longest took {taken / 1e9:.2f} GB beside"
-        f" the weights, of {limit / 1e9:.1f} GB that are free."
-    )
-    return budget
-
-
-def _largest(tokens: Sequence[Sequence[int]], budget: int, packed: bool) -> list[int]:
-    """The micro-batch that takes most of all within a budget: the longest rows, as many as it holds, one at least."""
-    chosen: list[int] = []
-    lengths: list[int] = []
-    for row in sorted((row for row, some in enumerate(tokens) if some), key=lambda row: (-max(tokens[row]), row)):
-        lengths += tokens[row]
-        if chosen and size_of(lengths, packed) > budget:
-            break
-        chosen.append(row)
-    return chosen

@@ -17,11 +17,13 @@ from lightning_bnf.callbacks.fingerprints import Fingerprints
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.tables import Table
+from lightning_bnf.datamodules.steps.plan import Budget
 from lightning_bnf.losses import BNF, DPO, SFT, Loss, Sum, Term
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training import fitting
+from lightning_bnf.training.budget import DrySteps
 
 pytestmark = pytest.mark.slow
 
@@ -89,9 +91,9 @@ def test_layout_is_decided_once_a_split_and_the_budget_once(
         decided.append(len(rows))
         return choose_layout(name, policy, rows, *others)
 
-    def budget(policy: Any, rows: Any, layout: Any, labels: Any, fused: bool, *_: Any) -> int:
-        budgets.append(fused)
-        return 300
+    def budget(steps: DrySteps, *_: Any) -> Budget:
+        budgets.append(steps.token_loss)
+        return Budget(300, 64)
 
     monkeypatch.setattr(fitting, "choose_layout", counts)
     monkeypatch.setattr(fitting, "choose_budget", budget)

@@ -18,7 +18,7 @@ from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
-from lightning_bnf.training.fitting import MOST_TOKENS
+from lightning_bnf.training.budget import MOST_TOKENS
 from lightning_bnf.training.support import Combination
 
 TIGHT = 0.9  # of the memory

@@ -35,7 +35,8 @@ class Run:
         """Its steps and its largest micro-batch."""
         attention, devices = self.policy.attention or "", self.devices.count  # flash only where it is asked for
         if self.rows is not None:
-            return of_rows(self.rows, self.data, self.loss, attention, self.max_tokens, devices)
+            kind = self.devices.kind
+            return of_rows(self.rows, self.data, self.loss, attention, self.max_tokens, devices, kind)
         return of_budget(self.data, self.loss, attention, self.max_tokens, devices, self.count, self.tokens_per_row)
 
 

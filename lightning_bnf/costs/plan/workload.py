@@ -7,7 +7,7 @@ from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.datamodules.steps.layout import LAYOUTS, Layout, LayoutName
-from lightning_bnf.datamodules.steps.plan import StepPlan
+from lightning_bnf.datamodules.steps.plan import StepPlan, call_tokens_on
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import Rows, RowView, all_arrays, as_rows
 from lightning_bnf.datamodules.tokens.stored import load_stored
@@ -51,14 +51,22 @@ def local_rows(data: PreferenceData, policy: Policy, loss: Loss) -> Sequence[Tok
 
 
 def of_rows(
-    rows: Sequence[TokenizedRow], data: PreferenceData, loss: Loss, attention: str, max_tokens: int, devices: int
+    rows: Sequence[TokenizedRow],
+    data: PreferenceData,
+    loss: Loss,
+    attention: str,
+    max_tokens: int,
+    devices: int,
+    device: str = "cpu",
 ) -> Workload:
-    """The workload of rows that are there: the run's own step plan over them."""
+    """The workload of rows that are there: the run's own step plan over them, on so many `devices` of a type."""
     name = preferred_layout(data.layout, attention, rows, loss.labels)
     layout = LAYOUTS[name]
     arrays = as_rows(rows)
     lengths = [layout.lengths(row, loss.labels) for row in all_arrays(arrays)]
-    plan = StepPlan(lengths, data.step_size_for(len(rows)), max_tokens, data.seed, devices, layout.packed)
+    plan = StepPlan(
+        lengths, data.step_size_for(len(rows)), max_tokens, data.seed, devices, layout.packed, call_tokens_on(device)
+    )
     return of_plan(plan, arrays, layout, loss.labels, devices)
 
 

@@ -8,11 +8,25 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from lightning_bnf.runtime.arguments import PositiveInt, checked
 
-CALL_TOKENS = 64
-"""What a micro-batch costs beside its tokens, in tokens: padding worth less than that is not worth another one."""
+CALL_TOKENS = {"cpu": 64, "cuda": 1024}
+"""What a micro-batch costs beside its tokens, in tokens, by device: padding worth less than that is not worth another
+one. On GPUs it is launches of kernels and, with several ranks, collectives; `max_tokens: auto` measures it there."""
+
+
+def call_tokens_on(device: str) -> int:
+    """The `CALL_TOKENS` of a type of device."""
+    return CALL_TOKENS.get(device, CALL_TOKENS["cpu"])
+
+
+class Budget(NamedTuple):
+    """How a step is cut: tokens of a micro-batch at most, padding included, and what one costs beside them."""
+
+    max_tokens: int
+    call_tokens: int
 
 
 @checked
@@ -26,6 +40,7 @@ class StepPlan:
     seed: of the order of rows, another one every epoch; None keeps the rows' own order
     world_size: number of ranks that share a step
     packed: whether a micro-batch's sequences lie one behind the other, so that nothing is padded
+    call_tokens: what a micro-batch costs beside its tokens, in tokens
     """
 
     tokens: Sequence[Sequence[int]]
@@ -34,6 +49,7 @@ class StepPlan:
     seed: int | None = None
     world_size: PositiveInt = 1
     packed: bool = False
+    call_tokens: PositiveInt = CALL_TOKENS["cpu"]
 
     def __len__(self) -> int:
         """Steps of an epoch."""
@@ -70,7 +86,7 @@ class StepPlan:
         return size_of([length for row in rows for length in self.tokens[row]], self.packed)
 
     def _cut(self, rows: Sequence[int], budget: float) -> list[list[int]]:
-        """Rows by falling length, cut into runs within the budget so that tokens, with padding, and `CALL_TOKENS` for
+        """Rows by falling length, cut into runs within the budget so that tokens, with padding, and `call_tokens` for
         each run sum to the least: by the best way to cut the first j rows, for each j. The largest run first."""
         least, start = [0.0], [0]
         for j in range(1, len(rows) + 1):
@@ -83,8 +99,8 @@ class StepPlan:
                 size = total if self.packed else count * max(lengths)
                 if size > budget and i < j - 1:
                     break
-                if least[i] + size + CALL_TOKENS < least[j]:
-                    least[j], start[j] = least[i] + size + CALL_TOKENS, i
+                if least[i] + size + self.call_tokens < least[j]:
+                    least[j], start[j] = least[i] + size + self.call_tokens, i
         batches, j = [], len(rows)
         while j:
             batches.append(list(rows[start[j] : j]))

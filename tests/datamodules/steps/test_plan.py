@@ -7,7 +7,7 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.steps.layout import LAYOUTS, LayoutName
-from lightning_bnf.datamodules.steps.plan import CALL_TOKENS, StepPlan
+from lightning_bnf.datamodules.steps.plan import CALL_TOKENS, StepPlan, call_tokens_on
 from lightning_bnf.datamodules.tokens.load import load_rows
 
 ROOT = Path(__file__).parents[3]
@@ -97,7 +97,7 @@ def test_no_other_cut_costs_less(seed: int, packed: bool) -> None:
         for batch in cut:
             lengths = [n for row in batch for n in tokens[row]]
             size = sum(lengths) if packed else len(lengths) * max(lengths)
-            total += float("inf") if size > 400 and len(batch) > 1 else size + CALL_TOKENS
+            total += float("inf") if size > 400 and len(batch) > 1 else size + CALL_TOKENS["cpu"]
         return total
 
     ordered = sorted(range(8), key=lambda row: (-max(tokens[row]), row))
@@ -123,3 +123,14 @@ def test_little_is_padded_on_the_quickstart_data(
     layout = LAYOUTS[name]
     lengths = [layout.lengths(row, (1, -1)) for row in rows]
     assert padding(StepPlan(lengths, examples, max_tokens, seed=1, packed=layout.packed)) < most
+
+
+@pytest.mark.parametrize(("ranks", "most"), [(1, 11), (8, 2), (16, 1)])
+def test_a_gpu_gets_few_large_micro_batches(ranks: int, most: int) -> None:
+    """128 pairs of a thousand tokens, as data have them: a launch of a kernel, or a collective, costs as much as they
+    do. Where padding costs alone, a rank has 28, 4 and 2 of them."""
+    draw = random.Random(0)
+    rows = [(draw.randint(50, 500) + draw.randint(150, 600) + draw.randint(150, 600),) for _ in range(1024)]
+    for lengths in (rows, [(1000,)] * 1024):
+        p = StepPlan(lengths, 128, 16_384, 1, ranks, call_tokens=call_tokens_on("cuda"))
+        assert max(len(p.for_rank(0, step, 0)) for step in range(8)) <= most
