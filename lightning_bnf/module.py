@@ -134,7 +134,8 @@ class PreferenceModule(LightningModule):
         """What this run combines, for the rules of what goes together."""
         policy, strategy, precision = self.policy, self.trainer.strategy, str(self.trainer.precision)
         parallel, device = parallelism_of(strategy), strategy.root_device.type
-        return Combination(type(policy), parallel, self.reference_kind, precision, device, policy.attention)
+        dtype = str(policy.dtype).removeprefix("torch.")
+        return Combination(type(policy), parallel, self.reference_kind, precision, device, policy.attention, dtype)
 
     def configure_model(self) -> None:
         if self.policy.model is None:

@@ -59,3 +59,14 @@ def test_a_checkpoint_goes_on_with_another_number_of_ranks(
     for found in two([replace(cell, steps=10, save=None, resume=cell.save) for cell in begun], ranks=second):
         assert len(found["losses"]) == 5
         same(found, wanted, f"{first} to {second}")
+
+
+def test_masters_of_sharded_weights_are_saved_and_gone_on_with(two: Any, tmp_path: Path) -> None:
+    """bfloat16 under FSDP2: five steps and five from their checkpoint are ten, to the last bit."""
+    ten = Cell("FullPolicy", "BNF", "fsdp2", precision="bf16-true")
+    five = replace(ten, steps=5, save=str(tmp_path / "five.ckpt"))
+    first, second, whole = two([five, replace(ten, resume=five.save), ten])
+    assert first["losses"] + second["losses"] == whole["losses"]
+    for name, value in whole["weights"].items():
+        assert value.dtype == torch.bfloat16
+        assert torch.equal(second["weights"][name], value), name

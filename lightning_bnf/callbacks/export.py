@@ -1,8 +1,10 @@
 """Writes the trained policy as a folder that transformers, peft and vLLM load."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
@@ -12,6 +14,7 @@ from lightning_bnf.export.folders import MAX_SHARD_SIZE, check_shard_size, whole
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.ownership import foreign, move_aside
 from lightning_bnf.training.checks import stop_not_finite_weights
+from lightning_bnf.training.optimizers import trained_part
 
 
 class ExportPolicy(Callback):
@@ -20,12 +23,21 @@ class ExportPolicy(Callback):
     written after it: what keeps a folder from being written must not cost the checkpoint, nor the run.
     """
 
-    def __init__(self, folder: str = "policy", max_shard_size: str = MAX_SHARD_SIZE):
+    def __init__(
+        self,
+        folder: str = "policy",
+        max_shard_size: str = MAX_SHARD_SIZE,
+        dtype: Literal["trained", "bfloat16"] = "trained",
+    ):
         """
         Args:
             folder: Name of the folder inside the run folder.
             max_shard_size: Largest size of a file of full weights, such as 5GB.
+            dtype: Type of what was trained: as it was trained, which is float32 where the optimizer has float32
+                masters of weights of 16 bits too; or rounded to `bfloat16`, half as large, which keeps some of the
+                change alone where the learning rate is small.
         """
+        self.dtype = torch.bfloat16 if dtype == "bfloat16" else None
         self.folder = folder
         self.max_shard_size = check_shard_size(max_shard_size)
         self._exported: int | None = None
@@ -55,7 +67,8 @@ class ExportPolicy(Callback):
         assert isinstance(data, PreferenceData)
         self._due = False
         stop_not_finite_weights(trainer.global_step, pl_module.policy.trainable())
-        weights = whole_weights(pl_module.policy, keep=trainer.is_global_zero)
+        trained = partial(trained_part, trainer.optimizers[0]) if trainer.optimizers else None
+        weights = whole_weights(pl_module.policy, trainer.is_global_zero, trained, self.dtype)
         if trainer.is_global_zero:
             self._data = self._data or data_fingerprint(data.split("train"))  # the same at every save, and not free
             metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -55,6 +55,7 @@ def _main(words: list[str]) -> None:
         end_with_parent()
     silence()
     _quiet_bars()
+    let_memory_grow()
     _run(name, words[1:])
 
 
@@ -126,6 +127,13 @@ def silence() -> None:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).addFilter(lambda record: not any(word in record.getMessage() for word in NOTICES))
+
+
+def let_memory_grow() -> None:
+    """Every micro-batch has other shapes, and pieces of GPU memory that were cut for one fit no other: with segments
+    that grow none are left over. torch reads it when it first takes such memory; whoever has set it knows better."""
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older of its names
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 
 def _quiet_bars() -> None:

@@ -2,10 +2,11 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from lightning_bnf.policies.base import Policy
@@ -45,16 +46,22 @@ def finished_folder(folder: Path) -> Iterator[Path]:
         check_replaceable("folder", folder)
 
 
-def whole_weights(policy: Policy, keep: bool = True) -> dict[str, Tensor]:
+def whole_weights(
+    policy: Policy,
+    keep: bool = True,
+    trained: Callable[[Tensor], Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+) -> dict[str, Tensor]:
     """The trainable tensors by name, gathered from all ranks, on the CPU; nothing where `keep` is false.
 
-    Every rank must call it.
+    Every rank must call it. `trained`: what is taken for a tensor, such as its float32 master; `dtype`: what it is
+    rounded to, None leaves it as it is.
     """
     found = {}
     for name, parameter in policy.trainable().items():
-        value = whole(parameter.detach())
+        value = whole((parameter if trained is None else trained(parameter)).detach())
         if keep:
-            found[name] = value.cpu()
+            found[name] = value.to("cpu", dtype)
     return found
 
 

@@ -31,18 +31,21 @@ def windows_of(config: "PretrainedConfig") -> Windows:
     return dict(sorted(named.items()))
 
 
-def model_inputs(batch: MicroBatch, implementation: str, dtype: torch.dtype, windows: Windows) -> dict[str, Any]:
+def model_inputs(
+    batch: MicroBatch, implementation: str, dtype: torch.dtype, windows: Windows, device: str | None = None
+) -> dict[str, Any]:
     """The micro-batch as arguments of a transformers model.
 
     implementation: transformers' name of the attention, such as sdpa; dtype: of masks that are added to scores;
-    windows: of the model's layers, which a mask of who sees whom takes the place of
+    windows: of the model's layers, which a mask of who sees whom takes the place of; device: the type of device whose
+    masks are made, that of the tensors for None
     """
     inputs: dict[str, Any] = dict(batch.inputs)
     segments = inputs.pop("segments", None)
     if segments is not None:
         narrow = [window for window in windows.values() if window is not None and window < segments.shape[1]]
         masks = {
-            kind: _mask(segments, inputs["position_ids"], window, implementation, dtype)
+            kind: _mask(segments, inputs["position_ids"], window, implementation, dtype, device or segments.device.type)
             for kind, window in (windows if narrow else {"": None}).items()
         }
         inputs["attention_mask"] = masks if len(masks) > 1 else next(iter(masks.values()))
@@ -75,7 +78,7 @@ def _near(positions: Tensor, window: int, row: Tensor, query: Tensor, key: Tenso
 
 
 def _mask(
-    segments: Tensor, positions: Tensor, window: int | None, implementation: str, dtype: torch.dtype
+    segments: Tensor, positions: Tensor, window: int | None, implementation: str, dtype: torch.dtype, device: str
 ) -> Tensor | BlockMask:
     if implementation == "flex_attention":
         rows, width = segments.shape
@@ -86,10 +89,21 @@ def _mask(
 
         return create_block_mask(seen_there, rows, None, width, width, segments.device)
     seen = sees(segments, positions, window)[:, None]  # for every head
-    if implementation == "sdpa":
+    if implementation != "sdpa":  # eager adds what it gets
+        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)
+    if device == "cpu":
         return seen
-    added = torch.zeros(seen.shape, dtype=dtype, device=seen.device)  # eager adds what it gets
-    return added.masked_fill_(~seen, torch.finfo(dtype).min)
+    own = seen.device.type
+    return added_once(seen, torch.get_autocast_dtype(own) if torch.is_autocast_enabled(own) else dtype)
+
+
+def added_once(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """(..., T, T) -> what is added to scores: 0 where a token sees another, else -infinity. On a GPU every layer would
+    make it of a boolean mask for itself, and keep it for its backward pass; what is rows of whole multiples of 16
+    numbers in memory, its kernels take as it is."""
+    width = seen.shape[-1]
+    added = torch.zeros((*seen.shape[:-1], -(-width // 16) * 16), dtype=dtype, device=seen.device)[..., :width]
+    return added.masked_fill_(~seen, -torch.inf)
 
 
 def _ends(lengths: tuple[int, ...], device: torch.device) -> dict[str, Any]:

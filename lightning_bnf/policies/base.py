@@ -76,6 +76,9 @@ class Policy(nn.Module, ABC):
     in_four_bits: ClassVar[bool] = False
     """Whether it trains beside weights that bitsandbytes holds in 4 bits."""
 
+    planned_for: str | None = None
+    """The type of device whose products and masks are made of fake tensors, wherever they lie; None is their own."""
+
     needs_device: ClassVar[str | None] = None
     """The type of device that it cannot do without, such as cuda; None where it runs on any."""
 
@@ -88,11 +91,6 @@ class Policy(nn.Module, ABC):
         gradient_checkpointing: bool = False,
     ):
         super().__init__()
-        if attention is not None and is_flash(attention) and dtype == "float32":
-            raise Refusal(
-                f"dtype must be bfloat16 with attention {attention!r}, whose kernels take no other, got float32; or "
-                "take another attention, such as sdpa"
-            )
         self.source = source
         self.revision = revision
         self.dtype = getattr(torch, dtype)
@@ -238,7 +236,7 @@ class Policy(nn.Module, ABC):
         config = self.causal_lm.config.get_text_config()
         scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
         caps = (getattr(config, name, None) for name in SOFT_CAPS)
-        return Head(layer.weight, layer.bias, float(scale), next((cap for cap in caps if cap), None))
+        return Head(layer.weight, layer.bias, float(scale), next((cap for cap in caps if cap), None), self.planned_for)
 
     def forward(self, batch: MicroBatch, weigh: Weigher | None = None, entropy: bool = False) -> PolicyOutput:
         """Differentiable token log-probs; or, with a token loss's weights, detached ones and the objective."""
@@ -267,7 +265,8 @@ class Policy(nn.Module, ABC):
         """The micro-batch as the model's arguments."""
         config = self.causal_lm.config
         windows = windows_of(config.get_text_config())
-        inputs = model_inputs(batch, str(config._attn_implementation), self.causal_lm.dtype, windows)
+        attention, dtype = str(config._attn_implementation), self.causal_lm.dtype
+        inputs = model_inputs(batch, attention, dtype, windows, self.planned_for)
         if self._tell_positions and "position_ids" not in inputs:
             mask = inputs["attention_mask"]
             inputs["position_ids"] = (mask.cumsum(-1) - 1) * mask  # of padding 0: it is as long as no row
@@ -296,7 +295,9 @@ class Policy(nn.Module, ABC):
         inputs = {name: value[:1, :CHECKED_TOKENS] for name, value in batch.inputs.items()}
         few = replace(batch, inputs=inputs, sequence_lengths=())
         tokens = inputs["input_ids"].flatten()  # whatever predicts them: any target shows what becomes of logits
-        with torch.autocast(tokens.device.type, enabled=False):  # the model's own logits would be rounded too
+        # Under autocast the model's own logits would be rounded too; kernels of flash attention take halves alone.
+        device, attention = tokens.device.type, str(self.causal_lm.config._attn_implementation)
+        with torch.autocast(device, enabled=is_flash(attention) and torch.is_autocast_enabled(device)):
             logits = self.causal_lm(**self.model_inputs(few), use_cache=False).logits.flatten(0, 1)
             hidden = self._hidden(few)
         head = self.head()

@@ -1,8 +1,11 @@
 """Full fine-tuning: all weights are trained."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from lightning_bnf.policies.base import Dtype, Policy
@@ -39,4 +42,12 @@ class FullPolicy(Policy):
     def save(self, folder: str, weights: Mapping[str, Tensor], max_shard_size: str) -> None:
         state = {name.removeprefix("model."): value for name, value in weights.items()}
         self.causal_lm.save_pretrained(folder, state_dict=state, max_shard_size=max_shard_size)
+        _name_dtype(Path(folder) / "config.json", next(iter(state.values())).dtype)
         self.tokenizer.save_pretrained(folder)
+
+
+def _name_dtype(config: Path, dtype: torch.dtype) -> None:
+    """transformers names the type of the model's weights, which those that are written may be wider than."""
+    held = json.loads(config.read_text(encoding="utf-8"))
+    if held.get("dtype") != (name := str(dtype).removeprefix("torch.")):
+        config.write_text(json.dumps(held | {"dtype": name}, indent=2, sort_keys=True) + "\n", encoding="utf-8")

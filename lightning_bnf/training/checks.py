@@ -1,7 +1,7 @@
 """What a run is checked for while it trains: its start, tensors that get no gradient, numbers that are not finite."""
 
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -12,7 +12,10 @@ from lightning_bnf.datamodules.contract import ScoredData
 from lightning_bnf.policies.base import Policy, PolicyError
 from lightning_bnf.policies.reference.providers import Reference
 from lightning_bnf.runtime.distributed import gather, gather_objects, local
+from lightning_bnf.training.optimizers import trained_part
 
+MOVEMENT_STEPS = 10
+MOVEMENT_SAMPLE = 2**20  # numbers that are looked at
 GRADIENT_CHECK_STEPS = 2  # LoRA's A gets no gradient in the first step, while B is still zero
 
 _SHOWN = 20  # rows
@@ -56,6 +59,63 @@ class GradientCheck:
         if 2 * len(names) > len(trainable):
             raise PolicyError(f"{told}. Most of what is to be trained never would be")
         rank_zero_warn(f"{told}. They stay as they are for as long as that is so")
+
+
+class MovementCheck:
+    """Whether weights move: of the trained numbers that got a gradient most must be others after ten steps.
+
+    A number moves where its type can hold the change, which a learning rate of 1e-6 is too small for in bfloat16: then
+    a run goes to its end, and next to nothing is trained. What is looked at is some of all numbers, evenly apart, of
+    the tensors that the optimizer changes, which may be wider copies of the weights.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer):
+        """Watches the optimizer's first steps. Every rank has to make one."""
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        self._stride = -(-sum(local(weight).numel() for weight in weights) // MOVEMENT_SAMPLE)
+        self._begun: list[tuple[Tensor, Tensor, Tensor]] = []  # weight, its numbers at first, which got a gradient
+        self._steps = 0
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+        ]
+
+    def _some(self, tensor: Tensor) -> Tensor:
+        return local(tensor.detach()).flatten()[:: self._stride]
+
+    def _before(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+        if not self._begun:
+            for weight in weights:
+                some = self._some(trained_part(optimizer, weight))
+                self._begun.append((weight, some.clone(), torch.zeros_like(some, dtype=torch.bool)))
+        for weight, __, reached in self._begun:
+            if weight.grad is not None:
+                reached.logical_or_(self._some(weight.grad) != 0)
+
+    def _after(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if not any(group["lr"] for group in optimizer.param_groups):  # torch makes such a step to fill the state
+            self._begun.clear()
+            return
+        self._steps += 1
+        if self._steps < MOVEMENT_STEPS:
+            return
+        moved = total = 0
+        for weight, first, reached in self._begun:
+            changed = (self._some(trained_part(optimizer, weight)) != first) & reached
+            moved, total = moved + int(changed.sum()), total + int(reached.sum())
+        for handle in self._handles:
+            handle.remove()
+        self._begun.clear()
+        ranks = gather_objects((moved, total))
+        moved, total = sum(one for one, _ in ranks), sum(one for _, one in ranks)
+        if not total:
+            return
+        told = f"{moved / total:.0%} of the trained numbers have moved in {MOVEMENT_STEPS} steps"
+        if 2 * moved < total:
+            rank_zero_warn(f"{told}: the others are of a type that cannot hold so small a change; set dtype float32")
+        else:
+            rank_zero_info(told)
 
 
 @torch.no_grad()

@@ -12,9 +12,9 @@ from torch import nn
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.runtime.arguments import AboveZeroToOne, ClosedUnitInterval, PositiveFloat, ZeroToBelowOne, checked
 from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.training.checks import MovementCheck
+from lightning_bnf.training.optimizers import ELEMENTWISE, MasterWeights, is_half
 from lightning_bnf.training.strategies import Parallelism
-
-SHARDABLE = (torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD)  # each element is updated for itself
 
 OptimizerFactory = Callable[[Iterable, float], torch.optim.Optimizer]
 """An optimizer's class with all its arguments but the parameters and the learning rate."""
@@ -84,13 +84,22 @@ def parameter_groups(policy: Policy) -> list[dict[str, Any]]:
 def build_optimizer(
     groups: Iterable[dict[str, Any]], optimization: Optimization, factory: OptimizerFactory | None = None
 ) -> torch.optim.Optimizer:
-    """The optimizer of `parameter_groups`: what `factory` makes, else torch's AdamW in one pass over the memory."""
-    if optimization.learning_rate is None:
+    """The optimizer of `parameter_groups`: what `factory` makes, else torch's AdamW in one pass over the memory; of
+    weights of 16 bits on float32 copies of them."""
+    rate = optimization.learning_rate
+    if rate is None:
         raise RuntimeError("the optimizer is built of a learning rate; with_learning_rate gives the default")
-    if factory is not None:
-        return factory(groups, optimization.learning_rate)
-    betas, decay = optimization.betas or (0.9, 0.999), optimization.weight_decay or 0.0
-    return torch.optim.AdamW(groups, optimization.learning_rate, betas, weight_decay=decay, fused=True)
+
+    def build(groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
+        if factory is not None:
+            return factory(groups, rate)
+        betas, decay = optimization.betas or (0.9, 0.999), optimization.weight_decay or 0.0
+        return torch.optim.AdamW(groups, rate, betas, weight_decay=decay, fused=True)
+
+    chosen = list(groups)
+    if any(is_half(parameter) for group in chosen for parameter in group["params"]):
+        return MasterWeights(chosen, build)
+    return build(chosen)
 
 
 def scheduled(
@@ -103,6 +112,7 @@ def scheduled(
     if not math.isfinite(steps):
         raise Refusal("trainer.max_steps must be a number where max_epochs is -1: the schedule falls to it, got -1")
     optimizer = build_optimizer(parameter_groups(policy), optimization, factory)
+    MovementCheck(optimizer)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: optimization.factor(step, int(steps)))
     return {"optimizer": optimizer, "lr_scheduler": schedule}
 
@@ -137,7 +147,7 @@ def check_optimizer(
     except Exception as error:  # whatever a class of somebody else's raises
         reason = f"{type(error).__name__}: {error}".split("\n")[0]
         raise Refusal(f"optimizer must be one that takes a step on {device.type}, got {reason}") from error
-    if parallelism == "fsdp2" and type(optimizer) not in SHARDABLE:
+    if parallelism == "fsdp2" and type(optimizer) not in ELEMENTWISE:
         raise Refusal(
             f"strategy must be auto or ddp with the optimizer {type(optimizer).__name__}, which is not known to update "
             "parts of a tensor as it does the whole, as AdamW, Adam and SGD of torch do, got fsdp2"

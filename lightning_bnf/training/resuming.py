@@ -19,6 +19,7 @@ from lightning_bnf.policies.base import Policy
 from lightning_bnf.runtime.distributed import gather_objects
 from lightning_bnf.training.checkpoints import CheckpointError, check_fits, rng_state, set_rng_state, shapes_of
 from lightning_bnf.training.optimization import Optimization
+from lightning_bnf.training.optimizers import name_of
 
 _NAMES = ("policy", "source", "revision", "dtype", "adapter")  # of a description: names, and what may be chosen anew
 _CLASS = "model.optimizer"
@@ -66,7 +67,7 @@ class Resuming:
         named = {f"optimization.{name}": value for name, value in found.items()}
         named |= {f"optimizer.{name}": value for name, value in first.items()} | {"precision": precision}
         self._settings = {name: str(value) for name, value in named.items()}
-        self._settings[_CLASS] = type(made["optimizer"]).__name__
+        self._settings[_CLASS] = name_of(made["optimizer"])
         self._check_class()
         return made
 

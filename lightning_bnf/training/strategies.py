@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import (
     DDPStrategy,
     ModelParallelStrategy,
@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import (
 )
 from torch.distributed.checkpoint import CheckpointException
 
+from lightning_bnf.runtime.distributed import gather_objects
 from lightning_bnf.runtime.files import hidden_name, put_in_place, replacing, writing
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checkpoints import seal
@@ -37,6 +38,12 @@ class FullySharded(ModelParallelStrategy):
         self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
         super().setup_environment()
 
+    def setup(self, trainer: Trainer) -> None:
+        """Raises `Refusal` before the first step where a node would write its part of a checkpoint for itself."""
+        super().setup(trainer)
+        if self.num_nodes > 1 and trainer.state.fn == "fit":
+            check_shared(Path(trainer.default_root_dir), self.is_global_zero)
+
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
         """A folder with a file of every rank, written under another name and renamed."""
         target = Path(self.broadcast(filepath))
@@ -55,6 +62,24 @@ class FullySharded(ModelParallelStrategy):
             if self.is_global_zero:
                 shutil.rmtree(unfinished, ignore_errors=True)
         self.barrier()
+
+
+def check_shared(folder: Path, first: bool) -> None:
+    """Raises `Refusal`, on all ranks, where a rank does not see what the `first` one writes into the folder: a
+    checkpoint is of all ranks' parts."""
+    (marker, *_) = gather_objects(str(hidden_name(folder / "shared")))
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        Path(marker).touch()
+    gather_objects(None)  # when it is there
+    seen = gather_objects(Path(marker).exists())
+    if first:
+        Path(marker).unlink()
+    if not all(seen):
+        raise Refusal(
+            f"trainer.default_root_dir must be a folder that all nodes share, with fsdp2, got {folder}, which "
+            f"{seen.count(False)} of {len(seen)} ranks see as another"
+        )
 
 
 StrategyRegistry.register("fsdp2", FullySharded, description="FSDP2 over all devices", override=True)

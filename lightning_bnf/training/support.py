@@ -21,7 +21,7 @@ PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed")
 @dataclass(frozen=True)
 class Combination:
     """What a run combines. policy: its class, whose declarations are asked; reference: as `check_reference` resolves
-    it; device: cpu or cuda; attention: transformers' name of it, None where it chooses."""
+    it; device: cpu or cuda; attention: transformers' name of it, None where it chooses; dtype: of the weights."""
 
     policy: type[Policy]
     parallelism: Parallelism
@@ -29,6 +29,7 @@ class Combination:
     precision: str
     device: str
     attention: str | None = None
+    dtype: str | None = None
 
     def refusal(self) -> str | None:
         """Why this does not go together, as a sentence that says what is accepted; None where it does."""
@@ -40,6 +41,14 @@ class Combination:
         on_gpus_alone = self.attention is not None and (is_flash(self.attention) or self.attention == "flex_attention")
         if on_gpus_alone and self.device == "cpu":
             return f"attention must be sdpa or eager on a CPU, got {self.attention}"
+        if self.dtype == "float16":
+            return "dtype must be float32 or bfloat16, got float16, whose gradients would have to be scaled"
+        halves = (self.dtype or "float32") != "float32" or self.precision.startswith("bf16")
+        if self.attention is not None and is_flash(self.attention) and not halves:
+            return (
+                f"precision must be bf16-mixed or bf16-true, or dtype bfloat16, with attention {self.attention}, whose "
+                f"kernels take halves alone, got {self.precision} and float32"
+            )
         return precision_refusal(self.precision) or reference_refusal(self.reference, self.policy)
 
 

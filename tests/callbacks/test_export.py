@@ -8,14 +8,16 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
-from support.training import FAST, Write
+from support.training import FAST, Write, train
+from transformers import AutoModelForCausalLM
 
 from lightning_bnf.callbacks import ExportPolicy
 from lightning_bnf.callbacks import export as exporting
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import SFT
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.policies import LoRAPolicy
+from lightning_bnf.policies import FullPolicy, LoRAPolicy
+from lightning_bnf.training.optimization import Optimization
 
 pytestmark = pytest.mark.slow
 
@@ -69,3 +71,25 @@ def test_a_disk_that_takes_no_policy_at_the_end_is_an_error(
     with pytest.warns(UserWarning, match="the run goes on"), pytest.raises(OSError, match="No space left"):
         fit(tmp_path, tiny_folder, write_pairs(rows=10))
     assert (tmp_path / "checkpoints/step=4.ckpt").is_file()
+
+
+@pytest.mark.parametrize(("dtype", "kept"), [("trained", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_weights_of_16_bits_are_exported_as_they_were_trained_or_rounded(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, dtype: Any, kept: torch.dtype
+) -> None:
+    """Four steps of a millionth move the masters alone; the folder says the type of what is in it."""
+    module = PreferenceModule(
+        FullPolicy(tiny_folder, dtype="bfloat16"), SFT(), optimization=Optimization(learning_rate=1e-6)
+    )
+    callbacks = {"callbacks": [ExportPolicy(dtype=dtype)], "precision": "bf16-true", "max_epochs": -1}
+    train(tmp_path, module, PreferenceData(train=write_pairs(rows=10), examples_per_step=2), max_steps=4, **callbacks)
+    held = AutoModelForCausalLM.from_pretrained(tmp_path / "policy", dtype="auto").state_dict()
+    begun = {
+        name: value.bfloat16() for name, value in AutoModelForCausalLM.from_pretrained(tiny_folder).state_dict().items()
+    }
+    assert {value.dtype for value in held.values()} == {kept}
+    moved = {
+        name: bool((held[name] != begun[name]).any())
+        for name in ("lm_head.weight", "model.layers.0.mlp.up_proj.weight")
+    }
+    assert set(moved.values()) == {kept == torch.float32}

@@ -1,6 +1,7 @@
 """The command line as a user types it: runs, saved configs, refusals in sentences."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from support.commands import refused
 from support.training import Write
 from transformers import AutoModelForCausalLM
 
-from lightning_bnf.cli.main import main
+from lightning_bnf.cli.main import let_memory_grow, main
 
 pytestmark = pytest.mark.slow
 
@@ -309,3 +310,13 @@ def test_a_config_is_named_for_commands_that_train_nothing_too(
     shown = yaml.safe_load(capsys.readouterr().out)
     wanted = yaml.safe_load((ROOT / "configs/prepare/quickstart.yaml").read_text())
     assert (shown["seed"], shown["families"]) == (7, wanted["families"])
+
+
+def test_segments_of_gpu_memory_grow_unless_somebody_has_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.setenv(name, "max_split_size_mb:128")
+        let_memory_grow()
+        assert os.environ[name] == "max_split_size_mb:128"
+        monkeypatch.delenv(name)
+    let_memory_grow()
+    assert os.environ["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"

@@ -20,8 +20,7 @@ from transformers.masking_utils import flash_attention_mask
 
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.steps.layout import packed, padded, shared_prompt
-from lightning_bnf.policies import FullPolicy
-from lightning_bnf.policies.attention import model_inputs, sees
+from lightning_bnf.policies.attention import added_once, model_inputs, sees
 from lightning_bnf.training.fitting import preferred_layout
 
 pytestmark = pytest.mark.slow
@@ -100,10 +99,20 @@ def test_flash_attention_cannot_share_prompts(attention: str) -> None:
         preferred_layout("shared_prompt", attention, long_rows(), (1, -1))
 
 
-def test_flash_attention_refuses_float32() -> None:
-    with pytest.raises(ValueError, match=r"dtype must be bfloat16 with attention 'flash_attention_2'.*, got float32"):
-        FullPolicy("tiny", attention="flash_attention_2")
-    assert FullPolicy("tiny", attention="flash_attention_2", dtype="bfloat16").attention == "flash_attention_2"
+def test_a_gpu_gets_a_mask_that_its_kernels_take_as_it_is() -> None:
+    """Of 13 tokens: rows of 16 numbers in memory, in the type that is computed in. A GPU's is looked at without one."""
+    made = shared_prompt(ROWS)
+    width = made.inputs["segments"].shape[1]
+    assert width % 16
+    seen = model_inputs(made, "sdpa", torch.float32, {})["attention_mask"]
+    query = torch.randn(len(seen), 2, width, 8, generator=torch.Generator().manual_seed(1))
+    mask = added_once(seen.to("meta"), torch.bfloat16)
+    assert mask.dtype == torch.bfloat16
+    assert mask.shape == seen.shape
+    assert mask.stride()[-2:] == (-(-width // 16) * 16, 1)
+    wanted = nn.functional.scaled_dot_product_attention(query, query, query, seen)
+    found = nn.functional.scaled_dot_product_attention(query, query, query, added_once(seen, torch.float32))
+    torch.testing.assert_close(found, wanted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import BNF, NPO, SFT, Completions, Examples, Loss, LossOutput, SLiC, StepContext
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, PolicyError
-from lightning_bnf.training.checks import GradientCheck, NonFiniteError
+from lightning_bnf.training.checks import GradientCheck, MovementCheck, NonFiniteError
 
 pytestmark = pytest.mark.slow
 
@@ -167,3 +168,26 @@ def test_a_reference_that_is_not_the_start_is_said(tmp_path: Path, tiny_folder: 
     perturbed(module)
     with pytest.warns(UserWarning, match="the reference is not the starting policy"):
         train(tmp_path, module, PreferenceData(train=write_pairs(), examples_per_step=5), max_epochs=1)
+
+
+@pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 100), (torch.bfloat16, 0)])
+def test_weights_that_do_not_move_are_said_once(
+    dtype: torch.dtype, share: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Steps of a millionth from 1: bfloat16's next number below is 1 - 2^-8. What gets no gradient does not count."""
+    trained, frozen = (nn.Parameter(torch.ones(40, dtype=dtype)) for _ in range(2))
+    optimizer = torch.optim.SGD([trained, frozen], 1e-6)
+    MovementCheck(optimizer)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            trained.grad, frozen.grad = torch.ones_like(trained), torch.zeros_like(frozen)
+            optimizer.step()
+
+    told = f"{share}% of the trained numbers have moved in 10 steps"
+    with caplog.at_level("INFO"), warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        steps(25)
+    said = [record.getMessage() for record in caplog.records] + [str(one.message) for one in warned]
+    assert [one[: len(told)] for one in said] == [told]
+    assert bool(warned) is (share < 50)

@@ -1,9 +1,14 @@
-"""Muon: its halves are torch's own, in one object that is saved and restored."""
+"""Muon, whose halves are torch's own, and masters: each is one object that is saved and restored."""
 
+import io
+from typing import Any
+
+import pytest
 import torch
 from torch import nn
 
-from lightning_bnf.training.optimizers import Muon
+from lightning_bnf.training import optimizers
+from lightning_bnf.training.optimizers import MasterWeights, Muon, name_of, trained_part
 
 
 def tensors() -> tuple[nn.Parameter, nn.Parameter, nn.Parameter]:
@@ -22,7 +27,7 @@ def groups(matrix: nn.Parameter, embedding: nn.Parameter, vector: nn.Parameter) 
 def step(optimizer: torch.optim.Optimizer, *parameters: nn.Parameter, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for parameter in parameters:
-        parameter.grad = torch.randn(parameter.shape, generator=generator)
+        parameter.grad = torch.randn(parameter.shape, generator=generator).to(parameter.dtype)
     optimizer.step()
 
 
@@ -75,3 +80,64 @@ def test_one_kind_of_tensors_is_enough() -> None:
         before = parameter.detach().clone()
         step(Muon([{"params": [parameter], "hidden": hidden}], lr=0.01), parameter, seed=0)
         assert not torch.equal(parameter, before)
+
+
+def halves() -> tuple[nn.Parameter, ...]:
+    return tuple(nn.Parameter(tensor.detach().bfloat16()) for tensor in tensors())
+
+
+def adamw(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, 1e-6, fused=True)
+
+
+@pytest.mark.parametrize("build", [adamw, lambda groups: Muon(groups, lr=1e-6)])
+def test_masters_move_as_float32_weights_do_and_the_weights_are_their_rounding(build: Any) -> None:
+    """Twenty steps of a millionth each: by themselves bfloat16 weights of 0.1 to 1 would stay where they are."""
+    ours = halves()
+    theirs = tuple(nn.Parameter(weight.detach().float()) for weight in ours)
+    optimizer, right = MasterWeights(groups(*ours), build), build(groups(*theirs))
+    for seed in range(20):
+        step(optimizer, *ours, seed=seed)
+        for weight, wide in zip(ours, theirs):
+            assert weight.grad is not None
+            wide.grad = weight.grad.float()
+        right.step()
+    for weight, wide in zip(ours, theirs):
+        torch.testing.assert_close(trained_part(optimizer, weight), wide, rtol=0, atol=0)
+        assert torch.equal(weight, wide.bfloat16())
+        assert torch.equal(optimizer.state[weight]["master"], wide)
+    assert name_of(optimizer) == f"{type(right).__name__} with float32 masters"
+
+
+def test_masters_are_saved_and_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a file, whose tensors torch would give the weights' own type; in pieces of one tensor as in one."""
+    whole, parts = halves(), halves()
+    optimizer, first = (MasterWeights(groups(*some), adamw) for some in (whole, parts))
+    for seed in range(6):
+        step(optimizer, *whole, seed=seed)
+    monkeypatch.setattr(optimizers, "PIECE", 1)
+    for seed in range(3):
+        step(first, *parts, seed=seed)
+    held = io.BytesIO()
+    torch.save(first.state_dict(), held)
+    held.seek(0)
+    again = tuple(nn.Parameter(weight.detach().clone()) for weight in parts)
+    second = MasterWeights(groups(*again), adamw)
+    second.load_state_dict(torch.load(held, weights_only=True))
+    kept = [value for one in second.state.values() for value in one.values()]
+    assert all(value.dtype == torch.float32 for value in kept)
+    for seed in range(3, 6):
+        step(second, *again, seed=seed)
+    for one, other in zip(whole, again):
+        torch.testing.assert_close(trained_part(second, other), trained_part(optimizer, one), rtol=0, atol=0)
+
+
+def test_weights_that_are_loaded_before_the_first_step_are_what_masters_begin_with() -> None:
+    ours = halves()
+    optimizer = MasterWeights(groups(*ours), lambda some: torch.optim.SGD(some, 0.5))
+    with torch.no_grad():
+        for weight in ours:
+            weight.fill_(2.0)
+            weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    assert {float(trained_part(optimizer, weight).detach().mean()) for weight in ours} == {1.5}

@@ -7,7 +7,9 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 
 from lightning_bnf.policies import LoRAPolicy
-from lightning_bnf.training.strategies import AtomicCheckpointIO, parallelism_of
+from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.training import strategies
+from lightning_bnf.training.strategies import AtomicCheckpointIO, check_shared, parallelism_of
 from lightning_bnf.training.support import Combination
 
 
@@ -21,7 +23,8 @@ def test_other_strategies_are_refused() -> None:
 @pytest.mark.parametrize("attention", ["flex_attention", "flash_attention_2"])
 def test_attention_for_gpus_is_refused_on_a_cpu(attention: str) -> None:
     found = [
-        Combination(LoRAPolicy, "one device", "none", "32-true", kind, attention).refusal() for kind in ("cpu", "cuda")
+        Combination(LoRAPolicy, "one device", "none", "32-true", kind, attention, "bfloat16").refusal()
+        for kind in ("cpu", "cuda")
     ]
     assert found == [f"attention must be sdpa or eager on a CPU, got {attention}", None]
 
@@ -45,3 +48,15 @@ def test_a_checkpoint_on_a_full_disk_leaves_the_old_one(tmp_path: Path, monkeypa
         AtomicCheckpointIO().save_checkpoint({"a": 2}, path)
     assert torch.load(path, weights_only=True) == {"a": 1}
     assert [found.name for found in tmp_path.iterdir()] == ["x.ckpt"]
+
+
+def test_nodes_that_share_no_folder_are_refused_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_shared(tmp_path / "run", first=True)
+    monkeypatch.setattr(strategies, "gather_objects", lambda value: [value, False])
+    with pytest.raises(
+        Refusal, match=r"^trainer.default_root_dir must be a folder that all nodes share.* 1 of 2 ranks"
+    ):
+        check_shared(tmp_path / "run", first=True)
+    assert not list((tmp_path / "run").iterdir())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.two_processes import Cell, run_cell
 
-from lightning_bnf.policies import POLICIES, LoRAPolicy, Policy
+from lightning_bnf.policies import POLICIES, FullPolicy, LoRAPolicy, Policy
 from lightning_bnf.training.strategies import Parallelism
 from lightning_bnf.training.support import PARALLELISMS, PRECISIONS, REFERENCES, Combination, support_table
 
@@ -79,3 +79,18 @@ def test_what_is_refused_is_refused_before_anything_is_loaded(
 def test_float16_is_refused(precision: str) -> None:
     refusal = str(Combination(LoRAPolicy, "one device", "none", precision, "cuda").refusal())
     assert refusal.startswith(f"precision must be 32-true, bf16-mixed or bf16-true, got {precision}")
+
+
+def test_flash_attention_takes_halves_alone() -> None:
+    """Autocast's, or the weights' own: float32 weights that are trained under bf16-mixed are right."""
+    for precision, dtype in (("bf16-mixed", "float32"), ("bf16-true", "float32"), ("32-true", "bfloat16")):
+        for name in ("flash_attention_2", "sdpa"):
+            assert Combination(FullPolicy, "fsdp2", "none", precision, "cuda", name, dtype).refusal() is None
+    refusal = str(Combination(FullPolicy, "fsdp2", "none", "32-true", "cuda", "flash_attention_2", "float32").refusal())
+    assert refusal.startswith("precision must be bf16-mixed or bf16-true, or dtype bfloat16, with attention flash_att")
+    assert refusal.endswith("got 32-true and float32")
+
+
+def test_weights_of_float16_are_refused() -> None:
+    refusal = Combination(FullPolicy, "one device", "none", "32-true", "cpu", None, "float16").refusal()
+    assert refusal == "dtype must be float32 or bfloat16, got float16, whose gradients would have to be scaled"

@@ -30,8 +30,9 @@ def run_of(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str,
     devices = devices_of(trainer, question)
     precision = str(trainer.get("precision") or "32-true")
     policy = module.policy
+    dtype, kind = str(policy.dtype).removeprefix("torch."), type(policy)
     refusal = Combination(
-        type(policy), devices.parallelism, module.reference_kind, precision, devices.kind, policy.attention
+        kind, devices.parallelism, module.reference_kind, precision, devices.kind, policy.attention, dtype
     ).refusal()
     if refusal:
         raise Refusal(refusal)

@@ -33,8 +33,16 @@ from lightning_bnf.training.optimization import Optimization, OptimizerFactory
 FEW_BLOCKS_ROWS = 4096
 PASSES = ("reference's pass", "forward pass", "backward pass")
 _ATEN = torch.ops.aten
+
+
+def _added_product(total: Any, a: Any, b: Any, *_: Any, **__: Any) -> int:
+    """torch's own counts no sums that are wider than their factors, whose type is one argument more."""
+    return int(unwrap(addmm_flop)(total, a, b))
+
+
 FORMULAS = {  # what torch's counter does not know by itself
-    _ATEN.addmm_: unwrap(addmm_flop),
+    _ATEN.addmm: _added_product,
+    _ATEN.addmm_: _added_product,
     _ATEN._scaled_dot_product_flash_attention_for_cpu: unwrap(sdpa_flop),
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: unwrap(sdpa_backward_flop),
 }
@@ -171,6 +179,8 @@ def _outlined(setting: Setting, contents: bool = False, layers: int | None = Non
     if contents:
         setting.policy.load()
     policy = setting.policy if contents else skeleton(setting.policy, layers)
+    if not contents:
+        policy.planned_for = setting.device
     reference = None if setting.reference == "cache" else build_reference(setting.reference, policy)
     context = _context(setting.precision, setting.traced)
     for model in (policy, reference):

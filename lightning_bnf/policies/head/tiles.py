@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 
 from lightning_bnf.losses.base import Weigher
@@ -26,13 +27,15 @@ TILE_BYTES = 2**27  # of one tile of float32 logits; larger tiles are hardly fas
 class Head:
     """What a model does to its last hidden states: cap * tanh(scale * (hidden @ weight.T + bias) / cap).
 
-    weight: (V, H); bias: (V,) or None; scale: the factor of Cohere and Granite; softcap: Gemma-2's bound, or None
+    weight: (V, H); bias: (V,) or None; scale: the factor of Cohere and Granite; softcap: Gemma-2's bound, or None;
+    device: the type of device whose kind of products is planned for; None is that of the tensors
     """
 
     weight: Tensor
     bias: Tensor | None = None
     scale: float = 1.0
     softcap: float | None = None
+    device: str | None = None
 
     def to(self, dtype: torch.dtype) -> "Head":
         """The same head with weight and bias in `dtype`."""
@@ -62,7 +65,7 @@ def token_logps(
 
     hidden (N, H); target (N,) token ids. Returns (N,) nats in float32 (float64 where `hidden` is).
     """
-    asked = _Asked(entropy, tile_bytes, _product_dtype(hidden, head.weight))
+    asked = _Asked(entropy, tile_bytes, _product_dtype(hidden, head))
     with torch.autocast(hidden.device.type, enabled=False):
         return TokenLogps(*_TokenLogps.apply(hidden, head.weight, head.bias, target, head, asked))
 
@@ -77,7 +80,7 @@ def weighted_token_logps(
     """
     inputs = (hidden, head.weight, head.bias)
     wanted = _Wanted(*(torch.is_grad_enabled() and x is not None and x.requires_grad for x in inputs))
-    asked = _Asked(entropy, tile_bytes, _product_dtype(hidden, head.weight))
+    asked = _Asked(entropy, tile_bytes, _product_dtype(hidden, head))
     with torch.autocast(hidden.device.type, enabled=False):
         return WeightedLogps(
             *_WeightedTokenLogps.apply(hidden, head.weight, head.bias, target, head, weigh, wanted, asked)
@@ -191,14 +194,14 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _product_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
+def _product_dtype(hidden: Tensor, head: Head) -> torch.dtype:
     """What the products' factors are in; their sums are float32 or wider. Halves on CUDA only, where they are fast: of
     weights that are halves, or under autocast. Logits themselves never are."""
-    if hidden.device.type == "cuda":
-        if weight.dtype in (torch.bfloat16, torch.float16):
-            return weight.dtype
-        if torch.is_autocast_enabled("cuda"):
-            return torch.get_autocast_dtype("cuda")
+    if (head.device or hidden.device.type) == "cuda":
+        if head.weight.dtype in (torch.bfloat16, torch.float16):
+            return head.weight.dtype
+        if torch.is_autocast_enabled(hidden.device.type):
+            return torch.get_autocast_dtype(hidden.device.type)
     return _wide(hidden.dtype)
 
 
@@ -206,9 +209,14 @@ def _mm(a: Tensor, b: Tensor, out: Tensor) -> Tensor:
     """a @ b, summed in `out`'s precision, which may be wider than the factors'."""
     if a.dtype == out.dtype:
         return torch.mm(a, b, out=out)
-    if a.device.type == "cuda":
+    if _sums_wider(a):
         return torch.mm(a, b, out_dtype=out.dtype, out=out)
     return torch.mm(a.to(out.dtype), b.to(out.dtype), out=out)  # no such product on a CPU: for tests
+
+
+def _sums_wider(a: Tensor) -> bool:
+    """Whether there is a product of halves whose sums are wider: on CUDA, and where a GPU is planned for."""
+    return a.device.type == "cuda" or isinstance(a, FakeTensor)
 
 
 def _addmm(total: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
@@ -216,7 +224,7 @@ def _addmm(total: Tensor, a: Tensor, b: Tensor, first: bool) -> None:
     beta = 0 if first else 1
     if a.dtype == total.dtype:
         total.addmm_(a, b, beta=beta)
-    elif a.device.type == "cuda":
+    elif _sums_wider(a):
         torch.addmm(total, a, b, beta=beta, out_dtype=total.dtype, out=total)
     else:
         total.addmm_(a.to(total.dtype), b.to(total.dtype), beta=beta)

@@ -1,6 +1,6 @@
 # mypy: disable-error-code="no-untyped-def"
 # Triton gives the arguments of its functions types of its own, which Python has no names for.
-"""The head's epilogue as a Triton kernel; `epilogue.softmax_in_blocks` says what it computes. Needs Triton."""
+"""The head's epilogue as a Triton kernel; `softmax.softmax_in_blocks` says what it computes. Needs Triton."""
 
 import contextlib
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_bnf.policies.head.softmax import Logits, TileSoftmax
 
 BLOCK = 8192  # logits of a row that are held at a time
+WARPS = 16  # of a program: a tile has hardly more rows than a GPU has multiprocessors, so one program has to fill one
 
 
 def softmax_fused(logits: Logits, gradient: bool, entropy: Tensor | None, scores: torch.dtype) -> TileSoftmax:
@@ -44,6 +45,7 @@ def softmax_fused(logits: Logits, gradient: bool, entropy: Tensor | None, scores
             GRADIENT=gradient,
             ENTROPY=entropy is not None,
             BLOCK=min(BLOCK, triton.next_power_of_2(vocabulary)),
+            num_warps=WARPS,
         )
     return TileSoftmax(logps, total, derivative, out)
 

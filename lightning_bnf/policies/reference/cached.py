@@ -25,6 +25,7 @@ from lightning_bnf.runtime.fingerprints import (
 from lightning_bnf.runtime.progress import Progress
 
 LOCK_SECONDS = 30.0  # that rank 0 waits for a lock before it lets the others know
+LONG_TURNS = 20  # of these: where a disk has no locks of its own, one of a killed run stays
 
 
 class CachedReference(Reference):
@@ -68,7 +69,8 @@ class CachedReference(Reference):
                 batch = planned.batch()
                 self.cache.add(batch.keys, reference(batch.to(device)).split(batch.length.tolist()))
                 bar.update()
-        gather_objects(None)  # until all have written
+        for sizes in gather_objects(self.cache.written()):  # when all have written
+            self.cache.await_files(sizes)
 
     def _lacking(self, batches: Sequence[PlannedBatch]) -> list[PlannedBatch]:
         return [batch for batch in batches if any(key not in self.cache for key in batch.content_keys())]
@@ -77,11 +79,16 @@ class CachedReference(Reference):
     def _alone(self) -> Iterator[None]:
         """One run at a time writes into the folder: another that does so is waited for, on all ranks."""
         lock = FileLock(self.cache.folder / "writing.lock")
-        waited = 0.0
-        while not any(gather_objects(self.cache.rank == 0 and _acquired(lock, waited))):  # in turns: ranks time out
-            if not waited:
+        turns = 0  # in turns: ranks time out
+        while not any(gather_objects(self.cache.rank == 0 and _acquired(lock, LOCK_SECONDS if turns else 0.0))):
+            if not turns:
                 rank_zero_info(f"reference cache {self.cache.folder}: another run is filling it, which is waited for")
-            waited = LOCK_SECONDS
+            turns += 1
+            if turns == LONG_TURNS:
+                rank_zero_info(
+                    f"{lock.lock_file} has been held for {LONG_TURNS * LOCK_SECONDS / 60:.0f} minutes; if no run fills "
+                    "this cache, one was killed on a disk without locks: remove that file, and this run goes on"
+                )
         try:
             yield
         finally:

@@ -12,7 +12,9 @@ What a disk has changed is noticed when the folder is opened.
 """
 
 import json
+import os
 import struct
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +28,7 @@ from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.runtime.files import append, write_text
 
 _ENTRY = struct.Struct("<16sQII")  # key, first value, count, checksum
+PATIENCE = 60.0  # seconds; NFS keeps attributes of files for up to 60 by default
 FORMAT = "2"  # of the files; in the manifest, so that others are not read as these
 
 
@@ -66,7 +69,7 @@ class LogpsCache:
         """Append completions; they are in the files when this returns."""
         if not keys:
             return
-        begin = self._values.stat().st_size // 4 if self._values.exists() else 0
+        begin = size_now(self._values) // 4 if self._values.exists() else 0
         entries, numbers = [], []
         for key, some in zip(keys, values):
             numbers.append(some.float().cpu().numpy())
@@ -75,13 +78,26 @@ class LogpsCache:
         for path, content in ((self._values, np.concatenate(numbers).tobytes()), (self._keys, b"".join(entries))):
             append(path, content)
 
+    def written(self) -> dict[str, int]:
+        """The sizes in bytes of this rank's own files."""
+        return {path.name: size_now(path) for path in (self._values, self._keys) if path.exists()}
+
+    def await_files(self, sizes: Mapping[str, int], seconds: float = PATIENCE) -> None:
+        """Wait until the files of other nodes are as large here as they were written there, but no longer than that:
+        a shared disk tells of them when what it knew before has grown old."""
+        deadline = time.monotonic() + seconds
+        while any(not (at := self.folder / name).exists() or size_now(at) < size for name, size in sizes.items()):
+            if time.monotonic() > deadline:
+                return  # what is lacking is named where it is asked for
+            time.sleep(0.2)
+
     def reload(self, mend: bool = False) -> None:
         """Read what is in the files of all ranks; to `mend` is to cut off what a killed run left half-written, which
         only the one run may do that writes."""
         self._where.clear()
         for path in sorted(self.folder.glob("values-*.f32")):
             keys = path.with_name(path.name.replace("values-", "keys-")).with_suffix(".bin")
-            size = path.stat().st_size // 4
+            size = size_now(path) // 4
             entries = [_ENTRY.unpack(entry) for entry in _whole_entries(keys)]
             whole = [entry for entry in entries if entry[1] + entry[2] <= size]
             end = max((first + count for _, first, count, _ in whole), default=0)
@@ -131,6 +147,12 @@ class LogpsCache:
             f"reference cache must be a folder as it was written, got {self.folder}, whose {name} was changed or "
             "damaged since; move the folder away, and it is computed again"
         )
+
+
+def size_now(path: Path) -> int:
+    """The bytes of a file, by opening it: of a file on a shared disk `stat` may tell what it was a while ago."""
+    with path.open("rb") as file:
+        return os.fstat(file.fileno()).st_size
 
 
 def _checksum(key: bytes, values: NDArray[np.float32]) -> int:

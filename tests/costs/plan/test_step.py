@@ -4,7 +4,7 @@ import pytest
 import torch
 from support.planned_steps import HIDDEN, LAYERS, LINEAR, VOCABULARY, batch_of, setting
 
-from lightning_bnf.costs.plan.step import step_cost, step_flops
+from lightning_bnf.costs.plan.step import FORMULAS, step_cost, step_flops
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
 
 pytestmark = pytest.mark.slow
@@ -80,3 +80,23 @@ def test_operations_are_those_of_the_products(tiny_folder: str) -> None:
     found = step_flops(setting(FullPolicy(tiny_folder)))
     assert found.forward == linear + attention + head
     assert found.both == 3 * linear + attention * 7 // 2 + 4 * head
+
+
+@pytest.mark.parametrize("token_loss", [True, False])
+def test_a_gpus_products_are_planned_without_one(tiny_folder: str, token_loss: bool) -> None:
+    """Halves whose sums are float32: no copy of the head is widened, which took 4 bytes for each of its numbers; but
+    the tile's scores are halved for the next product, in 2 bytes each. As many operations are counted as on a CPU."""
+    policies = {device: LoRAPolicy(tiny_folder, r=4, dtype="bfloat16") for device in ("cpu", "cuda")}
+    found = {
+        device: setting(policy, precision="bf16-mixed", reference="adapter_off", token_loss=token_loss, device=device)
+        for device, policy in policies.items()
+    }
+    beside = {device: max(phase.beside for phase in step_cost(one).phases[:2]) for device, one in found.items()}
+    assert beside["cpu"] - beside["cuda"] >= VOCABULARY * (4 * HIDDEN - 2 * len(batch_of().target))
+    assert step_flops(found["cpu"]) == step_flops(found["cuda"])
+
+
+def test_added_products_are_counted_however_wide_their_sums_are() -> None:
+    """2 x 3 x 4 x 5 operations; the type of the sums is a fourth argument, which torch's own formula does not take."""
+    for more in ((), (torch.float32,)):
+        assert FORMULAS[torch.ops.aten.addmm]((4, 5), (4, 3), (3, 5), *more, out_shape=(4, 5)) == 120

@@ -14,6 +14,7 @@ from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.steps.layout import PADDED, PlannedBatch
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
+from lightning_bnf.policies.reference import store
 from lightning_bnf.policies.reference.cached import CachedReference
 from lightning_bnf.policies.reference.store import LogpsCache
 
@@ -133,3 +134,25 @@ def test_another_reference_is_refused_with_the_field_that_differs(tmp_path: Path
     filled(tmp_path)
     with pytest.raises(DataError, match=r"made for another reference \(dtype: float32 there, bfloat16 here\)"):
         LogpsCache(tmp_path, MANIFEST | {"dtype": "bfloat16"})
+
+
+def test_files_of_another_node_are_waited_for_until_they_are_seen_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shared disk tells of them late; a made-up sleep is when it does. What never comes is named when asked for."""
+    cache, sizes, slept = filled(tmp_path), {"values-1.f32": 4, "keys-1.bin": 32}, []
+
+    def later(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            other = LogpsCache(tmp_path, MANIFEST, rank=1)
+            other.add([C], [torch.tensor([-9.0])])
+            assert other.written() == sizes
+
+    monkeypatch.setattr(store.time, "sleep", later)
+    cache.await_files(sizes)
+    assert len(slept) == 3
+    cache.reload()
+    assert cache.get([C], ["c"]).tolist() == [-9.0]
+    cache.await_files({"values-2.f32": 4}, seconds=0)
+    assert len(slept) <= 4
