@@ -54,7 +54,7 @@ def page(run: Run) -> str:
         tokens=token_data(rows, [RunScores(run.loss, run.loss, snapshots)], MOMENTS) if rows else None,
         subtitle=_subtitle(run),
         holds=_holds(len(rows), run, changes),
-        tiles=_tiles(at),
+        tiles=_tiles(at, len(run.rows)),
         facts=facts(run),
         charts=[inline(chart) for chart in run_charts(run, at)],
         tokens_text=_tokens_text(run, len(rows)),
@@ -88,7 +88,7 @@ def _holds(rows: int, run: Run, changes: list[Change]) -> str:
     return f"This file holds data: {' and '.join(held) or 'samples of the rows'}. {LEAVE_OUT}"
 
 
-def _tiles(at: dict[str, Measures]) -> list[dict[str, str]]:
+def _tiles(at: dict[str, Measures], rows: int) -> list[dict[str, str]]:
     """The rows' numbers at the last moment, against the start."""
     last = [moment for moment in MOMENTS if moment in at][-1:]
     if not last or last == ["start"]:
@@ -103,7 +103,7 @@ def _tiles(at: dict[str, Measures]) -> list[dict[str, str]]:
             )
 
     tile("Margin gained", now.margin_shift, "+.2f", f"{unit}, chosen against rejected")
-    tile("Rows that gained", now.accuracy, ".0%", "have a larger margin than at the start")
+    tile("Rows that gained", now.accuracy, ".0%", f"of {rows:,} have a larger margin than at the start")
     tile("Chosen moved", now.chosen_shift, "+.2f", f"{unit} since the start", "chosen")
     tile("Rejected moved", now.rejected_shift, "+.2f", f"{unit} since the start", "rejected")
     tile("BNF's weight, chosen", now.chosen_weight, ".2f", "1: learns as in fine-tuning", "chosen")

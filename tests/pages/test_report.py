@@ -29,7 +29,7 @@ def test_what_the_page_says(tmp_path: Path) -> None:
         "This file holds data: 2 rows of the data and 1 prompt with answers.",
         "--report.rows 0 leaves them out",
         "Margin gained +0.92 nats a token",  # log(5/2)
-        "Rows that gained 100%",
+        "Rows that gained 100% of 2 have a larger margin",
         "Rejected moved \u22120.92",
         "BNF&#39;s weight, rejected 0.25",
         "training rows 8",
