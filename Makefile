@@ -14,7 +14,7 @@ help:
 	@echo "make notebooks   open the notebooks in JupyterLab"
 	@echo "make docs        build the documentation into site/"
 	@echo "make test        lint, types and all tests (at least 15 minutes on 2 cores)"
-	@echo "make fuzz        inputs made by a machine, EXAMPLES of each kind: each is refused in a sentence, or harmless"
+	@echo "make fuzz        inputs made by a machine, EXAMPLES of each kind: each is refused in a sentence, or harmless; kills"
 	@echo "make test-fast   the tests of parts, without runs and processes of their own (under 2 minutes on 2 cores)"
 
 setup: $(INSTALLED)
@@ -58,9 +58,10 @@ test: develop
 test-fast: develop
 	$(BIN)/pytest -n 2 -m "not slow"
 
-# What tests generate and harm, in many more places than they do else.
+# What tests generate, harm, kill and starve of room, in many more places than they do else.
 fuzz: develop
-	FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) BROKEN_FILES=1000 $(BIN)/pytest -n 2 -k "generated or broken_files"
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) BROKEN_FILES=1000 KILLS=20 \
+		$(BIN)/pytest -n 2 -k "generated or broken_files or kill"
 
 format: develop
 	$(BIN)/ruff check --fix .

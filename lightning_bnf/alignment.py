@@ -223,6 +223,7 @@ def _own_folder(root: Path, resume: bool) -> tuple[Path, Path | None, BaseFileLo
 
 def _fit(trainer: Trainer, module: PreferenceModule, rows: PreferenceData, checkpoint: Path | None) -> None:
     """Train; after a first Ctrl-C what was trained is kept, and the cell goes on."""
+    before = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, rows, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
     except SIGTERMException as stop:
@@ -233,6 +234,7 @@ def _fit(trainer: Trainer, module: PreferenceModule, rows: PreferenceData, check
         print(f"stopped after step {trainer.global_step}{of}; go on with align(..., resume=True)")
     except SystemExit as stop:  # Lightning's, of a second Ctrl-C: it would end the kernel's cell with an exit's text
         if isinstance(stop.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, before)  # which Lightning lets the process ignore from then on
             raise KeyboardInterrupt from None
         raise
 

@@ -18,6 +18,7 @@ from lightning_bnf.datamodules.steps.layout import PADDED
 from lightning_bnf.datamodules.steps.loader import PromptBatch, StepLoader
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.evaluation.pass_rates import verified_prompts
 from lightning_bnf.evaluation.verify import verify
 from lightning_bnf.generation.sampling import Sampling, generate_with_lengths
 from lightning_bnf.losses.base import Examples, Loss, StepContext, StepLogps
@@ -120,6 +121,12 @@ class PreferenceModule(LightningModule):
         return DataNeeds(policy.tokenizer, policy.end_ids, self.loss, prompts, fitting)
 
     # Building -------------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """A verifier that does not exist is refused before any weights are loaded; of a fit's its callbacks know."""
+        split = {"validate": "validation", "test": "test", "predict": "test"}.get(stage)
+        if split is not None and self._data is not None:
+            verified_prompts(self._data.split(split))
 
     def configure_callbacks(self) -> list[Any]:
         """None; refuses what manual optimization cannot take, before Lightning does and with what to set instead."""

@@ -142,12 +142,22 @@ class Twice(Signal):
         signal.raise_signal(self.number)
 
 
+class Early(Signal):
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        signal.raise_signal(self.number)
+
+
 @pytest.mark.slow
-def test_a_second_interrupt_is_the_kernels_own(tmp_path: Path, tiny_folder: str) -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        align(tiny_folder, ROWS, folder=tmp_path / "run", r=4, callbacks=[Twice(signal.SIGINT)], **SHORT)
-    assert signal.getsignal(signal.SIGINT) == before
+@pytest.mark.parametrize("kind", [Twice, Early])
+def test_a_second_interrupt_is_the_kernels_own(tmp_path: Path, tiny_folder: str, kind: type[Signal]) -> None:
+    """And the first, where no step is there to save after; Lightning would have the kernel ignore all later ones."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            align(tiny_folder, ROWS, folder=tmp_path / "run", r=4, callbacks=[kind(signal.SIGINT)], **SHORT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_all_weights_of_a_loaded_model_are_not_gone_on_with(tmp_path: Path, tiny_llama: Any, tokenizer: Any) -> None:

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lightning_bnf.runtime.processes import end_with_parent
+from lightning_bnf.runtime.processes import end_now, end_with_parent
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 STOPPING = b"\nCtrl-C: a checkpoint is saved after this step, then the run stops; once more stops at once\n"
@@ -35,6 +35,11 @@ class GracefulShutdown(Callback):
         self._saved: Path | None = None
         self._previous: dict[int, Any] = {}
         self._training = False
+
+    @property
+    def told(self) -> bool:
+        """Whether this rank was told to end: what takes long within a step is to stop then."""
+        return self._told is not None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lightning's own handler would talk to the other ranks in the middle of a step: ours waits for its end."""
@@ -104,13 +109,9 @@ class GracefulShutdown(Callback):
         self._training = False
         if self._previous:
             signal.signal(signal.SIGINT, self._previous[signal.SIGINT])
-            signal.signal(signal.SIGTERM, _end_now)
+            signal.signal(signal.SIGTERM, end_now)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
-
-
-def _end_now(number: int, frame: FrameType | None) -> None:
-    raise SIGTERMException(128 + number)

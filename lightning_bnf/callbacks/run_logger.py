@@ -1,15 +1,18 @@
 """The metrics of a run, over all its resumptions."""
 
 import csv
+import itertools
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from lightning_bnf.runtime.files import replacing
+
+_TRAINED = "train/loss"  # what the row of every step that is written has
 
 
 class _Rows(ExperimentWriter):
@@ -22,11 +25,18 @@ class _Rows(ExperimentWriter):
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         self._write(fieldnames, self._read())
 
-    def begin(self, step: int) -> None:
-        """Keep the rows before `step`, as the others are measured again, and none that was half-written."""
+    def begin(self, step: int, trains: bool) -> None:
+        """Keep the rows before `step`, as the others are measured again, and none that was half-written; where the run
+        `trains` not in it, but begins with its validation, its training's row as well."""
         if not Path(self.metrics_file_path).is_file():
             return
-        kept = [row for row in self._read() if row["step"].isdigit() and int(row["step"]) < step]
+        first = step if trains else step + 1  # that trains anew
+        kept = [
+            row
+            for row in self._read()
+            if row["step"].isdigit() and int(row["step"]) < (first if row.get(_TRAINED) else step)
+        ]
+        _say_missing([int(row["step"]) for row in kept if row.get(_TRAINED)], first)
         self.metrics_keys = sorted({name for row in kept for name, value in row.items() if value})
         if kept:
             self._write(self.metrics_keys, kept)
@@ -43,6 +53,16 @@ class _Rows(ExperimentWriter):
             writer = csv.DictWriter(file, names, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
+
+
+def _say_missing(steps: list[int], first: int) -> None:
+    """A run that was killed after it had saved a step, and before it wrote the step's row, lacks that row for good."""
+    every = min((later - earlier for earlier, later in itertools.pairwise(steps)), default=0)
+    if every and first - steps[-1] > every:
+        rank_zero_info(
+            f"metrics.csv has no row of step {steps[-1] + every + 1}: the run was killed when it had saved that step, "
+            "and before it wrote the row"
+        )
 
 
 class RunLogger(CSVLogger):
@@ -72,7 +92,7 @@ class RunLogger(CSVLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         if not self._begun:
-            self.experiment.begin(step or 0)
+            self.experiment.begin(step or 0, not any(name.startswith("val/") for name in metrics))
             self._begun = True
         super().log_metrics(metrics, step)
 

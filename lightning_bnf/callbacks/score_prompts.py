@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from lightning_bnf.callbacks.graceful_shutdown import GracefulShutdown
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation import comparison
 from lightning_bnf.evaluation.comparison import Snapshot, choose
@@ -86,7 +87,22 @@ class ScorePrompts(Callback):
         self._started = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """What cannot be scored is refused now, before any weights are loaded."""
         refuse_sharded(trainer.strategy, "callback ScorePrompts")
+        if stage != "fit":
+            return
+        data = _data(trainer)
+        for split in self.splits:
+            self._prompts(data, split)
+        if self.every_n_steps is not None:
+            self._watched = choose(verified_prompts(data.split("validation")), self.watched_prompts, 0)
+            if not self._watched:
+                raise Refusal(
+                    "callback ScorePrompts, every_n_steps must be null where no validation row of a trained family "
+                    f"carries a verifier, got {self.every_n_steps}"
+                )
+        if self.compare and not data.paths["test"]:
+            raise Refusal("callback ScorePrompts, compare must be false where data.test names no files, got true")
 
     def state_dict(self) -> dict[str, Any]:
         """A resumed run compares with the policy as it was before the first step, not before its own."""
@@ -110,21 +126,9 @@ class ScorePrompts(Callback):
         return content_hash([asked, self.temperature, self.seed, self.batch_size, self.pairs])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        data = _data(trainer)
-        for split in self.splits:  # a verifier that does not exist is refused now, not when training is done
-            self._prompts(data, split)
-        if self.every_n_steps is not None:
-            self._watched = choose(verified_prompts(data.split("validation")), self.watched_prompts, 0)
-            if not self._watched:
-                raise Refusal(
-                    "callback ScorePrompts, every_n_steps must be null where no validation row of a trained family "
-                    f"carries a verifier, got {self.every_n_steps}"
-                )
-        if self.compare and not data.paths["test"]:
-            raise Refusal("callback ScorePrompts, compare must be false where data.test names no files, got true")
         self._started = time.perf_counter()
         if self.compare and trainer.is_global_zero and not _module(pl_module).policy.adapters:
-            self._score_start(trainer, pl_module, data)
+            self._score_start(trainer, pl_module, _data(trainer))
 
     def _score_start(self, trainer: Trainer, pl_module: LightningModule, data: PreferenceData) -> None:
         """Find or make what the policy did before the first step of the run, and keep it in the run folder."""
@@ -149,7 +153,10 @@ class ScorePrompts(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         if self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0:
-            records = self._score(pl_module, self._watched, 0.0, None)
+            records = self._score(pl_module, self._watched, 0.0, None, _told(trainer))
+            if not records:
+                rank_zero_info(f"val/pass_rate of step {trainer.global_step} is left out: the run was told to end")
+                return
             pl_module.log("val/pass_rate", sum(record.passed for record in records) / len(records))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -202,11 +209,16 @@ class ScorePrompts(Callback):
         return {prompt.prompt_id: str(tokenizer.decode(prompt.prompt_ids)) for prompt in self._prompts(data, "test")}
 
     def _score(
-        self, pl_module: LightningModule, prompts: Sequence[VerifiedPrompt], temperature: float, progress: str | None
+        self,
+        pl_module: LightningModule,
+        prompts: Sequence[VerifiedPrompt],
+        temperature: float,
+        progress: str | None,
+        stop: Callable[[], bool] | None = None,
     ) -> list[Record]:
         policy = _module(pl_module).policy
         return complete_and_verify(
-            policy.loaded, policy.tokenizer, prompts, temperature, self.seed, self.batch_size, progress
+            policy.loaded, policy.tokenizer, prompts, temperature, self.seed, self.batch_size, progress, stop
         )
 
     def _snapshot(self, pl_module: LightningModule, data: PreferenceData, records: list[Record]) -> Snapshot:
@@ -215,6 +227,12 @@ class ScorePrompts(Callback):
         stride = max(1, len(paired) // self.pairs) if self.pairs else 1
         means = _module(pl_module).mean_logps(paired[::stride][: self.pairs], data.token_budget)
         return Snapshot(records, [chosen for chosen, _ in means], [rejected for _, rejected in means])
+
+
+def _told(trainer: Trainer) -> Callable[[], bool]:
+    """Asks whether the run was told to end, which it does after the step at hand."""
+    shutdowns = [callback for callback in trainer.callbacks if isinstance(callback, GracefulShutdown)]  # type: ignore[attr-defined]
+    return lambda: any(shutdown.told for shutdown in shutdowns)
 
 
 def _module(pl_module: LightningModule) -> PreferenceModule:

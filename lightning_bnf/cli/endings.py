@@ -3,9 +3,11 @@
 import errno
 import os
 import select
+import signal
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
+from typing import NoReturn
 
 from lightning_bnf import __version__
 from lightning_bnf.runtime.escapes import visible
@@ -25,6 +27,12 @@ def end(error: Exception) -> None:
         print(f"error: {visible(sentence)}", file=sys.stderr)
         raise SystemExit(2) from error
     error.add_note(bug_note())
+
+
+def end_interrupted() -> NoReturn:
+    """Ends the program as Ctrl-C does, without a traceback."""
+    print("\nCtrl-C: ended; what was finished before is kept", file=sys.stderr)
+    raise SystemExit(128 + signal.SIGINT) from None
 
 
 def bug_note() -> str:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from lightning_bnf import __version__
 from lightning_bnf.cli.commands import COMMANDS, TRAINER_COMMANDS, imported, overview
-from lightning_bnf.cli.endings import end
-from lightning_bnf.runtime.processes import end_with_parent
+from lightning_bnf.cli.endings import end, end_interrupted
+from lightning_bnf.runtime.processes import ENDS_WITH_PARENT, end_with_parent, ended_by_sigterm
 
 NOTICES = (
     "litlogger",
@@ -28,10 +28,18 @@ NOTICES = (
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run a command; errors a user can mend end the program with status 2 and a sentence instead of a traceback."""
+    """Run a command; errors a user can mend end the program with status 2 and a sentence instead of a traceback,
+    SIGTERM and Ctrl-C with the status that shells know them by."""
     try:
-        _main(sys.argv[1:] if args is None else list(args))
+        with ended_by_sigterm():
+            _main(sys.argv[1:] if args is None else list(args))
         sys.stdout.flush()  # a reader who has gone is noticed here
+    except KeyboardInterrupt:
+        end_interrupted()
+    except SystemExit as stop:  # Lightning makes one of Ctrl-C, with status 1
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            end_interrupted()
+        raise
     except Exception as error:
         end(error)
         raise
@@ -51,7 +59,9 @@ def _main(words: list[str]) -> None:
         print(f"error: there is no command {name!r}{hint}\n\n{overview()}", file=sys.stderr)
         raise SystemExit(2)
     _announce(name)
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # before they meet: the first may not even get so far
+    if (
+        os.environ.get("LOCAL_RANK", "0") != "0" or ENDS_WITH_PARENT in os.environ
+    ):  # before they meet: the first may not even get so far
         end_with_parent()
     silence()
     _quiet_bars()

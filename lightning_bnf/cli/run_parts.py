@@ -34,9 +34,14 @@ SETTING_HELP = {
 STUBS = ("config.yaml", "events.out.*", "data_report.txt")  # all that there is of a run that was refused
 
 
-def trainer_refusal(trainer: Any) -> str | None:
+def trainer_refusal(trainer: Any, command: str) -> str | None:
     """Why a config's Trainer is not built, as a sentence: what runs here say elsewhere, and what Lightning would divide
     by, replace or misread in silence; None where nothing speaks against it."""
+    idle = next((name for name in ("max_steps", "max_epochs") if command == "fit" and trainer[name] == 0), None)
+    if idle is not None:
+        return f"trainer.{idle} must be a number > 0 with fit, which would train nothing, got 0"
+    if command == "fit" and trainer.limit_train_batches == 0:  # so a base is measured like what is trained
+        say("trainer.limit_train_batches is 0: nothing is trained, and what is exported is the base")
     must = {
         "gradient_clip_val": ("null", "model.optimization.max_grad_norm clips the gradient of the whole step"),
         "accumulate_grad_batches": (

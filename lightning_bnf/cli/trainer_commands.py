@@ -138,7 +138,7 @@ class TrainerCommand(LightningCLI):
         """Fields of this command alone; none unless a subclass adds some."""
 
     def before_instantiate_classes(self) -> None:
-        refusal = trainer_refusal(self.config["trainer"])
+        refusal = trainer_refusal(self.config["trainer"], self.name)
         if refusal:
             self.parser.error(refusal)
         set_learning_rate(self.config)

@@ -50,6 +50,9 @@ class DataNeeds:
 class ScoredData(Protocol):
     """What the module asks of the data."""
 
+    def split(self, split: str) -> Sequence[TokenizedRow]:
+        """The rows of `train`, `validation` or `test`."""
+
     def batches_to_score(self, splits: Sequence[str]) -> list[PlannedBatch]:
         """This rank's part of all completions that a reference is asked for."""
 

@@ -5,7 +5,7 @@ samples pass more often, while greedy completions stay what they were. A complet
 prompt's `max_new_tokens` fails.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
@@ -119,10 +119,12 @@ def complete_and_verify(
     seed: int = 0,
     batch_size: int = 128,
     progress: str | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> list[Record]:
     """One greedy and one sampled completion of every prompt, verified; in the prompts' order, all greedy ones first.
 
     `temperature` is that of the sampled ones, `batch_size` counts completions. With `progress`, one bar of that name.
+    `stop` is asked after every token; once it says yes there are no records.
     """
     for prompt in prompts:
         check_verifier(prompt.verifier)  # before the minutes of generation, not after them
@@ -137,7 +139,10 @@ def complete_and_verify(
                 for batch in batches([prompts[index].prompt_ids for index in mine], sampling):
                     places = [mine[index] for index in batch]
                     ids = [prompts[index].prompt_ids for index in places]
-                    for index, row in zip(places, generate_with_lengths(model, tokenizer, ids, sampling), strict=True):
+                    rows = generate_with_lengths(model, tokenizer, ids, sampling, stop=stop)
+                    if stop is not None and stop():
+                        return []
+                    for index, row in zip(places, rows, strict=True):
                         prompt, one = prompts[index], row[0]
                         score = verify(one.text, prompt.verifier)
                         passed = one.finished and score == 1.0

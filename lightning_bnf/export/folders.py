@@ -1,7 +1,7 @@
 """Folders that are whole or not there, and what is written into them."""
 
+import glob
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.runtime.distributed import whole
-from lightning_bnf.runtime.files import replacing
+from lightning_bnf.runtime.files import clear_unfinished, replacing
 from lightning_bnf.runtime.ownership import check_replaceable, mark_contents
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -31,12 +31,12 @@ def finished_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that takes the place of `folder` when the block ends well, and is removed when it does not.
 
     So a full disk or a kill leaves nothing half-written behind, and never harms what was there before. What an earlier
-    process left when it was killed is removed. Raises `Refusal`, before the block and again after it, where `folder`
-    holds anything but what was exported there: what a user added or changed is not replaced.
+    process left when it was killed is removed, and what it was about to replace is there again. Raises `Refusal`,
+    before the block and again after it, where `folder` holds anything but what was exported there: what a user added or
+    changed is not replaced.
     """
+    clear_unfinished(folder.parent.glob(f".{glob.escape(folder.name)}.*"))
     check_replaceable("folder", folder)
-    for stale in folder.parent.glob(f".{folder.name}.unfinished.*"):
-        shutil.rmtree(stale, ignore_errors=True)
     with replacing(folder) as unfinished:
         unfinished.mkdir()
         yield unfinished

@@ -199,7 +199,7 @@ def ask(server: Server, messages: Sequence[Message], temperature: float, max_new
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     usage = answer.get("usage")
     counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("completion_tokens", "prompt_tokens")]
-    tokens, prompt_tokens = (count if type(count) is int else None for count in counts)
+    tokens, prompt_tokens = (count if type(count) is int and 0 <= count < 2**31 else None for count in counts)
     return Reply(text, reason == "stop", tokens, prompt_tokens)
 
 

@@ -22,11 +22,13 @@ import yaml
 from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import file_fingerprint
+from lightning_bnf.runtime.processes import ENDS_WITH_PARENT
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.runtime.shipped import here_or_shipped, shipped
 
 RESULTS = ("displacement.json", "before_after.json", "scores.json", "test_pass_rates.json", "test_metrics.json")
 """Files of a run folder that are carried into its result."""
+_FITS: set["subprocess.Popen[bytes]"] = set()  # at work: they end with this process
 PACKAGES = ("lightning_bnf", "torch", "transformers", "lightning", "peft")
 
 
@@ -240,8 +242,11 @@ class _Queue:
             for one in [pool.submit(self._do, run) for run in runs]:
                 try:
                     one.result()
-                except BaseException:  # also Ctrl-C
+                except BaseException as error:
                     self.failed.set()
+                    if not isinstance(error, Exception):  # Ctrl-C or SIGTERM: they save, and end
+                        for fit in list(_FITS):
+                            fit.terminate()
                     raise
 
     def _do(self, run: Run) -> None:
@@ -278,12 +283,18 @@ def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     log_file = folder.with_name(f"{folder.name}.log")  # beside the folder, which `fit` moves aside where it has a run
-    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+    environment = os.environ | {ENDS_WITH_PARENT: "1"}
+    environment |= {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     settings = _seeds(run) | {"trainer.default_root_dir": folder}
     words = [word for name, value in (dict(run.settings) | settings).items() for word in (f"--{name}", str(value))]
     with log_file.open("w") as log:
         command = [sys.executable, "-m", "lightning_bnf", "fit", "--config", str(base), *words]
-        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, check=False).returncode
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    _FITS.add(process)
+    try:
+        status = process.wait()
+    finally:
+        _FITS.discard(process)
     if status:
         last = log_file.read_text(errors="replace").splitlines()[-5:]
         raise Refusal(f"{run.name}: the run ended with status {status}; see {log_file}:\n" + "\n".join(last))

@@ -5,13 +5,15 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lightning_bnf.runtime.refusal import Refusal
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_KEPT = 48  # characters of a name
+_HIDDEN = re.compile(r"\.(.+)\.(unfinished|previous)\.[0-9a-f]{32}", re.DOTALL)
 
 
 class Unwritable(OSError, Refusal):
@@ -72,7 +74,7 @@ def cache_folder() -> Path:
 
 def hidden_name(path: Path, state: str = "unfinished") -> Path:
     """A name beside `path` that nobody else has; by chance and not by process id, as these repeat on shared disks."""
-    return path.with_name(f".{path.name[:48]}.{state}.{uuid.uuid4().hex}")  # within 255 bytes in any alphabet
+    return path.with_name(f".{path.name[:_KEPT]}.{state}.{uuid.uuid4().hex}")  # within 255 bytes in any alphabet
 
 
 @contextmanager
@@ -93,6 +95,25 @@ def replacing(path: Path, keep: bool = False) -> Iterator[Path]:
         _remove(unfinished)
 
 
+def half_written(path: Path) -> bool:
+    """Whether it is what a killed process, or one at work, has not finished."""
+    return _HIDDEN.fullmatch(path.name) is not None
+
+
+def clear_unfinished(paths: Iterable[Path]) -> None:
+    """Remove those of the paths that killed processes left half-written; a folder that one of them was about to replace
+    gets its name back. To be called where no other process writes."""
+    for path in list(paths):
+        named = _HIDDEN.fullmatch(path.name)
+        if not named:
+            continue
+        target = path.with_name(named[1])
+        if named[2] == "unfinished" or target.exists():
+            _remove(path)
+        elif len(named[1]) < _KEPT:  # else the name is a part of it
+            path.rename(target)
+
+
 def put_in_place(unfinished: Path, path: Path, keep: bool = False) -> None:
     """Make a finished file or folder `path`, once its contents are on the disk.
 
@@ -105,11 +126,12 @@ def put_in_place(unfinished: Path, path: Path, keep: bool = False) -> None:
         _put_first(unfinished, path)
     elif path.is_dir() and unfinished.is_dir():
         previous = hidden_name(path, "previous")
-        path.rename(previous)
         try:
+            path.rename(previous)
             unfinished.rename(path)
-        except OSError:
-            previous.rename(path)
+        except BaseException:  # such as of a process that is told to end
+            if previous.exists() and not path.exists():
+                previous.rename(path)
             raise
         _remove(previous)
     else:

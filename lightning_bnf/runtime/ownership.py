@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from lightning_bnf.runtime.files import write_text
+from lightning_bnf.runtime.files import clear_unfinished, half_written, write_text
 from lightning_bnf.runtime.refusal import Refusal
 
 MARK, LOCK = ".lightning_bnf", ".lock"
@@ -48,7 +48,8 @@ def claim(argument: str, folder: Path, command: str, signs: Sequence[str] = ()) 
 
 
 def hold(argument: str, folder: Path) -> BaseFileLock:
-    """Keep other processes from writing into `folder` until the lock is released, or this process dies.
+    """Keep other processes from writing into `folder` until the lock is released, or this process dies. Checkpoints
+    that killed ones have left half-written are removed; beside them other commands may be at work.
 
     Raises `Refusal` where one does so already, and touches nothing then.
     """
@@ -59,6 +60,7 @@ def hold(argument: str, folder: Path) -> BaseFileLock:
         raise Refusal(
             f"{argument} must be a folder that no other run is writing into, got {folder}, where one is at work"
         ) from None
+    clear_unfinished((folder / "checkpoints").glob(".*"))
     return lock
 
 
@@ -121,7 +123,7 @@ def take_back(folder: Path, aside: Path | None, stubs: Sequence[str]) -> None:
 
 def _entries(argument: str, folder: Path) -> list[str]:
     try:
-        return sorted(path.name for path in folder.iterdir())
+        return sorted(path.name for path in folder.iterdir() if not half_written(path))
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -1,7 +1,14 @@
-"""Processes that are started for a run's further devices."""
+"""Processes that are started for a run's further devices, and how a process ends that is told to."""
 
 import os
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+ENDS_WITH_PARENT = "LIGHTNING_BNF_ENDS_WITH_PARENT"
+"""An environment variable: a command that is started with it ends when the process that started it has died."""
 
 
 def end_with_parent(seconds: float = 5.0) -> None:
@@ -15,3 +22,26 @@ def _watch(parent: int, seconds: float) -> None:
         threading.Event().wait(seconds)
     print(f"the first process of this node ({parent}) has died, so this one ends", flush=True)
     os._exit(1)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM ends this process as an exception does, so that nothing unfinished is left behind, with the
+    status 143 that shells and queues know it by. Python's own way leaves everything as it is at that moment.
+
+    Nothing is changed where SIGTERM is somebody else's, nor outside of the main thread.
+    """
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, end_now)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def end_now(number: int, frame: FrameType | None) -> None:
+    """The handler of a signal that ends the process: raises SystemExit with the status of that signal."""
+    os.write(2, f"\n{signal.Signals(number).name}: ended; what was finished before is kept\n".encode())
+    raise SystemExit(128 + number)

@@ -1,6 +1,7 @@
 """metrics.csv over resumptions: rows before the resumed step stay, those after it are measured again."""
 
 import errno
+import logging
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,26 @@ def test_a_resumed_run_keeps_the_rows_before_it(tmp_path: Path) -> None:
     assert rows(tmp_path) == ["step,train/loss", "0,0.1", "1,1.1", "2,9.0"]
     second.log_metrics({"val/loss": 1.0}, 2)
     assert rows(tmp_path)[-1] == "2,,1.0"
+
+
+def test_a_run_that_goes_on_with_a_validation_keeps_the_training_before_it(tmp_path: Path) -> None:
+    """The step was trained, and its validation told to end: its numbers are measured anew, the training's are not."""
+    first = RunLogger(tmp_path)
+    first.log_metrics({"train/loss": 0.1}, 0)
+    first.log_metrics({"val/loss": 0.2}, 0)
+    RunLogger(tmp_path).log_metrics({"val/loss": 0.3}, 0)
+    assert rows(tmp_path) == ["step,train/loss,val/loss", "0,0.1,", "0,,0.3"]
+
+
+@pytest.mark.parametrize("resumed", [7, 8, 9])
+def test_a_row_that_is_missing_is_named(tmp_path: Path, resumed: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Rows of the steps 2, 4 and 6, counted from 1; that of step 8 was not written when the run was killed."""
+    logger = RunLogger(tmp_path)
+    for step in (1, 3, 5):
+        logger.log_metrics({"train/loss": 0.1}, step)
+    with caplog.at_level(logging.INFO):
+        RunLogger(tmp_path).log_metrics({"train/loss": 0.1}, resumed)
+    assert ("metrics.csv has no row of step 8: the run was killed" in caplog.text) == (resumed > 7)
 
 
 def test_a_run_killed_before_its_first_row_loses_none(tmp_path: Path) -> None:

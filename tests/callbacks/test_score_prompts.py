@@ -88,6 +88,31 @@ def test_only_what_is_asked_for(tmp_path: Path, tiny_folder: str, verified: str)
     assert "val/pass_rate" not in trainer.callback_metrics
 
 
+class Unloadable(LoRAPolicy):
+    """Fails the test when its weights are loaded."""
+
+    def load(self) -> None:
+        raise AssertionError("the model was loaded before the verifier was refused")
+
+
+@pytest.mark.parametrize("function", ["fit", "validate", "test", "predict"])
+def test_a_verifier_that_does_not_exist_is_refused_before_the_weights_are_loaded(
+    tmp_path: Path, tiny_folder: str, verified: str, function: str
+) -> None:
+    wrong = Path(verified).with_name("wrong.jsonl")
+    wrong.write_text(Path(verified).read_text().replace("ends_with_question", "ends_with_nothing"))
+    data = PreferenceData(verified, str(wrong), str(wrong), examples_per_step=5)
+    trainer = Trainer(
+        accelerator="cpu",
+        default_root_dir=tmp_path,
+        logger=False,
+        use_distributed_sampler=False,
+        callbacks=[ScorePrompts(["validation"])],
+    )
+    with pytest.raises(Refusal, match=r"wrong.jsonl:1: verifier"):
+        getattr(trainer, function)(PreferenceModule(Unloadable(tiny_folder), BNF()), datamodule=data)
+
+
 def test_nothing_to_watch_is_refused(tmp_path: Path, tiny_folder: str, verified: str) -> None:
     with pytest.raises(Refusal, match="every_n_steps must be null where no validation row of a trained family"):
         fit(tmp_path, tiny_folder, PreferenceData(verified), ScorePrompts(["test"], every_n_steps=1))

@@ -48,6 +48,8 @@ def test_signs_of_life_unless_the_config_has_a_bar_or_wants_none(settings: dict[
         ({"check_val_every_n_epoch": -1}, "trainer.check_val_every_n_epoch must be a number > 0 or null, got -1"),
         ({"default_root_dir": "s3://b/x"}, "trainer.default_root_dir must be a folder of this machine, got s3://b/x"),
         ({"precision": "16-mixed"}, "precision must be 32-true, bf16-mixed or bf16-true, got 16-mixed"),
+        ({"max_steps": 0}, "trainer.max_steps must be a number > 0 with fit, which would train nothing, got 0"),
+        ({"max_epochs": 0}, "trainer.max_epochs must be a number > 0 with fit, which would train nothing, got 0"),
         ({"val_check_interval": 0.25, "check_val_every_n_epoch": None}, None),
     ],
     ids=str,
@@ -55,8 +57,21 @@ def test_signs_of_life_unless_the_config_has_a_bar_or_wants_none(settings: dict[
 def test_what_a_trainer_here_is_not_told(settings: dict[str, Any], sentence: str | None) -> None:
     plain = {"gradient_clip_val": None, "accumulate_grad_batches": 1, "use_distributed_sampler": False}
     plain |= {"val_check_interval": 1.0, "check_val_every_n_epoch": 1, "default_root_dir": None, "precision": "32-true"}
-    refusal = trainer_refusal(Namespace(plain | settings))
+    plain |= {"max_steps": -1, "max_epochs": None, "limit_train_batches": None}
+    refusal = trainer_refusal(Namespace(plain | settings), "fit")
     assert refusal == sentence if sentence is None else str(refusal).startswith(sentence)
+    if {"max_steps", "max_epochs"} & set(settings):
+        assert trainer_refusal(Namespace(plain | settings), "cache") is None, "its Trainer trains nothing"
+
+
+def test_a_fit_that_trains_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """As tables have a base among what is trained."""
+    plain = {"gradient_clip_val": None, "accumulate_grad_batches": 1, "use_distributed_sampler": False}
+    plain |= {"val_check_interval": 1.0, "check_val_every_n_epoch": 1, "default_root_dir": None, "precision": "32-true"}
+    assert (
+        trainer_refusal(Namespace(plain | {"max_steps": -1, "max_epochs": 1, "limit_train_batches": 0}), "fit") is None
+    )
+    assert "limit_train_batches is 0: nothing is trained, and what is exported is the base" in capsys.readouterr().err
 
 
 def test_more_processes_than_cores_are_pointed_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.datamodules.steps.plan import Budget
-from lightning_bnf.losses import BNF, DPO, SFT, Loss, Sum, Term
+from lightning_bnf.losses import BNF, DPO, KTO, SFT, Loss, Sum, Term
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
 from lightning_bnf.runtime.refusal import Refusal
@@ -111,6 +111,30 @@ def test_layout_is_decided_once_a_split_and_the_budget_once(
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
     trainer.validate(module(), data)
     assert sorted(decided) == [3, 3, 8]
+
+
+def test_a_layout_is_tried_on_the_mismatched_rows_too(
+    tmp_path: Path, tiny_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """KTO's estimate of the KL scores each prompt with another's completions, which may be longer than any row: here
+    the longest prompt with the longest completions, of which no row has both."""
+    texts = [("Hi", "word " * 30), ("why " * 30, "No.")]
+    rows = [{"prompt": prompt, "chosen": text, "rejected": f"{text} Or not."} for prompt, text in texts]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tried: list[list[int]] = []
+    choose_layout = fitting.choose_layout
+
+    def lengths(name: Any, policy: Any, rows: Any, *others: Any) -> Any:
+        tried.append([len(row.prompt_ids) + max(len(one.ids) for one in row.completions) for row in rows])
+        return choose_layout(name, policy, rows, *others)
+
+    monkeypatch.setattr(fitting, "choose_layout", lengths)
+    data = PreferenceData(str(path), examples_per_step=2, max_tokens=300)
+    train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), KTO()), data, max_epochs=1)
+    ((*own, first, second),) = tried
+    assert len(own) == 2
+    assert max(first, second) > max(own)
 
 
 def test_data_refuse_a_module_that_tells_them_nothing(tmp_path: Path, write_pairs: Callable[..., str]) -> None:

@@ -1,8 +1,10 @@
 """Fixtures for answers."""
 
 import json
+import threading
 
 import pytest
+from support.endpoint import Endpoint
 
 
 @pytest.fixture
@@ -13,3 +15,13 @@ def arena(tmp_path) -> str:
     rows = [{"uid": f"u{i}", "category": "hard_prompt", "prompt": text} for i, text in enumerate(texts)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
+
+
+@pytest.fixture
+def endpoint():
+    found = Endpoint()
+    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    thread.start()
+    yield found
+    found.shutdown()
+    found.server_close()

@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -137,12 +138,12 @@ def test_threads_reach_the_run(tmp_path: Path) -> None:
     """A run that only says what it was given: its config is no file, so it ends at once, but with its environment."""
     seen: list[dict[str, str]] = []
 
-    def run(command: list[str], env: dict[str, str], **_: Any) -> subprocess.CompletedProcess[str]:
+    def begin(command: list[str], env: dict[str, str], **_: Any) -> Mock:
         seen.append(env)
-        return subprocess.CompletedProcess(command, 0)
+        return Mock(wait=lambda: 0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subprocess, "run", run)
+        patch.setattr(subprocess, "Popen", begin)
         reproduction.train(Path("c.yaml"), Run("a", None, {}, 1), tmp_path / "one", 3)
         reproduction.train(Path("c.yaml"), Run("a", None, {}, 1), tmp_path / "two", None)
     assert seen[0]["OMP_NUM_THREADS"] == "3"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lightning_bnf.runtime import files
-from lightning_bnf.runtime.files import cache_folder, hidden_name, put_in_place, replacing, write_text
+from lightning_bnf.runtime.files import cache_folder, clear_unfinished, hidden_name, put_in_place, replacing, write_text
 
 
 def write(path: Path, kind: str, text: str, keep: bool = False) -> None:
@@ -94,6 +94,38 @@ def test_a_folder_whose_rename_fails_is_put_back(tmp_path: Path, monkeypatch: py
     with pytest.raises(OSError, match="Input/output"):
         put_in_place(unfinished, path)
     assert content(path) == "first"
+
+
+def test_a_process_that_is_told_to_end_between_two_renames_puts_the_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, unfinished = tmp_path / "name", tmp_path / "unfinished"
+    write(path, "folder", "first")
+    unfinished.mkdir()
+    original = Path.rename
+
+    def told(self: Path, target: Path) -> None:
+        original(self, target)
+        raise SystemExit(143)
+
+    monkeypatch.setattr(Path, "rename", told)
+    with pytest.raises(SystemExit):
+        put_in_place(unfinished, path)
+    assert content(path) == "first"
+
+
+def test_what_killed_processes_left_is_cleared_away(tmp_path: Path) -> None:
+    """Half-written files and folders, an old folder beside the new one; but where the new one was not put in its place
+    yet the old one gets its name back. What only looks alike stays."""
+    for name, state in (("a", "unfinished"), ("new", "previous"), ("gone", "previous"), ("x" * 60, "previous")):
+        write(hidden_name(tmp_path / name, state), "folder", name)
+    write(tmp_path / "new", "folder", "newer")
+    write(tmp_path / ".mine.unfinished.txt", "file", "mine")
+    clear_unfinished(tmp_path.iterdir())
+    left = {path.name: path for path in tmp_path.iterdir()}
+    (cut,) = (name for name in left if name.startswith(".xxx"))
+    assert set(left) == {"new", "gone", ".mine.unfinished.txt", cut}
+    assert [content(left[name]) for name in ("new", "gone")] == ["newer", "gone"]
 
 
 def test_contents_are_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from lightning_bnf.runtime.files import hidden_name
 from lightning_bnf.runtime.ownership import (
     MARK,
+    check_claim,
     check_replaceable,
     claim,
     foreign,
@@ -156,3 +158,17 @@ def test_a_folder_below_a_file_is_refused_at_once(tmp_path: Path) -> None:
         Refusal, match=f"x must be in a folder that can be written, got {tmp_path}/file/new/policy, above"
     ):
         check_replaceable("x", tmp_path / "file" / "new" / "policy")
+
+
+def test_a_claim_that_was_killed_is_made_again_and_its_rest_goes(tmp_path: Path) -> None:
+    """Killed before the mark had its name, when the folder holds nothing but it; and in the middle of a checkpoint."""
+    hidden_name(tmp_path / ".lightning_bnf").touch()
+    check_claim("x", tmp_path, "fit")
+    claim("x", tmp_path, "fit")
+    (tmp_path / "checkpoints").mkdir()
+    hidden_name(tmp_path / "checkpoints" / "step=1.ckpt").touch()
+    half = hidden_name(tmp_path / "merged")
+    half.touch()
+    hold("x", tmp_path).release()
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+    assert half.exists(), "an export that is at work"

@@ -1,11 +1,14 @@
-"""A rank whose first process has died ends, before it has met the others."""
+"""A rank whose first process has died ends, before it has met the others; and SIGTERM ends as an exception does."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 
 import pytest
+
+from lightning_bnf.runtime.processes import ended_by_sigterm
 
 CHILD = """
 import os, time
@@ -37,3 +40,22 @@ def _lives(number: int) -> bool:
         return False
     with open(f"/proc/{number}/stat") as file:
         return file.read().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_sigterm_ends_as_an_exception_does(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop, ended_by_sigterm():
+        signal.raise_signal(signal.SIGTERM)
+    assert stop.value.code == 143
+    assert capfd.readouterr().err == "\nSIGTERM: ended; what was finished before is kept\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_somebody_elses_handler_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    try:
+        with ended_by_sigterm():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    assert told == [signal.SIGTERM]

@@ -8,6 +8,7 @@ from lightning_bnf.runtime.refusal import Refusal
 
 _SHOWN = 5  # faults listed in one message; the rest is counted
 _NAMED = 3  # places that a report names
+_LONGEST = 300  # characters of a library's, or a template's, words
 
 
 class DataError(Refusal):
@@ -44,8 +45,14 @@ def border(sentence: str) -> Iterator[None]:
 
 def reason(error: Exception) -> str:
     """What went wrong, in a line."""
-    told = str(error).strip().split("\n")[0] if not isinstance(error, KeyError) else f"no {error}"
+    told = cut(str(error).strip().split("\n")[0] if not isinstance(error, KeyError) else f"no {error}")
     return f"{type(error).__name__}: {told}" if told else type(error).__name__
+
+
+def cut(text: str) -> str:
+    """What others say, on one line of a few hundred characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} ..."
 
 
 def some_of(places: Sequence[str]) -> str:

@@ -5,35 +5,41 @@ from collections.abc import Sequence
 from lightning_bnf.datamodules.reading.columns import NUMBERS
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import RowView
+from lightning_bnf.datamodules.tokens.rows import RowView, all_arrays
 from lightning_bnf.losses.base import Loss
 
 
 def check_rows(rows: Sequence[TokenizedRow], loss: Loss) -> None:
     """Refuse (`DataError`) rows that the loss cannot be computed on, naming the first one."""
+    for i, row in enumerate(all_arrays(rows)):
+        lacks = loss.needs_pairs and not row.pairs
+        if lacks or loss.needs_groups or loss.needs_columns or not len(row.length):
+            _check_row(rows[i], loss)  # decoded as a whole, which takes long: the sentence needs it
+
+
+def _check_row(row: TokenizedRow, loss: Loss) -> None:
     name = type(loss).__name__
-    for row in rows:
-        if not row.completions:
-            raise DataError(
-                f"{row.source}: must be a row with completions for {name}, got a prompt alone; answers in columns of"
-                " other names are read with --data.options.column_map, such as '{response: completion}'"
-            )
-        if loss.needs_pairs and not row.pairs:
-            raise DataError(
-                f"{row.source}: must be a pair (columns chosen and rejected) for {name}, got {row.format}; a loss for "
-                "unpaired data, such as BNF, takes it"
-            )
-        if loss.needs_groups and not row.groups:
-            raise DataError(
-                f"{row.source}: must be grouped for {name} (columns prompt, samples and rejected), got {row.format}"
-            )
-        _check_columns(row, loss)
+    if not row.completions:
+        raise DataError(
+            f"{row.source}: must be a row with completions for {name}, got a prompt alone; answers in columns of"
+            " other names are read with --data.options.column_map, such as '{response: completion}'"
+        )
+    if loss.needs_pairs and not row.pairs:
+        raise DataError(
+            f"{row.source}: must be a pair (columns chosen and rejected) for {name}, got {row.format}; a loss for "
+            "unpaired data, such as BNF, takes it"
+        )
+    if loss.needs_groups and not row.groups:
+        raise DataError(
+            f"{row.source}: must be grouped for {name} (columns prompt, samples and rejected), got {row.format}"
+        )
+    _check_columns(row, loss)
 
 
 def check_labels(rows: Sequence[TokenizedRow], loss: Loss) -> None:
     """Refuse (`DataError`) training rows whose labels teach the loss nothing."""
     name = type(loss).__name__
-    labels = {completion.label for row in rows for completion in row.completions}
+    labels = {label for row in all_arrays(rows) for label in row.label.tolist()}
     if not labels & set(loss.labels):
         raise DataError(f"data.train: labels must be of {loss.labels} for {name} to learn from, got {labels}")
     if loss.needs_both_labels and labels != {1, -1}:

@@ -14,7 +14,7 @@ from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers.utils import chat_template_utils
 
-from lightning_bnf.datamodules.reading.errors import DataError, Fault, nearest, reason
+from lightning_bnf.datamodules.reading.errors import DataError, Fault, cut, nearest, reason
 from lightning_bnf.runtime.limits import BYTES, SECONDS, limited
 
 LONGEST = 2**26  # characters of a rendered conversation
@@ -47,8 +47,9 @@ def within_bounds(render: Callable[[], str]) -> str:
             text = render()
         if len(text) > LONGEST:
             raise MemoryError(f"{len(text):,} characters")
+        text.encode()  # half a surrogate pair, which a template can write, is no text
     except TemplateError as error:
-        raise Fault(f"the model's chat template refuses this conversation: {error}") from None
+        raise Fault(f"the model's chat template refuses this conversation: {cut(str(error))}") from None
     except (TimeoutError, MemoryError, RecursionError) as error:
         raise DataError(
             f"the chat template must be one that renders a conversation within {SECONDS:g} s, {BYTES // 2**30} GiB and"

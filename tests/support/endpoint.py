@@ -1,0 +1,49 @@
+"""A server of chat completions that answers what it is told to."""
+
+import json
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Endpoint(ThreadingHTTPServer):
+    """A server that answers with the prompt in capitals; its `replies` come first: (status, body) each."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.replies: list[tuple[int, object]] = []
+        self.seen: list[tuple[str, dict, str | None]] = []
+        self.headers: list[set[str]] = []
+        self.retry_after: str | None = None
+        self.prompt_tokens = 1
+        self.length_of: Callable[[bytes], str] | None = lambda data: str(len(data))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Endpoint
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.seen.append((self.path, body, self.headers["Authorization"]))
+        self.server.headers.append({name.lower() for name in self.headers})
+        message = {"content": body["messages"][-1]["content"].upper()}
+        usage = {"completion_tokens": 7, "prompt_tokens": self.server.prompt_tokens}
+        reply = (200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
+        status, content = self.server.replies.pop(0) if self.server.replies else reply
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        if self.server.length_of is not None:
+            self.send_header("Content-Length", self.server.length_of(data))
+        self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+        if self.server.retry_after is not None:
+            self.send_header("Retry-After", self.server.retry_after)
+        if data.startswith(b"\x1f\x8b"):
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
