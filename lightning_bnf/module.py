@@ -27,7 +27,7 @@ from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.reference.build import build_reference, check_reference
 from lightning_bnf.policies.reference.cached import CachedReference, untrained
 from lightning_bnf.policies.reference.providers import AdapterOff, AsItIs, FrozenCopy, Reference, ReferenceKind
-from lightning_bnf.policies.sharding import shard
+from lightning_bnf.policies.sharding import load_sharded
 from lightning_bnf.runtime.distributed import gather, several, whole
 from lightning_bnf.runtime.memory import keep_freed_memory
 from lightning_bnf.runtime.refusal import Refusal
@@ -148,16 +148,19 @@ class PreferenceModule(LightningModule):
         if self.policy.model is None:
             if several():  # adapters begin alike on all ranks
                 torch.manual_seed(self.trainer.strategy.broadcast(torch.initial_seed()))
+            copied = None
+            if self._trainer is not None and parallelism_of(self.trainer.strategy) == "fsdp2":
+                copied = self._load_sharded()
             self.policy.load()
             rank, precision = (self.trainer.global_rank, str(self.trainer.precision)) if self._trainer else (0, "")
-            folder = self.reference_cache
-            self.reference = build_reference(self.reference_kind, self.policy, folder, rank, precision)
-            if self._trainer is not None and parallelism_of(self.trainer.strategy) == "fsdp2":
-                assert self.device_mesh is not None
-                mesh, mixed = self.device_mesh["data_parallel"], str(self.trainer.precision) == "bf16-mixed"
-                shard(self.policy, mesh, mixed)
-                if isinstance(self.reference, FrozenCopy):
-                    shard(self.reference.policy, mesh, mixed)
+            kind, folder = self.reference_kind, self.reference_cache
+            self.reference = copied or build_reference(kind, self.policy, folder, rank, precision)
+
+    def _load_sharded(self) -> FrozenCopy | None:
+        assert self.device_mesh is not None
+        keep_freed_memory(False)  # of tensors that are handed out, or gathered for one layer
+        mesh, mixed = self.device_mesh["data_parallel"], str(self.trainer.precision) == "bf16-mixed"
+        return load_sharded(self.policy, mesh, mixed, self.trainer.strategy.root_device, self.reference_kind == "copy")
 
     def configure_optimizers(self) -> Any:
         steps = self.trainer.estimated_stepping_batches

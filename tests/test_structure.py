@@ -97,7 +97,7 @@ TESTED_ELSEWHERE = {
     "datamodules/reading/answers.py": "through the formats, by good rows and bad ones, in reading/test_records.py",
     "policies/head/softmax.py": "against the whole vocabulary and the kernel: test_tiles.py, test_triton_softmax.py",
     "policies/reference/providers.py": "against the start and against each other, in test_build.py and test_cached.py",
-    "policies/sharding.py": "two processes are needed: test_parallel.py",
+    "policies/skeleton.py": "against loaded models in policies/test_sharding.py, its sizes in costs/plan/test_step.py",
     "preparation/card.py": "against the files that are written beside it, in preparation/test_prepare.py",
 }
 """Modules without a test file of their own: why. The losses are tested together, on purpose."""

@@ -1,7 +1,7 @@
 """The token view of a run, in a notebook."""
 
 import html
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_bnf.pages.render import render
@@ -17,7 +17,7 @@ class TokenView:
     """What a notebook's cell shows of the last expression: `page`, a whole HTML file, in a frame of its own, whose
     script sees nothing of the notebook."""
 
-    page: str
+    page: str = field(repr=False)
     height: int
 
     def _repr_html_(self) -> str:

@@ -117,7 +117,7 @@ def start_from(model: "PeftModel", adapter: str, config: "LoraConfig") -> None:
         weights = load_file(adapter_folder(adapter) / _WEIGHTS)
     _check_tensors(adapter, weights, get_peft_model_state_dict(model, save_embedding_layers=False))
     model.add_adapter(START, config)
-    for name in (TRAINED, START):
+    for name in (TRAINED, START) if model.device.type != "meta" else ():  # without weights there is nothing to fill
         set_peft_model_state_dict(model, weights, adapter_name=name)
     model.set_adapter(TRAINED)  # which freezes the other
 

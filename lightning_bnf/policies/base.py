@@ -139,18 +139,24 @@ class Policy(nn.Module, ABC):
         """Token ids that end a completion, besides the tokenizer's own."""
         return load_end_ids(self.source, self.revision) if self._end_ids is None else self._end_ids
 
-    def load(self) -> None:
-        """Load the weights, once. Raises `SourceError` or `PolicyError`."""
+    def load(self, dtype: torch.dtype | None = None) -> None:
+        """Load the weights, once; the base's in another `dtype` than its own if named. Raises `SourceError` or
+        `PolicyError`."""
         if self.model is None and self._given:
             self.adopt(self._given.pop())
         elif self.model is None:
             resolve_source(self.source, self.revision)
-            self.adopt(self.base())
+            self.adopt(self.base(dtype))
+
+    @property
+    def given(self) -> bool:
+        """Whether its model was loaded by the user, and not from the source."""
+        return bool(self._given)
 
     def adopt(self, base: "PreTrainedModel") -> None:
-        """Make the model to train of a freshly loaded one, or of a fake one (what `plan` looks at)."""
+        """Make the model to train of a freshly loaded one, or of one without weights on the meta device."""
         switch_off_dropout(base)
-        if base.device.type != "meta":  # what `plan` looks at
+        if base.device.type != "meta":
             self.base_fingerprint = weights_fingerprint(base)
         self._tell_positions, self.base_modules = rotate_row_by_row(base), list(base.modules())
         self.model = self.prepared(base.requires_grad_(False))
@@ -166,9 +172,9 @@ class Policy(nn.Module, ABC):
             train_quietly(self.base_modules)
         return self
 
-    def base(self) -> "PreTrainedModel":
-        """The source's model, freshly loaded as this policy starts from it."""
-        return load_model(self.source, self.dtype, self.revision, self.attention)
+    def base(self, dtype: torch.dtype | None = None) -> "PreTrainedModel":
+        """The source's model, freshly loaded as this policy starts from it; in `dtype` instead of its own if named."""
+        return load_model(self.source, dtype or self.dtype, self.revision, self.attention)
 
     def stored(self, tensor: Tensor) -> Stored:
         """How one of the adopted model's parameters or buffers is kept in memory once it is loaded."""

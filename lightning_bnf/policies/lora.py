@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from lightning_bnf.policies.adapters import (
@@ -83,15 +84,16 @@ class LoRAPolicy(Policy):
             use_dora=use_dora,
         )
 
-    def load(self) -> None:
+    def load(self, dtype: torch.dtype | None = None) -> None:
         if self.model is None and self.adapter is not None:
             check_settings(self.adapter, adapter_folder(self.adapter), self.config)
-        super().load()
+        super().load(dtype)
 
     def prepared(self, base: "PreTrainedModel") -> nn.Module:
         adapted = self._adapted(base)
         if self.adapter is not None:
-            check_base(self.adapter, loadable(self.source), str(self.base_fingerprint), self.weights_of)
+            if self.base_fingerprint is not None:  # a model without weights is no other base
+                check_base(self.adapter, loadable(self.source), self.base_fingerprint, self.weights_of)
             start_from(adapted, self.adapter, self.config)
         return adapted
 

@@ -83,7 +83,7 @@ class Probe:
         return worst and f"log-probs differ by {worst} from those of single rows"
 
     def _gradient_fault(self, layout: Layout, rows: Sequence[RowArrays]) -> str | None:
-        trained = self.policy.trainable().values()
+        trained = list(self.policy.trainable().values())
         if not torch.is_grad_enabled() or any(parameter.grad is not None for parameter in trained):
             return None
         few = [_few(row) for row in rows]
@@ -106,15 +106,29 @@ class Probe:
         return None if share <= TIMES_NOISE * noise else f"gradients differ by {share:.2g} {of}"
 
     def _gradients(self, batches: Sequence[MicroBatch]) -> Tensor:
-        """Of the sum of all log-probs: for each trainable tensor the norm and the sum of its gradient."""
-        for batch in batches:
-            self.policy(batch.to(self.device)).token_logps.sum().backward()
-        found = []
-        for parameter in self.policy.trainable().values():
-            gradient, parameter.grad = parameter.grad, None
-            local_part = torch.zeros(1, device=self.device) if gradient is None else local(gradient).float()
-            found += [local_part.norm(), local_part.sum()]
-        return torch.stack(found)
+        """Of the sum of all log-probs: for each trainable tensor its gradient's sum, and that with signs drawn for it.
+
+        Both are summed over the batches as the gradients come, each of which goes at once: all together they would take
+        as much memory as the weights.
+        """
+        trained = list(self.policy.trainable().values())
+        sums: dict[Tensor, Tensor] = {parameter: torch.zeros(2, device=self.device) for parameter in trained}
+
+        def take(parameter: Tensor) -> None:
+            assert parameter.grad is not None
+            gradient, parameter.grad = local(parameter.grad).float().flatten(), None
+            draw = torch.Generator(self.device).manual_seed(gradient.numel())
+            signs = torch.randint(2, gradient.shape, generator=draw, device=self.device) * 2.0 - 1
+            sums[parameter] += torch.stack([gradient.sum(), gradient @ signs])
+
+        handles = [parameter.register_post_accumulate_grad_hook(take) for parameter in trained]
+        try:
+            for batch in batches:
+                self.policy(batch.to(self.device)).token_logps.sum().backward()
+        finally:
+            for handle in handles:
+                handle.remove()
+        return torch.cat([*sums.values(), torch.zeros(1, device=self.device)])
 
     def _beyond(self, differences: Tensor) -> str | None:
         """(N,) nats: None where they are of the noise's size, by their largest and by their mean."""

@@ -3,6 +3,7 @@
 import importlib.util
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
 
@@ -83,15 +84,15 @@ class QLoRAPolicy(LoRAPolicy):
             bnb_4bit_compute_dtype=self.dtype,
         )
 
-    def load(self) -> None:
+    def load(self, dtype: torch.dtype | None = None) -> None:
         if importlib.util.find_spec("bitsandbytes") is None:
             raise PolicyError(
                 "QLoRAPolicy needs bitsandbytes, which is not installed: pip install 'lightning_bnf[qlora]'"
             )
-        super().load()
+        super().load(dtype)
 
-    def base(self) -> "PreTrainedModel":
-        return load_model(self.source, self.dtype, self.revision, self.attention, self.quantization)
+    def base(self, dtype: torch.dtype | None = None) -> "PreTrainedModel":
+        return load_model(self.source, dtype or self.dtype, self.revision, self.attention, self.quantization)
 
     def description(self) -> dict[str, Any]:
         return super().description() | {"quantization": self._quantization}

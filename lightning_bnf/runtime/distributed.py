@@ -30,6 +30,15 @@ def gather_objects(value: Any) -> list[Any]:
     return found
 
 
+def from_first(value: Any) -> Any:
+    """The first rank's value. Alone: the value itself."""
+    if not several():
+        return value
+    sent = [value]
+    dist.broadcast_object_list(sent)
+    return sent[0]
+
+
 def gather(values: Tensor) -> Gathered:
     """Join the (n, ...) tensors of all ranks, of which each may have another n. Alone: the tensor itself."""
     if not several():

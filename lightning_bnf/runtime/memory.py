@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # glibc's malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # glibc's malloc.h: M_TRIM_THRESHOLD and so on
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -76,6 +76,7 @@ def keep_freed_memory(keep: bool) -> None:
     libc = _glibc()
     if libc is not None:
         libc.mallopt(_MMAP_MAX, 0 if keep else 65536)
+        libc.mallopt(_MMAP_THRESHOLD, 2**17)  # its own at first, which grows with what is freed, up to 32 MiB
         libc.mallopt(_TRIM_THRESHOLD, -1 if keep else 2**26)  # -1: never; 64 MiB is what glibc itself goes up to
     if not keep:
         _give_back_freed()

@@ -14,9 +14,12 @@ from lightning_bnf.callbacks import RunReport
 from lightning_bnf.costs.bench.workers import Turns, repeat
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.module import PreferenceModule
+from lightning_bnf.policies import base
 from lightning_bnf.runtime.distributed import gather, whole
 from lightning_bnf.training.optimization import Optimization
 from lightning_bnf.training.strategies import AtomicCheckpointIO
+
+LOAD_MODEL = base.load_model
 
 
 def gather_some(rank: int, folder: str) -> None:
@@ -57,9 +60,15 @@ class Cell:
     """The folder inside the test's of a run whose page is written."""
 
 
+def refuse_to_read(*_: Any) -> None:
+    raise AssertionError("under FSDP2 the first rank alone reads the model")
+
+
 def run_cell(cell: Cell, model: str, data: str, devices: int, num_nodes: int, folder: str) -> dict[str, Any]:
     """Trains a cell; returns its losses step by step, and the trained weights, whole."""
     torch.manual_seed(1)
+    reads_all = cell.strategy != "fsdp2" or not dist.is_initialized() or dist.get_rank() == 0
+    base.load_model = LOAD_MODEL if reads_all else refuse_to_read  # type: ignore[assignment]
     lora = {"dropout": cell.dropout} if cell.policy == "LoRAPolicy" else {}
     policy = getattr(policies, cell.policy)(model, **lora)
     optimization = Optimization(learning_rate=1e-3, schedule="constant", warmup_ratio=0.0, max_grad_norm=0.5)

@@ -2,21 +2,18 @@
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.costs.plan.depth import shortened
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.policies.sharding import decoder_layers_of
-from lightning_bnf.policies.sources import SourceError, load_config
+from lightning_bnf.policies.skeleton import empty_model
+from lightning_bnf.policies.sources import SourceError
 from lightning_bnf.runtime.refusal import refusing
-
-if TYPE_CHECKING:  # a second of imports, which --help need not take
-    from transformers import PreTrainedModel
 
 P = TypeVar("P", bound=Policy)
 
@@ -28,32 +25,15 @@ def skeleton(policy: P, layers: int | None = None) -> P:
     would.
     """
     built = copy.deepcopy(policy, {id(policy.model): None})  # the weights are not copied
-    config = plain_config(policy.source, policy.revision)
+    # Masks of flex attention have contents, which nothing here has: what transformers chooses itself stands for it.
+    attention = None if policy.attention == "flex_attention" else policy.attention
+    base = empty_model(policy.source, policy.revision, policy.dtype, attention, installed=False)
     told = f"source must be a model whose config transformers builds, got {policy.source!r}"
     with refusing(told, SourceError), torch.device("meta"):
-        base = _base(config, policy.dtype, policy.attention)
         if layers is not None:
             shortened(base, decoder_layers_of(base), base.config.get_text_config(), layers)
         built.adopt(base)
     return built
-
-
-def _base(config: PreTrainedConfig, dtype: torch.dtype, attention: str | None) -> "PreTrainedModel":
-    if attention == "flex_attention":  # its masks have contents; what transformers chooses itself stands for it
-        attention = None
-    own: dict = {"trust_remote_code": False}
-    try:
-        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention, **own)
-    except ImportError:  # kernels that are not installed here, such as flash attention's
-        return AutoModelForCausalLM.from_config(config, dtype=dtype, **own)
-
-
-def plain_config(source: str, revision: str | None = None) -> PreTrainedConfig:
-    """The config of a source as if its weights were not quantized."""
-    config = load_config(source, revision)
-    if hasattr(config, "quantization_config"):  # sizes are those of the model, whatever its files hold
-        del config.quantization_config
-    return config
 
 
 def as_fake(module: nn.Module, device: str) -> None:
