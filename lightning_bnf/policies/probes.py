@@ -112,13 +112,13 @@ class Probe:
         as much memory as the weights.
         """
         trained = list(self.policy.trainable().values())
-        sums: dict[Tensor, Tensor] = {parameter: torch.zeros(2, device=self.device) for parameter in trained}
+        sums: dict[Tensor, Tensor] = {one: torch.zeros(2, dtype=torch.float32, device=self.device) for one in trained}
 
         def take(parameter: Tensor) -> None:
             assert parameter.grad is not None
             gradient, parameter.grad = local(parameter.grad).float().flatten(), None
             draw = torch.Generator(self.device).manual_seed(gradient.numel())
-            signs = torch.randint(2, gradient.shape, generator=draw, device=self.device) * 2.0 - 1
+            signs = torch.randint(2, gradient.shape, generator=draw, device=self.device).float() * 2 - 1
             sums[parameter] += torch.stack([gradient.sum(), gradient @ signs])
 
         handles = [parameter.register_post_accumulate_grad_hook(take) for parameter in trained]
@@ -128,7 +128,7 @@ class Probe:
         finally:
             for handle in handles:
                 handle.remove()
-        return torch.cat([*sums.values(), torch.zeros(1, device=self.device)])
+        return torch.cat([*sums.values(), torch.zeros(1, dtype=torch.float32, device=self.device)])
 
     def _beyond(self, differences: Tensor) -> str | None:
         """(N,) nats: None where they are of the noise's size, by their largest and by their mean."""

@@ -20,7 +20,12 @@ from lightning_bnf.losses.base import Weigher
 from lightning_bnf.policies.head.choose import tile_softmax
 from lightning_bnf.policies.head.softmax import Logits
 
-TILE_BYTES = 2**27  # of one tile of float32 logits; larger tiles are hardly faster
+TILE_BYTES = 2**27
+"""Of one tile of float32 logits on a CPU, where larger ones are hardly faster."""
+
+GPU_TILE_BYTES = {"trained": 2**30, "frozen": 2**29}
+"""On GPUs, by whether the head's weight is trained. Its gradient is read and written once a tile: with so many tokens a
+tile the products take longer than that (planned by a roofline, not measured)."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +64,20 @@ class WeightedLogps(NamedTuple):
 
 
 def token_logps(
-    hidden: Tensor, target: Tensor, head: Head, entropy: bool = False, tile_bytes: int = TILE_BYTES
+    hidden: Tensor, target: Tensor, head: Head, entropy: bool = False, tile_bytes: int | None = None
 ) -> TokenLogps:
     """Log-probability of each target token, differentiable in hidden states, weight and bias.
 
-    hidden (N, H); target (N,) token ids. Returns (N,) nats in float32 (float64 where `hidden` is).
+    hidden (N, H); target (N,) token ids; `tile_bytes`: of logits at once, by default as the device likes it. Returns (N,)
+    nats in float32 (float64 where `hidden` is).
     """
-    asked = _Asked(entropy, tile_bytes, _product_dtype(hidden, head))
+    asked = _Asked(entropy, tile_bytes or _tile_bytes(hidden, head), _product_dtype(hidden, head))
     with torch.autocast(hidden.device.type, enabled=False):
         return TokenLogps(*_TokenLogps.apply(hidden, head.weight, head.bias, target, head, asked))
 
 
 def weighted_token_logps(
-    hidden: Tensor, target: Tensor, head: Head, weigh: Weigher, entropy: bool = False, tile_bytes: int = TILE_BYTES
+    hidden: Tensor, target: Tensor, head: Head, weigh: Weigher, entropy: bool = False, tile_bytes: int | None = None
 ) -> WeightedLogps:
     """The objective -sum_t sg[weight_t] log pi(target_t), and the log-probs that it was made of.
 
@@ -80,7 +86,7 @@ def weighted_token_logps(
     """
     inputs = (hidden, head.weight, head.bias)
     wanted = _Wanted(*(torch.is_grad_enabled() and x is not None and x.requires_grad for x in inputs))
-    asked = _Asked(entropy, tile_bytes, _product_dtype(hidden, head))
+    asked = _Asked(entropy, tile_bytes or _tile_bytes(hidden, head), _product_dtype(hidden, head))
     with torch.autocast(hidden.device.type, enabled=False):
         return WeightedLogps(
             *_WeightedTokenLogps.apply(hidden, head.weight, head.bias, target, head, weigh, wanted, asked)
@@ -187,6 +193,12 @@ def _tiles(hidden: Tensor, target: Tensor, head: Head, tile_bytes: int) -> Itera
     buffer = hidden.new_empty(rows, vocabulary, dtype=dtype)
     for start in range(0, len(target), rows):
         yield _Tile(head, hidden, target, slice(start, start + rows), buffer)
+
+
+def _tile_bytes(hidden: Tensor, head: Head) -> int:
+    if (head.device or hidden.device.type) != "cuda":
+        return TILE_BYTES
+    return GPU_TILE_BYTES["trained" if torch.is_grad_enabled() and head.weight.requires_grad else "frozen"]
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -1,8 +1,12 @@
 """The tiled head against log-softmax over the whole vocabulary."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import lightning_bnf.policies.head.tiles as head_module
 from lightning_bnf.policies.head.tiles import Head, target_logits, token_logps, weighted_token_logps
@@ -193,3 +197,28 @@ def test_products_of_halves_are_summed_in_float32(
         for ours, oracle in zip(torch.autograd.grad(value, inputs), grads):
             assert ours.dtype == torch.bfloat16
             torch.testing.assert_close(ours.float(), oracle, rtol=0, atol=0.01 * float(oracle.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("device", "trained", "rows"), [("cpu", True, 256), ("cuda", True, 2048), ("cuda", False, 1024)]
+)
+def test_a_gpu_gets_large_tiles(monkeypatch: pytest.MonkeyPatch, device: str, trained: bool, rows: int) -> None:
+    """4,096 tokens and Llama 3's vocabulary, in tensors without contents: each tile reads and writes the whole gradient
+    of the weight, which takes as long as the products of some 900 tokens on an H100."""
+    taken = []
+    tiles = head_module._tiles
+
+    def seen(*args: Any) -> Iterator[Any]:
+        for tile in tiles(*args):
+            taken.append(tile.where.stop - tile.where.start)
+            yield tile
+
+    monkeypatch.setattr(head_module, "_tiles", seen)
+    with FakeTensorMode():
+        hidden = torch.empty(4096, 64, requires_grad=True)
+        head = Head(torch.empty(128256, 64, requires_grad=trained), device=device)
+        target = torch.zeros(4096, dtype=torch.long)
+        token_logps(hidden, target, head).logps.sum().backward()
+        weighted_token_logps(hidden, target, head, lambda found, _: torch.ones_like(found))
+    assert set(taken) == {rows}
+    assert sum(taken) == 3 * 4096, "forward, again for its backward pass, and once for a token loss"
