@@ -68,8 +68,8 @@ def token_logps(
 ) -> TokenLogps:
     """Log-probability of each target token, differentiable in hidden states, weight and bias.
 
-    hidden (N, H); target (N,) token ids; `tile_bytes`: of logits at once, by default as the device likes it. Returns (N,)
-    nats in float32 (float64 where `hidden` is).
+    hidden (N, H); target (N,) token ids; `tile_bytes`: of logits at once, by default as the device likes it. Returns
+    (N,) nats in float32 (float64 where `hidden` is).
     """
     asked = _Asked(entropy, tile_bytes or _tile_bytes(hidden, head), _product_dtype(hidden, head))
     with torch.autocast(hidden.device.type, enabled=False):
