@@ -152,13 +152,12 @@ class PreferenceModule(LightningModule):
             if self._trainer is not None and parallelism_of(self.trainer.strategy) == "fsdp2":
                 copied = self._load_sharded()
             self.policy.load()
-            rank, precision = (self.trainer.global_rank, str(self.trainer.precision)) if self._trainer else (0, "")
+            run = (self.trainer.global_rank, str(self.trainer.precision)) if self._trainer else (0, "")
             kind, folder = self.reference_kind, self.reference_cache
-            self.reference = copied or build_reference(kind, self.policy, folder, rank, precision)
+            self.reference = copied or build_reference(kind, self.policy, folder, *run)
 
     def _load_sharded(self) -> FrozenCopy | None:
         assert self.device_mesh is not None
-        keep_freed_memory(False)  # of tensors that are handed out, or gathered for one layer
         mesh, mixed = self.device_mesh["data_parallel"], str(self.trainer.precision) == "bf16-mixed"
         return load_sharded(self.policy, mesh, mixed, self.trainer.strategy.root_device, self.reference_kind == "copy")
 

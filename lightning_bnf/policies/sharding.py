@@ -21,6 +21,7 @@ from lightning_bnf.policies.reference.providers import FrozenCopy
 from lightning_bnf.policies.skeleton import empty_model
 from lightning_bnf.policies.sources import stored_dtype
 from lightning_bnf.runtime.distributed import from_first, several
+from lightning_bnf.runtime.memory import keep_freed_memory
 from lightning_bnf.runtime.refusal import Refusal
 
 if TYPE_CHECKING:  # a second of imports, which the command line's --help has no use for
@@ -69,6 +70,8 @@ def load_sharded(
 
     A model that the user has loaded is whole on every rank until then. Raises what `Policy.load` does, on all ranks.
     """
+    if device.type == "cpu":
+        keep_freed_memory(False)  # of tensors that are handed out, or gathered for one layer
     weights = None if policy.given else load_empty(policy)
     policy.load()
     frozen = FrozenCopy(policy) if copied else None
