@@ -81,11 +81,13 @@ class AOTUnpaired(Loss):
         self.beta = beta
 
     def statistics(self, passes: Mapping[StepPass, StepLogps], step: StepContext) -> dict[str, Tensor]:
-        ratios, preferred = passes["own"].logratios, passes["own"].examples.label > 0
+        ratios, label = passes["own"].logratios, passes["own"].examples.label
         partner = torch.zeros_like(ratios)
-        if preferred.any() and not preferred.all():
-            partner[preferred] = same_level(ratios[preferred], ratios[~preferred])
-            partner[~preferred] = same_level(ratios[~preferred], ratios[preferred])
+        if 0 < step.preferred < len(label):  # how many there are is known: a device need not be asked
+            order = label.argsort(descending=True, stable=True)
+            preferred, dispreferred = order[: step.preferred], order[step.preferred :]
+            partner[preferred] = same_level(ratios[preferred], ratios[dispreferred])
+            partner[dispreferred] = same_level(ratios[dispreferred], ratios[preferred])
         return {"aot/partner": partner}
 
     def __call__(

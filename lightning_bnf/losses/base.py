@@ -25,7 +25,7 @@ class Examples:
     pair: (P, 2) indices of the chosen and the rejected completion of each pair, or None where the data are unpaired
     group: (B,) index in 0..G-1 of the data row that each completion belongs to, or None where nobody asks
     columns: name -> (B,) numbers that the data give (`reward`, `win_probability`, ...), NaN where a row has none
-    known_sides: what `sides` gives, where it is known already
+    known_sides, known_groups: what `sides` and `groups` give, where it is known already
     """
 
     label: Tensor
@@ -33,6 +33,7 @@ class Examples:
     group: Tensor | None = None
     columns: Mapping[str, Tensor] = field(default_factory=dict)
     known_sides: tuple[Tensor, Tensor] | None = field(default=None, repr=False, compare=False)
+    known_groups: int | None = field(default=None, repr=False, compare=False)
 
     def sides(self) -> tuple[Tensor, Tensor]:
         """Which completions are preferred, and which dispreferred: indices in 0..B-1.
@@ -42,6 +43,12 @@ class Examples:
         if self.known_sides is not None:
             return self.known_sides
         return (self.label > 0).nonzero().squeeze(-1), (self.label < 0).nonzero().squeeze(-1)
+
+    def groups(self) -> int:
+        """G, the number of groups; found as `sides` are."""
+        if self.known_groups is not None:
+            return self.known_groups
+        return int(self.group.max()) + 1 if self.group is not None and len(self.group) else 0
 
     def pairs(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Per-completion values (B,) -> those of the chosen and of the rejected completions, (P,) each."""
@@ -62,7 +69,7 @@ class Examples:
         pair, group = (None if x is None else function(x) for x in (self.pair, self.group))
         preferred, dispreferred = map(function, self.sides())
         columns = {name: function(values) for name, values in self.columns.items()}
-        return Examples(function(self.label), pair, group, columns, (preferred, dispreferred))
+        return Examples(function(self.label), pair, group, columns, (preferred, dispreferred), self.groups())
 
     def column(self, name: str) -> Tensor:
         """Numbers that the data give for each completion, (B,); NaN where they give none."""

@@ -41,12 +41,12 @@ class D2O(Loss):
     ) -> LossOutput:
         assert examples.group is not None, "this loss needs groups; the data were to be refused earlier"
         ratios, group, (own, others) = logratios(policy, reference), examples.group, examples.sides()
-        rejected = _by_group(ratios[others], group[others], group)  # (G,)
-        samples = _by_group(ratios[own], group[own], group) / _by_group(torch.ones_like(ratios[own]), group[own], group)
+        count = examples.groups()
+        rejected = _by_group(ratios[others], group[others], count)  # (G,)
+        samples = _by_group(ratios[own], group[own], count) / _by_group(torch.ones_like(ratios[own]), group[own], count)
         return LossOutput(-logsigmoid(self.beta * samples - self.alpha * rejected))
 
 
-def _by_group(values: Tensor, owner: Tensor, groups: Tensor) -> Tensor:
-    """Sum `values` (n,) by their `owner` (n,), for all of `groups`: (G,). How many there are waits for the device."""
-    count = int(groups.max()) + 1 if len(groups) else 0
+def _by_group(values: Tensor, owner: Tensor, count: int) -> Tensor:
+    """Sum `values` (n,) by their `owner` (n,), one of `count` groups: (G,)."""
     return values.new_zeros(count).index_add(0, owner, values)

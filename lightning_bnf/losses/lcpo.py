@@ -1,5 +1,6 @@
 """Label-confidence preference optimization."""
 
+import math
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -72,6 +73,6 @@ class LCPO(PairLoss):
     def values(self, pairs: Pairs, eta: OpenUnitInterval) -> tuple[Tensor, Tensor]:
         """The value and q of each pair, (P,) each."""
         as_labelled, swapped = self.base.pair_loss(pairs), self.base.pair_loss(pairs.swapped())
-        log_odds = (swapped - as_labelled).detach() + pairs.margin.new_tensor(eta).logit()
+        log_odds = (swapped - as_labelled).detach() + math.log(eta / (1 - eta))
         q = log_odds.sigmoid()
         return q * as_labelled + (1 - q) * swapped, q

@@ -1,5 +1,7 @@
 """Stable Preference Optimization."""
 
+import math
+
 from torch import Tensor
 
 from lightning_bnf.losses.pairs import PairLoss, Pairs
@@ -54,5 +56,5 @@ class SPO(PairLoss):
         z = self.beta * pairs.margin / gap
         curved = z.clamp(min=self.z_min)  # below z_min a constant, so the line's slope is the only gradient there
         value = -curved * (-curved).exp()
-        slope = (self.z_min - 1) * z.new_tensor(-self.z_min).exp()
+        slope = (self.z_min - 1) * math.exp(-self.z_min)
         return value + slope * (z - self.z_min).clamp(max=0)

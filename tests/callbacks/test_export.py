@@ -88,8 +88,6 @@ def test_weights_of_16_bits_are_exported_as_they_were_trained_or_rounded(
         name: value.bfloat16() for name, value in AutoModelForCausalLM.from_pretrained(tiny_folder).state_dict().items()
     }
     assert {value.dtype for value in held.values()} == {kept}
-    moved = {
-        name: bool((held[name] != begun[name]).any())
-        for name in ("lm_head.weight", "model.layers.0.mlp.up_proj.weight")
-    }
-    assert set(moved.values()) == {kept == torch.float32}
+    moved = {name: (held[name] != begun[name]).double().mean() for name in held if "proj" in name or "head" in name}
+    for name, share in moved.items():
+        assert share > 0.5 if kept == torch.float32 else share < 0.05, name
