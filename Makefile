@@ -60,8 +60,8 @@ test-fast: develop
 
 # What tests generate, harm, kill and starve of room, in many more places than they do else.
 fuzz: develop
-	FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) BROKEN_FILES=1000 KILLS=20 \
-		$(BIN)/pytest -n 2 -k "generated or broken_files or kill"
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) BROKEN_FILES=1000 KILLS=20 DISK_SIZES=20 \
+		$(BIN)/pytest -n 2 -k "generated or broken_files or kill or filling_disk"
 
 format: develop
 	$(BIN)/ruff check --fix .

@@ -38,6 +38,7 @@ from lightning_bnf.losses import Loss
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, Policy, QLoRAPolicy
 from lightning_bnf.runtime.class_paths import check_class_paths
+from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.ownership import claim, hold, move_aside
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training import defaults
@@ -294,7 +295,7 @@ def _save_config(root: Path, module: PreferenceModule, data: PreferenceData, par
         "trainer": _kept(parts.trainer) | {"precision": str(trainer.precision), "default_root_dir": str(root)},
     }
     config["model"] = _kept(parts.module) | config["model"]
-    (root / "config.yaml").write_text(yaml.safe_dump(_plain(config), sort_keys=False), encoding="utf-8")
+    write_text(root / "config.yaml", yaml.safe_dump(_plain(config), sort_keys=False))
 
 
 def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """The resolved config of a run: in its folder and with every logger, without secrets."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+
+from lightning_bnf.runtime.files import write_text
 
 MASK = "***"
 _SECRET = re.compile(r"(^|[_\W])(api_?key|key|token|password|passwd|secret|credentials?|authorization)$", re.IGNORECASE)
@@ -21,6 +24,16 @@ class SaveConfig(SaveConfigCallback):
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace, **kwargs: Any):
         super().__init__(parser, masked(config), **kwargs)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lightning's own writes the file in place, which a full disk leaves cut off."""
+        if self.already_saved:
+            return
+        folder = trainer.log_dir  # of all ranks
+        if trainer.is_global_zero and folder is not None:
+            write_text(Path(folder) / self.config_filename, self.parser.dump(self.config, skip_none=False))
+            self.save_config(trainer, pl_module, stage)
+        self.already_saved = True
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         settings = flattened(yaml.safe_load(self.parser.dump(self.config, skip_none=False)))

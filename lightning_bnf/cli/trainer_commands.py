@@ -48,6 +48,7 @@ from lightning_bnf.evaluation.comparison import rates_table
 from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.arguments import Seed
+from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.ownership import claim, hold, move_aside, take_back
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checkpoints import check_checkpoint, last_good
@@ -208,7 +209,7 @@ class TrainerCommand(LightningCLI):
 
     def refusals(self, built: bool = False) -> AbstractContextManager[None]:
         """What Lightning refuses of the Trainer's settings in the block becomes a `Refusal`."""
-        return trainer_refusals(vars(self.config_init["trainer"]), built=built)
+        return trainer_refusals(vars(self.config_init["trainer"]), built=built, folder=self.folder)
 
     def give_folder_back(self) -> None:
         """Undo what `make_folder` did for a run that was refused."""
@@ -349,7 +350,7 @@ class _Evaluation(TrainerCommand):
         """Metrics as JSON; and, where rows of the split carry verifiers, completions and their pass rates."""
         trainer = self.trainer
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        (self.folder / f"{split}_metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+        write_text(self.folder / f"{split}_metrics.json", json.dumps(metrics, indent=1) + "\n")
         prompts = verified_prompts(self.datamodule.split(split))
         if not prompts or not trainer.is_global_zero:
             return
@@ -358,9 +359,8 @@ class _Evaluation(TrainerCommand):
         records = complete_and_verify(model, policy.tokenizer, prompts, progress=f"Completions of {split} prompts")
         rates = pass_rates(records)
         print(rates_table(rates))
-        (self.folder / f"{split}_pass_rates.json").write_text(
-            json.dumps([dataclasses.asdict(rate) for rate in rates], indent=1) + "\n"
-        )
+        held = json.dumps([dataclasses.asdict(rate) for rate in rates], indent=1)
+        write_text(self.folder / f"{split}_pass_rates.json", held + "\n")
 
 
 class Validate(_Evaluation):

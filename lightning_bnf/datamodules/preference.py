@@ -33,6 +33,7 @@ from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.runtime.arguments import ClosedUnitInterval, PositiveInt, checked
 from lightning_bnf.runtime.escapes import visible
+from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.refusal import Refusal
 
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
@@ -222,8 +223,7 @@ class PreferenceData(LightningDataModule):
     def _report(self) -> None:
         rank_zero_info(visible("\n".join(report.short for report in self.reports)))
         root = Path(self.trainer.default_root_dir)  # type: ignore[union-attr]
-        root.mkdir(parents=True, exist_ok=True)
-        (root / "data_report.txt").write_text(visible("".join(report.full + "\n" for report in self.reports)))
+        write_text(root / "data_report.txt", visible("".join(report.full + "\n" for report in self.reports)))
 
     @property
     def needs(self) -> DataNeeds:

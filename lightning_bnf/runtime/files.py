@@ -5,13 +5,14 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lightning_bnf.runtime.refusal import Refusal
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 _KEPT = 48  # characters of a name
 _HIDDEN = re.compile(r"\.(.+)\.(unfinished|previous)\.[0-9a-f]{32}", re.DOTALL)
 
@@ -25,15 +26,16 @@ class Unwritable(OSError, Refusal):
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Around what writes `path`: raises `Unwritable` where the disk does not take it, whichever library says so how."""
+def writing(path: Path, numbers: Collection[int] = _DISK) -> Iterator[None]:
+    """Around what writes `path`: raises `Unwritable` where the disk does not take it, whichever library says so how.
+    `numbers` are the errors that say this."""
     try:
         yield
     except Refusal:
         raise
     except Exception as error:
         number = _number(error, path.parent)
-        if number is None:
+        if number is None or number not in numbers:
             raise
         raise Unwritable(
             number, f"{path} must be on a disk with room where it may be written, got: {os.strerror(number)}"

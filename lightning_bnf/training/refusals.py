@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from lightning_bnf.runtime.files import FULL, writing
 from lightning_bnf.runtime.refusal import Refusal
 
 WHILE_BUILT = (MisconfigurationException, ValueError, TypeError, ImportError, ArithmeticError)
@@ -14,15 +16,19 @@ WHILE_BUILT = (MisconfigurationException, ValueError, TypeError, ImportError, Ar
 
 
 @contextmanager
-def trainer_refusals(settings: Mapping[str, Any], prefix: str = "trainer.", built: bool = True) -> Iterator[None]:
+def trainer_refusals(
+    settings: Mapping[str, Any], prefix: str = "trainer.", built: bool = True, folder: Path | None = None
+) -> Iterator[None]:
     """Turns what Lightning refuses in the block into a `Refusal` that names the setting and its value.
 
     settings: the Trainer's, by name. built: whether the block only builds the Trainer, so that every error there is
     one of its settings'; while it runs, an error is that if it is a MisconfigurationException, or if it begins with a
-    setting of the Trainer's.
+    setting of the Trainer's. folder: the run's, which is named where its disk is full and a library does not say
+    which file it wrote.
     """
     try:
-        yield
+        with nullcontext() if folder is None else writing(folder, FULL):
+            yield
     except Refusal:
         raise
     except WHILE_BUILT as error:
