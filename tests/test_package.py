@@ -9,6 +9,7 @@ import lightning_bnf
 from lightning_bnf import losses
 
 
+@pytest.mark.slow
 def test_no_library_talks_about_itself() -> None:
     """bitsandbytes says at import that it lacks a kernel, which nobody can use here: once in each process."""
     code = "import lightning_bnf.policies, bitsandbytes; print(bitsandbytes.__name__)"

@@ -16,6 +16,7 @@ def test_help_shows_what_the_cache_depends_on(capsys: pytest.CaptureFixture[str]
     assert not any(f" --trainer.{name}" in shown for name in ("max_steps", "logger", "callbacks"))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_there_is_left_alone(
     tmp_path: Path, config: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:

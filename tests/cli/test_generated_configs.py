@@ -9,6 +9,7 @@ import inspect
 import io
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +61,7 @@ BORDERS += [{"class_path": "lightning_bnf.losses.DPO", "init_args": []}, {"init_
 VALUES = st.one_of(st.sampled_from(BORDERS), st.integers(), st.floats(), st.text(max_size=8))
 
 
+@pytest.mark.slow
 @generated(700)
 @given(field=st.sampled_from(FIELDS), value=VALUES, typed=st.booleans())
 def test_a_setting_is_accepted_or_refused_in_a_sentence(field: tuple[type, str], value: Any, typed: bool) -> None:

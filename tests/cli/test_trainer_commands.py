@@ -36,6 +36,7 @@ def test_our_fields_come_before_lightnings(capsys: pytest.CaptureFixture[str], c
     assert places == sorted(places)
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_that_it_does_not_show() -> None:
     """Libraries that only a run needs, and that plain Lightning does not import either: seconds."""
     code = (
@@ -66,6 +67,7 @@ def test_help_is_shown_whatever_else_is_typed(capsys: pytest.CaptureFixture[str]
     assert "usage: python -m lightning_bnf fit" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", TRAINER_COMMANDS)
 def test_the_config_that_a_fit_saves_is_read_by_every_command(
     tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str], command: str
@@ -108,6 +110,7 @@ def logger(kind: type, **arguments: Any) -> dict[str, Any]:
     return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": arguments}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", ["none", "csv", "two"])
 def test_a_run_leaves_the_same_whatever_logger_is_given(tmp_path: Path, config: Config, kinds: str) -> None:
     sys.modules.setdefault(Kept.__module__, sys.modules[__name__])
@@ -131,6 +134,7 @@ def test_a_run_leaves_the_same_whatever_logger_is_given(tmp_path: Path, config: 
         assert "me:word" not in (run / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_a_second_run_without_loggers_is_no_mixture(tmp_path: Path, config: Config) -> None:
     main(["fit", "--config", config(trainer__logger=False)])
     steps = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())
@@ -139,6 +143,7 @@ def test_a_second_run_without_loggers_is_no_mixture(tmp_path: Path, config: Conf
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["step=2.ckpt"]
 
 
+@pytest.mark.slow
 def test_a_trial_run_leaves_the_run_that_is_there_alone(tmp_path: Path, config: Config) -> None:
     def files() -> dict[str, int]:
         paths = [path for path in (tmp_path / "run").rglob("*") if path.is_file() and path.name != "data_report.txt"]

@@ -125,6 +125,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("generated")
 
 
+@pytest.mark.slow
 @GENERATED
 @given(file=files())
 def test_any_file_gives_rows_or_a_refusal(tokenizer: Any, folder: Path, file: tuple[str, bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 import torch.multiprocessing as mp
 from support import two_processes
@@ -15,6 +16,7 @@ def test_alone_it_is_the_tensor_itself() -> None:
     assert gather(values).first == 0
 
 
+@pytest.mark.slow
 def test_ranks_are_joined_in_their_order(tmp_path: Path) -> None:
     mp.spawn(two_processes.gather_some, args=(str(tmp_path),), nprocs=2)
     for rank, first in ((0, 0), (1, 3)):

@@ -80,6 +80,7 @@ def test_the_default_is_adamw_with_the_settings_of_old_configs(tiny_folder: str)
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "configs/optimizer").glob("*.yaml")))
 def test_every_optimizer_trains_and_goes_on_as_if_it_had_not_stopped(
     tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], name: str
