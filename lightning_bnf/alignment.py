@@ -280,7 +280,7 @@ def _save_config(root: Path, module: PreferenceModule, data: PreferenceData, par
     policy, loss = module.policy, module.loss
     dtype = str(policy.dtype).removeprefix("torch.")
     held_out = {"validation": "auto"} if data.holds_out else {}
-    plan = {name: getattr(data, name) for name in ("max_tokens", "seed", "layout", "pairing_ratio")}
+    plan = {name: getattr(data, name) for name in ("max_tokens", "seed", "layout", "pairing_ratio", "stratify")}
     config = {
         "model": {
             "policy": _class_and_arguments(policy, parts.policy | {"source": policy.source, "dtype": dtype}),

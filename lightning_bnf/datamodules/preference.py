@@ -60,6 +60,7 @@ class PreferenceData(LightningDataModule):
         seed: int = 1,
         layout: LayoutName = "auto",
         pairing_ratio: ClosedUnitInterval = 1.0,
+        stratify: bool = False,
         options: DataOptions = DEFAULT_OPTIONS,
     ):
         """
@@ -78,6 +79,8 @@ class PreferenceData(LightningDataModule):
                 has variable-length kernels, else shared where that saves tokens, if the model gives the same numbers.
             pairing_ratio: Share of the training pairs that keep both answers; each other one keeps either, so that a
                 loss that needs no pairs can be tried without them (Table 6 of the BNF paper).
+            stratify: Whether every step holds each task family (column `family`) in its share of the training rows, so
+                that seeds do not differ in the mix of families.
             options: How the files are read: lengths, truncation, chat template.
         """
         super().__init__()
@@ -89,6 +92,7 @@ class PreferenceData(LightningDataModule):
         self.seed = seed
         self.layout = layout
         self.pairing_ratio = pairing_ratio
+        self.stratify = stratify
         self.options = options
         self.rows: dict[str, RowView] = {}
         self.reports: list[ReportText] = []
@@ -243,6 +247,7 @@ class PreferenceData(LightningDataModule):
             world_size=self.trainer.world_size,
             packed=layout.packed,
             call_tokens=self.budget.call_tokens,
+            strata=None if seed is None else self.strata(rows),
         )
         partners = None
         if "mismatched" in self.needs.loss.step_passes:
@@ -250,6 +255,15 @@ class PreferenceData(LightningDataModule):
             partners = Part(others, replace(plan, tokens=[layout.lengths(row, labels) for row in all_arrays(others)]))
         device = self.trainer.strategy.root_device
         return StepLoader(rows, plan, layout, labels, self.trainer.global_rank, seed is None, partners, device)
+
+    def strata(self, rows: Sequence[TokenizedRow]) -> tuple[str, ...] | None:
+        """The family of each row under `stratify`. Raises `Refusal` where none has one."""
+        if not self.stratify:
+            return None
+        families = tuple(row.family or "" for row in rows)
+        if not any(families):
+            raise Refusal("data.stratify must be false where no training row has a family, got true")
+        return families
 
     def _labels(self, split: str) -> tuple[int, ...]:
         """Training leaves out what the loss does not learn from; metrics are of all completions."""
@@ -318,7 +332,12 @@ class PreferenceData(LightningDataModule):
         if self._fingerprint is None:
             self._fingerprint = rows_fingerprint(self.split("train"))
         rows = f"{len(self.split('train')):,} rows ({self._fingerprint})"
-        return {"data.train": rows, "data.examples_per_step": str(self.examples_per_step), "data.seed": str(self.seed)}
+        steps = {
+            "data.examples_per_step": self.examples_per_step,
+            "data.seed": self.seed,
+            "data.stratify": self.stratify,
+        }
+        return {"data.train": rows} | {name: str(value) for name, value in steps.items()}
 
     def train_dataloader(self) -> StepLoader:
         """The training steps, in the plan's order."""

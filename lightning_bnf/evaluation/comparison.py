@@ -12,9 +12,9 @@ from lightning_bnf.evaluation.pass_rates import (
     Rate,
     Record,
     VerifiedPrompt,
-    paired_bootstrap,
     pass_rate_changes,
 )
+from lightning_bnf.evaluation.statistics.intervals import paired_bootstrap
 from lightning_bnf.results.markdown import markdown_table
 
 

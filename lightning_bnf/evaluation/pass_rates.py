@@ -7,19 +7,17 @@ prompt's `max_new_tokens` fails.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
 from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.evaluation.statistics.intervals import paired_bootstrap, wilson
 from lightning_bnf.evaluation.verify import VerifierError, check_verifier, verify
 from lightning_bnf.generation.sampling import Sampling, batches, generate_with_lengths
 from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
-
-_Z = 1.959964  # the normal distribution's 97.5 % quantile
 
 
 @dataclass(frozen=True)
@@ -193,22 +191,6 @@ def pass_rate_changes(
         rates = float(np.mean(list(old.values()))), float(np.mean(list(new.values())))
         changes.append(Change(*key, len(old), *rates, float(difference.mean()), low, high))
     return changes
-
-
-def wilson(passed: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share; unlike the normal one it stays in [0, 1] and is not empty at 0 of n."""
-    share, shrink = passed / n, 1 + _Z**2 / n
-    middle = (share + _Z**2 / (2 * n)) / shrink
-    half = _Z * sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / shrink
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def paired_bootstrap(difference: np.ndarray, seed: int = 0, resamples: int = 10_000) -> tuple[float, float]:
-    """The 95 % interval of the mean of `difference`, one value per prompt."""
-    rng = np.random.default_rng(seed)
-    means = difference[rng.integers(0, len(difference), (resamples, len(difference)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:

@@ -24,7 +24,7 @@ from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.steps.layout import PADDED
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
-from lightning_bnf.evaluation.pass_rates import paired_bootstrap
+from lightning_bnf.evaluation.statistics.intervals import paired_bootstrap
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.head.tiles import target_logits, token_logps
 from lightning_bnf.runtime.progress import Progress

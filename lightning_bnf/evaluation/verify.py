@@ -4,6 +4,9 @@ A verifier is written in data files as `{"name": "bullets", "count": 3}`: the fu
 near miss can be told from a far one the score says so (two of three keywords: 0.67), which is what picks the worst of
 several failed completions. What is asked is checked and no more: "What is 3 + 4?" wants a text whose last number is 7,
 in whatever words. White space around a completion never counts.
+
+Some verifiers look at the form alone (`FORMS`): a refusal has fewer than ten words, too. In data they belong beside one
+that asks for content, in `all_of`; `controls.py` says which answers no prompt's verifier may pass.
 """
 
 import difflib
@@ -11,6 +14,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from lightning_bnf.runtime.refusal import Refusal
@@ -33,7 +37,8 @@ def check_verifier(verifier: dict[str, Any]) -> str:
         raise VerifierError(f"verifier {verifier!r} has no name")
     if name not in VERIFIERS:
         raise VerifierError(f"verifier {name!r} does not exist{_nearest(name, list(VERIFIERS))}")
-    taken = list(inspect.signature(VERIFIERS[name]).parameters)[1:]
+    kinds = _arguments(VERIFIERS[name])
+    taken = list(kinds)
     given = [key for key in verifier if key != "name"]
     for key in given:
         if key not in taken:
@@ -41,9 +46,11 @@ def check_verifier(verifier: dict[str, Any]) -> str:
     for key in taken:
         if key not in given:
             raise VerifierError(f"verifier {name!r} needs the argument {key!r}")
-        accepted, holds = _ACCEPTED[_kind(VERIFIERS[name], key)]
+        accepted, holds = _ACCEPTED[kinds[key]]
         if not holds(verifier[key]):
             raise VerifierError(f"verifier {name!r}: {key} must be {accepted}, got {verifier[key]!r}")
+    for part in verifier["parts"] if name == all_of.__name__ else ():
+        check_verifier(part)
     return name
 
 
@@ -55,19 +62,27 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, list) and len(value) > 0 and all(isinstance(text, str) and text for text in value)
 
 
+def _is_parts(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(isinstance(part, dict) for part in value)
+
+
 _ACCEPTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "int": ("a whole number", _is_number),
     "count": ("a whole number from 1", lambda value: _is_number(value) and value >= 1),
     "str": ("a text", lambda value: isinstance(value, str) and len(value) > 0),
     "list": ("a list of one text or more", _is_texts),
+    "parts": ("a list of two verifiers or more", _is_parts),
 }
 
 
-def _kind(function: Callable[..., float], argument: str) -> str:
-    """What an argument has to be, by its annotation; numbers but an `answer` count something."""
-    annotation = inspect.signature(function).parameters[argument].annotation
-    kind = getattr(annotation, "__name__", str(annotation))
-    return "count" if kind == "int" and argument != "answer" else kind
+@cache
+def _arguments(function: Callable[..., float]) -> dict[str, str]:
+    """What each argument has to be, by its annotation; numbers but an `answer` count something."""
+    found = {}
+    for name, parameter in list(inspect.signature(function).parameters.items())[1:]:
+        kind = getattr(parameter.annotation, "__name__", str(parameter.annotation))
+        found[name] = "count" if kind == "int" and name != "answer" else "parts" if name == "parts" else kind
+    return found
 
 
 def _nearest(word: str, known: list[str]) -> str:
@@ -118,6 +133,29 @@ def mentions(text: str, answers: list[str]) -> float:
     """At least one of `answers` as a whole word, in any case; the s of "it's" is not a word."""
     whole = [rf"(?<!\w)(?<!\w['\u2019]){re.escape(answer)}(?!\w)" for answer in answers]
     return float(any(re.search(pattern, text, re.IGNORECASE) for pattern in whole))
+
+
+def only_letter(text: str, answer: str) -> float:
+    """`answer` is the one letter that stands alone in the text, in any case; 0.5 beside others. The words "a" and "I"
+    are no letters, so neither can be the answer."""
+    alone = {letter.lower() for letter in re.findall(r"(?<![\w'\u2019-])[^\W\d_](?![\w'\u2019-])", text)} - {"a", "i"}
+    if alone == {answer.lower()}:
+        return 1.0
+    return 0.5 if answer.lower() in alone else 0.0
+
+
+def own_words(text: str, prompt: str, count: int) -> float:
+    """At least `count` different words that are not in the prompt; else the share of them: no copy of the prompt."""
+    own = {word.lower() for word in _words(text)} - {word.lower() for word in _words(prompt)}
+    return min(1.0, len(own) / count)
+
+
+def list_with(text: str, count: int, word: str) -> float:
+    """Exactly `count` list items (see `list_items`), with `word` in each; less for each that lacks it."""
+    items = [line for line in text.splitlines() if re.match(r"\s*([-*•]|\d+[.)])\s+\S", line)]
+    share = sum(_names(item, word) for item in items) / len(items) if items else 0.0
+    score = list_items(text, count)
+    return score if share == 1 else _partial(score * share)
 
 
 def list_items(text: str, count: int) -> float:
@@ -215,6 +253,17 @@ def highlighted(text: str, count: int) -> float:
     return min(1.0, found / count)
 
 
+def all_of(text: str, parts: list[dict[str, Any]]) -> float:
+    """Every one of several verifiers passes; else their mean score."""
+    scores = [verify(text, part) for part in parts]
+    return 1.0 if min(scores) == 1.0 else _partial(sum(scores) / len(scores))
+
+
+def _names(text: str, word: str) -> bool:
+    """Whether a word or words stand in the text, in any case; a plural's s may be there."""
+    return bool(re.search(rf"(?<!\w){re.escape(word)}s?(?!\w)", text, re.IGNORECASE))
+
+
 VERIFIERS: dict[str, Callable[..., float]] = {
     function.__name__: function
     for function in (
@@ -233,5 +282,23 @@ VERIFIERS: dict[str, Callable[..., float]] = {
         ends_with_question,
         no_commas,
         highlighted,
+        only_letter,
+        own_words,
+        list_with,
+        all_of,
     )
 }
+FORMS = frozenset(
+    {
+        "list_items",
+        "fewer_words",
+        "title",
+        "sentences",
+        "question",
+        "ends_with_question",
+        "no_commas",
+        "highlighted",
+        "own_words",
+    }
+)
+"""Verifiers that look at the form alone: an answer to another prompt, or none to any, can pass."""

@@ -8,13 +8,14 @@ from torch import Tensor
 from lightning_bnf.losses.base import StepContext
 from lightning_bnf.losses.completions import log_odds
 from lightning_bnf.losses.tokens import TokenLoss, Tokens
+from lightning_bnf.runtime.arguments import NonNegativeFloat
 
 
 class BNF(TokenLoss):
     """Bidirectional Negative Feedback loss ("As Simple as Fine-tuning", ICLR 2025, Eq. 4-9).
 
         L = -E[ label/|y| * sum_t sg[w_t] * log pi(y_t) ]
-        w_t = min(1, odds(pi_t) / odds(ref_t)),    odds(p) = p / (1 - p)
+        w_t = min(1, odds(pi_t) / odds(ref_t))^alpha,    odds(p) = p / (1 - p)
 
     The paper writes a cross-entropy against a target distribution f over the whole vocabulary:
 
@@ -29,41 +30,60 @@ class BNF(TokenLoss):
 
         symbol   argument     meaning
         |y|      normalizer   "response": tokens of the completion (Eq. 4); "step_min": of the step's shortest one
+        alpha    alpha        >= 0; 1 in the paper, and 0 is NLL + PLL
+        -        restore      whether preferred tokens have w = 1 wherever they are (BNF-restore)
         label    (data)       +1 preferred, -1 dispreferred; pairs are not needed
 
     At the start policy == reference and w = 1: the first step is length-normalised NLL + PLL. A token far below the
-    reference has w -> 0 and is left alone. Takes completions (B), returns a value for each, (B,), in nats.
-    Raises Refusal for another `normalizer`.
+    reference has w -> 0 and is left alone, a preferred one too: what dispreferred completions dragged down is pulled
+    back under `restore` alone. `alpha` and `restore` are ours, not the paper's. The logit z of an unlikely dispreferred
+    token flows as dz/dt = -w, so z(t) = z(0) - ln(1 + alpha t) / alpha: without bound, and the slower the larger alpha.
+    Takes completions (B), returns a value for each, (B,), in nats.
+    Raises Refusal for another `normalizer`, and an `alpha` below 0.
     """
 
     needs_reference = True
     value_falls = False  # preferred and dispreferred log-probs enter with opposite signs, whatever they are worth
     metric_names = ("bnf/weight", "bnf/clipped", "bnf/eq4")
 
-    def __init__(self, normalizer: Literal["response", "step_min"] = "response"):
+    def __init__(
+        self,
+        normalizer: Literal["response", "step_min"] = "response",
+        alpha: NonNegativeFloat = 1.0,
+        restore: bool = False,
+    ):
         """
         Args:
             normalizer: What the sum over a completion's tokens is divided by: its own length, or the step's smallest.
+            alpha: Power of the weight: 1 is BNF, 0 is NLL + PLL.
+            restore: Whether preferred tokens below the reference keep the weight 1.
         """
         self.normalizer = normalizer
+        self.alpha = alpha
+        self.restore = restore
 
     def token_weight(self, tokens: Tokens, step: StepContext) -> Tensor:
+        return tokens.label * self._clipped(tokens) / self._length(tokens, step)
+
+    def _clipped(self, tokens: Tokens) -> Tensor:
         w = clipped_odds_ratio(tokens.policy, tokens.reference)
-        return tokens.label * w / self._length(tokens, step)
+        if self.alpha != 1:
+            w = w**self.alpha
+        return torch.where(tokens.label > 0, 1.0, w) if self.restore else w
 
     def _length(self, tokens: Tokens, step: StepContext) -> Tensor | int:
         return tokens.length if self.normalizer == "response" else step.smallest_length
 
     def token_metrics(self, tokens: Tokens, step: StepContext) -> dict[str, Tensor]:
         assert tokens.reference is not None
-        w = clipped_odds_ratio(tokens.policy, tokens.reference)
+        w = self._clipped(tokens)
         below = tokens.policy < tokens.reference - step.reference_tolerance
         return {"bnf/weight": w, "bnf/clipped": below.to(w.dtype)}
 
     def token_sums(self, tokens: Tokens, step: StepContext) -> dict[str, Tensor]:
         if tokens.entropy is None:
             return {}
-        w = clipped_odds_ratio(tokens.policy, tokens.reference)
+        w = self._clipped(tokens)
         # sum_k f_k log pi_k = w log pi(y_t) - (1 - w) H, since f_k = (1 - w) pi_k + w [k = y_t]
         return {"bnf/eq4": tokens.label * ((1 - w) * tokens.entropy - w * tokens.policy) / self._length(tokens, step)}
 

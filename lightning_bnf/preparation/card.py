@@ -6,16 +6,19 @@ from html import escape
 from statistics import mean
 from typing import Any
 
+from lightning_bnf.evaluation.controls import constant_baseline, positional_baseline
+from lightning_bnf.preparation.families import Question
 from lightning_bnf.preparation.pick import Scored
 from lightning_bnf.results.markdown import markdown_table
 from lightning_bnf.runtime.escapes import in_one_line
 
 Pair = tuple[Scored, Scored]
+_ANSWERS = 30  # of each kind that are tried as a constant
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one question; `unpaired` counts its unpaired rows."""
+    """What became of a question; `unpaired` counts its unpaired rows."""
 
     family: str
     split: str
@@ -24,18 +27,17 @@ class Outcome:
     greedy: Scored
     pair: Pair | None
     unpaired: int
+    question: Question
 
 
-def write_card(outcomes: Sequence[Outcome], settings: dict[str, Any]) -> str:
-    """The card as Markdown."""
+def write_card(outcomes: Sequence[Outcome], rates: str, settings: dict[str, Any]) -> str:
+    """The card as Markdown; `rates`: from `yields`."""
     trained = [outcome for outcome in outcomes if not outcome.kept_out]
     pairs = [outcome.pair for outcome in trained if outcome.split == "train" and outcome.pair]
     parts = [
         _INTRODUCTION.format(**settings),
         "## Rows\n\n" + _counts(outcomes),
-        "## Families: how often the model passes, and what that yields\n\n"
-        + _YIELD.format(**settings)
-        + _yields(outcomes),
+        "## Families: how often the model passes, and what that yields\n\n" + _YIELD.format(**settings) + rates,
         "## Lengths\n\n" + _LENGTHS.format(longer=_share(pairs, 1), equal=_share(pairs, 0), shorter=_share(pairs, -1)),
         _lengths(outcomes),
         _SETTINGS + "".join(f"- `{name}`: {_shown(value)}\n" for name, value in settings.items()),
@@ -52,13 +54,14 @@ the worst one that fails (`rejected`); among equals the two closest in length. A
 end-of-turn token included.
 
 The splits share no question, not even in other words (no sum, no set of numbers, no word or set of keywords, no
-topic of a family is in two splits), and families that are kept out of training have test prompts only. Unpaired rows
+topic of a family is in two splits), and families that are kept out of training have no training prompts. Unpaired rows
 also come from prompts whose answers all passed or all failed (one row each); a prompt with both gives its pair's two
 answers. In every file the families take turns, so any first part of it is balanced.
 
-Remake it (it goes on where it was interrupted; the raw samples stay in `runs/prepare/`):
+Remake it (it goes on where it was interrupted; the raw samples stay in the folder `work`) with a config that holds the
+settings below, as `configs/prepare/` has them:
 
-    python -m lightning_bnf prepare --config configs/prepare/quickstart.yaml
+    python -m lightning_bnf prepare --config CONFIG.yaml
 
 The same seed gives the same files on the same kind of processor with the same number of threads; elsewhere rounding
 differs, and with it the samples. Licence: Apache-2.0. The prompts are ours; the answers are samples of
@@ -67,7 +70,9 @@ SmolLM2-135M-Instruct (Apache-2.0), unedited, and often wrong, odd or untrue: th
 
 _YIELD = """`sampled` and `greedy` are the model's pass rates before any training over all the family's prompts
 ({samples} samples each, and one greedy answer); `ended` is the share of samples that ended within the limit;
-`pairs` the share of prompts that gave one.
+`pairs` the share of prompts that gave one. `constant` is the share of prompts that the best constant answer passes (of
+right ones, of the model's, and of such as "Yes."), `place` that of the best place in the prompt (its third number, its
+last word): what passes without the skill.
 
 """
 
@@ -91,9 +96,11 @@ def _counts(outcomes: Sequence[Outcome]) -> str:
     return markdown_table(["split", "families", "prompts", "pairs", "unpaired rows"], *rows)
 
 
-def _yields(outcomes: Sequence[Outcome]) -> str:
+def yields(outcomes: Sequence[Outcome]) -> str:
+    """The families' table: pass rates, with what constant and positional answers pass beside them, and pairs."""
     rows = []
     for family, mine in _by_family(outcomes).items():
+        constant, place = _baselines(mine)
         samples = [one for outcome in mine for one in outcome.samples]
         rows.append(
             [
@@ -101,12 +108,25 @@ def _yields(outcomes: Sequence[Outcome]) -> str:
                 len(mine),
                 f"{mean(one.passed for one in samples):.2f}",
                 f"{mean(outcome.greedy.passed for outcome in mine):.2f}",
+                f"{constant:.2f}",
+                f"{place:.2f}",
                 f"{mean(one.finished for one in samples):.2f}",
                 f"{mean(outcome.pair is not None for outcome in mine):.2f}",
                 sum(outcome.pair is not None for outcome in mine if outcome.split == "train"),
             ]
         )
-    return markdown_table(["family", "prompts", "sampled", "greedy", "ended", "pairs", "training pairs"], *rows)
+    return markdown_table(
+        ["family", "prompts", "sampled", "greedy", "constant", "place", "ended", "pairs", "training pairs"], *rows
+    )
+
+
+def _baselines(outcomes: Sequence[Outcome]) -> tuple[float, float]:
+    """The share of the best constant answer and of the best place, over a family's prompts."""
+    questions = [(outcome.question.text, outcome.question.verifier) for outcome in outcomes]
+    right = [outcome.question.answer for outcome in outcomes if outcome.question.answer]
+    said = [outcome.greedy.text for outcome in outcomes if outcome.greedy.passed]
+    answers = [*right[:_ANSWERS], *said[:_ANSWERS]]
+    return constant_baseline(questions, answers).share, positional_baseline(questions).share
 
 
 def _lengths(outcomes: Sequence[Outcome]) -> str:

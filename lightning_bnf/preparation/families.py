@@ -11,17 +11,22 @@ from random import Random
 from typing import Any
 
 from lightning_bnf.datamodules.reading.messages import Message
+from lightning_bnf.evaluation.controls import passed_controls
 from lightning_bnf.runtime.fingerprints import content_hash
 from lightning_bnf.runtime.refusal import Refusal
 
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt of a family: its content, its text, and how an answer is verified (see `evaluation/verify.py`)."""
+    """One prompt of a family: its content, its text, and how an answer is verified (see `evaluation/verify.py`).
+
+    answer: a right one, where the family knows one
+    """
 
     key: str
     text: str
     verifier: dict[str, Any]
+    answer: str = ""
 
     @property
     def messages(self) -> list[Message]:
@@ -34,15 +39,22 @@ class Question:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of question: `ask` draws one, `max_new_tokens` is where an answer is cut off (and then fails)."""
+    """A kind of question: `ask` draws one, `max_new_tokens` is where an answer is cut off (and then fails).
+
+    controlled: whether its verifiers refuse every negative control, which is checked of each question that is drawn
+    """
 
     name: str
     ask: Callable[[Random], Question]
     max_new_tokens: int
+    controlled: bool = False
 
 
 def draw_questions(family: Family, count: int, seed: int) -> list[Question]:
-    """`count` questions with different keys, in a random order that depends on the seed and the family alone."""
+    """`count` questions with different keys, in a random order that depends on the seed and the family alone.
+
+    Raises `Refusal` where the family runs out of questions, or is controlled and a negative control passes one.
+    """
     rng = Random(f"{seed}/{family.name}")  # a string seeds independently of PYTHONHASHSEED
     found: dict[str, Question] = {}
     texts: set[str] = set()
@@ -50,9 +62,16 @@ def draw_questions(family: Family, count: int, seed: int) -> list[Question]:
         if len(found) == count:
             return list(found.values())
         question = family.ask(rng)
-        if question.key not in found and question.text not in texts:
-            found[question.key] = question
-            texts.add(question.text)
+        if question.key in found or question.text in texts:
+            continue
+        passed = passed_controls(question.text, question.verifier, question.answer) if family.controlled else []
+        if passed:
+            raise Refusal(
+                f"verifiers of family {family.name!r} must refuse every control, got {passed[0]} passed by "
+                f"{question.text!r}"
+            )
+        found[question.key] = question
+        texts.add(question.text)
     if len(found) == count:
         return list(found.values())
     raise Refusal(

@@ -12,7 +12,7 @@ from lightning_bnf.evaluation.verify import verify
 from lightning_bnf.generation.sampling import Generated, Sampling, generate_with_lengths
 from lightning_bnf.policies.base import Dtype
 from lightning_bnf.policies.sources import BUNDLED, load_model, load_tokenizer, placed
-from lightning_bnf.preparation.card import Outcome, write_card
+from lightning_bnf.preparation.card import Outcome, write_card, yields
 from lightning_bnf.preparation.families import Question, draw_questions
 from lightning_bnf.preparation.pick import Scored, pick_pair, pick_unpaired, scored
 from lightning_bnf.preparation.prompts import PromptFile, draw_prompts, sample_prompts, write_scored
@@ -36,6 +36,7 @@ _OF_FAMILIES = (  # the settings that the card of families shows
     "validation_prompts",
     "test_prompts",
     "kept_out_prompts",
+    "kept_out_validation_prompts",
     "samples",
     "temperature",
     "batch_size",
@@ -68,6 +69,7 @@ def prepare(
     validation_prompts: int = 10,
     test_prompts: int = 25,
     kept_out_prompts: int = 30,
+    kept_out_validation_prompts: int = 0,
     samples: int = 5,
     temperature: float = 0.8,
     batch_size: int = 320,
@@ -81,7 +83,7 @@ def prepare(
     Args:
         output: folder for the finished files: new, empty, or of this command, which replaces its own, each at once.
         families: task families (names) to train on; their questions are split into train, validation and test.
-        kept_out: task families (names) of which there are test questions only.
+        kept_out: task families (names) that are not trained on: test questions, and validation ones where asked for.
         prompts: file or hub id with prompts, instead of families; they are split at random.
         scorer: reward model or ranker that scores the samples of `prompts`: best against worst.
         source: model to sample from: hub id, folder, GGUF file or bundled model.
@@ -91,6 +93,7 @@ def prepare(
         validation_prompts: validation questions per trained family, or prompts of the file.
         test_prompts: test questions per trained family, or prompts of the file.
         kept_out_prompts: test questions per kept-out family.
+        kept_out_validation_prompts: validation questions per kept-out family.
         samples: completions drawn per question.
         temperature: softmax temperature of the samples.
         batch_size: completions generated together.
@@ -109,7 +112,16 @@ def prepare(
         return
     if train_prompts is None:
         raise Refusal("train_prompts must be a whole number with families, got null (which is for prompts)")
-    questions = draw_splits(families, kept_out, train_prompts, validation_prompts, test_prompts, kept_out_prompts, seed)
+    questions = draw_splits(
+        families,
+        kept_out,
+        train_prompts,
+        validation_prompts,
+        test_prompts,
+        kept_out_prompts,
+        seed,
+        kept_out_validation_prompts,
+    )
     items = _answered_by(source, revision, dtype, questions, drawn, work_file)
     write_files(items, Path(output), {name: settings[name] for name in _OF_FAMILIES})
 
@@ -149,7 +161,14 @@ def _answered_by(
 
 
 def draw_splits(
-    families: Sequence[str], kept_out: Sequence[str], train: int, validation: int, test: int, kept: int, seed: int
+    families: Sequence[str],
+    kept_out: Sequence[str],
+    train: int,
+    validation: int,
+    test: int,
+    kept: int,
+    seed: int,
+    kept_validation: int = 0,
 ) -> list[Placed]:
     """The questions of every split. One family's questions differ in content, so the splits share no question."""
     check_families([*families, *kept_out])
@@ -159,7 +178,9 @@ def draw_splits(
         splits = ["test"] * test + ["validation"] * validation + ["train"] * train
         placed += [(name, split, False, question) for split, question in zip(splits, drawn, strict=True)]
     for name in kept_out:
-        placed += [(name, "test", True, question) for question in draw_questions(FAMILIES[name], kept, seed)]
+        drawn = draw_questions(FAMILIES[name], kept + kept_validation, seed)
+        splits = ["test"] * kept + ["validation"] * kept_validation
+        placed += [(name, split, True, question) for split, question in zip(splits, drawn, strict=True)]
     return placed
 
 
@@ -219,10 +240,13 @@ def write_files(items: Sequence[Item], output: Path, settings: dict[str, Any]) -
             item.greedy,
             pick_pair(item.samples),
             len(unpaired_rows(item)),
+            item.question,
         )
         for item in items
     ]
-    write_text(output / "README.md", write_card(outcomes, settings))
+    rates = yields(outcomes)
+    write_text(output / "README.md", write_card(outcomes, rates, settings))
+    print(rates)
 
 
 def interleaved(items: Sequence[Item]) -> list[Item]:

@@ -1,13 +1,16 @@
-"""The task families: questions that a 135-million-parameter model answers well sometimes, but not always.
+"""The task families of data/quickstart: what a 135-million-parameter model answers well sometimes, but not always.
 
 Each was measured before it was taken (data/quickstart/README.md holds the pass rates): where a model always or never
 passes, no pair can be made of its own samples. Left out for passing less than one time in ten: counting, repeating,
-a given first word, an exact number of words, a number and nothing else.
+a given first word, an exact number of words, a number and nothing else. Some of their verifiers pass answers that need
+no skill (`largest` is a guess among three places, `highlight` passes a copy of its example): experiments that compare
+methods take those of `controlled_tasks.py`.
 """
 
 from collections.abc import Callable
 from random import Random
 
+from lightning_bnf.preparation.controlled_tasks import CONTROLLED
 from lightning_bnf.preparation.families import Family, Question
 from lightning_bnf.preparation.words import CAPITALS, NOUNS, TOPICS
 
@@ -133,7 +136,7 @@ def _one_sentence(rng: Random) -> Question:
     return Question(topic, ask.format(t=topic), {"name": "sentences", "count": 1})
 
 
-FAMILIES: dict[str, Family] = {
+QUICKSTART: dict[str, Family] = {
     family.name: family
     for family in (
         Family("addition", _addition, 32),
@@ -153,3 +156,5 @@ FAMILIES: dict[str, Family] = {
         Family("one_sentence", _one_sentence, 48),
     )
 }
+FAMILIES = QUICKSTART | CONTROLLED
+"""All that `prepare` draws from, by name."""

@@ -206,9 +206,10 @@ def _at(config: Any, name: str) -> Any:
 
 
 def validation_rate(record: Mapping[str, Any]) -> float:
-    """The share of validation prompts whose greedy completion passed. Raises `Refusal` where none were scored."""
+    """The share of validation prompts of trained families whose greedy completion passed: nothing that is kept out of
+    training may pick a setting. Raises `Refusal` where none were scored."""
     scores = record["results"].get("scores", {}).get("validation", [])
-    passed = [one["passed"] for one in scores if one["decoding"] == "greedy"]
+    passed = [one["passed"] for one in scores if one["decoding"] == "greedy" and one["groups"][0] == "trained"]
     if not passed:
         raise Refusal(
             f"{record['method']}: base must be a config with the callback ScorePrompts, whose scores of validation "

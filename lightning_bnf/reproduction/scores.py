@@ -193,20 +193,6 @@ def texts(tidy: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
     return wide.loc[tidy["method"].unique(), tidy["metric"].unique()]
 
 
-def differences(scores: Mapping[str, pd.DataFrame], of: str) -> pd.DataFrame:
-    """What method `of` has more than each other, on the same prompts: text such as "+0.04 [-0.02, +0.10]"."""
-    drawn = resampled(scores)
-    table = {}
-    for name, frame in scores.items():
-        column = {}
-        for other in (method for method in methods_of(frame) if method != of):
-            difference = frame[of].to_numpy().mean() - frame[other].to_numpy().mean()
-            low, high = _interval(drawn[name][of] - drawn[name][other])
-            column[other] = f"{difference:+.2f} [{low:+.2f}, {high:+.2f}]"
-        table[name] = column
-    return pd.DataFrame(table)
-
-
 def by_seed(scores: Mapping[str, pd.DataFrame], measure: str) -> pd.DataFrame:
     """A measure's means over prompts: a line for each method, a column for each seed."""
     means = scores[measure].mean().unstack("seed")

@@ -16,6 +16,15 @@ from lightning_bnf.runtime.refusal import Refusal
 SCALING = "scaling"
 STEPS = "optimizer step"
 CHOSEN, REJECTED, NEUTRAL = "#1b7837", "#b2182b", "#4d4d4d"
+OKABE_ITO = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+"""Colours that stay apart for colour-blind eyes; with them always a marker or a line style."""
+METHOD_LOOKS = {
+    method: {"color": color, "marker": marker}
+    for method, color, marker in zip(
+        ("BNF", "DPO", "IPO", "KTO", "ORPO", "SimPO", "R-DPO", "SLiC-HF"), OKABE_ITO, "osD^vPX*"
+    )
+}
+"""A method has one colour and one marker in all figures."""
 _SMOOTH = 5  # steps
 _POLICIES = (CHOSEN, "#2166ac", REJECTED, "#e08214", "#762a83", "#01665e", "#8c510a", NEUTRAL)
 
@@ -277,6 +286,30 @@ def plot_tradeoff(runs: pd.DataFrame, gain: str, tax: str) -> Figure:
     axes.axhline(0, color=NEUTRAL, linewidth=0.8)
     axes.axvline(0, color=NEUTRAL, linewidth=0.8)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def plot_printed_plane(plane: pd.DataFrame) -> Figure:
+    """Gain against tax in points, a panel for each base model, `plane` as `claims.printed_plane` gives it."""
+    models, methods = list(plane["model"].unique()), [name for name in METHOD_LOOKS if name in set(plane["method"])]
+    figure = Figure(figsize=(7.5, 3.3), dpi=200, layout="constrained")
+    for axes, model in zip(figure.subplots(1, len(models), sharey=True, squeeze=False)[0], models):
+        _styled(axes, model, "", "")
+        axes.set_title(model, loc="left", fontsize=9)
+        axes.axhline(0, color=NEUTRAL, linewidth=0.8)
+        for line in plane[plane["model"] == model].itertuples():
+            axes.scatter(line.gain, line.tax, s=40, zorder=3, label=line.method, **METHOD_LOOKS[line.method])
+        axes.set_xlabel("change of alignment (points)", fontsize=9)
+    figure.axes[0].set_ylabel("change of reasoning (points)")
+    handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}
+    figure.legend(
+        [handles[name] for name in methods],
+        methods,
+        frameon=False,
+        loc="outside lower center",
+        ncols=len(methods),
+        fontsize=9,
+    )
     return figure
 
 

@@ -39,6 +39,24 @@ def test_only_training_rows_lose_a_side(tmp_path: Path, tiny_folder: str, write_
     assert "[validation] 8 of 8 rows have a prompt that is trained on too" in report
 
 
+def test_families_are_shared_out_over_the_steps(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]
+) -> None:
+    """Six rows of one family, then two of another, in steps of four: one of the other in each. Without families it is
+    refused."""
+    path = Path(write_pairs(rows=8))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    with pytest.raises(ValueError, match=r"data\.stratify must be false where no training row has a family, got true"):
+        train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF()), PreferenceData(str(path), stratify=True))
+    path.write_text("".join(json.dumps(row | {"family": "ab"[i > 5]}) + "\n" for i, row in enumerate(rows)))
+    data = PreferenceData(str(path), examples_per_step=4, stratify=True)
+    train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF()), data, max_steps=2)
+    plan = data.train_dataloader().plan
+    families = [[data.rows["train"][row].family for row in plan.rows(0, step)] for step in (0, 1)]
+    assert [found.count("b") for found in families] == [1, 1]
+    assert plan.strata == ("a",) * 6 + ("b",) * 2
+
+
 @pytest.mark.parametrize(
     ("loss", "ratio", "message"),
     [

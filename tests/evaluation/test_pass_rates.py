@@ -8,12 +8,11 @@ from lightning_bnf.evaluation.pass_rates import (
     Record,
     VerifiedPrompt,
     complete_and_verify,
-    paired_bootstrap,
     pass_rate_changes,
     pass_rates,
     verified_prompts,
-    wilson,
 )
+from lightning_bnf.evaluation.statistics.intervals import paired_bootstrap
 from lightning_bnf.evaluation.verify import VerifierError
 from lightning_bnf.generation.sampling import Sampling, generate_with_lengths
 
@@ -41,13 +40,6 @@ def test_rates_per_group_decoding_and_family():
     ]
 
 
-def test_wilson_interval():
-    """5 of 10, by the formula with z = 1.96: middle 0.5, half width 1.96 sqrt(0.025 + 1.96^2/400) / 1.384 = 0.263."""
-    assert wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
-    assert wilson(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
-
-
 def test_changes_are_paired_by_prompt():
     """Before: a, b of 4; after: b, c, d of 4, in another order. Change 1/4; differences -1, 0, 1, 1."""
     before = [record(name, name in "ab") for name in "abcd"]
@@ -57,15 +49,6 @@ def test_changes_are_paired_by_prompt():
     assert (trained.before, trained.after, trained.change) == (0.5, 0.75, 0.25)
     assert (trained.low, trained.high) == paired_bootstrap(np.array([-1.0, 0.0, 1.0, 1.0]))
     assert trained.low < 0.25 < trained.high
-
-
-def test_bootstrap_is_seeded_and_near_the_normal_interval():
-    """400 differences with standard deviation s: the half width is close to 1.96 s / 20."""
-    difference = np.repeat([-1.0, 0.0, 1.0, 1.0], 100)
-    low, high = paired_bootstrap(difference, seed=1)
-    assert (low, high) == paired_bootstrap(difference, seed=1)
-    assert (high - low) / 2 == pytest.approx(1.96 * difference.std() / 20, rel=0.05)
-    assert paired_bootstrap(np.zeros(5)) == (0.0, 0.0)
 
 
 def test_changes_refuse_different_prompts():

@@ -57,6 +57,26 @@ CASES = [
         ["a word", "2 * 3 * 4", "**", "* a\n* b"],
     ),
     ({"name": "highlighted", "count": 2}, ["*a* and **b**"], ["*a* and b"]),
+    (
+        {"name": "only_letter", "answer": "b"},
+        ["B", 'The word "bat" starts with a "b".', "I say B."],
+        ["a b c d", "bat", "b-a-t", "", "C"],
+    ),
+    (
+        {"name": "own_words", "prompt": "Write about cats.", "count": 2},
+        ["Cats sleep all day.", "They purr"],
+        ["Write about cats.", "Cats sleep", "sleep sleep", ""],
+    ),
+    (
+        {"name": "list_with", "count": 2, "word": "cat"},
+        ["- Cats purr.\n- A cat sleeps.", "Facts:\n1. The cat\n2. cats"],
+        ["- Cats purr.\n- They sleep.", "- Cats\n- cats\n- cats", "- category\n- cat", "- \n- ", ""],
+    ),
+    (
+        {"name": "all_of", "parts": [{"name": "question"}, {"name": "mentions", "answers": ["cat"]}]},
+        ["Where is the cat?"],
+        ["Where is it?", "The cat.", ""],
+    ),
 ]
 
 
@@ -82,6 +102,10 @@ def test_every_verifier_has_cases_and_a_docstring():
         ({"name": "fewer_words", "limit": 3}, "a b c", "a b c d e f"),
         ({"name": "sentences", "count": 2}, "A. B. C.", "A. B. C. D. E."),
         ({"name": "no_commas"}, "one, two three", "one, two, three"),
+        ({"name": "only_letter", "answer": "b"}, "b c", "c"),
+        ({"name": "own_words", "prompt": "a", "count": 3}, "b c", "b b"),
+        ({"name": "list_with", "count": 2, "word": "x"}, "- x\n- y", "- y\n- y"),
+        ({"name": "all_of", "parts": [{"name": "title"}, {"name": "question"}]}, "<<a>>", "a"),
     ],
 )
 def test_a_near_miss_scores_above_a_far_one(verifier, better, worse):
@@ -117,6 +141,8 @@ def test_wrong_verifiers_are_refused_by_name(verifier, message):
         ({"name": "json_keys", "keys": [["a"]]}, "keys must be a list of one text or more"),
         ({"name": "starts_with", "start": 3}, "start must be a text, got 3"),
         ({"name": "equals", "answer": ["a"]}, r"answer must be a text, got \['a'\]"),
+        ({"name": "all_of", "parts": [{"name": "title"}]}, "parts must be a list of two verifiers or more, got"),
+        ({"name": "all_of", "parts": [{"name": "title"}, {"name": "x"}]}, "verifier 'x' does not exist"),
     ],
 )
 def test_arguments_of_another_kind_are_refused(verifier, message):

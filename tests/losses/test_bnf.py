@@ -168,6 +168,55 @@ def test_metrics_count_tokens_below_the_reference_by_more_than_the_tolerance() -
     assert metrics["bnf/weight"].tolist() == pytest.approx([1, 0.99992, 0.26895, 1], abs=1e-5)
 
 
+def weights(loss: BNF, label: int) -> list[float]:
+    """Of tokens with pi = .2, .5, .8 where the reference has .5: odds 1/4, 1 and 4 of it."""
+    policy = Completions(
+        torch.tensor([0.2, 0.5, 0.8], dtype=torch.float64).log(), torch.zeros(3, dtype=int), torch.tensor([3])
+    )
+    policy = policy.replaced(policy.token_logps.requires_grad_())
+    reference = policy.replaced(torch.full((3,), math.log(0.5), dtype=torch.float64))
+    value = loss(policy, reference, Examples(torch.tensor([label])), CONTEXT).value
+    (gradient,) = torch.autograd.grad(value.sum(), policy.token_logps)
+    return (-3 * label * gradient).tolist()
+
+
+@pytest.mark.parametrize(("alpha", "weight"), [(0.0, 1.0), (0.5, 0.5), (1.0, 0.25), (2.0, 1 / 16)])
+def test_alpha_is_the_power_of_the_odds_ratio(alpha: float, weight: float) -> None:
+    """(1/4)^alpha below the reference, 1 at it and above; the gradient by autograd is the weight, on both labels."""
+    for label in (1, -1):
+        assert weights(BNF(alpha=alpha), label) == pytest.approx([weight, 1.0, 1.0], rel=1e-12)
+    assert weights(BNF(), 1) == weights(BNF(alpha=1.0), 1)
+
+
+def test_alpha_0_is_nll_plus_pll_wherever_the_policy_is() -> None:
+    logits, _, y, row, length, label = random_case(4)
+    policy = Completions(logits.log_softmax(-1).gather(-1, y[:, None]).squeeze(-1), row, length)
+    reference = policy.replaced(torch.zeros_like(policy.token_logps))  # certain, so that odds are 0 : infinity
+    ours = BNF(alpha=0.0)(policy, reference, Examples(label), CONTEXT).value
+    torch.testing.assert_close(ours, NLLPLL()(policy, None, Examples(label), CONTEXT).value)
+
+
+def test_restore_pulls_preferred_tokens_back_and_leaves_dispreferred_ones_as_they_were() -> None:
+    assert weights(BNF(restore=True), 1) == [1.0, 1.0, 1.0]
+    assert weights(BNF(restore=True), -1) == pytest.approx([0.25, 1.0, 1.0], rel=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_the_logit_of_an_unlikely_token_flows_as_the_page_says(alpha: float) -> None:
+    """dz/dt = -dL/dz from the reference, pi 1e-6, in small steps up to t = 20: z falls by ln(1 + 20 alpha) / alpha."""
+    start = logit(1e-6)
+    z, steps = start, 20_000
+    for _ in range(steps):
+        pi = 1 / (1 + math.exp(-z))
+        z -= 20 / steps * (1 - pi) * math.exp(alpha * (z - start))
+    assert start - z == pytest.approx(math.log(1 + 20 * alpha) / alpha, rel=1e-3)
+
+
+def test_refuses_an_alpha_below_0() -> None:
+    with pytest.raises(ValueError, match="alpha must be >= 0, got -1"):
+        BNF(alpha=-1.0)
+
+
 def test_refuses_another_normalizer() -> None:
     with pytest.raises(ValueError, match="normalizer must be 'response' or 'step_min', got 'mean'"):
         BNF("mean")  # type: ignore[arg-type]

@@ -20,6 +20,13 @@ def test_a_family_that_runs_out_says_so():
         draw_questions(family, 2, seed=1)
 
 
+def test_a_controlled_family_is_refused_where_a_control_passes() -> None:
+    family = Family("short", lambda rng: Question("a", "Be short.", {"name": "fewer_words", "limit": 9}), 4, True)
+    message = r"family 'short' must refuse every control, got a refusal passed by 'Be short\.'"
+    with pytest.raises(ValueError, match=message):
+        draw_questions(family, 1, seed=1)
+
+
 def test_the_id_is_the_contents():
     first, other = (Question("k", text, {}).prompt_id for text in ("a", "b"))
     assert first == content_hash([{"content": "a", "role": "user"}])

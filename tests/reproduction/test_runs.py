@@ -67,15 +67,17 @@ def test_the_best_of_a_grid_on_validation_prompts_gets_the_other_seeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of b's three settings the second and the third pass 3 of 4 greedy ones, the first 1: the second is kept. Sampled
-    completions, of which all pass with the first setting, do not count."""
+    completions, of which all pass with the first setting, do not count, nor do those of kept-out families."""
     order: list[tuple[str, Any]] = []
 
     def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
         order.append((run.name, run.settings.get("lr")))
         fake_train(base, run, folder, threads)
         count = {1: 1, 2: 3, 3: 3, None: 0}[run.settings.get("lr")]
-        greedy = [{"decoding": "greedy", "passed": i < count} for i in range(4)]
-        sampled = [{"decoding": "sampled", "passed": run.settings.get("lr") == 1}] * 4
+        trained = {"decoding": "greedy", "groups": ["trained", "sums"]}
+        greedy = [trained | {"passed": i < count} for i in range(4)]
+        greedy += [{"decoding": "greedy", "groups": ["kept-out", "x"], "passed": run.settings.get("lr") == 1}] * 9
+        sampled = [{"decoding": "sampled", "groups": ["trained", "sums"], "passed": run.settings.get("lr") == 1}] * 4
         (folder / "scores.json").write_text(json.dumps({"validation": greedy + sampled}))
 
     monkeypatch.setattr(reproduction, "train", train)
@@ -99,7 +101,8 @@ def test_workers_run_at_a_time_and_share_the_cores(tmp_path: Path, monkeypatch: 
         together.wait()
         order.append(run.name)
         fake_train(base, run, folder, threads)
-        (folder / "scores.json").write_text(json.dumps({"validation": [{"decoding": "greedy", "passed": True}]}))
+        passed = {"decoding": "greedy", "groups": ["trained", "sums"], "passed": True}
+        (folder / "scores.json").write_text(json.dumps({"validation": [passed]}))
 
     monkeypatch.setattr(reproduction, "train", train)
     methods = {"a": Method(), "b": Method({}, [{"lr": 1}, {"lr": 2}, {"lr": 3}])}

@@ -9,7 +9,6 @@ import pytest
 from lightning_bnf.reproduction.scores import (
     by_prompt,
     by_seed,
-    differences,
     means,
     picked,
     resampled,
@@ -119,14 +118,6 @@ def test_figures_hold_every_method_and_run() -> None:
     assert counts == [1, 2, 1, 1, 1, 1], "of each method the runs that were not picked, those that were, and their mean"
     assert axes.collections[2].get_offsets().tolist() == [[0.25, 0.0]]
     assert axes.collections[5].get_offsets().tolist() == [[0.5, -1.0]]
-
-
-def test_differences_are_paired_over_prompts() -> None:
-    """Base less dpo on p: -1, on q: 0, each with one run, so draws of prompts lie between; unpaired ones would go from
-    -1 to 1. bnf less dpo in length: 20 or 30 less 40 on all prompts, -15 +- 5 * 1.41."""
-    scores = by_prompt(picked(RECORDS))
-    assert differences(scores, "Base").loc["dpo", "instructions"] == "-0.50 [-1.00, +0.00]"
-    assert differences(scores, "bnf").loc["dpo", "length"] == "-15.00 [-22.07, -7.93]"
 
 
 def test_samples_share_prompts_between_measures_and_methods() -> None:

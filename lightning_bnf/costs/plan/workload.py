@@ -65,7 +65,14 @@ def of_rows(
     arrays = as_rows(rows)
     lengths = [layout.lengths(row, loss.labels) for row in all_arrays(arrays)]
     plan = StepPlan(
-        lengths, data.step_size_for(len(rows)), max_tokens, data.seed, devices, layout.packed, call_tokens_on(device)
+        lengths,
+        data.step_size_for(len(rows)),
+        max_tokens,
+        data.seed,
+        devices,
+        layout.packed,
+        call_tokens_on(device),
+        data.strata(rows),
     )
     return of_plan(plan, arrays, layout, loss.labels, devices)
 

@@ -41,6 +41,7 @@ class StepPlan:
     world_size: number of ranks that share a step
     packed: whether a micro-batch's sequences lie one behind the other, so that nothing is padded
     call_tokens: what a micro-batch costs beside its tokens, in tokens
+    strata: of each row a name; then every step holds each name in its share of the rows, as far as whole rows go
     """
 
     tokens: Sequence[Sequence[int]]
@@ -50,6 +51,7 @@ class StepPlan:
     world_size: PositiveInt = 1
     packed: bool = False
     call_tokens: PositiveInt = CALL_TOKENS["cpu"]
+    strata: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         """Steps of an epoch."""
@@ -57,7 +59,7 @@ class StepPlan:
 
     def rows(self, epoch: int, step: int) -> list[int]:
         """The rows of a step, over all micro-batches and ranks."""
-        order = _order(len(self.tokens), self.seed, epoch)
+        order = _order(len(self.tokens), self.seed, epoch, self.strata)
         return order[step * self.examples_per_step : (step + 1) * self.examples_per_step]
 
     def micro_batches(self, epoch: int, step: int) -> list[list[int]]:
@@ -120,8 +122,19 @@ def size_of(lengths: Sequence[int], packed: bool) -> int:
 
 
 @lru_cache(maxsize=4)  # an epoch asks for the same order at every step
-def _order(rows: int, seed: int | None, epoch: int) -> list[int]:
+def _order(rows: int, seed: int | None, epoch: int, strata: tuple[str, ...] | None) -> list[int]:
     order = list(range(rows))
-    if seed is not None:
-        random.Random(f"{seed}/{epoch}").shuffle(order)
-    return order
+    if seed is None:
+        return order
+    generator = random.Random(f"{seed}/{epoch}")
+    generator.shuffle(order)
+    if strata is None:
+        return order
+    mine: dict[str, list[int]] = {}
+    for row in order:
+        mine.setdefault(strata[row], []).append(row)
+    places: dict[int, float] = {}
+    for name in sorted(mine):  # each stratum evenly apart over the epoch, from a start of its own
+        start = generator.random()
+        places |= {row: (j + start) / len(mine[name]) for j, row in enumerate(mine[name])}
+    return sorted(order, key=places.__getitem__)

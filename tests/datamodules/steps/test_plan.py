@@ -33,6 +33,23 @@ def test_it_is_a_function_of_seed_epoch_and_step() -> None:
     assert plan(seed=None).rows(5, 0) == [0, 1, 2]
 
 
+def test_every_step_holds_each_stratum_in_its_share() -> None:
+    """30 rows of a, 10 of b, in steps of 4: three and one; every row once, in an order of the seed and the epoch."""
+    strata = ("a",) * 30 + ("b",) * 10
+    p = plan(tokens=[(1, 1)] * 40, examples_per_step=4, strata=strata)
+    steps = [p.rows(0, step) for step in range(10)]
+    assert sorted(row for rows in steps for row in rows) == list(range(40))
+    assert [sum(strata[row] == "b" for row in rows) for rows in steps] == [1] * 10
+    assert p.rows(0, 0) == plan(tokens=[(1, 1)] * 40, examples_per_step=4, strata=strata).rows(0, 0)
+    orders = {
+        tuple(plan(tokens=[(1, 1)] * 40, examples_per_step=40, strata=strata, seed=seed).rows(epoch, 0))
+        for seed in (1, 2)
+        for epoch in (0, 1)
+    }
+    assert len(orders) == 4
+    assert plan(strata=("a",) * 7, seed=None).rows(0, 0) == [0, 1, 2]
+
+
 @pytest.mark.parametrize("max_tokens", [1, 20, 40, 1000])
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 def test_budget_and_ranks_change_nothing_of_a_steps_rows(max_tokens: int, world_size: int) -> None:

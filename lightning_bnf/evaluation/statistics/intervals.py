@@ -1,0 +1,23 @@
+"""Intervals (95 %) of one sample: Wilson's for a share, a bootstrap for a mean of values that were paired before."""
+
+from math import sqrt
+
+import numpy as np
+
+_Z = 1.959964  # the normal distribution's 97.5 % quantile
+
+
+def wilson(passed: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share; unlike the normal one it stays in [0, 1] and is not empty at 0 of n."""
+    share, shrink = passed / n, 1 + _Z**2 / n
+    middle = (share + _Z**2 / (2 * n)) / shrink
+    half = _Z * sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / shrink
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def paired_bootstrap(difference: np.ndarray, seed: int = 0, resamples: int = 10_000) -> tuple[float, float]:
+    """The 95 % interval of the mean of `difference`, one value per prompt."""
+    rng = np.random.default_rng(seed)
+    means = difference[rng.integers(0, len(difference), (resamples, len(difference)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,214 @@
+"""The paper's claims against what was measured here: each with its test, its interval, and the verdict that follows.
+
+A verdict is computed, never written: a claim says that a number lies above a bound (or below it); it holds where the
+whole 95 % interval does, fails where none of it does, and is not decided otherwise. Where no run was made that could
+decide, that is what stands there.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lightning_bnf.evaluation.statistics.paired import paired_difference
+from lightning_bnf.reproduction.contrasts import paired
+from lightning_bnf.reproduction.printed import ALIGNMENT, BASE_MODELS, REASONING, table4
+from lightning_bnf.reproduction.scores import BASE, methods_of
+from lightning_bnf.results.tables import displacement
+from lightning_bnf.runtime.refusal import Refusal
+
+HOLDS, FAILS, OPEN = "holds", "fails", "not decided"
+COMPARABLE = 0.05
+"""Pass rates that differ by less count as comparable."""
+Results = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper, how it was tested, and what came out.
+
+    found: None where nothing was measured that could decide
+    bound: the number that has to lie above it, or below it where `above` is false
+    """
+
+    claim: str
+    test: str
+    found: Interval | None
+    bound: float
+    notebook: str
+    above: bool = True
+
+    @property
+    def verdict(self) -> str:
+        """`HOLDS`, `FAILS` or `OPEN`."""
+        if self.found is None:
+            return OPEN
+        low, high = (self.found.low, self.found.high) if self.above else (-self.found.high, -self.found.low)
+        bound = self.bound if self.above else -self.bound
+        return HOLDS if low > bound else FAILS if high < bound else OPEN
+
+
+def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
+    """A line for each claim: test, verdict, interval, notebook."""
+    lines = [
+        {
+            "claim": claim.claim,
+            "test": claim.test
+            if claim.found is None
+            else f"{claim.test}: {'above' if claim.above else 'below'} {claim.bound:g}",
+            "verdict": claim.verdict,
+            "interval": "-" if claim.found is None else _shown(claim.found),
+            "notebook": claim.notebook,
+        }
+        for claim in claims
+    ]
+    return pd.DataFrame(lines).set_index("claim")
+
+
+def _shown(found: Interval) -> str:
+    return f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+
+
+def claims(
+    strict: Mapping[str, pd.DataFrame], fewer: Mapping[str, pd.DataFrame], collapse: Results, bench: Results
+) -> list[Claim]:
+    """The paper's six claims, tested on stored results.
+
+    Args:
+        strict: measures of the small Table 4 (`scores.by_prompt`), its answers verified strictly.
+        fewer: the same of the small Table 6, with the methods 0% and 100%.
+        collapse: results of the runs on near-duplicates.
+        bench: rows that `bench` measured of steps (`results.tables.read_bench`).
+
+    Raises `Refusal` where the results lack a method.
+    """
+    aligned, kept = strict["instructions"], _kept_out(strict)
+    best = max((m for m in methods_of(aligned) if m not in ("BNF", BASE)), key=lambda m: aligned[m].to_numpy().mean())
+    return [
+        Claim(
+            "1. aligns comparably to the best baseline",
+            f"instructions, strict, BNF - {best} (the best of the others)",
+            difference(aligned, "BNF", best),
+            -COMPARABLE,
+            "03",
+        ),
+        *(
+            Claim(
+                "2. lowest tax at equal alignment",
+                f"kept-out families, strict, BNF - {other}; not at equal alignment",
+                difference(kept, "BNF", other),
+                0.0,
+                "03",
+            )
+            for other in ("DPO", "SimPO")
+        ),
+        Claim("3. no tuning of its own", "range of learning rates beside other methods' ranges", None, 0.0, "03"),
+        Claim(
+            "4. NLL + PLL collapses",
+            "log-prob of chosen answers, near-duplicates (nats a token)",
+            change(collapse, "nll_pll", "chosen"),
+            -1.0,
+            "02",
+            above=False,
+        ),
+        Claim(
+            "4. DPO lowers chosen answers (beta 0.1)",
+            "log-prob of chosen answers, near-duplicates (nats a token)",
+            change(collapse, "dpo_beta_0.1", "chosen"),
+            0.0,
+            "02",
+            above=False,
+        ),
+        *(
+            Claim(
+                f"4. BNF does not lower {name}",
+                f"log-prob of {name}, near-duplicates (nats a token)",
+                change(collapse, "bnf", kind),
+                -0.1,
+                "02",
+            )
+            for kind, name in (("chosen", "chosen answers"), ("held_out", "other text"))
+        ),
+        Claim(
+            "5. pairs are not needed",
+            "instructions, strict, no pairs - all pairs",
+            difference(fewer["instructions"], "0%", "100%"),
+            -COMPARABLE,
+            "05",
+        ),
+        Claim(
+            "6. costs what fine-tuning costs",
+            "seconds of a step, BNF / fine-tuning, reference cached",
+            cost(bench),
+            1.1,
+            "07",
+            above=False,
+        ),
+    ]
+
+
+def _kept_out(scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """All kept-out prompts' passes."""
+    return pd.concat([scores["reasoning"], scores["other instructions"]])
+
+
+def difference(frame: pd.DataFrame, one: str, other: str) -> Interval:
+    """What one method passes more, paired by prompt and by seed."""
+    for name in (one, other):
+        if name not in methods_of(frame):
+            raise Refusal(f"results must hold {name}, got {', '.join(methods_of(frame))}")
+    found = paired_difference(*paired(frame, one, other))
+    return Interval(found.value, found.low, found.high)
+
+
+def change(records: Results, method: str, kind: str) -> Interval:
+    """How far a mean log-prob was moved by the last step, over seeds (t)."""
+    table = displacement(records)
+    mine = table[(table["method"] == method) & (table["kind"] == kind)]
+    if mine.empty:
+        raise Refusal(f"results must hold {method} with {kind}, got {', '.join(sorted(set(table['method'])))}")
+    return _mean(mine.sort_values("step").groupby("seed")["change"].last().to_numpy())
+
+
+def cost(rows: Results) -> Interval:
+    """Seconds of a step of BNF by those of fine-tuning, over the turns that took turns (t, of logs)."""
+    seconds = {row["variant"]: row["seconds"] for row in rows if row["suite"] == "step"}
+    missing = {"BNF", "fine-tuning"} - seconds.keys()
+    if missing:
+        raise Refusal(f"rows must be of the suite step with BNF and fine-tuning, got none of {', '.join(missing)}")
+    found = _mean(np.log(np.array(seconds["BNF"]) / np.array(seconds["fine-tuning"])))
+    return Interval(*(float(np.exp(value)) for value in (found.value, found.low, found.high)))
+
+
+def _mean(values: np.ndarray) -> Interval:
+    low, high = stats.ttest_1samp(values, 0.0).confidence_interval()
+    return Interval(float(np.mean(values)), float(low), float(high))
+
+
+def printed_plane() -> pd.DataFrame:
+    """The paper's own Table 4 as gain and tax: what each method has more than its base model, in points.
+
+    Columns model, method, gain (mean over the three measures of alignment that are shares), tax (mean over the four of
+    reasoning; below 0 something was lost).
+    """
+    measures = {"gain": [name for name in ALIGNMENT if not name.endswith("elo")], "tax": list(REASONING)}
+    lines = []
+    for model in BASE_MODELS:
+        scores = table4(model).scores
+        more = scores.drop(index="Base") - scores.loc["Base"]
+        for method, line in more.iterrows():
+            mean = {name: float(line[columns].mean()) for name, columns in measures.items()}
+            lines.append({"model": model, "method": method, **mean})
+    return pd.DataFrame(lines)
