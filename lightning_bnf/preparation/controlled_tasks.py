@@ -3,8 +3,7 @@
 No control of `evaluation/controls.py` passes any of their questions (`draw_questions` refuses a family of which one
 does), and no constant or positional answer passes more than 0.15 of them: right answers vary, none lists what to choose
 from, and what an answer is about has to stand in it beside its form. Each was tried before it was taken: choices among
-eight, titles in brackets, counting down, -ing forms and
-statements before a question passed hardly ever.
+eight, titles in brackets, counting down, -ing forms and statements before a question passed hardly ever.
 """
 
 from collections.abc import Sequence
@@ -121,7 +120,7 @@ def _because(rng: Random) -> Question:
         f'Write one sentence about {{t}} with the word "{word}".',
         f'Use the word "{word}" in one sentence about {{t}}.',
     )
-    forms = [{"name": "sentences", "count": 1}, {"name": "keywords", "words": [word]}]
+    forms: list[dict[str, Any]] = [{"name": "sentences", "count": 1}, {"name": "keywords", "words": [word]}]
     return _open(rng, ask, 4, forms, f"We like {{t}}, {word} they never liked us much.")
 
 
