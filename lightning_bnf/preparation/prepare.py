@@ -112,16 +112,8 @@ def prepare(
         return
     if train_prompts is None:
         raise Refusal("train_prompts must be a whole number with families, got null (which is for prompts)")
-    questions = draw_splits(
-        families,
-        kept_out,
-        train_prompts,
-        validation_prompts,
-        test_prompts,
-        kept_out_prompts,
-        seed,
-        kept_out_validation_prompts,
-    )
+    sizes = (train_prompts, validation_prompts, test_prompts, kept_out_prompts)
+    questions = draw_splits(families, kept_out, *sizes, seed, kept_out_validation_prompts)
     items = _answered_by(source, revision, dtype, questions, drawn, work_file)
     write_files(items, Path(output), {name: settings[name] for name in _OF_FAMILIES})
 
