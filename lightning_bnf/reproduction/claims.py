@@ -145,7 +145,7 @@ def _collapse_claims(collapse: Results) -> list[Claim]:
         Claim("4. BNF does not lower chosen answers", chosen, change(collapse, "bnf", "chosen"), -0.1, "02"),
         Claim(
             "4. BNF does not lower other text",
-            test.format("other text after training"),
+            test.format("other text"),
             change(collapse, "bnf", "held_out"),
             -0.1,
             "02",
