@@ -146,7 +146,7 @@ class Ranks:
 
     def __init__(self, count: int):
         self.values: list[Any] = [None] * count
-        self.meeting = threading.Barrier(count, timeout=20)
+        self.meeting = threading.Barrier(count, timeout=300)
         self.own = threading.local()
 
     def gather(self, value: Any) -> list[Any]:
