@@ -21,6 +21,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from lightning_bnf.evaluation.pass_rates import Record, grouped
+from lightning_bnf.evaluation.statistics.intervals import Interval
 from lightning_bnf.runtime.refusal import Refusal
 
 _STEPS, _ACCURACY, _BOUND = (
@@ -41,15 +42,6 @@ class Comparisons:
     win: np.ndarray
     length: np.ndarray
     base_length: np.ndarray
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

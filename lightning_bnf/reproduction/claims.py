@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from lightning_bnf.evaluation.statistics.intervals import Interval
 from lightning_bnf.evaluation.statistics.paired import paired_difference
 from lightning_bnf.reproduction.contrasts import paired
 from lightning_bnf.reproduction.printed import ALIGNMENT, BASE_MODELS, REASONING, table4
@@ -24,15 +25,6 @@ HOLDS, FAILS, OPEN = "holds", "fails", "not decided"
 COMPARABLE = 0.05
 """Pass rates that differ by less count as comparable."""
 Results = Sequence[Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

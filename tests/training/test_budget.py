@@ -11,27 +11,18 @@ import torch
 import torch.multiprocessing as mp
 from conftest import free_port
 from support.collectives import two_searches
-from transformers import LlamaConfig, LlamaForCausalLM
+from support.fitted import ROWS, smallest
 
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.steps.layout import PADDED
-from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.policies import FullPolicy
 from lightning_bnf.training import budget as searching
 from lightning_bnf.training.budget import Dry, DrySteps, choose_budget, fixed_cost, search
 
-ROWS = [
-    TokenizedRow(str(i), f"x:{i}", "unpaired", [5] * 200, (TokenizedCompletion([7] * 55 + [2], [True] * 56, 1),))
-    for i in range(16)
-]  # 256 tokens each, 4,096 in all
-
 
 @pytest.fixture
 def policy() -> FullPolicy:
-    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    made = FullPolicy("tiny")
-    made.model = LlamaForCausalLM(LlamaConfig(vocab_size=10, **small))
-    return made
+    return smallest()
 
 
 @pytest.fixture

@@ -7,30 +7,21 @@ from typing import Any
 import pytest
 import torch
 from support.architectures import long_rows, policy_of, row
+from support.fitted import ROWS, smallest
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.steps.layout import PADDED, SHARED_PROMPT
-from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import RowArrays
 from lightning_bnf.losses import BNF
 from lightning_bnf.policies import FullPolicy, base
 from lightning_bnf.training.fitting import PolicyFitting, check_rows, choose_layout, extremes
 from lightning_bnf.training.optimization import Optimization
 
-ROWS = [
-    TokenizedRow(str(i), f"x:{i}", "unpaired", [5] * 200, (TokenizedCompletion([7] * 55 + [2], [True] * 56, 1),))
-    for i in range(16)
-]  # 256 tokens each, 4,096 in all
-
 
 @pytest.fixture
 def policy() -> FullPolicy:
-    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
-    made = FullPolicy("tiny")
-    made.model = LlamaForCausalLM(LlamaConfig(vocab_size=10, **small))
-    return made
+    return smallest()
 
 
 @pytest.mark.parametrize("architecture", ["Mistral", "Gemma3Text", "Llama"])

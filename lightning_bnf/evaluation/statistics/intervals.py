@@ -1,10 +1,20 @@
 """Intervals (95 %) of one sample: Wilson's for a share, a bootstrap for a mean of values that were paired before."""
 
+from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
 
 _Z = 1.959964  # the normal distribution's 97.5 % quantile
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 def wilson(passed: int, n: int) -> tuple[float, float]:
