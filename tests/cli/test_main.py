@@ -105,7 +105,7 @@ def test_the_loss_is_swapped_by_a_file(tmp_path: Path, config: Callable[..., str
     without_arguments = {"init_args": {}}
     wanted = yaml.safe_load((ROOT / f"configs/loss/{loss}.yaml").read_text())
     assert without_arguments | saved["model"]["loss"] == without_arguments | wanted
-    assert (tmp_path / "run" / "plots" / "bnf_weight.png").exists() == (loss in ("bnf", "bnf_dpo"))
+    assert (tmp_path / "run" / "plots" / "bnf_weight.png").exists() == (loss in ("bnf", "bnf_restore", "bnf_dpo"))
 
 
 @pytest.mark.parametrize("policy", ["full", "lora", "qlora"])

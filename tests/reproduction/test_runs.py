@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import threading
-import time
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -114,20 +113,24 @@ def test_workers_run_at_a_time_and_share_the_cores(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_after_a_failure_no_run_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    """With two workers the second run fails while the first, which waits for that, goes on to its end."""
+    """With two workers the second run fails while the first, which waits until that is known, goes on to its end."""
     begun: list[str] = []
+    queues: list[Any] = []
     last = ["a_seed1", "b_seed1"][workers - 1]
-    failing = threading.Event()
+
+    class Seen(reproduction._Queue):
+        def __init__(self, *args: Any) -> None:
+            queues.append(self)
+            super().__init__(*args)
 
     def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
         begun.append(run.name)
         if run.name == last:
-            failing.set()
             raise ValueError(f"{run.name}: failed")
-        assert failing.wait(20)
-        time.sleep(2)  # for the failure to be known
+        assert queues[0].failed.wait(300)
         fake_train(base, run, folder, threads)
 
+    monkeypatch.setattr(reproduction, "_Queue", Seen)
     monkeypatch.setattr(reproduction, "train", train)
     methods = {name: Method() for name in "abcdefgh"}
     with pytest.raises(ValueError, match=f"{last}: failed"):

@@ -91,10 +91,6 @@ def _harmless(run: Run) -> Iterator[Change]:
 
 def _other(run: Run) -> Iterator[Change]:
     """Changes that make another run of it."""
-    if run.precision != "bf16-true":
-        yield Change(
-            "trainer.precision: bf16-true", replace(run, precision="bf16-true"), "--trainer.precision bf16-true"
-        )
     policy = run.policy
     dtype: Any = str(policy.dtype).removeprefix("torch.")
     smaller: tuple[tuple[str, type[LoRAPolicy], Any], ...] = (
