@@ -5,6 +5,7 @@ import os
 os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported, as Lightning does: kernels run on CPUs
 
 import json
+import signal
 import socket
 from collections.abc import Callable
 from itertools import count
@@ -25,10 +26,12 @@ torch.set_num_threads(1)  # tiny models are slower with more, and pytest-xdist u
 
 
 @pytest.fixture(autouse=True)
-def no_seed_of_before() -> None:
-    """Lightning leaves a run's seed in the environment, and ranks that a later test starts would begin with it."""
+def nothing_of_a_run_before() -> None:
+    """Lightning leaves a run's seed in the environment, and ranks that a later test starts would begin with it; and a
+    run that failed its handler of SIGTERM."""
     for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
         os.environ.pop(name, None)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

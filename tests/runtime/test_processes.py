@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -43,15 +42,6 @@ def _lives(number: int) -> bool:
         return file.read().rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.fixture
-def nobodys() -> Iterator[None]:
-    """SIGTERM as Python has it at first, whatever a run of another test has left."""
-    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
-
-
-@pytest.mark.usefixtures("nobodys")
 def test_sigterm_ends_as_an_exception_does(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop, ended_by_sigterm():
         signal.raise_signal(signal.SIGTERM)
@@ -60,7 +50,6 @@ def test_sigterm_ends_as_an_exception_does(capfd: pytest.CaptureFixture[str]) ->
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-@pytest.mark.usefixtures("nobodys")
 def test_somebody_elses_handler_stays() -> None:
     told: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
