@@ -168,5 +168,5 @@ def trained(base: Path, run: Any, folder: Path, threads: int | None) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump({"seed_everything": run.seed, "data": {"seed": run.seed}}))
     (folder / "fingerprints.json").write_text(json.dumps({"model": "0123"}))
     (folder / "data_report.txt").write_text("[train] 5 rows\n")
-    greedy = [{"decoding": "greedy", "passed": "setting2" in run.name}]
+    greedy = [{"decoding": "greedy", "groups": ["trained"], "passed": "setting2" in run.name}]
     (folder / "scores.json").write_text(json.dumps({"validation": greedy}))
