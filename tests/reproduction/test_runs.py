@@ -113,9 +113,11 @@ def test_workers_run_at_a_time_and_share_the_cores(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_after_a_failure_no_run_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    """With two workers the second run fails while the first, which waits until that is known, goes on to its end."""
+    """With two workers the second run fails while the first is under way, which waits until that is known and goes on
+    to its end."""
     begun: list[str] = []
     queues: list[Any] = []
+    first = threading.Event()
     last = ["a_seed1", "b_seed1"][workers - 1]
 
     class Seen(reproduction._Queue):
@@ -125,7 +127,10 @@ def test_after_a_failure_no_run_is_begun(tmp_path: Path, monkeypatch: pytest.Mon
 
     def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
         begun.append(run.name)
+        if run.name == "a_seed1":
+            first.set()
         if run.name == last:
+            assert first.wait(300)
             raise ValueError(f"{run.name}: failed")
         assert queues[0].failed.wait(300)
         fake_train(base, run, folder, threads)
