@@ -90,7 +90,6 @@ def test_few_modules_lie_at_the_root() -> None:
 
 TESTED_ELSEWHERE = {
     "callbacks/run_plots.py": "through fit and its files, in cli/test_main.py",
-    "callbacks/write_completions.py": "through predict and its file, in cli/test_main.py",
     "costs/plan/report.py": "its text is the command's, in costs/plan/test_command.py",
     "costs/plan/run.py": "what is planned, in costs/plan/test_workload.py, test_duration.py and test_advice.py",
     "datamodules/contract.py": "types alone; who fills and asks them, in datamodules/test_preference.py",

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning_bnf.runtime.files import replacing
 
 _TRAINED = "train/loss"  # what the row of every step that is written has
+_OF_A_STEP = {"val/pass_rate"}  # measured after a training step, and written before that step's own row
 
 
 class _Rows(ExperimentWriter):
@@ -92,7 +93,8 @@ class RunLogger(CSVLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         if not self._begun:
-            self.experiment.begin(step or 0, not any(name.startswith("val/") for name in metrics))
+            validates = any(name.startswith("val/") for name in metrics.keys() - _OF_A_STEP)
+            self.experiment.begin(step or 0, not validates)
             self._begun = True
         super().log_metrics(metrics, step)
 

@@ -39,7 +39,7 @@ class RunPlots(Callback):
         if not trainer.is_global_zero or not (run / "metrics.csv").is_file():
             return
         # pandas and matplotlib: half a second that nobody is to wait for before the run
-        from lightning_bnf.results.plots import plot_logps, plot_loss, plot_weights
+        from lightning_bnf.results.plots import plot_logps, plot_loss, plot_weights, save_figure
         from lightning_bnf.results.tables import read_metrics
 
         assert isinstance(pl_module, PreferenceModule)
@@ -50,6 +50,5 @@ class RunPlots(Callback):
             figures["bnf_weight"] = plot_weights(
                 {f"first {len(self._first)} steps": first, f"last {len(self._last)} steps": last}
             )
-        (run / "plots").mkdir(exist_ok=True)
         for name, figure in figures.items():
-            figure.savefig(run / "plots" / f"{name}.png", dpi=120)
+            save_figure(figure, run / "plots" / f"{name}.png")

@@ -157,7 +157,12 @@ class ScorePrompts(Callback):
             if not records:
                 rank_zero_info(f"val/pass_rate of step {trainer.global_step} is left out: the run was told to end")
                 return
-            pl_module.log("val/pass_rate", sum(record.passed for record in records) / len(records))
+            rate = {"val/pass_rate": sum(record.passed for record in records) / len(records)}
+            pl_module.log_dict(
+                rate, logger=False
+            )  # for callbacks that watch it; Lightning would repeat it in every row
+            for logger in trainer.loggers:
+                logger.log_metrics(rate, step=trainer.global_step - 1)  # the step's number in the other rows
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:

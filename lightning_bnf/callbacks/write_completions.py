@@ -1,21 +1,26 @@
 """Writes what `predict` generates."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_bnf.runtime.files import append, writing
+
 
 class WriteCompletions(Callback):
-    """Appends each batch of completions to `predictions_<rank>.jsonl` in the run folder as soon as it is there."""
+    """Writes every batch of completions as soon as it is there. Once it is whole the file is `predictions_<rank>.jsonl`
+    in the run folder; until then that of an earlier run stays."""
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         path = self._path(trainer)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("")
-        rank_zero_info(f"Completions go to {path}")
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._unfinished(path).write_bytes(b"")
+        rank_zero_info(f"Completions go to {self._unfinished(path)}, which is {path.name} when all are there")
 
     def on_predict_batch_end(
         self,
@@ -26,9 +31,18 @@ class WriteCompletions(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        with self._path(trainer).open("a") as file:
-            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in outputs)
+        lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in outputs]
+        append(self._unfinished(self._path(trainer)), "".join(lines).encode())
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        path = self._path(trainer)
+        with writing(path):
+            os.replace(self._unfinished(path), path)
 
     @staticmethod
     def _path(trainer: Trainer) -> Path:
         return Path(trainer.default_root_dir) / f"predictions_{trainer.global_rank}.jsonl"
+
+    @staticmethod
+    def _unfinished(path: Path) -> Path:
+        return path.with_name(f"{path.stem}.unfinished.jsonl")

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lightning_bnf.evaluation.shifts import MEASURES, summary
-from lightning_bnf.results.plots import plot_shift_bins, plot_shifts
+from lightning_bnf.results.plots import plot_shift_bins, plot_shifts, save_figure
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -57,8 +57,8 @@ def write_shifts(folder: Path, shifts: Shifts, about: Mapping[str, Any]) -> None
         "responses": shifts.responses.round(6).to_dict("list"),
     }
     write_text(folder / RESULT, json.dumps(result, indent=1, allow_nan=False) + "\n")
-    plot_shifts(shifts.responses).savefig(folder / "shifts.png", dpi=120)
-    plot_shift_bins(shifts.bins, shifts.bins_of).savefig(folder / "shift_bins.png", dpi=120)
+    save_figure(plot_shifts(shifts.responses), folder / "shifts.png")
+    save_figure(plot_shift_bins(shifts.bins, shifts.bins_of), folder / "shift_bins.png")
 
 
 def read_shifts(path: str | Path) -> Shifts:

@@ -15,7 +15,7 @@ from lightning_bnf.policies.sources import BUNDLED, load_model, load_tokenizer, 
 from lightning_bnf.preparation.card import Outcome, write_card, yields
 from lightning_bnf.preparation.families import Question, draw_questions
 from lightning_bnf.preparation.pick import Scored, pick_pair, pick_unpaired, scored
-from lightning_bnf.preparation.prompts import PromptFile, draw_prompts, sample_prompts, write_scored
+from lightning_bnf.preparation.prompts import PromptFile, draw_prompts, sample_prompts, try_out, write_scored
 from lightning_bnf.preparation.sample import Complete, Job, sample_jobs
 from lightning_bnf.preparation.scoring import Scorer
 from lightning_bnf.preparation.tasks import FAMILIES
@@ -107,6 +107,7 @@ def prepare(
     work_file = Path(work) / f"{Path(output).name}.jsonl"
     if prompts is not None and scorer is not None:
         asked = draw_prompts(prompts, train_prompts, validation_prompts, test_prompts, seed)
+        try_out(scorer, asked[0])
         sampled = sample_prompts(prompts, asked, source, revision, dtype, drawn, work_file)
         write_scored(asked, sampled, scorer, Path(output), work_file.with_suffix(".scores.jsonl"), settings)
         return

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from statistics import mean
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -129,6 +130,12 @@ class Answered:
     @property
     def pair(self) -> tuple[Scored, Scored] | None:
         return pick_extremes(self.scored)
+
+
+def try_out(scorer: Scorer, prompt: Prompt) -> None:
+    """Score two short answers, so that a scorer that cannot be had or used is refused before hours of sampling."""
+    with TemporaryDirectory() as scratch:
+        scorer.score([Candidates(prompt.messages, ("Yes.", "No."))], Path(scratch) / "scores.jsonl")
 
 
 def write_scored(

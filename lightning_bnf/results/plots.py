@@ -4,6 +4,7 @@ import io
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lightning_bnf.runtime.files import replacing
 from lightning_bnf.runtime.refusal import Refusal
 
 SCALING = "scaling"
@@ -36,6 +38,12 @@ class NotebookFigure(Figure):
         file = io.BytesIO()
         self.savefig(file, format="png")
         return file.getvalue()
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as the PNG `path`, which appears whole or stays as it was."""
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=120)
 
 
 def _axes(title: str, x: str, y: str) -> tuple[Figure, Any]:

@@ -33,6 +33,14 @@ def test_a_run_that_goes_on_with_a_validation_keeps_the_training_before_it(tmp_p
     assert rows(tmp_path) == ["step,train/loss,val/loss", "0,0.1,", "0,,0.3"]
 
 
+def test_a_run_that_goes_on_with_prompts_of_a_step_trains_that_step_anew(tmp_path: Path) -> None:
+    RunLogger(tmp_path).log_metrics({"train/loss": 0.1}, 0)
+    second = RunLogger(tmp_path)
+    second.log_metrics({"val/pass_rate": 0.5}, 0)
+    second.log_metrics({"train/loss": 0.2}, 0)
+    assert rows(tmp_path) == ["step,train/loss,val/pass_rate", "0,,0.5", "0,0.2,"]
+
+
 @pytest.mark.parametrize("resumed", [7, 8, 9])
 def test_a_row_that_is_missing_is_named(tmp_path: Path, resumed: int, caplog: pytest.LogCaptureFixture) -> None:
     """Rows of the steps 2, 4 and 6, counted from 1; that of step 8 was not written when the run was killed."""

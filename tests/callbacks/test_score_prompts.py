@@ -1,5 +1,6 @@
 """Verified completions in a run: at the end for the splits asked for, and some while it trains."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from lightning_bnf import callbacks
-from lightning_bnf.callbacks import ScorePrompts
+from lightning_bnf.callbacks import RunLogger, ScorePrompts
 from lightning_bnf.cli.main import main
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import BNF
@@ -44,13 +45,15 @@ def fit(
     max_steps: int = 2,
     checkpoint: str | None = None,
     policy: Policy | None = None,
+    logger: RunLogger | bool = False,
 ) -> Trainer:
     torch.manual_seed(1)
     trainer = Trainer(
         accelerator="cpu",
         default_root_dir=root,
         max_steps=max_steps,
-        logger=False,
+        logger=logger,
+        log_every_n_steps=1,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -76,6 +79,17 @@ def test_scores_of_the_prompts_asked_for(tmp_path: Path, tiny_folder: str, verif
         assert found == [(name, how, group) for how in ("greedy", "sampled") for name, group in prompts]
         assert all(one["length"] <= 4 for one in scores[split])
     assert 0 <= float(trainer.callback_metrics["val/pass_rate"]) <= 1
+
+
+def test_a_pass_rate_stands_where_it_was_measured(tmp_path: Path, tiny_folder: str, verified: str) -> None:
+    """Of four steps every second; the rows of the others do not repeat the last one's."""
+    data = PreferenceData(verified, verified, examples_per_step=5)
+    callback = ScorePrompts([], every_n_steps=2, watched_prompts=2)
+    fit(tmp_path, tiny_folder, data, callback, max_steps=4, logger=RunLogger(tmp_path))
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows if row["val/pass_rate"]] == ["1", "3"]
+    assert [row["step"] for row in rows if row["train/loss"]] == ["0", "1", "2", "3"]
 
 
 def test_only_what_is_asked_for(tmp_path: Path, tiny_folder: str, verified: str) -> None:

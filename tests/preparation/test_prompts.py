@@ -16,6 +16,7 @@ from lightning_bnf.generation.sampling import Generated
 from lightning_bnf.preparation import Scorer, prompts
 from lightning_bnf.preparation.prepare import prepare
 from lightning_bnf.preparation.prompts import Prompt, PromptFile, draw_prompts, write_scored
+from lightning_bnf.preparation.scoring import ScoringError
 
 pytestmark = pytest.mark.slow
 
@@ -173,3 +174,17 @@ def test_the_rows_are_training_data(invented_samples, tmp_path, prompt_file, tin
 )
 def test_settings_that_contradict_each_other_are_refused(words, sentence, capsys, tmp_path):
     assert sentence in refused(capsys, "prepare", "--output", str(tmp_path / "out"), *words)
+
+
+class Lacking(Scorer):
+    """Cannot be had."""
+
+    def score(self, groups, work_file):
+        raise ScoringError("scorer must be a folder with weights, got none")
+
+
+def test_a_scorer_that_cannot_score_is_refused_before_the_answers_are_drawn(tmp_path, prompt_file, monkeypatch):
+    monkeypatch.setattr("lightning_bnf.preparation.prepare.sample_prompts", None)
+    splits = {"train_prompts": 1, "validation_prompts": 1, "test_prompts": 1}
+    with pytest.raises(ScoringError, match="a folder with weights"):
+        prepare(tmp_path / "out", prompts=PromptFile(prompt_file), scorer=Lacking(), work=tmp_path, **splits)

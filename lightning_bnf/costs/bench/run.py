@@ -16,7 +16,7 @@ import torch
 from lightning_bnf.costs.bench import heads, loaders, peers, plans, startup, steps
 from lightning_bnf.costs.bench.workers import Variant, compete
 from lightning_bnf.policies.sources import BUNDLED
-from lightning_bnf.results.plots import plot_bench, scaling_line
+from lightning_bnf.results.plots import plot_bench, save_figure, scaling_line
 from lightning_bnf.runtime.arguments import NonNegativeInt, PositiveInt, checked
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -76,8 +76,7 @@ def bench(
             if name == "scaling":
                 print(f"\nscaling: {scaling_line([variant.row() for variant in done])}")
     if plot_file is not None:
-        plot_file.parent.mkdir(parents=True, exist_ok=True)
-        plot_bench([variant.row() for variant in done]).savefig(plot_file, dpi=120)
+        save_figure(plot_bench([variant.row() for variant in done]), plot_file)
 
 
 def table(group: list[Variant]) -> str:
