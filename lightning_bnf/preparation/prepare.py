@@ -107,12 +107,10 @@ def prepare(
     work_file = Path(work) / f"{Path(output).name}.jsonl"
     if prompts is not None and scorer is not None:
         asked = draw_prompts(prompts, train_prompts, validation_prompts, test_prompts, seed)
-        try_out(scorer, asked[0])
+        try_out(scorer)
         sampled = sample_prompts(prompts, asked, source, revision, dtype, drawn, work_file)
         write_scored(asked, sampled, scorer, Path(output), work_file.with_suffix(".scores.jsonl"), settings)
         return
-    if train_prompts is None:
-        raise Refusal("train_prompts must be a whole number with families, got null (which is for prompts)")
     sizes = (train_prompts, validation_prompts, test_prompts, kept_out_prompts)
     questions = draw_splits(families, kept_out, *sizes, seed, kept_out_validation_prompts)
     items = _answered_by(source, revision, dtype, questions, drawn, work_file)
@@ -156,7 +154,7 @@ def _answered_by(
 def draw_splits(
     families: Sequence[str],
     kept_out: Sequence[str],
-    train: int,
+    train: int | None,
     validation: int,
     test: int,
     kept: int,
@@ -165,6 +163,8 @@ def draw_splits(
 ) -> list[Placed]:
     """The questions of every split. One family's questions differ in content, so the splits share no question."""
     check_families([*families, *kept_out])
+    if train is None:
+        raise Refusal("train_prompts must be a whole number with families, got null (which is for prompts)")
     placed: list[Placed] = []
     for name in families:
         drawn = draw_questions(FAMILIES[name], train + validation + test, seed)

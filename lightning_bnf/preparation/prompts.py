@@ -132,10 +132,11 @@ class Answered:
         return pick_extremes(self.scored)
 
 
-def try_out(scorer: Scorer, prompt: Prompt) -> None:
+def try_out(scorer: Scorer) -> None:
     """Score two short answers, so that a scorer that cannot be had or used is refused before hours of sampling."""
+    question: Messages = ({"role": "user", "content": "Is the sea salty?"},)
     with TemporaryDirectory() as scratch:
-        scorer.score([Candidates(prompt.messages, ("Yes.", "No."))], Path(scratch) / "scores.jsonl")
+        scorer.score([Candidates(question, ("Yes.", "No."))], Path(scratch) / "scores.jsonl")
 
 
 def write_scored(
