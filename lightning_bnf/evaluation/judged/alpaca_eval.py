@@ -10,8 +10,9 @@ with an L1 penalty by cross-validation over five groups of instructions, read at
 0.1 each, on which the model's term is nil, hold a and b in place. They and the difficulties are the benchmark's file
 `df_gamed.csv`; without it the fit is a tanh(d / s) + c, which is another number, and `rules` says so.
 
-The published standard error of the length-controlled rate is that of its predictions, as if the fit were known; the
-interval beside it draws instructions, and fits anew with the penalty that was chosen.
+The published standard error of the length-controlled rate is that of its predictions, as if the fit were known: 0
+without difficulties. The interval beside it draws instructions and fits each draw anew, without the penalty: under a
+strong one, which small samples choose, every draw would give 50 exactly.
 """
 
 import warnings
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from lightning_bnf.evaluation.judged.logistic import logistic_fit
 from lightning_bnf.evaluation.statistics.intervals import Interval
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -103,7 +105,7 @@ def length_controlled(
     rng = np.random.default_rng(seed)
     drawn = []
     for counts in rng.multinomial(len(own), np.full(len(own), 1 / len(own)), size=resamples):
-        b = _fit(x, y, np.concatenate([weight, counts]), strength)
+        b = logistic_fit(x, y, np.concatenate([weight, counts]))
         drawn.append(100 * float(_probability(b, equal).mean()))
     low, high = np.quantile(drawn, [0.025, 0.975])
     error = float(rates.std(ddof=1) / np.sqrt(len(rates)))

@@ -1,11 +1,11 @@
 """Weighted logistic regression without intercept, to convergence: the fit below Arena-Hard's ratings."""
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from lightning_bnf.runtime.refusal import Refusal
 
+_STEPS, _ACCURACY = 100, 1e-12  # of Newton's method; scipy's, with its checks, takes ten times as long
 SEPARATED = 1e-6
 """L2 strength that keeps a fit without a penalty finite where a model has won or lost every battle: it moves a
 probability by less than 1e-6 otherwise."""
@@ -28,13 +28,17 @@ def logistic_fit(x: np.ndarray, y: np.ndarray, weight: np.ndarray, l2: float = 0
         s = x @ b
         return float(weight @ (np.logaddexp(0, s) - y * s) + strength / 2 * b @ b)
 
-    def slope(b: np.ndarray) -> np.ndarray:
-        return x.T @ (weight * (expit(x @ b) - y)) + strength * b
-
-    def curve(b: np.ndarray) -> np.ndarray:
+    b = np.zeros(x.shape[1])
+    value = loss(b)
+    for _ in range(_STEPS):
         p = expit(x @ b)
-        return (x * (weight * p * (1 - p))[:, None]).T @ x + strength * np.eye(x.shape[1])
-
-    start = np.zeros(x.shape[1])
-    found = minimize(loss, start, jac=slope, hess=curve, method="trust-exact", options={"gtol": 1e-9})
-    return np.asarray(found.x)
+        slope = x.T @ (weight * (p - y)) + strength * b
+        curve = (x * (weight * p * (1 - p))[:, None]).T @ x + strength * np.eye(len(b))
+        step = np.linalg.solve(curve, slope)
+        decrease, size = float(slope @ step), 1.0
+        if decrease < _ACCURACY:
+            break
+        while (new := loss(b - size * step)) > value - 1e-4 * size * decrease and size > 1e-6:
+            size /= 2  # far from the minimum the parabola overshoots
+        b, value = b - size * step, new
+    return b

@@ -59,6 +59,7 @@ def annotations(seed: int) -> pd.DataFrame:
     )
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of scikit-learn, at theirs
 @pytest.mark.parametrize("seed", [0, 1])
 def test_equal_alpaca_evals_own(theirs: Any, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the file of difficulties that it would fetch, made up; missing preferences with seed 1."""

@@ -32,5 +32,5 @@ def test_the_task_macro_by_hand() -> None:
 def test_others_are_refused() -> None:
     with pytest.raises(ValueError, match="score must be numbers from 1 to 10"):
         adjusted_score(np.array([0.0]))
-    with pytest.raises(ValueError, match="tags must be one or more of .*, got Cooking"):
+    with pytest.raises(ValueError, match=r"tags must be one or more of .*, got Cooking"):
         task_macro(np.array([5.0]), [["Cooking"]])
