@@ -106,6 +106,8 @@ class Run:
         """
         import pandas as pd
 
+        from lightning_bnf.results.tables import side_by_side
+
         asked = [prompts] if isinstance(prompts, str) else list(prompts)
         sampling = Sampling(temperature=temperature, max_new_tokens=max_new_tokens)
         said: dict[str, list[str]] = {
@@ -138,17 +140,3 @@ class Run:
             "reference must be copy to compare with, where all weights are trained, got "
             f"{module.reference_kind}: what the model was before is gone"
         )
-
-
-def side_by_side(table: "pd.DataFrame") -> "pd.DataFrame":
-    """The same table, which a notebook shows whole: pandas cuts texts after 50 characters. What a text holds of HTML is
-    shown, never run."""
-    import pandas as pd
-
-    class Answers(pd.DataFrame):
-        def _repr_html_(self) -> str:
-            style = {"white-space": "pre-wrap", "text-align": "left", "vertical-align": "top"}
-            html: str = self.style.format(escape="html").set_properties(**style).hide(axis="index").to_html()
-            return html
-
-    return Answers(table)

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from support.models import PAIRS
 from support.training import FAST
 from transformers import PreTrainedTokenizerBase
 
-from lightning_bnf.aligned import Run, side_by_side
+from lightning_bnf.aligned import Run
 from lightning_bnf.losses import BNF, SFT
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
@@ -84,14 +83,6 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         Run(tmp_path / "none")
     with pytest.raises(Refusal, match=r"run must be a run folder with policy/ in it"):
         Run(tmp_path).policy  # noqa: B018
-
-
-def test_a_notebook_shows_texts_whole_and_as_text() -> None:
-    long = "word " * 40
-    html = side_by_side(pd.DataFrame({"prompt": ["<script>x</script>"], "after": [long]}))._repr_html_()  # type: ignore[operator]
-    assert long.strip() in html
-    assert "&lt;script&gt;" in html
-    assert "<script>" not in html
 
 
 def test_a_run_says_what_it_is(tmp_path: Path, tiny_folder: str, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -39,7 +39,8 @@ class RunPlots(Callback):
         if not trainer.is_global_zero or not (run / "metrics.csv").is_file():
             return
         # pandas and matplotlib: half a second that nobody is to wait for before the run
-        from lightning_bnf.results.plots import plot_logps, plot_loss, plot_weights, save_figure
+        from lightning_bnf.results.plots import plot_logps, plot_loss, plot_weights
+        from lightning_bnf.results.style import save_figure
         from lightning_bnf.results.tables import read_metrics
 
         assert isinstance(pl_module, PreferenceModule)

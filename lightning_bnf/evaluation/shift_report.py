@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from lightning_bnf.evaluation.shifts import MEASURES, summary
-from lightning_bnf.results.plots import plot_shift_bins, plot_shifts, save_figure
+from lightning_bnf.results.plots import plot_shift_bins, plot_shifts
+from lightning_bnf.results.style import save_figure
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.refusal import Refusal
 

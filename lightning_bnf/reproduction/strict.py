@@ -118,7 +118,7 @@ def family_rates(runs: Runs, prompts: Mapping[str, Prompt], strict: bool) -> pd.
     lines: dict[tuple[str, str], dict[str, Any]] = {}
     for group, family in _groups(runs):
         asked = {name: prompt for name, prompt in prompts.items() if prompt.family == family}
-        answers = [one for repeats in runs.values() for run in repeats for one in _greedy(run, family)]
+        answers = [one for repeats in runs.values() for run in repeats for one in greedy(run, family)]
         shown = {one["prompt_id"] for one in answers}
         questions = [
             (prompt.text, prompt.strict if strict else prompt.verifier)
@@ -132,7 +132,7 @@ def family_rates(runs: Runs, prompts: Mapping[str, Prompt], strict: bool) -> pd.
             "place": positional_baseline(questions).share,
         }
         for method, repeats in runs.items():
-            passes = [one["passed"] for run in repeats for one in _greedy(run, family)]
+            passes = [one["passed"] for run in repeats for one in greedy(run, family)]
             line[method] = sum(passes) / len(passes)
         lines[group, family] = line
     return pd.DataFrame(lines).T.rename_axis(index=["group", "family"])
@@ -147,7 +147,8 @@ def _groups(runs: Runs) -> list[tuple[str, str]]:
     return sorted(found, key=lambda group: (group[0] != "trained", group[1]))
 
 
-def _greedy(run: Mapping[str, Any], family: str) -> Iterable[Mapping[str, Any]]:
+def greedy(run: Mapping[str, Any], family: str) -> Iterable[Mapping[str, Any]]:
+    """A run's greedy answers to the test prompts of a family."""
     return (
         one for one in run["results"]["scores"]["test"] if one["decoding"] == "greedy" and one["groups"][1] == family
     )

@@ -1,10 +1,8 @@
 """Figures, one function each: from tidy tables to a matplotlib figure."""
 
-import io
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,54 +10,23 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lightning_bnf.runtime.files import replacing
+from lightning_bnf.results.style import (
+    CHOSEN,
+    NEUTRAL,
+    REJECTED,
+    STEPS,
+    TYPE,
+    WIDTH,
+    key_below,
+    looks,
+    sheet,
+    single,
+    styled,
+)
 from lightning_bnf.runtime.refusal import Refusal
 
 SCALING = "scaling"
-STEPS = "optimizer step"
-CHOSEN, REJECTED, NEUTRAL = "#1b7837", "#b2182b", "#4d4d4d"
-OKABE_ITO = ("#D55E00", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
-"""Colours that stay apart for colour-blind eyes; with them always a marker or a line style."""
-METHOD_LOOKS = {
-    method: {"color": color, "marker": marker}
-    for method, color, marker in zip(
-        ("BNF", "DPO", "IPO", "KTO", "ORPO", "SimPO", "R-DPO", "SLiC-HF"), OKABE_ITO, "osD^vPX*"
-    )
-}
-"""A method has one colour and one marker in all figures."""
 _SMOOTH = 5  # steps
-_POLICIES = (CHOSEN, "#2166ac", REJECTED, "#e08214", "#762a83", "#01665e", "#8c510a", NEUTRAL)
-
-
-class NotebookFigure(Figure):
-    """A figure that shows itself as a cell's last expression, also where `%matplotlib inline` was not called."""
-
-    def _repr_png_(self) -> bytes:
-        file = io.BytesIO()
-        self.savefig(file, format="png")
-        return file.getvalue()
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as the PNG `path`, which appears whole or stays as it was."""
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, format="png", dpi=120)
-
-
-def _axes(title: str, x: str, y: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    return figure, _styled(figure.subplots(), title, x, y)
-
-
-def _styled(axes: Any, title: str, x: str, y: str) -> Any:
-    axes.set_title(title, loc="left")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    if x == STEPS:  # there is no step 1.5
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return axes
 
 
 def _series(metrics: pd.DataFrame, split: str, metric: str) -> tuple[Any, Any]:
@@ -81,7 +48,7 @@ def _draw(axes: Any, metrics: pd.DataFrame, metric: str, color: str, label: str)
 
 def plot_loss(metrics: pd.DataFrame, loss: str = "loss") -> Figure:
     """What is minimised, at each step and on the validation split; `metrics` as `results.read_metrics` gives them."""
-    figure, axes = _axes(f"{loss}: what is minimised", STEPS, "loss (nats)")
+    figure, axes = single(f"{loss}: what is minimised", STEPS, "loss (nats)")
     _draw(axes, metrics, "loss", NEUTRAL, "")
     axes.legend(frameon=False)
     return figure
@@ -96,20 +63,22 @@ def plot_logps(metrics: pd.DataFrame) -> Figure:
     panels = [("logps_mean", "Log-probability", "mean log-probability (nats a token)")]
     if metrics["metric"].str.startswith("logratios_mean/").any():
         panels.append(("logratios_mean", "Shift from the reference", "mean log-ratio (nats a token)"))
-    figure = NotebookFigure(figsize=(5.4 * len(panels), 4.0), layout="constrained")
+    figure = sheet(3.4)
     for axes, (name, title, unit) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-        _styled(axes, title, STEPS, unit)
+        styled(axes, title, STEPS, unit)
         for side, color in (("chosen", CHOSEN), ("rejected", REJECTED)):
             _draw(axes, metrics, f"{name}/{side}", color, f"{side}, ")
         if name == "logratios_mean":
             axes.axhline(0, color=NEUTRAL, linewidth=0.8)
-        axes.legend(frameon=False, fontsize="small")
+        axes.legend(frameon=False, fontsize=TYPE)
     return figure
 
 
 def plot_weights(weights: Mapping[str, Any]) -> Figure:
     """The distribution of BNF's token weight, one line per name (such as "steps 1-10"): values in [0, 1]."""
-    figure, axes = _axes("Distribution of BNF's weight", "weight w (1: as in fine-tuning, 0: left alone)", "tokens (%)")
+    figure, axes = single(
+        "Distribution of BNF's weight", "weight w (1: as in fine-tuning, 0: left alone)", "tokens (%)"
+    )
     shades = ("#bdbdbd", "#6baed6", "#08519c")
     bins = [i / 20 for i in range(21)]
     for (name, values), color in zip(weights.items(), shades[-len(weights) :]):
@@ -126,12 +95,12 @@ def plot_feedback(curves: pd.DataFrame, reference: float, label: int = -1) -> Fi
     `curves` as `gradients.feedback_curves` gives them.
     """
     kind = "dispreferred" if label < 0 else "preferred"
-    figure, axes = _axes(f"Gradient on a {kind} token", "likelihood pi(y)", "|dL/dz_y|")
-    for (name, rows), color in zip(
-        curves[curves["label"] == label].groupby("loss", sort=False), (REJECTED, CHOSEN, NEUTRAL)
-    ):
-        axes.plot(rows["likelihood"], rows["gradient"], label=name, color=color)
-    axes.axvline(reference, color=NEUTRAL, linestyle=":", label="ref(y)")
+    figure, axes = single(f"Gradient on a {kind} token", r"likelihood $\pi(y)$", r"$|\partial L / \partial z_y|$")
+    own = curves[curves["label"] == label]
+    for name, look in looks(own["loss"]).items():
+        rows = own[own["loss"] == name]
+        axes.plot(rows["likelihood"], rows["gradient"], label=name, linewidth=2, **look.curve())
+    axes.axvline(reference, color=NEUTRAL, linestyle=":", label=r"$\mathrm{ref}(y)$")
     axes.legend(frameon=False)
     return figure
 
@@ -142,14 +111,14 @@ def plot_constraints(curves: pd.DataFrame) -> Figure:
     `curves` as `table2.constraint_curves` gives them: lines are gradients of the losses, dots the printed formulas.
     """
     groups = list(curves.groupby("method", sort=False))
-    figure = Figure(figsize=(3.0 * len(groups), 3.2), layout="constrained")
+    figure = sheet(2.6)
     for axes, (method, rows) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups):
-        _styled(axes, method, "gap of log-likelihoods (nats)", "constraint C" if method == groups[0][0] else "")
+        styled(axes, method, "gap (nats)", "constraint $C$" if method == groups[0][0] else "")
         axes.plot(rows["gap"], rows["gradient"], color=CHOSEN, label="gradient of the loss")
         few = rows.iloc[:: max(1, len(rows) // 12)]
         axes.plot(few["gap"], few["printed"], "o", color=NEUTRAL, markersize=4, label="as printed")
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
-    figure.axes[0].legend(frameon=False, fontsize="small", loc="upper right")
+    key_below(figure, 2)
     return figure
 
 
@@ -160,16 +129,16 @@ def plot_bench(rows: list[dict[str, Any]]) -> Figure:
     table["median"] = [pd.Series(seconds).median() for seconds in table["seconds"]]
     cases = list(table.groupby(["suite", "case"], sort=False))
     heights = [max(len(group), 6 if suite == SCALING else 1) for (suite, _), group in cases]
-    figure = Figure(figsize=(10.0, 1.2 + 0.4 * sum(heights) + 0.7 * len(cases)), layout="constrained")
+    figure = sheet(0.8 + 0.3 * sum(heights) + 0.6 * len(cases))
     panels = figure.subplots(len(cases), 2, squeeze=False, gridspec_kw={"height_ratios": heights})
     for ((suite, case), group), (left, right) in zip(cases, panels):
-        left.set_title(f"{suite}: {case}", loc="left", fontsize="medium")
+        left.set_title(f"{suite}: {case}", loc="left", fontsize=TYPE + 1)
         if suite == SCALING:
             _against_tokens(left, right, group.to_dict("records"))
             continue
         for axes, values, unit in ((left, group["median"], "seconds"), (right, group["peak_bytes"] / 1e9, "peak GB")):
             bars = axes.barh(group["variant"], values, color=NEUTRAL, height=0.6)
-            axes.bar_label(bars, fmt="%.2f", padding=3, fontsize="small")
+            axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=TYPE)
             axes.invert_yaxis()
             axes.set_xlabel(unit)
             axes.margins(x=0.15)
@@ -195,7 +164,7 @@ def _against_tokens(left: Any, right: Any, rows: list[dict[str, Any]]) -> None:
     if len(rows) >= 3:
         line = scaling_line(rows)
         left.axline((0, line.fixed), slope=line.per_token, color=NEUTRAL, linewidth=0.8, label=str(line))
-        left.legend(frameon=False, fontsize="small", loc="upper left")
+        left.legend(frameon=False, fontsize=TYPE, loc="upper left")
 
 
 @dataclass(frozen=True)
@@ -239,22 +208,22 @@ def plot_displacement(changes: pd.DataFrame, bounds: Mapping[str, float]) -> Fig
     `changes` as `results.displacement` gives them; `bounds`: kind -> the change at which the alarm fires.
     """
     kinds = {"chosen": "Chosen", "rejected": "Rejected", "held_out": "Held-out text"}
-    figure = Figure(figsize=(12.0, 4.2), layout="constrained")
+    figure = sheet(3.6)
     panels = figure.subplots(1, len(kinds), sharey=True)
-    colors = ("#1b7837", "#92c5de", "#4393c3", "#2166ac", "#b2182b", NEUTRAL)
+    methods = looks(sorted(changes["method"].unique()))
     for axes, (kind, title) in zip(panels, kinds.items()):
-        _styled(axes, title, STEPS, "change of mean log-prob (nats a token)" if kind == "chosen" else "")
-        for (method, rows), color in zip(changes[changes["kind"] == kind].groupby("method"), colors):
+        styled(axes, title, STEPS, "change of log-prob (nats a token)" if kind == "chosen" else "")
+        for method, rows in changes[changes["kind"] == kind].groupby("method"):
             for _, one in rows.groupby("seed"):
-                axes.plot(one["step"], one["change"], color=color, alpha=0.3, linewidth=0.8)
+                axes.plot(one["step"], one["change"], color=methods[method].color, alpha=0.3, linewidth=0.8)
             mean = rows.groupby("step")["change"].mean()
-            axes.plot(mean.index, mean, color=color, linewidth=2, label=method)
+            axes.plot(mean.index, mean, linewidth=1.8, label=method, **methods[method].curve())
         axes.set_yscale("symlog", linthresh=1)  # collapses reach tens of nats, what matters first is below one
         axes.set_yticks([-30, -10, -3, -1, 0, 1], ["-30", "-10", "-3", "-1", "0", "+1"])
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
         if kind in bounds:
             axes.axhline(bounds[kind], color=NEUTRAL, linewidth=0.8, linestyle=":", label="bound of the alarm")
-    panels[0].legend(frameon=False, fontsize="small")
+    key_below(figure, 3)
     return figure
 
 
@@ -264,16 +233,19 @@ def plot_means(tidy: pd.DataFrame, unit: str = "rate and 95 % interval", referen
     A dotted line goes through the mean of the method `reference`.
     """
     metrics, methods = list(tidy["metric"].unique()), list(tidy["method"].unique())
-    figure = Figure(figsize=(3.1 * len(metrics) + 0.8, 1.3 + 0.32 * len(methods)), layout="constrained")
+    figure = sheet(1.1 + 0.26 * len(methods))
+    look = looks(methods)
     for axes, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics):
-        _styled(axes, metric, unit, "")
+        styled(axes, metric, "", "")
         own = tidy[tidy["metric"] == metric].set_index("method").loc[methods]
         axes.hlines(range(len(methods)), own["low"], own["high"], color=NEUTRAL, linewidth=1.4)
-        axes.scatter(own["score"], range(len(methods)), color=CHOSEN, zorder=3)
+        for place, method in enumerate(methods):
+            axes.scatter(own.loc[method, "score"], place, zorder=3, **look[method].point())
         if reference is not None:
             axes.axvline(own.loc[reference, "score"], color=NEUTRAL, linestyle=":", linewidth=1)
         axes.set_yticks(range(len(methods)), methods)
     figure.axes[0].invert_yaxis()  # shared by all panels
+    figure.supxlabel(unit, fontsize=TYPE)
     return figure
 
 
@@ -283,41 +255,54 @@ def plot_tradeoff(runs: pd.DataFrame, gain: str, tax: str) -> Figure:
 
     Up is less tax, right is more gain; (0, 0) is the base.
     """
-    figure, axes = _axes("Every run against the base", f"change of the pass rate, {gain}", f"change, {tax}")
-    figure.set_size_inches(8.0, 4.8)
-    for i, (method, own) in enumerate(runs.groupby("method", sort=False)):
-        color = _POLICIES[i % len(_POLICIES)]
-        kept, left = own[own["picked"]], own[~own["picked"]]
-        axes.scatter(left[gain], left[tax], s=22, facecolors="none", edgecolors=color, alpha=0.6, linewidths=0.8)
-        axes.scatter(kept[gain], kept[tax], s=22, color=color, alpha=0.6, linewidths=0)
-        axes.scatter(kept[gain].mean(), kept[tax].mean(), s=120, color=color, label=method, zorder=3)
+    figure, axes = single("Every run against the base", f"change of the pass rate, {gain}", f"change, {tax}")
+    figure.set_size_inches(WIDTH, 4.4)
+    for method, look in looks(runs["method"]).items():
+        own = runs[runs["method"] == method]
+        kept, left, marker = own[own["picked"]], own[~own["picked"]], look.marker
+        hollow = {"facecolors": "none", "edgecolors": look.color, "marker": marker, "linewidths": 0.8}
+        axes.scatter(left[gain], left[tax], s=22, alpha=0.6, **hollow)
+        axes.scatter(kept[gain], kept[tax], s=22, alpha=0.6, linewidths=0, **look.point())
+        axes.scatter(kept[gain].mean(), kept[tax].mean(), s=120, label=method, zorder=3, **look.point())
     axes.axhline(0, color=NEUTRAL, linewidth=0.8)
     axes.axvline(0, color=NEUTRAL, linewidth=0.8)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=TYPE)
+    return figure
+
+
+def plot_families(rates: pd.DataFrame) -> Figure:
+    """Pass rates as a heat map, `rates` as `strict.family_rates` gives them: trained families above the line, kept-out
+    ones below it; left the best constant answer and the best place in the prompt."""
+    shown = rates.drop(columns="n").astype(float)
+    figure = sheet(1.2 + 0.27 * len(shown))
+    axes = figure.subplots()
+    image = axes.imshow(shown, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for row, column in np.ndindex(shown.shape):
+        value = shown.iat[row, column]
+        ink = "white" if value < 0.55 else "black"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=TYPE)
+    groups = list(shown.index.get_level_values(0))
+    axes.axhline(groups.count(groups[0]) - 0.5, color="white", linewidth=3)
+    axes.axvline(1.5, color="white", linewidth=3)
+    axes.set_yticks(range(len(shown)), [family for _, family in shown.index], fontsize=TYPE)
+    axes.set_xticks(range(shown.shape[1]), shown.columns, fontsize=TYPE, rotation=45, ha="left")
+    axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, pad=0.01, aspect=40).ax.tick_params(labelsize=TYPE)
     return figure
 
 
 def plot_printed_plane(plane: pd.DataFrame) -> Figure:
     """Gain against tax in points, a panel for each base model, `plane` as `claims.printed_plane` gives it."""
-    models, methods = list(plane["model"].unique()), [name for name in METHOD_LOOKS if name in set(plane["method"])]
-    figure = Figure(figsize=(7.5, 3.3), dpi=200, layout="constrained")
+    models, look = list(plane["model"].unique()), looks(plane["method"])
+    figure = sheet(3.3)
     for axes, model in zip(figure.subplots(1, len(models), sharey=True, squeeze=False)[0], models):
-        _styled(axes, model, "", "")
-        axes.set_title(model, loc="left", fontsize=9)
+        styled(axes, model, "change of alignment (points)", "")
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
         for line in plane[plane["model"] == model].itertuples():
-            axes.scatter(line.gain, line.tax, s=40, zorder=3, label=line.method, **METHOD_LOOKS[line.method])
-        axes.set_xlabel("change of alignment (points)", fontsize=9)
-    figure.axes[0].set_ylabel("change of reasoning (points)")
-    handles = {label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels())}
-    figure.legend(
-        [handles[name] for name in methods],
-        methods,
-        frameon=False,
-        loc="outside lower center",
-        ncols=len(methods),
-        fontsize=9,
-    )
+            axes.scatter(line.gain, line.tax, s=40, zorder=3, label=line.method, **look[line.method].point())
+    figure.axes[0].set_ylabel("change of reasoning (points)", fontsize=TYPE)
+    key_below(figure, len(look))
     return figure
 
 
@@ -326,10 +311,10 @@ def plot_shifts(responses: pd.DataFrame) -> Figure:
 
     `responses` as `shift_report.read_shifts` gives them. A violin is a policy; its bar is the median.
     """
-    figure = Figure(figsize=(12.0, 7.0), layout="constrained")
+    figure = sheet(5.4)
     (a, b, c), (d, e, f) = figure.subplots(2, 3)
-    policies = list(responses["policy"].unique())
-    colors = dict(zip(policies, [_POLICIES[i % len(_POLICIES)] for i in range(len(policies))]))
+    policies = looks(responses["policy"])
+    colors = {name: look.color for name, look in policies.items()}
     panels = (
         (a, "logp_shift", "(a) Log-likelihood shift", "nats"),
         (b, "logit_shift", "(b) Absolute logit shift", "logit units"),
@@ -338,16 +323,16 @@ def plot_shifts(responses: pd.DataFrame) -> Figure:
         (f, "gini_logit", "(f) Gini coefficient of token logit shifts", "Gini (0: even over tokens)"),
     )
     for axes, measure, title, unit in panels:
-        _styled(axes, title, "", unit)
+        styled(axes, title, "", unit)
         _violins(axes, [responses.loc[responses["policy"] == name, measure].to_numpy() for name in policies], colors)
         if measure.startswith("logp"):
             axes.axhline(0, color=NEUTRAL, linewidth=0.8)
-    _styled(c, "(c) Logit against log-likelihood shift", "log-likelihood shift (nats)", "absolute logit shift")
-    for name in policies:
+    styled(c, "(c) Logit against log-likelihood shift", "log-likelihood shift (nats)", "absolute logit shift")
+    for name, look in policies.items():
         own = responses[responses["policy"] == name]
-        c.scatter(own["logp_shift"], own["logit_shift"], s=9, alpha=0.45, color=colors[name], label=name, linewidths=0)
+        c.scatter(own["logp_shift"], own["logit_shift"], s=9, alpha=0.45, label=name, linewidths=0, **look.point())
     c.axvline(0, color=NEUTRAL, linewidth=0.8)
-    c.legend(frameon=False, fontsize="small", markerscale=2)
+    c.legend(frameon=False, fontsize=TYPE, markerscale=2)
     return figure
 
 
@@ -369,21 +354,21 @@ def plot_shift_bins(bins: pd.DataFrame, of: str) -> Figure:
     `bins` as `shift_report.read_shifts` gives them. The policy that defines the bins has 10 % in each.
     """
     title = f"Token log-likelihood shifts in the percentile bins of {of}"
-    figure, axes = _axes(title, f"percentile bin of {of}, with its bounds (nats)", "tokens (%)")
-    figure.set_size_inches(10.0, 4.2)
-    policies = list(bins["policy"].unique())
+    figure, axes = single(title, f"percentile bin of {of}, with its bounds (nats)", "tokens (%)")
+    policies = looks(bins["policy"])
     width = 0.8 / len(policies)
-    for i, name in enumerate(policies):
+    for i, (name, look) in enumerate(policies.items()):
         own = bins[bins["policy"] == name]
         left = own["bin"] + (i - (len(policies) - 1) / 2) * width
-        axes.bar(left, 100 * own["share"], width=width, color=_POLICIES[i % len(_POLICIES)], label=name)
+        bar = {"color": look.color, "hatch": look.hatch, "edgecolor": "white", "linewidth": 0}
+        axes.bar(left, 100 * own["share"], width=width, label=name, **bar)
     axes.axhline(10, color=NEUTRAL, linewidth=0.8, linestyle=":")
-    first = bins[bins["policy"] == policies[0]]
+    first = bins[bins["policy"] == next(iter(policies))]
     labels = [
         f"{10 * (k - 1)}-{10 * k} %\n{_bound(low)} to\n{_bound(high)}"
         for k, low, high in zip(first["bin"], first["above"], first["up_to"])
     ]
-    axes.set_xticks(first["bin"], labels, fontsize="small")
+    axes.set_xticks(first["bin"], labels, fontsize=TYPE)
     axes.grid(visible=False, axis="x")
     axes.legend(frameon=False, ncols=len(policies))
     return figure

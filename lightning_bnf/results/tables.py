@@ -92,3 +92,16 @@ def bench_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     first = table.groupby(_BENCH_INDEX[:2], sort=False)["median (s)"].transform("first")
     table.insert(5, "ratio", table["median (s)"] / first)
     return table.set_index(_BENCH_INDEX)
+
+
+class _Answers(pd.DataFrame):
+    def _repr_html_(self) -> str:
+        style = {"white-space": "pre-wrap", "text-align": "left", "vertical-align": "top"}
+        html: str = self.style.format(escape="html").set_properties(**style).hide(axis="index").to_html()
+        return html
+
+
+def side_by_side(table: pd.DataFrame) -> pd.DataFrame:
+    """The same table, which a notebook shows whole: pandas cuts texts after 50 characters. What a text holds of HTML is
+    shown, never run."""
+    return _Answers(table)

@@ -105,9 +105,9 @@ def test_figures_hold_every_method_and_run() -> None:
     figure = plot_means(tidy, reference="Base")
     assert [axes.get_title(loc="left") for axes in figure.axes] == list(tidy["metric"].unique())
     first = figure.axes[0]
-    points, intervals = first.collections[1].get_offsets(), first.collections[0].get_segments()
-    assert [tuple(point) for point in points] == [(0.5, 0), (0.75, 1), (1.0, 2)]
-    assert [tuple(end[0] for end in segment) for segment in intervals][1] == pytest.approx(
+    intervals, *points = first.collections
+    assert [tuple(point.get_offsets()[0]) for point in points] == [(0.5, 0), (0.75, 1), (1.0, 2)]
+    assert [tuple(end[0] for end in segment) for segment in intervals.get_segments()][1] == pytest.approx(
         ((1 - 2**0.5) / 2, (1 + 2**0.5) / 2)
     )
     assert [label.get_text() for label in first.get_yticklabels()] == ["Base", "bnf", "dpo"]

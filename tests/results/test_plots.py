@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from support.run_folders import CSV, collapse_records
@@ -10,6 +11,7 @@ from lightning_bnf.results.plots import (
     Line,
     plot_bench,
     plot_displacement,
+    plot_families,
     plot_logps,
     plot_loss,
     plot_weights,
@@ -92,3 +94,15 @@ def test_the_line_of_scaling() -> None:
     assert found.misses == pytest.approx(max(map(abs, errors(found.fixed, found.per_token))))
     with pytest.raises(ValueError, match=r"tokens and seconds must be three points or more"):
         Line.through([1.0, 2.0], [1.0, 2.0])
+
+
+def test_the_map_of_families_says_every_rate() -> None:
+    index = pd.MultiIndex.from_tuples([("trained", "sums"), ("trained", "lists"), ("kept-out", "capitals")])
+    rates = pd.DataFrame({"n": [4, 4, 2], "constant": [0, 0.5, 0], "place": [0.25, 0, 0], "BNF": [1, 0.75, 0.5]}, index)
+    axes = plot_families(rates).axes[0]
+    cells = [text.get_text() for text in axes.texts]
+    assert cells == ["0.00", "0.25", "1.00", "0.50", "0.00", "0.75", "0.00", "0.00", "0.50"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["sums", "lists", "capitals"]
+    across, down = axes.lines
+    assert list(across.get_ydata()) == [1.5, 1.5], "between trained families and those kept out"
+    assert list(down.get_xdata()) == [1.5, 1.5], "between the baselines and the methods"

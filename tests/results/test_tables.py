@@ -3,10 +3,18 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from support.run_folders import CSV, collapse_records
 
-from lightning_bnf.results.tables import bench_table, displacement, displacement_table, read_bench, read_metrics
+from lightning_bnf.results.tables import (
+    bench_table,
+    displacement,
+    displacement_table,
+    read_bench,
+    read_metrics,
+    side_by_side,
+)
 
 
 def test_metrics_become_a_tidy_table(tmp_path: Path) -> None:
@@ -64,3 +72,11 @@ def test_bench_results_become_a_table(tmp_path: Path) -> None:
     assert len(read_bench(tmp_path)) == 3
     with pytest.raises(ValueError, match=r"suites must be of those measured in .*: head, step, got 'peers'"):
         read_bench(tmp_path, ["peers"])
+
+
+def test_a_notebook_shows_texts_whole_and_as_text() -> None:
+    long = "word " * 40
+    html = side_by_side(pd.DataFrame({"prompt": ["<script>x</script>"], "after": [long]}))._repr_html_()  # type: ignore[operator]
+    assert long.strip() in html
+    assert "&lt;script&gt;" in html
+    assert "<script>" not in html

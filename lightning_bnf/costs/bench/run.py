@@ -16,7 +16,8 @@ import torch
 from lightning_bnf.costs.bench import heads, loaders, peers, plans, startup, steps
 from lightning_bnf.costs.bench.workers import Variant, compete
 from lightning_bnf.policies.sources import BUNDLED
-from lightning_bnf.results.plots import plot_bench, save_figure, scaling_line
+from lightning_bnf.results.plots import plot_bench, scaling_line
+from lightning_bnf.results.style import save_figure
 from lightning_bnf.runtime.arguments import NonNegativeInt, PositiveInt, checked
 from lightning_bnf.runtime.refusal import Refusal
 
