@@ -57,10 +57,32 @@ class Parser(jsonargparse.ArgumentParser):
         """Raises `SystemExit`, as for any other setting, where a class has one value in place of its settings."""
         for group in self._action_groups:
             kind, place = getattr(group, "group_class", None), getattr(group, "dest", None)
-            value = namespace.get(place) if place else None
-            if kind is not None and value is not None and not isinstance(value, dict | jsonargparse.Namespace):
-                self.error(f"{place} must be a mapping of {kind.__name__}'s settings, got {value!r}")
+            value = namespace.get(place, {}) if place else {}
+            if kind is not None and not isinstance(value, dict | jsonargparse.Namespace):
+                got = "null" if value is None else repr(value)
+                self.error(f"{place} must be a mapping of {kind.__name__}'s settings, got {got}")
         return super().instantiate(namespace, *args, **kwargs)
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> jsonargparse.Namespace:  # type: ignore[override]
+        with self._in_a_sentence():
+            return super().parse_args(*args, **kwargs)
+
+    def parse_object(self, *args: Any, **kwargs: Any) -> jsonargparse.Namespace:
+        with self._in_a_sentence():
+            return super().parse_object(*args, **kwargs)
+
+    @contextmanager
+    def _in_a_sentence(self) -> Iterator[None]:
+        """What jsonargparse lets through: a text that no path can be, where one is looked for, and a class that may not
+        be imported, in the place of settings."""
+        try:
+            yield
+        except ImportError as error:
+            self.error(str(error))
+        except ValueError as error:
+            if not isinstance(error, UnicodeError) and "null byte" not in str(error):
+                raise
+            self.error("settings must be texts without NUL characters and half surrogate pairs, got one that has them")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         print(f"error: {visible(_explained(self, message))}", file=sys.stderr)

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from lightning_bnf.policies.base import Dtype, Policy
+from lightning_bnf.runtime.arguments import checked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+@checked
 class FullPolicy(Policy):
     """All weights of the model are trained."""
 

@@ -318,16 +318,16 @@ def plot_shifts(responses: pd.DataFrame) -> Figure:
     panels = (
         (a, "logp_shift", "(a) Log-likelihood shift", "nats"),
         (b, "logit_shift", "(b) Absolute logit shift", "logit units"),
-        (d, "logp_shift_per_token", "(d) Log-likelihood shift, length-normalised", "nats a token"),
-        (e, "logit_shift_per_token", "(e) Absolute logit shift, length-normalised", "logit units a token"),
-        (f, "gini_logit", "(f) Gini coefficient of token logit shifts", "Gini (0: even over tokens)"),
+        (d, "logp_shift_per_token", "(d) Log-likelihood, by length", "nats a token"),
+        (e, "logit_shift_per_token", "(e) Absolute logit, by length", "logit units a token"),
+        (f, "gini_logit", "(f) Evenness over tokens", "Gini (0: even) of logit shifts"),
     )
     for axes, measure, title, unit in panels:
         styled(axes, title, "", unit)
         _violins(axes, [responses.loc[responses["policy"] == name, measure].to_numpy() for name in policies], colors)
         if measure.startswith("logp"):
             axes.axhline(0, color=NEUTRAL, linewidth=0.8)
-    styled(c, "(c) Logit against log-likelihood shift", "log-likelihood shift (nats)", "absolute logit shift")
+    styled(c, "(c) Both", "log-likelihood shift (nats)", "absolute logit shift")
     for name, look in policies.items():
         own = responses[responses["policy"] == name]
         c.scatter(own["logp_shift"], own["logit_shift"], s=9, alpha=0.45, label=name, linewidths=0, **look.point())
@@ -365,7 +365,7 @@ def plot_shift_bins(bins: pd.DataFrame, of: str) -> Figure:
     axes.axhline(10, color=NEUTRAL, linewidth=0.8, linestyle=":")
     first = bins[bins["policy"] == next(iter(policies))]
     labels = [
-        f"{10 * (k - 1)}-{10 * k} %\n{_bound(low)} to\n{_bound(high)}"
+        f"{10 * (k - 1)}-{10 * k} %\n{_bound(low)}\nto {_bound(high)}"
         for k, low, high in zip(first["bin"], first["above"], first["up_to"])
     ]
     axes.set_xticks(first["bin"], labels, fontsize=TYPE)

@@ -7,6 +7,7 @@ too, so that notebooks and `dataclasses.replace` are refused alike. All floats a
 import functools
 import inspect
 import math
+import re
 import types
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -74,7 +75,8 @@ else:
 
 
 def checked(made: Made) -> Made:
-    """A class or function that holds its arguments to the number types and the Literals they are annotated with.
+    """A class or function that holds its arguments to the number types and the Literals they are annotated with, and
+    takes None only where it is among their types.
 
     Arguments outside raise `Refusal` before its body runs: `beta must be > 0, got -1`.
     """
@@ -95,9 +97,17 @@ def checked(made: Made) -> Made:
     return made
 
 
+def _takes_none(kind: Any) -> bool:
+    parts = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    return any(part in (None, type(None), Any, object) or isinstance(part, TypeVar) for part in parts)
+
+
 def _accepted(name: str, value: Any, kind: Any) -> Any:
     """The value as its annotation wants it, or a refusal."""
     parts = get_args(kind)
+    if value is None and not _takes_none(kind) and not hasattr(kind, "read") and get_origin(kind) is not Literal:
+        named = kind.__name__ if isinstance(kind, type) and not parts else re.sub(r"\b(?:\w+\.)+", "", str(kind))
+        raise Refusal(f"{name} must be of type {named}, got null")
     if get_origin(kind) in (Union, types.UnionType):
         words = [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
         allowed = value in words or (value is None and type(None) in parts)

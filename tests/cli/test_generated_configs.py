@@ -65,6 +65,17 @@ VALUES = st.one_of(st.sampled_from(BORDERS), st.integers(), st.floats(), st.text
 @generated(700)
 @given(field=st.sampled_from(FIELDS), value=VALUES, typed=st.booleans())
 def test_a_setting_is_accepted_or_refused_in_a_sentence(field: tuple[type, str], value: Any, typed: bool) -> None:
+    is_accepted_or_refused(field, value, typed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", [None, "\ud800"], ids=ascii)
+def test_null_and_half_a_character_are_accepted_or_refused_by_every_field(value: str | None) -> None:
+    for field in FIELDS:
+        is_accepted_or_refused(field, value, typed=False)
+
+
+def is_accepted_or_refused(field: tuple[type, str], value: Any, typed: bool) -> None:
     kind, name = field
     parser = Parser()
     parser.add_class_arguments(kind, "it")

@@ -36,6 +36,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"count": 10**400}, f"count must be a whole number >= 1, got 1{'0' * 400}"),
     ({"share": 0.5}, "share must be in [0, 0.5), got 0.5"),
     ({"betas": (0.9, 0.0)}, "betas[1] must be > 0, got 0.0"),
+    ({"note": None}, "note must be of type str, got null"),
+    ({"betas": None}, "betas must be of type tuple[float > 0, float > 0], got null"),
     ({"mode": "max"}, "mode must be 'mean' or 'sum', got 'max'"),
 ]
 
