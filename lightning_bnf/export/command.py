@@ -18,7 +18,9 @@ from lightning_bnf.policies.base import Dtype, PolicyError
 from lightning_bnf.policies.full import FullPolicy
 from lightning_bnf.results.tables import read_metrics
 from lightning_bnf.runtime.arguments import PositiveInt, checked
+from lightning_bnf.runtime.hub import check_push, is_hub_id, push_folder
 from lightning_bnf.runtime.ownership import check_replaceable
+from lightning_bnf.runtime.refusal import Refusal
 
 NOTICEABLE = 0.05  # nats a token between a merged model and the trained one, in the mean
 
@@ -36,6 +38,8 @@ class ExportOptions:
             of what small adapters have learned; what it changes is measured and said.
         max_shard_size: Largest size of a file of full weights, such as 5GB.
         rows: Validation rows (training rows where there are none) that are scored before and after merging (>= 1).
+        push: Model of the hub (`owner/name`) that the folder is uploaded to, with its card. A new one is private.
+        public: Whether the model that is pushed may be seen by everybody.
     """
 
     folder: str
@@ -43,9 +47,15 @@ class ExportOptions:
     dtype: Literal["bfloat16", "float16", "float32"] | None = None
     max_shard_size: str = MAX_SHARD_SIZE
     rows: PositiveInt = 8
+    push: str | None = None
+    public: bool = False
 
     def __post_init__(self) -> None:
         check_shard_size(self.max_shard_size)
+        if self.push is not None and not is_hub_id(self.push):
+            raise Refusal(f"push must be a model of the hub, owner/name, got {self.push!r}")
+        if self.public and self.push is None:
+            raise Refusal("public must be false without push, got true")
 
 
 def export(
@@ -59,6 +69,8 @@ def export(
     if options.merge and not policy.adapters:
         raise PolicyError(f"merge must be false with {type(policy).__name__}, which has no adapter, got true")
     check_replaceable("folder", folder)  # before minutes of work
+    if options.push is not None:
+        check_push("push", options.push, "model", options.public)
     module.trainer = data.trainer = trainer
     data.meet(module)
     trainer.strategy.connect(module)
@@ -76,6 +88,8 @@ def export(
     else:
         write_policy(policy, weights, model_card(module, data, about), folder, options.max_shard_size)
         print(f"{folder}: {type(policy).__name__} of step {steps}")
+    if options.push is not None:
+        print(f"pushed to {push_folder('push', options.push, 'model', folder, options.public)}")
 
 
 def _export_merged(

@@ -1,11 +1,20 @@
-"""Whether the Hugging Face Hub answers, asked once and with a limit: its libraries ask again and again for half a
+"""The Hugging Face Hub. Whether it answers is asked once and with a limit: its libraries ask again and again for half a
 minute, for each file, before they say that it does not."""
 
 import functools
+import re
 import sys
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
 
-from huggingface_hub import constants, get_session
+from huggingface_hub import HfApi, constants, get_session, snapshot_download
+
+from lightning_bnf.runtime.refusal import Refusal
+
+RepoType = Literal["model", "dataset"]
 
 SECONDS = 5.0  # for a connection and for an answer
 SECONDS_IN_ALL = 8.0  # looking up the name has no limit of its own
@@ -52,3 +61,64 @@ def unreachable(endpoint: str) -> str | None:
     asking.start()
     asking.join(SECONDS_IN_ALL)
     return reasons[0] if reasons else f"no answer within {SECONDS_IN_ALL:g} seconds"
+
+
+def is_hub_id(where: str) -> bool:
+    """Whether a place is `owner/name` on the hub, and no folder that is there or is named as one (`./a/b`)."""
+    return re.fullmatch(r"[A-Za-z0-9_][\w.-]*/[\w.-]+", where) is not None and not Path(where).exists()
+
+
+def fetch_folder(argument: str, where: str, kind: RepoType, files: Sequence[str], revision: str | None = None) -> Path:
+    """Those files of a repository (patterns) as a folder in the hub's cache. Raises `Refusal`."""
+    with _refusals(argument, f"{where!r}, a {kind} of the hub that can be read"):
+        return Path(snapshot_download(where, repo_type=kind, revision=revision, allow_patterns=list(files)))
+
+
+def has_file(argument: str, where: str, kind: RepoType, name: str) -> bool:
+    """Whether there is a repository with such a file. Raises `Refusal` where the hub does not say."""
+    with _refusals(argument, f"{where!r}, a {kind} of the hub that can be read"):
+        return bool(HfApi().file_exists(where, name, repo_type=kind))
+
+
+def check_push(argument: str, where: str, kind: RepoType, public: bool) -> None:
+    """Raises `Refusal` where a push would show to everybody what is not meant to be `public`; made before the work."""
+    with _refusals(argument, f"{where!r}, a {kind} of the hub that can be written"):
+        api = HfApi()
+        api.whoami()
+        shown = api.repo_exists(where, repo_type=kind) and not api.repo_info(where, repo_type=kind).private
+    if shown and not public:
+        raise Refusal(f"{argument} must be a private {kind} of the hub, or public true, got {where}, which is public")
+
+
+def push_folder(
+    argument: str, where: str, kind: RepoType, folder: Path, public: bool, replaced: Sequence[str] = ()
+) -> str:
+    """Upload a folder as one commit into a repository, which is made where there is none, private unless `public`;
+    its files by the patterns `replaced` go. Returns the commit's address. Raises `Refusal`."""
+    check_push(argument, where, kind, public)
+    with _refusals(argument, f"{where!r}, a {kind} of the hub that can be written"):
+        api = HfApi()
+        api.create_repo(where, repo_type=kind, private=not public, exist_ok=True)
+        done = api.upload_folder(
+            repo_id=where,
+            repo_type=kind,
+            folder_path=folder,
+            commit_message="By lightning_bnf",
+            delete_patterns=list(replaced) or None,
+            ignore_patterns=[".*", "*.lock"],
+        )
+        return str(done.commit_url)
+
+
+@contextmanager
+def _refusals(argument: str, accepted: str) -> Iterator[None]:
+    reason = unreachable(constants.ENDPOINT)
+    if reason is not None:
+        raise Refusal(f"{argument} must be a folder while {constants.ENDPOINT} cannot be reached ({reason})")
+    try:
+        yield
+    except Refusal:
+        raise
+    except Exception as error:  # of the hub's library, its session's, or none at all
+        told = (str(error) or type(error).__name__).strip().split("\n")[0]
+        raise Refusal(f"{argument} must be {accepted}, got: {told}") from error

@@ -7,6 +7,7 @@ import pytest
 from support.commands import help_of, refused
 
 from lightning_bnf.cli.main import main
+from lightning_bnf.policies.reference.cached import CachedReference
 
 
 def test_help_shows_what_the_cache_depends_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,3 +35,21 @@ def test_a_loss_without_a_reference_is_refused(config: Callable[..., str], capsy
     message = refused(capsys, "cache", "--config", config(model__loss="SFT"))
     assert "SFT" in message
     assert "reference" in message
+
+
+@pytest.mark.slow
+def test_a_second_user_runs_no_reference(
+    tmp_path: Path, config: Callable[..., str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pushes, another pulls: nothing is computed there; with another base it is refused before it would be."""
+    file, shared = config(model__loss="DPO"), str(tmp_path / "shared")
+    monkeypatch.setenv("LIGHTNING_BNF_CACHE", str(tmp_path / "first"))
+    main(["cache", "--config", file, "--push", shared])
+    assert f"20 of 20 completions added to {shared}" in capsys.readouterr().out
+    monkeypatch.setenv("LIGHTNING_BNF_CACHE", str(tmp_path / "second"))
+    monkeypatch.setattr(CachedReference, "_fill", None)
+    main(["cache", "--config", file, "--pull", shared])
+    assert "20 of 20 completions of" in capsys.readouterr().out
+    main(["fit", "--config", file, "--model.reference", "cache", "--trainer.max_steps", "1"])
+    message = refused(capsys, "cache", "--config", file, "--pull", shared, "--model.policy.init_args.dtype", "bfloat16")
+    assert "made for another reference" in message

@@ -16,4 +16,7 @@ def test_help_shows_what_is_exported_and_not_how_it_was_trained(capsys: pytest.C
 
 def test_options_are_picked_from_the_config() -> None:
     config = {"folder": "f", "merge": True, "dtype": "float32", "max_shard_size": "1GB", "rows": 2, "model": None}
-    assert ExportOptions(**fields_of(ExportOptions, config)) == ExportOptions("f", True, "float32", "1GB", 2)
+    config |= {"push": "me/m", "public": True}
+    assert ExportOptions(**fields_of(ExportOptions, config)) == ExportOptions(
+        "f", True, "float32", "1GB", 2, "me/m", True
+    )

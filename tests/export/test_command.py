@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from support.commands import refused
+from support.hubs import folder_hub
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lightning_bnf.cli.main import main
@@ -114,6 +116,23 @@ def test_an_unquantized_merge_changes_next_to_nothing(fit: Fit, capsys: pytest.C
     assert found is not None
     assert 0 <= float(found[2]) <= float(found[1]) < 1e-4
     assert "those of the base alone, as it was trained beside and as it is now, by at most 0 (0)" in shown
+
+
+def test_an_export_is_pushed_when_it_is_whole(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The hub holds what the folder does, but for the hidden mark of whose folder it is."""
+    hub = folder_hub(tmp_path / "hub", monkeypatch)
+    folder = exported(fit(policy="lora"), "--push", "me/aligned")
+    assert "pushed to https://hub/me/aligned" in capsys.readouterr().out
+    there = {path.name: path.read_bytes() for path in hub.at("me/aligned", "model").iterdir()}
+    assert there == {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+    assert hub.public == set()
+    hub.public.add("me/aligned")
+    words = ["--config", str(tmp_path / "run/config.yaml"), "--folder", str(tmp_path / "other")]
+    assert "push must be a private model" in refused(capsys, "export", *words, "--push", "me/aligned")
+    assert "push must be a model of the hub, owner/name" in refused(capsys, "export", *words, "--push", "./here")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_full_policy_is_exported_and_not_merged(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:

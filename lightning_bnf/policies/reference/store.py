@@ -28,6 +28,7 @@ from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.runtime.files import append, write_text
 
 _ENTRY = struct.Struct("<16sQII")  # key, first value, count, checksum
+_AT_ONCE = 4096
 PATIENCE = 60.0  # seconds; NFS keeps attributes of files for up to 60 by default
 FORMAT = "2"  # of the files; in the manifest, so that others are not read as these
 
@@ -77,6 +78,15 @@ class LogpsCache:
             begin += len(some)
         for path, content in ((self._values, np.concatenate(numbers).tobytes()), (self._keys, b"".join(entries))):
             append(path, content)
+
+    def take(self, other: "LogpsCache") -> int:
+        """Append what another cache holds and this one lacks; returns the number of completions."""
+        lacking = [key for key in other._where if key not in self]
+        for start in range(0, len(lacking), _AT_ONCE):
+            some = lacking[start : start + _AT_ONCE]
+            self.add(some, [other.get([key], [key.hex()]) for key in some])
+        self.reload()
+        return len(lacking)
 
     def written(self) -> dict[str, int]:
         """The sizes in bytes of this rank's own files."""
