@@ -42,7 +42,7 @@ class Cache(TrainerCommand):
             self.config["trainer"][name] = value
         self.save_config_callback = None
         self.travel = Travel(**fields_of(Travel, self.config))
-        if rank_zero_only.rank == 0:
+        if getattr(rank_zero_only, "rank", 0) == 0:
             self.travel.check()
             if self.travel.pull is not None:
                 folder = pulled(self.travel, self.config["model"]["reference_cache"])
