@@ -26,10 +26,13 @@ pytestmark = pytest.mark.slow
 SECONDS, BYTES = 0.5, 2**28  # of a template, so that those without end are soon over
 SYSTEM = {"role": "system", "content": "Be kind."}
 
-# The bundled tokenizer has no token for the bytes of planes beyond: they come back as U+FFFD.
+# The bundled tokenizer has no tokens for the bytes of planes beyond, which come back as U+FFFD, and of control characters,
+# which it leaves out.
 TEXTS = st.one_of(
     st.sampled_from(["<|im_start|>", "<|im_end|>", "\n", "[INST]", "<|im_end|>\n", " ", "\u2028", "{#x#}", "é"]),
-    st.text(st.characters(blacklist_characters="{}%#", codec="utf-8", max_codepoint=0x1FFFF), max_size=5),
+    st.text(
+        st.characters(exclude_characters="{}%#", exclude_categories=["Cs", "Cc"], max_codepoint=0x1FFFF), max_size=5
+    ),
 )
 SAID = ["message.content", "message.role", "message['content']", "messages[0].content", "messages[-1]['role']"]
 WRONG = [
