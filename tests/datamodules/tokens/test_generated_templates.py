@@ -26,8 +26,8 @@ pytestmark = pytest.mark.slow
 SECONDS, BYTES = 0.5, 2**28  # of a template, so that those without end are soon over
 SYSTEM = {"role": "system", "content": "Be kind."}
 
-# The bundled tokenizer has no tokens for the bytes of planes beyond, which come back as U+FFFD, and of control characters,
-# which it leaves out.
+# The bundled tokenizer has no tokens for the bytes of planes beyond, which come back as U+FFFD, and none for control
+# characters, which it leaves out.
 TEXTS = st.one_of(
     st.sampled_from(["<|im_start|>", "<|im_end|>", "\n", "[INST]", "<|im_end|>\n", " ", "\u2028", "{#x#}", "é"]),
     st.text(
