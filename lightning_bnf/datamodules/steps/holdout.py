@@ -38,8 +38,8 @@ def hold_out(rows: RowView, seed: int) -> Divided:
         none = f"validation: none, as {len(rows)} training rows are under {ROWS_NEEDED}; name files of your own for one"
         return Divided(rows, RowView([]), none)
     groups: dict[bytes, list[int]] = {}
-    for i, row in enumerate(rows):
-        groups.setdefault(_place(row.prompt, seed), []).append(i)
+    for i in range(len(rows)):
+        groups.setdefault(_place(rows.prompt(i), seed), []).append(i)
     held: set[int] = set()
     room = wanted(len(rows))
     for _, group in sorted(groups.items()):
@@ -58,7 +58,7 @@ def hold_out(rows: RowView, seed: int) -> Divided:
 
 def shared_prompts(train: RowView, validation: RowView) -> list[str]:
     """The places of the validation rows that have a prompt that is trained on."""
-    trained = {_place(row.prompt, 0) for row in train} if validation else set()
+    trained = {_place(train.prompt(i), 0) for i in range(len(train))} if validation else set()
     return [row.source for row in validation if _place(row.prompt, 0) in trained]
 
 

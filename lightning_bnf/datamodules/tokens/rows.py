@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lightning_bnf.datamodules.reading.answers import Text
 from lightning_bnf.datamodules.reading.formats import Unpaired
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.runtime.arguments import ClosedUnitInterval, checked
@@ -77,6 +78,10 @@ class Rows(Sequence[TokenizedRow]):
     @abstractmethod
     def arrays(self, index: int) -> RowArrays:
         """The same row's arrays."""
+
+    def prompt(self, index: int) -> Text:
+        """The same row's prompt, as it was before it was tokens."""
+        return self.row(index).prompt
 
     @overload
     def __getitem__(self, index: int) -> TokenizedRow: ...
@@ -153,6 +158,10 @@ class RowView(Rows):
     def arrays(self, index: int) -> RowArrays:
         part, i = self._places[index]
         return self._parts[part].arrays(i)
+
+    def prompt(self, index: int) -> Text:
+        part, i = self._places[index]
+        return self._parts[part].prompt(i)
 
     def where(self, keep: Callable[[TokenizedRow], bool]) -> "RowView":
         """The rows for which `keep` is true."""

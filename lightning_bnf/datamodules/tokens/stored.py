@@ -17,6 +17,7 @@ import pyarrow as pa
 from pyarrow import ipc
 from transformers import PreTrainedTokenizerBase
 
+from lightning_bnf.datamodules.reading.answers import Text
 from lightning_bnf.datamodules.reading.errors import reason
 from lightning_bnf.datamodules.reading.formats import format_of
 from lightning_bnf.datamodules.reading.options import DataOptions
@@ -73,9 +74,7 @@ class StoredRows(Rows):
 
     def row(self, index: int) -> TokenizedRow:
         batch, at = self._at(index)
-        arrays, rest = batch.arrays(at), json.loads(batch.rest[at].as_py())
-        if isinstance(rest["prompt"], list):
-            rest["prompt"] = tuple(rest["prompt"])
+        arrays, rest = batch.arrays(at), self._rest(index)
         ids, trained, stops = arrays.ids.tolist(), arrays.trained.tolist(), np.cumsum(arrays.length).tolist()
         completions = tuple(
             TokenizedCompletion(ids[start:stop], trained[start:stop], label, numbers)
@@ -87,6 +86,17 @@ class StoredRows(Rows):
     def arrays(self, index: int) -> RowArrays:
         batch, at = self._at(index)
         return batch.arrays(at)
+
+    def prompt(self, index: int) -> Text:
+        prompt: Text = self._rest(index)["prompt"]
+        return prompt
+
+    def _rest(self, index: int) -> dict[str, Any]:
+        batch, at = self._at(index)
+        rest: dict[str, Any] = json.loads(batch.rest[at].as_py())
+        if isinstance(rest["prompt"], list):
+            rest["prompt"] = tuple(rest["prompt"])
+        return rest
 
 
 class _Batch:

@@ -36,6 +36,7 @@ def test_rows_come_back_as_they_were(
         stored = write_rows(tmp_path / "rows.arrow", rows)
         assert list(stored) == rows
         assert [stored[i] for i in range(len(rows))] == rows
+        assert [RowView([stored]).prompt(i) for i in range(len(rows))] == [row.prompt for row in rows]
         assert stored[-1] == rows[-1]
         assert stored[1:3] == rows[1:3]
         assert len(StoredRows(tmp_path / "rows.arrow")) == len(rows)
