@@ -45,6 +45,12 @@ SHORT = {
         "data.examples_per_step": "2",
     },
     "generate": {"limit": "2", "max_new_tokens": "4"},
+    "likelihood": {
+        "rows.pair_rows": "2",
+        "rows.prompt_rows": "2",
+        "rows.max_new_tokens": "4",
+        "rows.prose": "text.jsonl",
+    },
     "losses": {},
     "models": {},
     "near_duplicates": {"output": "near_duplicates"},
@@ -74,6 +80,7 @@ SOURCE = {
     "compare": None,
     "evaluate": "source",
     "generate": "source",
+    "likelihood": "reference",
     "prepare": "source",
     "losses": None,
     "models": None,
@@ -195,11 +202,15 @@ def write_rows_of_benchmarks() -> None:
     sums = {"passage": "Ann has 2 pens.", "question": "How many?", "answer": "2 (pens)"}
     for task in BENCHMARKS:
         Path(f"{task}.jsonl").write_text(json.dumps(sums if task == "bnf_asdiv" else lettered) + "\n")
+    Path("text.jsonl").write_text(json.dumps({"text": "Fire is hot, and ice is cold."}) + "\n")
 
 
 def files_of(words: list[str]) -> list[str]:
-    """Local rows for `evaluate`, in place of those of an optional package."""
-    return ["--files", json.dumps({task: f"{task}.jsonl" for task in BENCHMARKS})] if words[0] == "evaluate" else []
+    """Local rows in place of those of an optional package."""
+    setting, tasks = {"evaluate": ("--files", BENCHMARKS), "likelihood": ("--rows.files", BENCHMARKS[1:])}.get(
+        words[0], ("", ())
+    )
+    return [setting, json.dumps({task: f"{task}.jsonl" for task in tasks})] if setting else []
 
 
 def test_what_is_only_parsed_stands_somewhere() -> None:

@@ -7,6 +7,7 @@ from lightning_bnf.callbacks.even_validations import EvenValidations
 from lightning_bnf.callbacks.export import ExportPolicy
 from lightning_bnf.callbacks.fingerprints import Fingerprints
 from lightning_bnf.callbacks.graceful_shutdown import GracefulShutdown
+from lightning_bnf.callbacks.measure_likelihood import MeasureLikelihood
 from lightning_bnf.callbacks.progress import RunProgress
 from lightning_bnf.callbacks.run_logger import RunEvents, RunLogger
 from lightning_bnf.callbacks.run_plots import RunPlots
@@ -20,6 +21,7 @@ __all__ = [
     "ExportPolicy",
     "Fingerprints",
     "GracefulShutdown",
+    "MeasureLikelihood",
     "RunEvents",
     "RunLogger",
     "RunPlots",

@@ -75,6 +75,10 @@ VERBS = {
         "lightning_bnf.generation.answers:write_answers",
         "Write a model's answers to a benchmark's questions, for AlpacaEval, Arena-Hard or WildBench. Resumable.",
     ),
+    "likelihood": Command(
+        "lightning_bnf.evaluation.likelihood.command:likelihood",
+        "Measure a model by likelihood: multiple choice as lm-eval scores it, held-out pairs, prose, KL from its base.",
+    ),
     "losses": Command("lightning_bnf.losses.table:print_losses", "List the losses: equation, needs, arguments, paper."),
     "models": Command(
         "lightning_bnf.training.architectures.command:print_models",

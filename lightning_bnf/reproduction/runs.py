@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from lightning_bnf.reproduction.stages import Expected, Stage, first_seed, forecast, in_order, power_lines
 from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import file_fingerprint
@@ -26,7 +27,10 @@ from lightning_bnf.runtime.processes import ENDS_WITH_PARENT
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.runtime.shipped import here_or_shipped, shipped
 
-RESULTS = ("displacement.json", "before_after.json", "scores.json", "test_pass_rates.json", "test_metrics.json")
+RESULTS = (
+    *("displacement.json", "before_after.json", "scores.json", "test_pass_rates.json", "test_metrics.json"),
+    "likelihood.json",
+)
 """Files of a run folder that are carried into its result."""
 _FITS: set["subprocess.Popen[bytes]"] = set()  # at work: they end with this process
 PACKAGES = ("lightning_bnf", "torch", "transformers", "lightning", "peft")
@@ -67,10 +71,13 @@ def reproduce(
     base: Path,
     methods: dict[str, Method],
     output: Path,
-    seeds: list[int],
+    seeds: list[int] | None = None,
     work: Path = Path("runs/reproduce"),
     minutes_per_run: PositiveFloat = 5.0,
     workers: PositiveInt = 1,
+    stages: dict[str, Stage] | None = None,
+    expected: dict[str, Expected] | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Run a matrix of methods and seeds, one result file per run; finished runs are skipped.
 
@@ -80,18 +87,44 @@ def reproduce(
         base: config of `fit` that all runs share.
         methods: name -> what differs from it: settings of all its runs, and a grid to pick from.
         output: folder for the results, one JSON file a run; one made with other settings or data is refused.
-        seeds: seeds of order and adapters; every method gets its first one before any gets its second.
+        seeds: seeds of order and adapters; every method gets its first one before any gets its second, and a grid is
+            picked from with the first.
         work: folder for the run folders.
         minutes_per_run: what a run takes, until one has been timed.
         workers: runs at a time; the machine's cores are shared out among them.
+        stages: name -> runs that are a whole result together, done in this order instead of `seeds`: every point of the
+            methods' grids with every seed.
+        expected: measure -> its rows and variances, of which is printed which differences the seeds can see.
+        dry_run: whether to print what a run and the whole take, and what they can see, and run nothing.
     """
+    if (seeds is None) == (stages is None):
+        raise Refusal("seeds must be given, or stages, got both or neither")
+    for name, method in methods.items():
+        if method.once and len(method.grid) > 1:
+            raise Refusal(f"methods {name!r}: grid must be of one setting with once, got {len(method.grid)}")
+    base = here_or_shipped(str(base), "configs")
+    if stages is not None:
+        _staged(base, methods, output, work, minutes_per_run, workers, stages, expected or {}, dry_run)
+        return
+    assert seeds is not None
     if not methods or not seeds:
         raise Refusal("methods and seeds must be one or more of each, got none of one of them")
     if len(set(seeds)) != len(seeds):
         raise Refusal(f"seeds must be different, got {seeds}")
-    for name, method in methods.items():
-        if method.once and len(method.grid) > 1:
-            raise Refusal(f"methods {name!r}: grid must be of one setting with once, got {len(method.grid)}")
+    _picked(base, methods, output, work, minutes_per_run, workers, seeds, dry_run)
+
+
+def _picked(
+    base: Path,
+    methods: Mapping[str, Method],
+    output: Path,
+    work: Path,
+    minutes: float,
+    workers: int,
+    seeds: Sequence[int],
+    dry_run: bool,
+) -> None:
+    """The first seed of everything, then the others of what was picked."""
     first, *others = seeds
     tried = {name: _tried(name, method, first) for name, method in methods.items()}
     repeated = [name for name, method in methods.items() if not method.once]
@@ -100,11 +133,48 @@ def reproduce(
     done = sum(_is_done(run, output) for run in begun)
     for seed, name in product(others, repeated):  # with whichever setting
         done += any(_is_done(run._replace(seed=seed), output) for run in tried[name])
-    print(f"{total} runs of some {minutes_per_run:g} minutes, {done} done")
-    queue = _Queue(here_or_shipped(str(base), "configs"), output, work, minutes_per_run, total - done, workers)
+    print(f"{total} runs of some {minutes:g} minutes, {done} done")
+    if dry_run:
+        return
+    queue = _Queue(base, output, work, minutes, total - done, workers)
     queue.do(begun)
     picked = {name: _pick(tried[name], output) for name in repeated}
     queue.do([picked[name]._replace(seed=seed) for seed, name in product(others, repeated)])
+
+
+def _staged(
+    base: Path,
+    methods: Mapping[str, Method],
+    output: Path,
+    work: Path,
+    minutes: float,
+    workers: int,
+    stages: Mapping[str, Stage],
+    expected: Mapping[str, Expected],
+    dry_run: bool,
+) -> None:
+    """Stage after stage."""
+
+    def runs_of(name: str, seed: int) -> list[Run]:
+        return _tried(name, methods[name], first_seed(stages) if methods[name].once else seed)
+
+    parts = in_order(stages, list(methods), runs_of)
+    minutes = statistics.median(_minutes(output) or [minutes])
+    done = {name: sum(_is_done(run, output) for run in runs) for name, runs in parts.items()}
+    print("\n".join(forecast({name: len(runs) for name, runs in parts.items()}, done, minutes, workers)))
+    print("\n".join(power_lines(expected, stages)), flush=True)
+    if dry_run:
+        return
+    left = sum(map(len, parts.values())) - sum(done.values())
+    queue = _Queue(base, output, work, minutes, left, workers)
+    for name, runs in parts.items():
+        queue.do(runs)
+        print(f"stage {name} is whole", flush=True)
+
+
+def _minutes(output: Path) -> list[float]:
+    """What finished runs of a folder took."""
+    return [float(json.loads(path.read_text())["minutes"]) for path in output.glob("*_seed*.json")]
 
 
 def expanded(words: Sequence[str], folder: Path | None = None) -> list[str]:

@@ -65,6 +65,7 @@ def test_verbs_refuse_anothers_output(thesis: Path, tmp_path: Path, capsys: pyte
         "prepare": ["--families", "[plural]"],
         "analyze": ["--policies", '{"a": "nowhere"}', "--reference", "nowhere", "--responses", rows],
         "evaluate": ["--suite", "local", "--source", "nowhere"],
+        "likelihood": ["--source", "nowhere"],
     }.items():
         sentence = refused(capsys, command, *output, *words)
         assert f"output must be a new or empty folder, or one that `{command}` wrote, got" in sentence

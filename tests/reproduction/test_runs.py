@@ -22,6 +22,9 @@ from lightning_bnf.runtime.fingerprints import file_fingerprint
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+FRONTIER = ROOT / "configs/reproduce/frontier_small.yaml"
+PICKED = sorted(path for path in (ROOT / "configs/reproduce").glob("*.yaml") if path != FRONTIER)
+"""The matrices without stages."""
 
 
 def fake_train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
@@ -186,7 +189,7 @@ def test_nothing_to_run_is_refused(tmp_path: Path) -> None:
         reproduce(Path("c.yaml"), {"a": Method()}, tmp_path, [1], workers=0)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs/reproduce").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PICKED, ids=lambda path: path.stem)
 def test_shipped_matrices_run(tmp_path: Path, tiny_folder: str, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first trained run of each matrix for real, on a tiny model, and what is kept of it; a step of all others."""
     monkeypatch.chdir(ROOT)
@@ -214,6 +217,41 @@ def test_shipped_matrices_run(tmp_path: Path, tiny_folder: str, path: Path, monk
         words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
         root = ["--trainer.default_root_dir", str(tmp_path / str(i)), "--trainer.callbacks", "null"]
         main(["fit", "--config", str(matrix["base"]), *words, *root, "--trainer.limit_train_batches", "1"])
+
+
+def test_the_frontiers_first_run_is_measured_and_the_others_settings_are_taken(
+    tmp_path: Path, tiny_folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first trained run of the first stage, on few rows; of each other method a config."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("LIGHTNING_BNF_CACHE", str(tmp_path / "cache"))
+    matrix = yaml.safe_load(FRONTIER.read_text())
+    rows = {
+        "choices": "[]",
+        "prose": "null",
+        "pair_rows": 4,
+        "prompt_rows": 2,
+        "samples": str(tmp_path / "samples.json"),
+    }
+    small = {"model.policy.init_args.source": tiny_folder, "trainer.limit_train_batches": 4}
+    small |= {f"trainer.callbacks.init_args.rows.{name}": value for name, value in rows.items()}
+    first = {"settings": matrix["methods"]["BNF"]["settings"] | small}
+    folders = {"output": str(tmp_path / "out"), "work": str(tmp_path / "work")}
+    config = tmp_path / "matrix.yaml"
+    stages = {"one": {"methods": ["first"], "seeds": [1]}}
+    config.write_text(yaml.safe_dump(matrix | {"methods": {"first": first}, "stages": stages} | folders))
+    main(["reproduce", "--config", str(config)])
+    (result,) = read_results(tmp_path / "out")
+    assert [point["step"] for point in result["results"]["likelihood"]["points"]] == [1, 2, 3, 4]
+    assert len(result["results"]["likelihood"]["points"][-1]["values"]["kl_own"]) == 2
+    for method in matrix["methods"].values():
+        settings = method["settings"] | method.get("grid", [{}])[0]
+        words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+        with pytest.raises(SystemExit) as stop:
+            main(["fit", "--config", str(matrix["base"]), *words, "--print_config"])
+        assert not stop.value.code, capsys.readouterr().err
+        if "data.train" in settings:
+            assert Path(settings["data.train"]).is_file()
 
 
 def test_configs_take_up_what_the_stored_results_picked() -> None:
@@ -266,7 +304,7 @@ def test_finished_runs_with_other_settings_or_data_are_refused(tmp_path: Path, m
         go(rows="other rows")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs/reproduce").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PICKED, ids=lambda path: path.stem)
 def test_stored_results_are_those_of_the_shipped_matrices(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the stored results as output nothing is left to run, and no setting or data file differs."""
     monkeypatch.chdir(ROOT)
@@ -283,7 +321,7 @@ def test_a_table_and_a_scale_are_short_for_a_config(tmp_path: Path, monkeypatch:
     assert expanded(["collapse"]) == ["--config", str(ROOT / "configs/reproduce/collapse.yaml")]
     assert expanded(["--config", "x.yaml"]) == ["--config", "x.yaml"]
     with pytest.raises(
-        ValueError, match=r"reproduce must be one of collapse, table4_small.*, got table9 --scale small"
+        ValueError, match=r"reproduce must be one of collapse, frontier_small, table4_small.*, got table9 --scale small"
     ):
         expanded(["table9"])
 

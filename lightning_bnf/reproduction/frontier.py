@@ -1,0 +1,206 @@
+"""The frontier: what methods pay in other skills at equal alignment, over learning rates and moments of each run.
+
+Takes results of `reproduce frontier`, whose runs were measured by likelihood at shares of their steps and at the end.
+A run's curve goes from the base through these moments. The tax at matched alignment is read off where a curve first
+comes to a level of alignment, row by row between the two moments around it, and is the mean over the rates whose curves
+come there: no rate and no moment is picked. The rules below, and `CONTRASTS`, were stated before any run was made.
+
+    level           the lowest over methods and seeds of the highest alignment that any of their runs came to
+    left out        methods whose gain in alignment is under half of the median method's: they would set the level alone
+    test            paired by row and seed, t with the degrees of freedom that there are, Holm's correction
+"""
+
+from collections.abc import Mapping, Sequence
+from math import comb
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from lightning_bnf.evaluation.statistics.paired import Components
+from lightning_bnf.reproduction.contrasts import contrasts, variances
+from lightning_bnf.reproduction.scores import BASE
+from lightning_bnf.runtime.refusal import Refusal
+
+ALIGNMENT = "pairs_ranked"
+TAXES = ("choices_logp", "choices", "prose")
+"""Above is better: log-prob of the right option, options passed, log-prob of real text."""
+CONTRASTS = (("BNF", "DPO", 16), ("BNF", "SimPO", 10), ("BNF", "SFT", 10))
+"""What the confirming seeds (11 and on) are for: method, against, seeds."""
+Records = Sequence[Mapping[str, Any]]
+Values = Mapping[str, np.ndarray]
+
+
+class Moment(NamedTuple):
+    """A run at a share of its steps: measure -> (rows,)."""
+
+    share: float
+    values: Values
+
+
+class Curve(NamedTuple):
+    """A run from the base on. rate: its learning rate."""
+
+    method: str
+    setting: int | None
+    rate: float
+    seed: int
+    moments: list[Moment]
+
+
+def curves(records: Records) -> list[Curve]:
+    """All runs but the base's, each with the base as its first moment.
+
+    Raises `Refusal` where there is no base, or a run was measured on other rows.
+    """
+    base = [record for record in records if record["method"] == BASE]
+    if not base:
+        raise Refusal(f"records must hold a run of {BASE}, got none")
+    (*_, start), rows = _moments(base[0]), base[0]["results"]["likelihood"]["fingerprints"]
+    found = []
+    for record in records:
+        if record["method"] == BASE:
+            continue
+        if record["results"]["likelihood"]["fingerprints"] != rows:
+            raise Refusal(f"records must be measured on the base's rows, got others of {_name(record)}")
+        rate = float(record["config"]["model"]["optimization"]["learning_rate"])
+        moments = [Moment(0.0, start.values), *_moments(record)]
+        found.append(Curve(record["method"], record["setting"], rate, record["seed"], moments))
+    return found
+
+
+def _moments(record: Mapping[str, Any]) -> list[Moment]:
+    points = sorted(record["results"]["likelihood"]["points"], key=lambda point: point["share"])
+    return [
+        Moment(point["share"], {name: np.array(some) for name, some in point["values"].items()}) for point in points
+    ]
+
+
+def _name(record: Mapping[str, Any]) -> str:
+    return f"{record['method']}, setting {record['setting']}, seed {record['seed']}"
+
+
+def points(found: Sequence[Curve]) -> pd.DataFrame:
+    """Tidy: columns method, rate, seed, share, measure, value: means over the rows that every moment of a run has."""
+    lines = []
+    for curve in found:
+        for moment in curve.moments:
+            lines += [
+                (curve.method, curve.rate, curve.seed, moment.share, name, float(_common(curve, name, moment).mean()))
+                for name in moment.values
+            ]
+    return pd.DataFrame(lines, columns=["method", "rate", "seed", "share", "measure", "value"])
+
+
+def _common(curve: Curve, measure: str, moment: Moment) -> np.ndarray:
+    """The first rows, which all moments of the curve have: within a run fewer questions are asked than at its end."""
+    rows = min(len(one.values[measure]) for one in curve.moments if measure in one.values)
+    return moment.values[measure][:rows]
+
+
+def matched_level(found: Sequence[Curve], alignment: str = ALIGNMENT) -> tuple[float, list[str]]:
+    """The level of alignment at which methods are compared, and the methods that are left out."""
+    best: dict[tuple[str, int], float] = {}
+    start = float(found[0].moments[0].values[alignment].mean())
+    for curve in found:
+        key = curve.method, curve.seed
+        best[key] = max(best.get(key, start), *(float(one.values[alignment].mean()) for one in curve.moments))
+    gains: dict[str, list[float]] = {}
+    for (method, _), value in best.items():
+        gains.setdefault(method, []).append(value - start)
+    half = float(np.median([np.mean(some) for some in gains.values()])) / 2
+    kept = [method for method, some in gains.items() if np.mean(some) >= half and min(some) > 0]
+    if not kept:
+        raise Refusal("records must hold a method that gains in alignment with every seed, got none")
+    return min(value for (method, _), value in best.items() if method in kept), [m for m in gains if m not in kept]
+
+
+def crossing(curve: Curve, measure: str, level: float, alignment: str = ALIGNMENT) -> np.ndarray | None:
+    """The measure's rows where the curve first comes to the level of alignment; None where it never does."""
+    for before, after in zip(curve.moments, curve.moments[1:]):
+        low, high = (float(one.values[alignment].mean()) for one in (before, after))
+        if low < level <= high:
+            share = (level - low) / (high - low)
+            first, second = (_common(curve, measure, one) for one in (before, after))
+            return (1 - share) * first + share * second
+    return None
+
+
+def at_level(found: Sequence[Curve], measure: str, level: float, methods: Sequence[str]) -> pd.DataFrame:
+    """The measure at the level of alignment: a line for each row, a column (method, seed) for each method and seed.
+
+    Only seeds that all the methods have are taken. Raises `Refusal` where a method does not come there.
+    """
+    columns: dict[tuple[str, int], np.ndarray] = {}
+    seeds = {method: {curve.seed for curve in found if curve.method == method} for method in methods}
+    shared = sorted(set.intersection(*seeds.values()))
+    for method in methods:
+        for seed in shared:
+            mine = [curve for curve in found if (curve.method, curve.seed) == (method, seed)]
+            crossed = [rows for curve in mine if (rows := crossing(curve, measure, level)) is not None]
+            if not crossed:
+                raise Refusal(f"level must be one that {method} comes to with seed {seed}, got {level:.3f}")
+            columns[method, seed] = np.mean(crossed, axis=0)
+    return pd.DataFrame(columns).rename_axis(columns=["method", "seed"])
+
+
+def tax(found: Sequence[Curve], of: str, measures: Sequence[str] = TAXES) -> pd.DataFrame:
+    """What `of` keeps more than each other method at matched alignment: the table of `contrasts.contrasts`.
+
+    Raises `Refusal` where `of` itself is left out.
+    """
+    level, left_out = matched_level(found)
+    methods = [method for method in dict.fromkeys(curve.method for curve in found) if method not in left_out]
+    if of not in methods:
+        raise Refusal(f"of must be a method that gains in alignment, got {of}")
+    return contrasts({name: at_level(found, name, level, methods) for name in measures}, of)
+
+
+def measured_variances(found: Sequence[Curve], of: str, measure: str) -> list[Components]:
+    """What differences at matched alignment vary by between rows, between seeds, and else: for the power of the next
+    stage. Empty with one seed."""
+    level, left_out = matched_level(found)
+    methods = [method for method in dict.fromkeys(curve.method for curve in found) if method not in left_out]
+    return list(variances(at_level(found, measure, level, methods), of).values()) if of in methods else []
+
+
+def trials(found: Sequence[Curve], alignment: str = ALIGNMENT) -> pd.DataFrame:
+    """Whether a method needs tuning: the best alignment at the end that is to be expected of 1, 2, ... rates drawn
+    without replacement (columns), and `within`: the factor between the largest and the smallest rate whose alignment is
+    within 0.02 of the best's. Means over seeds."""
+    table = {}
+    for method in dict.fromkeys(curve.method for curve in found):
+        ends: dict[float, list[float]] = {}
+        for curve in found:
+            if curve.method == method:
+                ends.setdefault(curve.rate, []).append(float(curve.moments[-1].values[alignment].mean()))
+        mean = {rate: float(np.mean(some)) for rate, some in ends.items()}
+        near = [rate for rate, value in mean.items() if value >= max(mean.values()) - 0.02]
+        expected = expected_best(list(mean.values()))
+        table[method] = {f"{i + 1}": value for i, value in enumerate(expected)} | {"within": max(near) / min(near)}
+    return pd.DataFrame(table).T
+
+
+def expected_best(values: Sequence[float]) -> list[float]:
+    """The mean of the largest of k values drawn without replacement, k = 1, ..., n: the i-th smallest is it in
+    C(i - 1, k - 1) of C(n, k) draws."""
+    ordered, n = sorted(values), len(values)
+    return [sum(comb(i, k - 1) * value for i, value in enumerate(ordered)) / comb(n, k) for k in range(1, n + 1)]
+
+
+def unfinished(stages: Mapping[str, Mapping[str, Any]], methods: Mapping[str, Any], records: Records) -> pd.DataFrame:
+    """A line for each stage of a config of `reproduce`: its runs, and how many of them there are."""
+    done = {(record["method"], record["setting"], record["seed"]) for record in records}
+    lines = {}
+    for name, stage in stages.items():
+        wanted = set()
+        for method in stage["methods"]:
+            own = methods[method]
+            several = len(own.get("grid", [{}])) > 1
+            settings = [i + 1 for i in range(len(own["grid"]))] if several else [None]
+            seeds = stage["seeds"][:1] if own.get("once") else stage["seeds"]
+            wanted |= {(method, setting, seed) for setting in settings for seed in seeds}
+        there = len(wanted & done)
+        state = "whole" if there == len(wanted) else "unfinished" if there else "not begun"
+        lines[name] = {"runs": len(wanted), "done": there, "state": state}
+    return pd.DataFrame(lines).T.rename_axis(index="stage")

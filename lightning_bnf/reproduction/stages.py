@@ -1,0 +1,99 @@
+"""Matrices in stages, each of which is a whole result: their order, what they take, and what they can see."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from lightning_bnf.evaluation.statistics.paired import Components
+from lightning_bnf.evaluation.statistics.power import smallest_difference
+from lightning_bnf.runtime.arguments import AtLeastTwo, NonNegativeFloat, checked
+from lightning_bnf.runtime.refusal import Refusal
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Runs that are a whole result together: every point of the methods' grids with every seed. Nothing is picked.
+
+    Args:
+        methods: Their names; a method that is run `once` gets the first seed only.
+        seeds: Seeds of order and adapters.
+    """
+
+    methods: list[str]
+    seeds: list[int]
+
+
+@checked
+@dataclass(frozen=True)
+class Expected:
+    """A measure of which it is said, before anything runs, what its seeds and rows can see.
+
+    Args:
+        rows: Rows that it is measured on.
+        prompt: Variance of a paired difference between rows, as measured before (evaluation.statistics.paired).
+        seed: Between seeds.
+        rest: Of the rest.
+    """
+
+    rows: AtLeastTwo
+    prompt: NonNegativeFloat
+    seed: NonNegativeFloat
+    rest: NonNegativeFloat
+
+
+def in_order(
+    stages: Mapping[str, Stage], methods: Sequence[str], runs_of: Callable[[str, int], list[Item]]
+) -> dict[str, list[Item]]:
+    """Stage -> its runs that no stage before has: seed by seed, so that after each seed all methods can be compared.
+
+    runs_of: (method, seed) -> runs, one for each point of its grid
+
+    Raises `Refusal` for a method that there is not, and a stage without methods or seeds.
+    """
+    found: dict[str, list[Item]] = {}
+    seen: list[Item] = []
+    for name, stage in stages.items():
+        if not stage.methods or not stage.seeds or len(set(stage.seeds)) < len(stage.seeds):
+            raise Refusal(f"stages {name!r}: methods and different seeds must be one or more of each, got {stage}")
+        if unknown := [method for method in stage.methods if method not in methods]:
+            raise Refusal(f"stages {name!r}: methods must be of {', '.join(methods)}, got {unknown[0]!r}")
+        found[name] = []
+        for seed in stage.seeds:
+            for run in (run for method in stage.methods for run in runs_of(method, seed)):
+                if run not in seen:
+                    seen.append(run)
+                    found[name].append(run)
+    return found
+
+
+def first_seed(stages: Mapping[str, Stage]) -> int:
+    """The one that methods get which are run once."""
+    return next(seed for stage in stages.values() for seed in stage.seeds)
+
+
+def forecast(runs: Mapping[str, int], done: Mapping[str, int], minutes: float, workers: int) -> list[str]:
+    """Lines that say what each stage and the whole take: stage -> runs, and those of them that are done."""
+    hours = minutes / 60 / workers
+    lines = [
+        f"stage {name}: {count} runs, {done[name]} done, {hours * (count - done[name]):.1f} hours to go"
+        for name, count in runs.items()
+    ]
+    left = sum(runs.values()) - sum(done.values())
+    return [
+        f"a run takes {minutes:.1f} minutes; {sum(runs.values())} runs in all, {hours * left:.1f} hours to go",
+        *lines,
+    ]
+
+
+def power_lines(expected: Mapping[str, Expected], stages: Mapping[str, Stage]) -> list[str]:
+    """Lines that say which difference of two methods each number of seeds tells from 0 in four of five such
+    experiments."""
+    counts = sorted({seeds for stage in stages.values() if (seeds := len(stage.seeds)) > 1})
+    lines = []
+    for name, one in expected.items():
+        variances = Components(one.prompt, one.seed, one.rest)
+        seen = ", ".join(f"{smallest_difference(one.rows, n, variances):.3f} with {n} seeds" for n in counts)
+        lines.append(f"{name} ({one.rows} rows): differences from {seen or 'none: a single seed'} are seen")
+    return lines

@@ -1,0 +1,145 @@
+"""The frontier by hand: curves of few rows that cross a level of alignment at known places."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from lightning_bnf.reproduction.frontier import (
+    CONTRASTS,
+    at_level,
+    crossing,
+    curves,
+    expected_best,
+    matched_level,
+    measured_variances,
+    points,
+    tax,
+    trials,
+    unfinished,
+)
+from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.shipped import shipped
+
+
+def record(method: str, seed: int, moments: dict[float, tuple[float, list[float]]], setting=1, rate=1e-4, rows="r"):
+    """A result with, for each share, the alignment (of all of two pairs) and the tax's rows."""
+    kept = [
+        {"share": share, "step": 1, "values": {"pairs_ranked": [aligned] * 2, "choices_logp": rows_}}
+        for share, (aligned, rows_) in moments.items()
+    ]
+    return {
+        "method": method,
+        "setting": setting,
+        "seed": seed,
+        "config": {"model": {"optimization": {"learning_rate": rate}}},
+        "results": {"likelihood": {"fingerprints": {"pairs": rows}, "points": kept}},
+    }
+
+
+BASE = record("Base", 1, {1.0: (0.5, [-1.0, -1.0, -4.0])}, setting=None)
+
+
+def run(method: str, seed: int, half: float, end: float, loss: float, **more: Any):
+    """Aligned `half` and `end`; the two rows that both moments have lose `loss` by half, and twice that at the end."""
+    rows = [-1 - 2 * loss, -1 - 2 * loss]
+    return record(method, seed, {0.5: (half, [-1 - loss, -1 - loss]), 1.0: (end, [*rows, -9.0])}, **more)
+
+
+def test_a_curve_is_read_off_where_it_first_comes_to_the_level():
+    """From 0.5 to 0.7 and 0.9: the level 0.6 is half way to the first moment, 0.8 half way between the two."""
+    (curve,) = curves([BASE, run("BNF", 1, 0.7, 0.9, 1.0)])
+    assert crossing(curve, "choices_logp", 0.6) == pytest.approx([-1.5, -1.5])
+    assert crossing(curve, "choices_logp", 0.8) == pytest.approx([-2.5, -2.5])
+    assert crossing(curve, "choices_logp", 0.95) is None
+
+
+def test_means_are_over_the_rows_that_all_moments_have():
+    found = points(curves([BASE, run("BNF", 1, 0.7, 0.9, 1.0)]))
+    taxed = found[found["measure"] == "choices_logp"]
+    assert taxed["value"].tolist() == [-1.0, -2.0, -3.0], "and not the third question, which the end alone has"
+    assert taxed["share"].tolist() == [0.0, 0.5, 1.0]
+
+
+def test_the_level_is_what_all_came_to_but_those_that_hardly_gain():
+    """Gains 0.4, 0.3 and 0.1: the last is under half of the middle one."""
+    runs = [run("A", 1, 0.6, 0.9, 1), run("B", 1, 0.6, 0.8, 1), run("C", 1, 0.55, 0.6, 1)]
+    level, left_out = matched_level(curves([BASE, *runs]))
+    assert (level, left_out) == (0.8, ["C"])
+    with pytest.raises(Refusal, match="gains in alignment with every seed"):
+        matched_level(curves([BASE, run("A", 1, 0.5, 0.4, 1)]))
+
+
+def test_at_the_level_rates_are_averaged_and_seeds_shared():
+    """Two rates: at 0.7 the first has lost 1, the second 3; a rate that never comes there does not count."""
+    runs = [
+        run("A", 1, 0.7, 0.9, 1.0),
+        run("A", 1, 0.7, 0.9, 3.0, setting=2, rate=2e-4),
+        run("A", 1, 0.5, 0.6, 9.0, setting=3, rate=4e-4),
+        run("A", 2, 0.7, 0.9, 1.0),
+    ]
+    frame = at_level(curves([BASE, *runs]), "choices_logp", 0.7, ["A"])
+    assert frame["A"].to_numpy().T.tolist() == [[-3.0, -3.0], [-2.0, -2.0]]
+    with pytest.raises(Refusal, match="must be one that A comes to with seed 1"):
+        at_level(curves([BASE, *runs]), "choices_logp", 0.95, ["A"])
+
+
+def test_the_tax_is_paired_by_row_and_seed():
+    """BNF loses 1, DPO 2 and 2.2 at the level: 1.1 less, with two rows and two seeds."""
+    runs = [run("BNF", seed, 0.7, 0.7, 1.0) for seed in (1, 2)]
+    runs += [run("DPO", seed, 0.7, 0.7, loss) for seed, loss in ((1, 2.0), (2, 2.2))]
+    found = curves([BASE, *runs])
+    (line,) = tax(found, "BNF", ["choices_logp"]).itertuples()
+    assert (line.metric, line.method) == ("choices_logp", "DPO")
+    assert line.difference == pytest.approx(1.1)
+    assert line.df == pytest.approx(1)
+    assert line.low < line.difference < line.high
+    (variance,) = measured_variances(found, "BNF", "choices_logp")
+    assert variance.seed == pytest.approx(0.02)
+    with pytest.raises(Refusal, match="of must be a method that gains in alignment, got KTO"):
+        tax(found, "KTO")
+
+
+def test_what_was_measured_on_other_rows_is_refused():
+    with pytest.raises(Refusal, match="must hold a run of Base"):
+        curves([run("A", 1, 0.7, 0.9, 1)])
+    with pytest.raises(Refusal, match="measured on the base's rows, got others of A, setting 1, seed 2"):
+        curves([BASE, run("A", 2, 0.7, 0.9, 1, rows="others")])
+
+
+def test_the_best_of_few_rates_that_are_drawn():
+    """Of 1, 2 and 6: one draw is 3 on average, the best of two is 2, 6 or 6, and of three 6."""
+    assert expected_best([6.0, 1.0, 2.0]) == pytest.approx([3.0, 14 / 3, 6.0])
+    runs = [run("A", 1, 0.6, end, 1, setting=i, rate=rate) for i, (rate, end) in enumerate([(1e-4, 0.9), (4e-4, 0.89)])]
+    table = trials(curves([BASE, *runs, run("B", 1, 0.6, 0.9, 1)]))
+    assert table.loc["A", ["1", "2", "within"]].tolist() == pytest.approx([0.895, 0.9, 4.0])
+    assert table.loc["B", "within"] == 1.0
+
+
+def test_stages_say_what_is_there():
+    methods = {"Base": {"once": True}, "A": {"grid": [{}, {}]}}
+    stages = {
+        "one": {"methods": ["Base", "A"], "seeds": [1]},
+        "two": {"methods": ["A"], "seeds": [1, 2]},
+        "c": {"methods": ["A"], "seeds": [3]},
+    }
+    done = [BASE, *(run("A", 1, 0.7, 0.9, 1, setting=setting) for setting in (1, 2))]
+    found = unfinished(stages, methods, done)
+    assert found["done"].tolist() == [3, 2, 0]
+    assert found["state"].tolist() == ["whole", "unfinished", "not begun"]
+
+
+def test_the_shipped_stages_hold_the_stated_methods_with_the_same_rates():
+    config = yaml.safe_load(shipped("configs/reproduce/frontier_small.yaml").read_text())
+    core = config["stages"]["three seeds"]
+    assert len(core["methods"]) == 9
+    assert core["seeds"] == [1, 2, 3]
+    rates = {
+        tuple(point["model.optimization.learning_rate"] for point in config["methods"][name]["grid"])
+        for name in core["methods"]
+    }
+    assert len(rates) == 1
+    assert len(next(iter(rates))) == 4
+    assert {name for pair in CONTRASTS for name in pair[:2]} <= set(core["methods"])
+    assert np.isfinite([seeds for *_, seeds in CONTRASTS]).all()

@@ -1,0 +1,76 @@
+"""Figures of the frontier: wide as a notebook, readable, each method in its own panel."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lightning_bnf.results.frontier_plots import (
+    plot_flows,
+    plot_frontier,
+    plot_near_duplicates,
+    plot_power,
+    plot_tax,
+)
+from lightning_bnf.results.plots import METHOD_LOOKS
+
+
+def readable(figure) -> None:
+    assert figure.get_figwidth() == pytest.approx(7.5)
+    figure.draw_without_rendering()
+    texts = [
+        text
+        for axes in figure.axes
+        if axes.get_visible()
+        for text in (axes.title, axes.xaxis.label, axes.yaxis.label, *axes.get_xticklabels())
+    ]
+    assert all(text.get_fontsize() >= 9 for text in texts if text.get_text())
+
+
+def test_each_method_has_a_panel_over_the_others_in_grey():
+    """BNF with two rates of two seeds, DPO with one: four grey lines in all, and bars from seed to seed."""
+    lines = [
+        (method, rate, seed, share, measure, share * seed)
+        for method, rates in (("BNF", (1e-4, 2e-4)), ("DPO", (1e-4,)))
+        for rate in rates
+        for seed in (1, 2)
+        for share in (0.0, 0.5, 1.0)
+        for measure in ("pairs_ranked", "prose")
+    ]
+    points = pd.DataFrame(lines, columns=["method", "rate", "seed", "share", "measure", "value"])
+    figure = plot_frontier(points, "prose")
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title(loc="left") for axes in shown] == ["BNF", "DPO"]
+    (bar, *_) = shown[0].containers
+    assert bar.lines[0].get_xydata().tolist() == [[0, 0], [0.75, 0.75], [1.5, 1.5]]
+    assert bar.lines[0].get_color() == METHOD_LOOKS["BNF"]["color"]
+    readable(figure)
+
+
+def test_differences_are_filled_where_they_are_sure():
+    table = pd.DataFrame(
+        [
+            ("prose", "DPO", 0.2, 0.1, 0.3, 2.0, 0.01, 0.02),
+            ("prose", "SFT", 0.1, -0.1, 0.3, 2.0, 0.3, 0.6),
+            ("prose", "KTO", 0.1, *[np.nan] * 5),
+        ],
+        columns=["metric", "method", "difference", "low", "high", "df", "p", "corrected"],
+    )
+    figure = plot_tax(table, "BNF", ["prose"])
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["BNF - DPO", "BNF - SFT", "BNF - KTO"]
+    faces = [bar.lines[0].get_markerfacecolor() for bar in axes.containers]
+    assert faces == [METHOD_LOOKS["DPO"]["color"], "white", "white"]
+    readable(figure)
+
+
+def test_the_figures_of_notebook_9_are_readable():
+    times = [0.1, 1.0, 10.0]
+    flows = pd.DataFrame(
+        [(kind, 1.0, time, -time) for kind in ("BNF", "DPO") for time in times],
+        columns=["kind", "strength", "time", "moved"],
+    )
+    toy = pd.DataFrame(
+        [("BNF", time, -time, -time, 0.0) for time in times], columns=["method", "time", "chosen", "rejected", "margin"]
+    )
+    for figure in (plot_flows(flows), plot_near_duplicates(toy), plot_power({"prose": pd.Series({3: 0.1, 10: 0.05})})):
+        readable(figure)
