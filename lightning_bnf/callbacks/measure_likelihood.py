@@ -44,7 +44,7 @@ from lightning_bnf.runtime.arguments import OpenUnitInterval, PositiveInt, check
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import weights_fingerprint
 from lightning_bnf.runtime.refusal import Refusal
-from lightning_bnf.training.strategies import forward_context, refuse_sharded
+from lightning_bnf.training.strategies import forward_context
 
 DEFAULT_ROWS = LikelihoodRows()
 
@@ -54,8 +54,8 @@ class MeasureLikelihood(Callback):
     """Measures multiple choice, held-out pairs, prose and the distance from the base: within the run and at its end.
 
     `likelihood.json` holds every measure row by row for each moment, `likelihood.md` the end's table. With adapters the
-    base is measured too, once, with the adapters off; without, the policy alone is measured, and `rows.prompts` is
-    refused.
+    base is measured too, at the start, with the adapters off; without, the policy alone is measured, and `rows.prompts`
+    is refused. The run is one process's.
     """
 
     turn: ClassVar[int] = 1
@@ -87,9 +87,13 @@ class MeasureLikelihood(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """What cannot be measured is refused now, before any weights are loaded."""
-        refuse_sharded(trainer.strategy, "callback MeasureLikelihood")
         if stage != "fit":
             return
+        if trainer.world_size > 1:
+            raise Refusal(
+                "callback MeasureLikelihood: the run must be of one process, got "
+                f"{trainer.world_size}; the verb likelihood measures what it exports"
+            )
         policy, data = _module(pl_module).policy, trainer.datamodule  # type: ignore[attr-defined]
         if self.rows.prompts is not None and not policy.adapters:
             raise Refusal(
@@ -108,9 +112,14 @@ class MeasureLikelihood(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._points = list(state_dict["points"])
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The base is measured, and what a model cannot take is refused, before the first step."""
+        precision = str(trainer.precision) if self.cache else None
+        self._meter = _Meter(_module(pl_module), self._of, self.rows, self.max_tokens, precision)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         total = trainer.estimated_stepping_batches
-        if self.at and not 0 < total < float("inf"):
+        if self.at and total == float("inf"):
             raise Refusal(f"callback MeasureLikelihood: at must be empty for a run without an end, got {self.at}")
         self._steps = {min(int(total), max(1, round(share * total))): share for share in self.at}
 
@@ -118,17 +127,13 @@ class MeasureLikelihood(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         share = self._steps.get(trainer.global_step)
-        if share is None or not trainer.is_global_zero:
-            return
-        meter = self._ready(trainer, pl_module)
-        few = self._of.first(self.choices_within)
-        self._keep(trainer.global_step, share, values(few, *meter.policy_and_base(few)))
+        if share is not None and self._meter is not None:
+            few = self._of.first(self.choices_within)
+            self._keep(trainer.global_step, share, values(few, *self._meter.policy_and_base(few)))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        meter = self._ready(trainer, pl_module)
-        own, base = meter.policy_and_base(self._of, last=True)
+        assert self._meter is not None
+        own, base = self._meter.policy_and_base(self._of, last=True)
         mine = values(self._of, own, base)
         self._keep(trainer.global_step, 1.0, mine)
         measured = lines(mine, None if base is None else values(self._of, base))
@@ -146,12 +151,6 @@ class MeasureLikelihood(Callback):
     def _keep(self, step: int, share: float, found: dict[str, np.ndarray]) -> None:
         others = [point for point in self._points if point["step"] != step or point["share"] != share]
         self._points = [*others, {"step": step, "share": share, "values": rounded(found)}]
-
-    def _ready(self, trainer: Trainer, pl_module: LightningModule) -> "_Meter":
-        if self._meter is None:
-            precision = str(trainer.precision) if self.cache else None
-            self._meter = _Meter(_module(pl_module), self._of, self.rows, self.max_tokens, precision)
-        return self._meter
 
 
 class _Meter:

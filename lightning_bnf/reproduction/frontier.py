@@ -17,14 +17,21 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lightning_bnf.evaluation.statistics.paired import Components
+from lightning_bnf.evaluation.statistics.intervals import Interval
+from lightning_bnf.evaluation.statistics.paired import Components, paired_difference
+from lightning_bnf.reproduction.claims import Claim
 from lightning_bnf.reproduction.contrasts import contrasts, variances
 from lightning_bnf.reproduction.scores import BASE
 from lightning_bnf.runtime.refusal import Refusal
 
 ALIGNMENT = "pairs_ranked"
-TAXES = ("choices_logp", "choices", "prose")
-"""Above is better: log-prob of the right option, options passed, log-prob of real text."""
+LABELS = {
+    "choices_logp": "log-prob of the right option",
+    "choices": "questions answered right",
+    "prose": "log-prob of real text",
+}
+TAXES = tuple(LABELS)
+"""Above is better. The first is what the contrasts are decided by."""
 CONTRASTS = (("BNF", "DPO", 16), ("BNF", "SimPO", 10), ("BNF", "SFT", 10))
 """What the confirming seeds (11 and on) are for: method, against, seeds."""
 Records = Sequence[Mapping[str, Any]]
@@ -154,6 +161,33 @@ def tax(found: Sequence[Curve], of: str, measures: Sequence[str] = TAXES) -> pd.
     if of not in methods:
         raise Refusal(f"of must be a method that gains in alignment, got {of}")
     return contrasts({name: at_level(found, name, level, methods) for name in measures}, of)
+
+
+def verdicts(found: Sequence[Curve], measure: str = TAXES[0]) -> list[Claim]:
+    """The stated contrasts as claims: that the first keeps more of `measure` at matched alignment. Nothing is decided
+    where there are fewer seeds than were stated, or the methods do not come to a common level."""
+    lines = []
+    for of, against, seeds in CONTRASTS:
+        test = f"{LABELS[measure]} at matched alignment, {of} - {against}, {seeds} seeds"
+        lines.append(
+            Claim("2. lowest tax at equal alignment", test, _contrast(found, measure, of, against, seeds), 0.0, "10")
+        )
+    return lines
+
+
+def _contrast(found: Sequence[Curve], measure: str, of: str, against: str, seeds: int) -> Interval | None:
+    both = [curve for curve in found if curve.method in (of, against)]
+    shared = {curve.seed for curve in both if curve.method == of} & {
+        curve.seed for curve in both if curve.method == against
+    }
+    if len(shared) < seeds:
+        return None
+    level, left_out = matched_level(both)
+    if left_out:
+        return None
+    frame = at_level(both, measure, level, [of, against])
+    paired = paired_difference(frame[of].to_numpy(), frame[against].to_numpy())
+    return Interval(paired.value, paired.low, paired.high)
 
 
 def measured_variances(found: Sequence[Curve], of: str, measure: str) -> list[Components]:

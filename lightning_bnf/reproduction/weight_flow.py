@@ -75,7 +75,7 @@ def late_slope(times: np.ndarray, moved: np.ndarray) -> float:
     return float((moved[-1] - moved[-2]) / np.log(times[-1] / times[-2]))
 
 
-WEIGHTS = ("NLL + PLL", "BNF", "BNF-restore")
+WEIGHTS = ("NLL+PLL", "BNF", "BNF-restore")
 
 
 @checked
@@ -93,7 +93,7 @@ def near_duplicates(
     for method in WEIGHTS:
 
         def rate(_: float, s: np.ndarray, method: str = method) -> np.ndarray:
-            weight = np.ones(2) if method == "NLL + PLL" else np.exp(np.minimum(0.0, s - first))
+            weight = np.ones(2) if method == "NLL+PLL" else np.exp(np.minimum(0.0, s - first))
             if method == "BNF-restore":
                 weight[0] = 1.0
             return mixing @ (np.array([1.0, -1.0]) * weight * expit(-s))  # type: ignore[no-any-return]

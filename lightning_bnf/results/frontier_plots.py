@@ -131,7 +131,8 @@ def plot_near_duplicates(toy: pd.DataFrame) -> Figure:
         _styled(
             axes, f"the {side} answer's token", "time (learning rate times steps)", "log-prob minus its start (nats)"
         )
-        for (method, line), color, style in zip(toy.groupby("method", sort=False), ("#000000", *OKABE_ITO), _STYLES):
+        for (method, line), style in zip(toy.groupby("method", sort=False), _STYLES):
+            color = METHOD_LOOKS.get(str(method), _LOOK)["color"]
             axes.plot(line["time"], line[side], color=color, linestyle=style, label=method, linewidth=1.6)
         axes.set_xscale("symlog", linthresh=0.01)
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)

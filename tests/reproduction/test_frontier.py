@@ -18,6 +18,7 @@ from lightning_bnf.reproduction.frontier import (
     tax,
     trials,
     unfinished,
+    verdicts,
 )
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.runtime.shipped import shipped
@@ -99,6 +100,17 @@ def test_the_tax_is_paired_by_row_and_seed():
     assert variance.seed == pytest.approx(0.02)
     with pytest.raises(Refusal, match="of must be a method that gains in alignment, got KTO"):
         tax(found, "KTO")
+
+
+def test_contrasts_are_decided_by_the_stated_seeds_alone():
+    """BNF loses 1 to 1.01, DPO 2 to 2.02: sixteen seeds decide, fifteen do not; with SimPO there is nothing to pair."""
+    runs = [run("BNF", seed, 0.7, 0.7, 1.0 + seed % 2 / 100) for seed in range(1, 17)]
+    runs += [run("DPO", seed, 0.7, 0.7, 2.0 + seed % 3 / 100) for seed in range(1, 17)]
+    first, *others = verdicts(curves([BASE, *runs]))
+    assert first.verdict == "holds"
+    assert [claim.verdict for claim in others] == ["not decided"] * 2
+    assert verdicts(curves([BASE, *runs[:-1]]))[0].verdict == "not decided"
+    assert [claim.verdict for claim in verdicts([])] == ["not decided"] * 3
 
 
 def test_what_was_measured_on_other_rows_is_refused():

@@ -104,6 +104,8 @@ def kept_samples(
     base: fingerprint of its weights. Raises `Refusal` where the file's samples were drawn from another base, of other
     prompts or otherwise.
     """
+    if not prompts:
+        return []
     path = None if asked.samples is None else Path(asked.samples)
     settings = {"max_new_tokens": asked.max_new_tokens, "seed": asked.seed}
     wanted = {"base": base, "prompts": content_hash([row.prompt_ids for row in prompts]), **settings}
