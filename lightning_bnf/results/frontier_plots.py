@@ -1,15 +1,13 @@
-"""Figures of the frontier and of what BNF's weight does: 7.5 inches wide, no type under 9 points."""
+"""Figures of the frontier and of what BNF's weight does."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lightning_bnf.results.plots import METHOD_LOOKS, NEUTRAL, OKABE_ITO, NotebookFigure, _styled
+from lightning_bnf.results.style import NEUTRAL, TYPE, looks, sheet, styled
 
-WIDE, TYPE = 7.5, 9.0
 LABELS = {
     "pairs_ranked": "held-out pairs ranked right",
     "choices_logp": "log-prob of the right option (nats)",
@@ -18,7 +16,7 @@ LABELS = {
     "kl_base": "KL(base || policy) (nats a sample)",
 }
 _STYLES = ("-", "--", ":", "-.")
-_LOOK = {"color": NEUTRAL, "marker": "o"}
+_COLORS = ("#D55E00", "#0072B2", "#009E73", "#E69F00")
 
 
 def plot_frontier(points: pd.DataFrame, y: str, x: str = "pairs_ranked", columns: int = 3) -> Figure:
@@ -30,16 +28,16 @@ def plot_frontier(points: pd.DataFrame, y: str, x: str = "pairs_ranked", columns
     methods = list(dict.fromkeys(points["method"]))
     rates = sorted(points["rate"].unique())
     rows = -(-len(methods) // columns)
-    figure = NotebookFigure(figsize=(WIDE, 0.6 + 2.2 * rows), layout="constrained", dpi=200)
+    figure, drawn_as = sheet(0.6 + 2.2 * rows), looks(methods)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
     means, lowest, highest = (_wide(points, x, y, how) for how in ("mean", "min", "max"))
     for axes, method in zip(panels, methods):
-        _styled(axes, method, "", "")
+        styled(axes, method, "", "")
         for other in methods:
             for rate in rates:
                 if other != method and (other, rate) in means.index:
                     axes.plot(*_line(means, other, rate, x, y), color="#d9d9d9", linewidth=0.8, zorder=1)
-        look = METHOD_LOOKS.get(method, _LOOK)
+        look = drawn_as[method].point()
         for rate, style in zip(rates, _STYLES):
             if (method, rate) in means.index:
                 middle, low, high = (_line(frame, method, rate, x, y) for frame in (means, lowest, highest))
@@ -51,7 +49,7 @@ def plot_frontier(points: pd.DataFrame, y: str, x: str = "pairs_ranked", columns
     figure.legend(handles, [f"rate {rate:g}" for rate in rates], loc="outside lower center", ncols=4, fontsize=TYPE)
     figure.supxlabel(LABELS.get(x, x), fontsize=TYPE + 1)
     figure.supylabel(LABELS.get(y, y), fontsize=TYPE + 1)
-    return _readable(figure)
+    return figure
 
 
 def _wide(points: pd.DataFrame, x: str, y: str, how: str) -> pd.DataFrame:
@@ -68,12 +66,12 @@ def _line(frame: pd.DataFrame, method: str, rate: float, x: str, y: str) -> tupl
 def plot_tax(table: pd.DataFrame, of: str, measures: Sequence[str]) -> Figure:
     """What `of` keeps more than each other method at matched alignment, with 95 % intervals; filled where Holm's
     corrected p is below 0.05. `table` as `reproduction.frontier.tax` gives it."""
-    figure = NotebookFigure(figsize=(WIDE, 1.0 + 0.32 * table["method"].nunique()), layout="constrained", dpi=200)
+    figure, drawn_as = sheet(1.0 + 0.32 * table["method"].nunique()), looks(table["method"])
     for axes, measure in zip(figure.subplots(1, len(measures), squeeze=False, sharey=True)[0], measures):
-        _styled(axes, "", LABELS.get(measure, measure), "")
+        styled(axes, "", LABELS.get(measure, measure), "")
         axes.axvline(0, color=NEUTRAL, linewidth=0.8)
         for place, line in enumerate(table[table["metric"] == measure].itertuples()):
-            look: dict[str, Any] = METHOD_LOOKS.get(line.method, _LOOK)
+            look = drawn_as[line.method].point()
             known = np.isfinite(line.low)
             spread = [[line.difference - line.low], [line.high - line.difference]] if known else None
             sure = known and line.corrected < 0.05
@@ -82,19 +80,19 @@ def plot_tax(table: pd.DataFrame, of: str, measures: Sequence[str]) -> Figure:
             )
         axes.set_yticks(range(table["method"].nunique()), [f"{of} - {one}" for one in dict.fromkeys(table["method"])])
         axes.invert_yaxis() if axes.get_ylim()[0] < axes.get_ylim()[1] else None
-    return _readable(figure)
+    return figure
 
 
 def plot_power(seen: Mapping[str, pd.Series]) -> Figure:
     """The smallest difference that is told from 0 in four of five experiments against the number of seeds, one line for
     each name."""
-    figure = NotebookFigure(figsize=(WIDE, 3.0), layout="constrained", dpi=200)
-    axes = _styled(figure.subplots(), "", "seeds of each method", "smallest difference seen")
-    for (name, series), color, style, marker in zip(seen.items(), OKABE_ITO, _STYLES * 2, "osD^vPX*"):
+    figure = sheet(3.0)
+    axes = styled(figure.subplots(), "", "seeds of each method", "smallest difference seen")
+    for (name, series), color, style, marker in zip(seen.items(), _COLORS, _STYLES * 2, "osD^vPX*"):
         axes.plot(series.index, series.to_numpy(), color=color, linestyle=style, marker=marker, label=name)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=TYPE)
-    return _readable(figure)
+    return figure
 
 
 def plot_flows(flows: pd.DataFrame) -> Figure:
@@ -102,13 +100,13 @@ def plot_flows(flows: pd.DataFrame) -> Figure:
 
     `flows` as `reproduction.weight_flow.flows` gives them.
     """
-    figure = NotebookFigure(figsize=(WIDE, 3.2), layout="constrained", dpi=200)
+    figure = sheet(3.2)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, (kind, symbol) in zip(panels, (("BNF", r"\alpha"), ("DPO", r"\beta"))):
-        _styled(axes, kind, "time (learning rate times steps)", "")
+        styled(axes, kind, "time (learning rate times steps)", "")
         axes.set_xscale("log")
         mine = flows[flows["kind"] == kind]
-        for (strength, line), color, style in zip(mine.groupby("strength"), OKABE_ITO, _STYLES):
+        for (strength, line), color, style in zip(mine.groupby("strength"), _COLORS, _STYLES):
             axes.plot(
                 line["time"],
                 line["moved"],
@@ -120,31 +118,21 @@ def plot_flows(flows: pd.DataFrame) -> Figure:
         axes.legend(frameon=False, fontsize=TYPE)
     panels[0].set_ylabel("logit minus its start (nats)")
     panels[0].set_ylim(-30, 1)
-    return _readable(figure)
+    return figure
 
 
 def plot_near_duplicates(toy: pd.DataFrame) -> Figure:
     """Chosen and rejected log-probs of the toy against time. `toy` as `reproduction.weight_flow.near_duplicates`."""
-    figure = NotebookFigure(figsize=(WIDE, 3.0), layout="constrained", dpi=200)
+    figure, drawn_as = sheet(3.0), looks(toy["method"])
     panels = figure.subplots(1, 2)
     for axes, side in zip(panels, ("chosen", "rejected")):
-        _styled(
+        styled(
             axes, f"the {side} answer's token", "time (learning rate times steps)", "log-prob minus its start (nats)"
         )
-        for (method, line), style in zip(toy.groupby("method", sort=False), _STYLES):
-            color = METHOD_LOOKS.get(str(method), _LOOK)["color"]
-            axes.plot(line["time"], line[side], color=color, linestyle=style, label=method, linewidth=1.6)
+        for method, line in toy.groupby("method", sort=False):
+            axes.plot(line["time"], line[side], **drawn_as[method].curve(), label=method, linewidth=1.6)
         axes.set_xscale("symlog", linthresh=0.01)
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
     panels[0].legend(frameon=False, fontsize=TYPE)
     panels[1].set_ylim(-8, 0.5)
-    return _readable(figure)
-
-
-def _readable(figure: Figure) -> Figure:
-    for axes in figure.axes:
-        axes.tick_params(labelsize=TYPE)
-        axes.title.set_fontsize(TYPE + 1)
-        for label in (axes.xaxis.label, axes.yaxis.label):
-            label.set_fontsize(TYPE)
     return figure

@@ -11,7 +11,7 @@ from lightning_bnf.results.frontier_plots import (
     plot_power,
     plot_tax,
 )
-from lightning_bnf.results.plots import METHOD_LOOKS
+from lightning_bnf.results.style import looks
 
 
 def readable(figure) -> None:
@@ -42,7 +42,7 @@ def test_each_method_has_a_panel_over_the_others_in_grey():
     assert [axes.get_title(loc="left") for axes in shown] == ["BNF", "DPO"]
     (bar, *_) = shown[0].containers
     assert bar.lines[0].get_xydata().tolist() == [[0, 0], [0.75, 0.75], [1.5, 1.5]]
-    assert bar.lines[0].get_color() == METHOD_LOOKS["BNF"]["color"]
+    assert bar.lines[0].get_color() == looks(["BNF"])["BNF"].color
     readable(figure)
 
 
@@ -59,7 +59,7 @@ def test_differences_are_filled_where_they_are_sure():
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["BNF - DPO", "BNF - SFT", "BNF - KTO"]
     faces = [bar.lines[0].get_markerfacecolor() for bar in axes.containers]
-    assert faces == [METHOD_LOOKS["DPO"]["color"], "white", "white"]
+    assert faces == [looks(["DPO"])["DPO"].color, "white", "white"]
     readable(figure)
 
 
