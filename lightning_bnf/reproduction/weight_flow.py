@@ -36,7 +36,7 @@ def bnf_flow(times: np.ndarray, alpha: NonNegativeFloat = 1.0, start: OpenUnitIn
     first = float(logit(start))
 
     def rate(_: float, s: np.ndarray) -> np.ndarray:
-        return -np.exp(np.minimum(0.0, alpha * (s - first))) * expit(-s)  # type: ignore[no-any-return]
+        return -np.exp(np.minimum(0.0, alpha * (s - first))) * expit(-s)
 
     return _solved(rate, [first], times)[0] - first
 
@@ -48,7 +48,7 @@ def dpo_flow(times: np.ndarray, beta: PositiveFloat, start: OpenUnitInterval = 1
 
     def rate(_: float, s: np.ndarray) -> np.ndarray:
         ratio = log_expit(s) - log_expit(first)
-        return -beta * expit(beta * ratio) * expit(-s)  # type: ignore[no-any-return]
+        return -beta * expit(beta * ratio) * expit(-s)
 
     return _solved(rate, [first], times)[0] - first
 
@@ -96,7 +96,7 @@ def near_duplicates(
             weight = np.ones(2) if method == "NLL+PLL" else np.exp(np.minimum(0.0, s - first))
             if method == "BNF-restore":
                 weight[0] = 1.0
-            return mixing @ (np.array([1.0, -1.0]) * weight * expit(-s))  # type: ignore[no-any-return]
+            return mixing @ (np.array([1.0, -1.0]) * weight * expit(-s))
 
         moved = log_expit(_solved(rate, first.tolist(), times)) - log_expit(first)[:, None]
         columns = {"method": method, "time": times, "chosen": moved[0], "rejected": moved[1]}
