@@ -29,6 +29,8 @@ from lightning_bnf.generation.answers import Said
 from lightning_bnf.policies.reference.providers import AdapterOff
 from lightning_bnf.preparation import prepare as preparation
 from lightning_bnf.reproduction import runs as reproduction
+from lightning_bnf.runtime import workers
+from lightning_bnf.runtime.progress import Progress
 
 pytestmark = pytest.mark.slow
 
@@ -190,15 +192,15 @@ def test_while_a_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
             assert under_way.wait(60)
             raise KeyboardInterrupt
 
-    drain = answers._drain
+    drain = workers._drain
 
     def drained(queue: Any) -> None:
         drain(queue)
         told.set()
 
-    monkeypatch.setattr(answers, "_drain", drained)
+    monkeypatch.setattr(workers, "_drain", drained)
     with pytest.raises(KeyboardInterrupt):
-        answers._at_once(ask, range(9), 1, 9, keep)
+        workers.at_once(ask, range(9), 1, Progress(9, None), keep)
     assert asked == kept == [0, 1]
 
 
@@ -213,7 +215,7 @@ def test_the_second_time_a_server_is_not_waited_for() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        answers._at_once(ask, range(3), 3, 3, keep)
+        workers.at_once(ask, range(3), 3, Progress(3, None), keep)
     never.set()
 
 

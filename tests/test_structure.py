@@ -19,7 +19,7 @@ LEVELS = (
     ("training", "generation"),
     ("evaluation",),
     ("preparation", "module", "reproduction"),
-    ("export", "costs", "pages"),
+    ("export", "costs", "pages", "judging"),
     ("callbacks",),
     ("cli", "aligned"),
     ("alignment",),

@@ -75,6 +75,11 @@ VERBS = {
         "lightning_bnf.generation.answers:write_answers",
         "Write a model's answers to a benchmark's questions, for AlpacaEval, Arena-Hard or WildBench. Resumable.",
     ),
+    "judge": Command(
+        "lightning_bnf.judging.command:judge",
+        "Let a judge compare a model's answers with a baseline's, for Arena-Hard, WildBench or AlpacaEval 2. "
+        "Resumable.",
+    ),
     "likelihood": Command(
         "lightning_bnf.evaluation.likelihood.command:likelihood",
         "Measure a model by likelihood: multiple choice as lm-eval scores it, held-out pairs, prose, KL from its base.",

@@ -1,13 +1,10 @@
 """The verb `generate`: questions -> answers of a model or a server -> a file that a benchmark's judge reads."""
 
-import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import Any
 
 import yaml
@@ -33,8 +30,9 @@ from lightning_bnf.runtime.fingerprints import (
     weights_fingerprint,
 )
 from lightning_bnf.runtime.jsonl import JsonlStore
-from lightning_bnf.runtime.progress import Progress, say
+from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.workers import at_once
 
 PACKAGES = ("lightning_bnf", "torch", "transformers", "peft")
 
@@ -223,63 +221,9 @@ def answers_of_server(
         return Said(reply.text, reply.tokens, reply.finished, time.time())
 
     missing = [index for index, key in enumerate(keys) if key not in store]
-    _at_once(said, missing, server.at_once, len(questions), lambda index, one: _keep(store, keys[index], one))
+    with Progress(len(questions), "Answers", "answer", initial=len(questions) - len(missing)) as bar:
+        at_once(said, missing, server.at_once, bar, lambda index, one: _keep(store, keys[index], one))
     return _in_order(questions, keys, store, [None] * len(questions)), identity
-
-
-def _at_once(
-    work: Callable[[int], Said], todo: Sequence[int], workers: int, total: int, keep: Callable[[int, Said], None]
-) -> None:
-    """`keep` results as they come. After a failure, or where this process is told to end, nothing new is begun; what is
-    under way, which may be paid for, is kept before it is raised. Told once more it ends at once: daemons are not
-    waited for."""
-    waiting: SimpleQueue[int] = SimpleQueue()
-    done: SimpleQueue[tuple[int, Said | BaseException]] = SimpleQueue()
-    for index in todo:
-        waiting.put(index)
-    threads = [Thread(target=_work, args=(work, waiting, done), daemon=True) for _ in range(min(workers, len(todo)))]
-    failure: BaseException | None = None
-    with Progress(total, "Answers", "answer", initial=total - len(todo)) as bar:
-        for thread in threads:
-            thread.start()
-        while any(thread.is_alive() for thread in threads) or not done.empty():
-            try:
-                index, said = done.get(timeout=0.1)
-                if isinstance(said, BaseException):
-                    raise said
-                keep(index, said)
-                bar.update()
-            except Empty:
-                continue
-            except BaseException as error:
-                if failure is not None and not isinstance(error, Exception):
-                    raise
-                if not isinstance(error, Exception):
-                    say("requests that are under way are waited for; once more ends at once")
-                failure = failure or error
-                _drain(waiting)
-    if failure:
-        raise failure
-
-
-def _work(
-    work: Callable[[int], Said], waiting: "SimpleQueue[int]", done: "SimpleQueue[tuple[int, Said | BaseException]]"
-) -> None:
-    while True:
-        try:
-            index = waiting.get_nowait()
-        except Empty:
-            return
-        try:
-            done.put((index, work(index)))
-        except BaseException as error:  # raised again where it is waited for
-            done.put((index, error))
-
-
-def _drain(queue: "SimpleQueue[int]") -> None:
-    with contextlib.suppress(Empty):
-        while True:
-            queue.get_nowait()
 
 
 def _in_order(

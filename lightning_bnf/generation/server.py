@@ -84,12 +84,17 @@ class Server:
 
 @dataclass(frozen=True)
 class Reply:
-    """A server's answer; token counts are None where it gives none."""
+    """A server's answer; what it does not say is None.
+
+    model: its own name of what answered. first: the likeliest first tokens with their log-probs, where asked for.
+    """
 
     text: str
     finished: bool
     tokens: int | None
     prompt_tokens: int | None
+    model: str | None = None
+    first: tuple[tuple[str, float], ...] | None = None
 
 
 @lru_cache(maxsize=1)
@@ -174,8 +179,19 @@ def _hurried(kind: Any, seconds: float, late: type[Exception]) -> Any:
     return Hurried
 
 
-def ask(server: Server, messages: Sequence[Message], temperature: float, max_new_tokens: int, seed: int) -> Reply:
-    """One chat completion. Raises `ServerError` when it is refused, or failed `server.tries` times."""
+def ask(
+    server: Server,
+    messages: Sequence[Message],
+    temperature: float,
+    max_new_tokens: int,
+    seed: int,
+    first: int = 0,
+    json_object: bool = False,
+) -> Reply:
+    """One chat completion, with the log-probs of so many `first` tokens, or as a JSON object where the server can.
+
+    Raises `ServerError` when it is refused, or failed `server.tries` times.
+    """
     body: dict[str, Any] = {
         "model": server.model,
         "messages": list(messages),
@@ -185,6 +201,10 @@ def ask(server: Server, messages: Sequence[Message], temperature: float, max_new
     }
     if temperature > 0:
         body["seed"] = seed
+    if first:
+        body |= {"logprobs": True, "top_logprobs": first}
+    if json_object:
+        body["response_format"] = {"type": "json_object"}
     answer = _post(server, body)
     try:
         choice = answer["choices"][0]
@@ -200,7 +220,19 @@ def ask(server: Server, messages: Sequence[Message], temperature: float, max_new
     usage = answer.get("usage")
     counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("completion_tokens", "prompt_tokens")]
     tokens, prompt_tokens = (count if type(count) is int and 0 <= count < 2**31 else None for count in counts)
-    return Reply(text, reason == "stop", tokens, prompt_tokens)
+    named = answer.get("model")
+    model = named[:200] if isinstance(named, str) else None
+    return Reply(text, reason == "stop", tokens, prompt_tokens, model, _first_tokens(choice) if first else None)
+
+
+def _first_tokens(choice: Any) -> tuple[tuple[str, float], ...] | None:
+    """The first token's alternatives; None where a server leaves them out or says something else."""
+    try:
+        listed = choice["logprobs"]["content"][0]["top_logprobs"]
+        held = tuple((one["token"], float(one["logprob"])) for one in listed)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    return held if all(isinstance(token, str) and number <= 0.001 for token, number in held) else None
 
 
 def _post(server: Server, body: dict[str, Any]) -> Any:

@@ -40,6 +40,10 @@ class JsonlStore:
     def __len__(self) -> int:
         return len(self._values)
 
+    def values(self) -> list[dict[str, Any]]:
+        """All values, in the order in which they were added."""
+        return list(self._values.values())
+
     def add(self, values: Mapping[str, Mapping[str, Any]]) -> None:
         """Append the values whose keys are new; the others stay as they were stored first."""
         new = {key: dict(value) for key, value in values.items() if key not in self._values}

@@ -1,0 +1,1 @@
+"""Judged benchmarks: from answers to a judge's verdicts, and from verdicts to the numbers."""
