@@ -120,3 +120,22 @@ def test_reproduce(scratch: Path, tmp_path: Path) -> None:
         return {name: record | {"minutes": 0} for name, record in found.items()}
 
     killed_again_and_again(command, scratch, read)
+
+
+def test_judge(scratch: Path, tmp_path: Path) -> None:
+    """No reply that was kept is asked for again: each costs money."""
+    for name in ("mine", "base"):
+        rows = [{"instruction": f"Question {i}", "output": f"{name} {i}", "generator": name} for i in range(6)]
+        (tmp_path / f"{name}.json").write_text(json.dumps(rows))
+    words = ["judge", "--benchmark", "arena_hard_v0.1", "--answers", str(tmp_path / "mine.json"), "--prompt", "own"]
+    words += ["--baseline", str(tmp_path / "base.json"), "--server.base_url", "http://127.0.0.1:9/v1"]
+    words += ["--server.model", "judge", "--server.at_once", "1", "--output", "{root}/out"]
+    command = Command(words, "lightning_bnf.judging.server_judge:ask", "judged")
+
+    def read(root: Path) -> list[dict[str, Any]]:
+        lines = (root / "out/judgments.jsonl").read_text().splitlines()
+        if len(lines) < 14:
+            raise FileNotFoundError
+        return [json.loads(line) | {"time": 0} for line in lines]
+
+    killed_again_and_again(command, scratch, read)

@@ -108,6 +108,11 @@ VERBS = {
         "Run a matrix of methods and seeds, one result file per run; finished runs are skipped.",
         shorthand="lightning_bnf.reproduction.runs:expanded",
     ),
+    "scores": Command(
+        "lightning_bnf.judging.scores:scores",
+        "Print the scores of judged answers with intervals and the judge's biases; write them as a table and a plot.",
+        shorthand="lightning_bnf.judging.scores:expanded",
+    ),
 }
 """Functions whose arguments are the command's."""
 

@@ -107,7 +107,7 @@ def judge(
         elif by_tokens is not None:
             by_tokens.play(todo, tie_margin, folder)
     finally:
-        print(f"{counted(folder.lines(), player and player.failed)}; in {folder.path}")
+        print(f"{counted(folder.lines(), player.failed if player is not None else None)}; in {folder.path}")
         if server is not None and server.price_in is not None:
             print(f"spent: {folder.spent():.4f}")
 

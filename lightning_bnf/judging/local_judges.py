@@ -64,6 +64,7 @@ class TokenJudge:
         self.ids = [one[0] for one in ids]
         policy.load()
         self.model = placed(policy.loaded)
+        self.device = next(self.model.parameters()).device
         self.identity = {
             "source": source,
             "weights": weights_fingerprint(self.model),
@@ -72,7 +73,7 @@ class TokenJudge:
 
     def probability(self, game: Game) -> float:
         """Of the first token among both, as the next one after the prompt."""
-        prompt = torch.tensor([self.renderer.prompt_ids(tuple(game.messages))], device=self.model.device)
+        prompt = torch.tensor([self.renderer.prompt_ids(tuple(game.messages))], device=self.device)
         with torch.inference_mode():
             logits = self.model(input_ids=prompt, logits_to_keep=1).logits[0, -1].float()
         return float(torch.softmax(logits[self.ids], dim=0)[0])

@@ -100,21 +100,22 @@ class ServerJudge:
         Raises `OutOfBudget`, and `ServerError` after `IN_A_ROW` failures in a row.
         """
         todo = [i for i, game in enumerate(games) if self._next(game)[1]]
-        row: list[ServerError] = []
+        row: list[str] = []
 
-        def keep(_: int, error: ServerError | None) -> None:
-            if error is None:
+        def keep(_: int, failure: str | None) -> None:
+            if failure is None:
                 row.clear()
                 return
-            self.failed[str(error)] += 1
-            row.append(error)
+            self.failed[failure] += 1
+            row.append(failure)
             if len(row) >= IN_A_ROW:
-                raise error
+                raise ServerError(failure)
 
         with Progress(len(games), "Judgments", "game", initial=len(games) - len(todo)) as bar:
             at_once(lambda i: self._played(games[i]), todo, self.server.at_once, bar, keep)
 
-    def _played(self, game: Game) -> ServerError | None:
+    def _played(self, game: Game) -> str | None:
+        """Why a request of the game failed; None where it is over."""
         while True:
             attempt, messages = self._next(game)
             if not messages:
@@ -122,7 +123,7 @@ class ServerJudge:
             try:
                 self._ask(game, attempt, messages)
             except ServerError as error:
-                return error
+                return str(error)
 
     def _next(self, game: Game) -> tuple[int, list[Message]]:
         """The next attempt and what is sent; nothing where the game is over."""

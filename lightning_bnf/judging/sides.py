@@ -46,7 +46,7 @@ def read_answers(path: str) -> list[Said]:
     for record in read_raw(path, columns=_COLUMNS):
         try:
             found.append(_said(record.values))
-        except (KeyError, TypeError, IndexError, AttributeError):
+        except (KeyError, TypeError, IndexError, AttributeError, ValueError):
             raise Refusal(
                 f"{record.place}: must be an answer as AlpacaEval, Arena-Hard or WildBench write them, got columns "
                 f"{', '.join(map(str, record.values))}"

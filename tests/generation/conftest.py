@@ -1,10 +1,9 @@
 """Fixtures for answers."""
 
 import json
-import threading
 
 import pytest
-from support.endpoint import Endpoint
+from support.endpoint import listening
 
 
 @pytest.fixture
@@ -19,9 +18,5 @@ def arena(tmp_path) -> str:
 
 @pytest.fixture
 def endpoint():
-    found = Endpoint()
-    thread = threading.Thread(target=found.serve_forever, daemon=True)
-    thread.start()
-    yield found
-    found.shutdown()
-    found.server_close()
+    with listening() as found:
+        yield found

@@ -1,16 +1,20 @@
 """A server of chat completions that answers what it is told to."""
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Endpoint(ThreadingHTTPServer):
-    """A server that answers with the prompt in capitals; its `replies` come first: (status, body) each."""
+    """A server that answers with the prompt in capitals; its `replies` come first: (status, body) each, then what its
+    `script` makes of a request."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.replies: list[tuple[int, object]] = []
+        self.script: Callable[[dict], tuple[int, object]] | None = None
         self.seen: list[tuple[str, dict, str | None]] = []
         self.headers: list[set[str]] = []
         self.retry_after: str | None = None
@@ -32,6 +36,8 @@ class Handler(BaseHTTPRequestHandler):
         message = {"content": body["messages"][-1]["content"].upper()}
         usage = {"completion_tokens": 7, "prompt_tokens": self.server.prompt_tokens}
         reply = (200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
+        if self.server.script is not None:
+            reply = self.server.script(body)
         status, content = self.server.replies.pop(0) if self.server.replies else reply
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
@@ -47,3 +53,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+@contextmanager
+def listening() -> Iterator[Endpoint]:
+    """A server that answers, on a thread."""
+    found = Endpoint()
+    threading.Thread(target=found.serve_forever, daemon=True).start()
+    yield found
+    found.shutdown()
+    found.server_close()

@@ -20,7 +20,10 @@ from typing import Any, NamedTuple
 import yaml
 
 KILLS = int(os.environ.get("KILLS", "2"))
-PRELOADED = ["lightning_bnf.cli.trainer_commands", "lightning_bnf.preparation.prepare", "lightning_bnf.export.command"]
+PRELOADED = [
+    *("lightning_bnf.cli.trainer_commands", "lightning_bnf.preparation.prepare", "lightning_bnf.export.command"),
+    "lightning_bnf.judging.command",
+]
 CHANGES = {"os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 
@@ -170,3 +173,11 @@ def trained(base: Path, run: Any, folder: Path, threads: int | None) -> None:
     (folder / "data_report.txt").write_text("[train] 5 rows\n")
     greedy = [{"decoding": "greedy", "groups": ["trained"], "passed": "setting2" in run.name}]
     (folder / "scores.json").write_text(json.dumps({"validation": greedy}))
+
+
+def judged(server: Any, messages: Any, *how: Any) -> Any:
+    """Stands in for a judge's server; about question 3 it has to be asked once more."""
+    from lightning_bnf.generation.server import Reply
+
+    said = "prose" if len(messages) == 2 and "Question 3" in messages[1]["content"] else "[[A>B]]"
+    return Reply(said, True, 10, 100, "judge", None)
