@@ -1,7 +1,9 @@
 """The verb `judge`: answers -> a judge's verdicts, in a folder that `scores` reads."""
 
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from lightning_bnf.judging.local_judges import TokenJudge, judged_once, play_by_
 from lightning_bnf.judging.protocols import PROTOCOLS, BenchmarkName, Protocol
 from lightning_bnf.judging.server_judge import Budget, JudgeServer, ServerJudge, expected
 from lightning_bnf.judging.sides import Pair, pairs, style
-from lightning_bnf.judging.templates import OWN, read_template
+from lightning_bnf.judging.templates import OWN, Template, read_template
 from lightning_bnf.policies.base import Dtype
 from lightning_bnf.preparation.scoring import Scorer
 from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveFloat, PositiveInt, checked
@@ -70,46 +72,82 @@ def judge(
     _check(protocol, baseline, prompt, server, scorer, source, max_cost)
     template = read_template(prompt or OWN, protocol, "letters" if source is not None else None)
     asked = pairs(answers, baseline, questions, category)[:limit]
-    games = games_of(asked, protocol, template, seed)
-    tokens = max_new_tokens or protocol.max_tokens
+    task = Task(protocol, template, asked, seed, max_new_tokens or protocol.max_tokens, tie_margin, category)
     if server is not None:
-        print(expected(server, [game for game in games if game.settled is None], tokens), flush=True)
+        print(expected(server, [game for game in task.games if game.settled is None], task.tokens), flush=True)
     if dry_run:
-        print(f"{len(asked)} questions, {len(games)} games; nothing was judged")
+        print(f"{len(asked)} questions, {len(task.games)} games; nothing was judged")
         return
-    by_tokens = None
-    if source is not None:
-        assert template.tokens is not None
-        by_tokens = TokenJudge(source, template.tokens, dtype)
-    settings = {
-        "benchmark": benchmark,
-        "rules": protocol.rules,
-        "model": asked[0].own.model,
-        "baseline": asked[0].base.model if asked[0].base is not None else None,
-        "category": category,
-        "judge": _identity(server, scorer, by_tokens, tie_margin, tokens),
-        "server": server.base_url if server is not None else None,
-        "prompt": template.about if scorer is None else {"name": "none", "source": "a scorer needs none", "hash": ""},
-        "seed": seed,
-        "questions": len(asked),
-    }
     length = gpt4o_length(vocabulary) if vocabulary is not None else None
-    folder = JudgmentFolder(Path(output), settings, [_about(pair, length) for pair in asked])
-    todo = [game for game in games if game.settled is None or _settle(game, folder)]
-    player = None
-    if server is not None:
-        player = ServerJudge(server, protocol, template, folder, tokens, Budget(max_cost, folder.spent()))
-    try:
-        if player is not None:
-            player.play(todo)
-        elif scorer is not None:
-            play_by_scores(judged_once(todo, protocol), scorer, tie_margin, folder)
-        elif by_tokens is not None:
-            by_tokens.play(todo, tie_margin, folder)
-    finally:
-        print(f"{counted(folder.lines(), player.failed if player is not None else None)}; in {folder.path}")
-        if server is not None and server.price_in is not None:
-            print(f"spent: {folder.spent():.4f}")
+    by_tokens = TokenJudge(source, template.tokens, dtype) if source is not None and template.tokens else None
+    settings = task.settings(server, scorer, by_tokens)
+    task.play(JudgmentFolder(Path(output), settings, task.about(length)), server, scorer, by_tokens, max_cost)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is judged, and how; by whom is said when it is played."""
+
+    protocol: Protocol
+    template: Template
+    pairs: Sequence[Pair]
+    seed: int
+    tokens: int
+    tie_margin: float
+    category: str | None
+
+    @cached_property
+    def games(self) -> list[Game]:
+        """All of them, question by question."""
+        return games_of(self.pairs, self.protocol, self.template, self.seed)
+
+    def settings(
+        self, server: JudgeServer | None, scorer: Scorer | None, by_tokens: TokenJudge | None
+    ) -> dict[str, Any]:
+        """What tells a folder of judgments from others; no key and no price."""
+        base = self.pairs[0].base
+        return {
+            "benchmark": self.protocol.name,
+            "rules": self.protocol.rules,
+            "model": self.pairs[0].own.model,
+            "baseline": base.model if base is not None else None,
+            "category": self.category,
+            "judge": _identity(server, scorer, by_tokens, self.tie_margin, self.tokens),
+            "server": server.base_url if server is not None else None,
+            "prompt": self.template.about if scorer is None else {"name": "none", "source": "a scorer", "hash": ""},
+            "seed": self.seed,
+            "questions": len(self.pairs),
+        }
+
+    def about(self, length: Callable[[str], int] | None) -> list[dict[str, Any]]:
+        """The lines of the questions' file."""
+        return [_about(pair, length) for pair in self.pairs]
+
+    def play(
+        self,
+        folder: JudgmentFolder,
+        server: JudgeServer | None,
+        scorer: Scorer | None,
+        by_tokens: TokenJudge | None,
+        max_cost: float | None,
+    ) -> None:
+        """All games that are not done; what is in the folder then is printed, however it ends."""
+        todo = [game for game in self.games if game.settled is None or _settle(game, folder)]
+        player = None
+        if server is not None:
+            budget = Budget(max_cost, folder.spent())
+            player = ServerJudge(server, self.protocol, self.template, folder, self.tokens, budget)
+        try:
+            if player is not None:
+                player.play(todo)
+            elif scorer is not None:
+                play_by_scores(judged_once(todo, self.protocol), scorer, self.tie_margin, folder)
+            elif by_tokens is not None:
+                by_tokens.play(todo, self.tie_margin, folder)
+        finally:
+            print(f"{counted(folder.lines(), player.failed if player is not None else None)}; in {folder.path}")
+            if server is not None and server.price_in is not None:
+                print(f"spent: {folder.spent():.4f}")
 
 
 def _check(
@@ -149,7 +187,7 @@ def _identity(
     return {"model": by_tokens.source, "tie_margin": tie_margin, **by_tokens.identity}
 
 
-def _about(pair: Pair, length: Any) -> dict[str, Any]:
+def _about(pair: Pair, length: Callable[[str], int] | None) -> dict[str, Any]:
     """A line of the questions' file. Both answers' contents are named, so that changed ones are seen."""
     sides = {"own": pair.own, "base": pair.base}
     return {
