@@ -45,6 +45,7 @@ SHORT = {
         "data.examples_per_step": "2",
     },
     "generate": {"limit": "2", "max_new_tokens": "4"},
+    "judge": {"limit": "2"},
     "likelihood": {
         "rows.pair_rows": "2",
         "rows.prompt_rows": "2",
@@ -67,6 +68,7 @@ SHORT = {
         "work": "work",
     },
     "report": {},
+    "scores": {},
     "test": {"trainer.limit_test_batches": "1", "data.test": "data/quickstart/validation_pairs.jsonl"},
 }
 """Command -> settings that make it short, and let it run without a GPU."""
@@ -80,12 +82,14 @@ SOURCE = {
     "compare": None,
     "evaluate": "source",
     "generate": "source",
+    "judge": "source",
     "likelihood": "reference",
     "prepare": "source",
     "losses": None,
     "models": None,
     "near_duplicates": None,
     "report": None,
+    "scores": None,
 }
 """Command -> the argument that names its model; a fit config's policy where it is not here."""
 PARSED = {
@@ -101,7 +105,7 @@ PAGES = [name for name, text in DOCUMENTS.items() if commands(text)]
 def shortened(words: list[str], tiny_folder: str) -> list[str]:
     """The command with further arguments that make it run in seconds, on a tiny model and the CPU."""
     verb = words[0]
-    source = SOURCE.get(verb, "model.policy.init_args.source")
+    source = SOURCE.get(verb, "model.policy.init_args.source") if "--server.model" not in words else None
     changes = SHORT[verb] | ({source: tiny_folder} if source else {})
     for config, settings in SHORT_CALLBACK.items():
         if verb == "fit" and config in words:

@@ -79,6 +79,7 @@ VERBS = {
         "lightning_bnf.judging.command:judge",
         "Let a judge compare a model's answers with a baseline's, for Arena-Hard, WildBench or AlpacaEval 2. "
         "Resumable.",
+        shorthand="lightning_bnf.judging.command:expanded",
     ),
     "likelihood": Command(
         "lightning_bnf.evaluation.likelihood.command:likelihood",

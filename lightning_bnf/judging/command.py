@@ -22,6 +22,12 @@ from lightning_bnf.runtime.fingerprints import content_hash
 from lightning_bnf.runtime.refusal import Refusal
 
 
+def expanded(words: Sequence[str]) -> list[str]:
+    """`judge RUN ...` is short for `judge --benchmark pairs --answers RUN ...`."""
+    named = words[:1] and not words[0].startswith("-")
+    return ["--benchmark", "pairs", "--answers", *words] if named else list(words)
+
+
 @checked
 def judge(
     benchmark: BenchmarkName,
@@ -49,10 +55,12 @@ def judge(
     language model, run here, by the probabilities of its verdict's token).
 
     Args:
-        benchmark: arena_hard_v0.1, arena_hard_v2, wildbench (scores), wildbench_pairs (reward) or alpaca_eval_2.
-        answers: the model's answers, as `generate` or the benchmarks' repositories write them.
+        benchmark: arena_hard_v0.1, arena_hard_v2, wildbench (scores), wildbench_pairs (reward), alpaca_eval_2; or
+            pairs, of any prompts.
+        answers: the model's answers, as `generate` or the benchmarks' repositories write them; or a run's folder.
         output: folder for the judgments: new, or of the same judge, prompt and answers, which goes on.
-        baseline: the baseline's answers; null for wildbench, whose judge sees one answer.
+        baseline: the baseline's answers; null for wildbench, whose judge sees one answer, and for a run's folder,
+            whose answers before training are taken.
         questions: the benchmark's question file, for WildBench's checklists and tags and Arena-Hard's categories.
         category: only questions of this category (arena_hard_v2 has a baseline for each).
         prompt: a checkout of the benchmark's repository, a YAML file, or `own`, which makes another benchmark.
@@ -69,7 +77,7 @@ def judge(
         dry_run: print calls, tokens and cost, and send nothing.
     """
     protocol = PROTOCOLS[benchmark]
-    _check(protocol, baseline, prompt, server, scorer, source, max_cost)
+    _check(protocol, answers if Path(answers).is_dir() else baseline, prompt, server, scorer, source, max_cost)
     template = read_template(prompt or OWN, protocol, "letters" if source is not None else None)
     asked = pairs(answers, baseline, questions, category)[:limit]
     task = Task(protocol, template, asked, seed, max_new_tokens or protocol.max_tokens, tie_margin, category)

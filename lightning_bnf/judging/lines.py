@@ -1,7 +1,7 @@
 """From judgments to numbers: a line each, with n, missing, interval, pool, judge, prompt and rules."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from lightning_bnf.evaluation.judged.biases import Biases, biases
 from lightning_bnf.evaluation.judged.games import Games, joined
 from lightning_bnf.evaluation.judged.wildbench_elo import elo
 from lightning_bnf.evaluation.statistics.intervals import Interval
-from lightning_bnf.judging.reading import Judged, as_games, column, preferences, scores
+from lightning_bnf.judging.reading import Judged, as_games, both_orders, column, preferences, scores
 from lightning_bnf.runtime.refusal import Refusal
 
 OWN_PROMPT = "not the benchmark's prompt"
@@ -63,7 +63,7 @@ def table(judged: Sequence[Judged], gamed: Gamed | None = None, seed: int = 0) -
         if twice is not None:
             raise Refusal(f"judgments must be of each model once, got {twice} twice, of {key[0]} by {key[2]}")
         _MAKERS[key[0]](pool, found, gamed, seed)
-        if pool[0].own_prompt:
+        if pool[0].own_prompt and key[0] != "pairs":
             found.notes.append(f"{key[0]} by {key[2]}: {OWN_PROMPT}, so these are not its numbers ({key[3]})")
         if key[0] != "wildbench":
             fought = joined([as_games(one, characters=_characters(one)) for one in pool])
@@ -95,7 +95,7 @@ def _rated(pool: Sequence[Judged], rows: Iterable[Rated], measure: str, level: i
     for row in rows:
         line = _line(by_model[row.model], pool, measure, _percent(row.rate), row.n, row.missing)
         published = (100 * row.published.low, 100 * row.published.high)
-        lines.append(Line(**vars(line) | {"level": level, "published": published}))
+        lines.append(replace(line, level=level, published=published))
     return lines
 
 
@@ -107,6 +107,23 @@ def _arena_2024(pool: Sequence[Judged], found: Table, _: Gamed | None, seed: int
     if _with_lengths(games, pool, found, "LC"):
         found.lines += _rated(pool, arena_hard_2024.length_controlled(games, seed), "LC (%), as published", 95)
         found.lines += _rated(pool, arena_hard_2024.at_equal_lengths(games, seed), "LC (%), at equal lengths", 95)
+
+
+def _pairs(pool: Sequence[Judged], found: Table, _: Gamed | None, seed: int) -> None:
+    several = {
+        "win rate (%)": [as_games(one, characters=True) for one in pool],
+        "win rate (%), both orders as one": [games for one in pool if (games := both_orders(one)) is not None],
+    }
+    for measure, parts in several.items():
+        games = joined(parts) if parts else None
+        if games is None or not len(games.judged):
+            continue
+        for name, statistic in (
+            ("", arena_hard_2024.win_rates),
+            (", at equal lengths", arena_hard_2024.at_equal_lengths),
+        ):
+            lines = _rated(pool, statistic(games, seed), measure + name, 95)
+            found.lines += [replace(line, published=None) for line in lines]
 
 
 def _arena_2025(pool: Sequence[Judged], found: Table, _: Gamed | None, seed: int) -> None:
@@ -159,7 +176,7 @@ def _wildbench(pool: Sequence[Judged], found: Table, _: Gamed | None, seed: int)
         score[place, i], length[place, i] = scores(one), column(one, "own_characters")
     for one, rating in zip(pool, elo(score, length, [one.model for one in pool], seed=seed), strict=True):
         line = _line(one, pool, "Elo", rating.over_tasks, rating.n, int(np.isnan(scores(one)).sum()))
-        found.lines.append(Line(**vars(line) | {"published": (rating.published.low, rating.published.high)}))
+        found.lines.append(replace(line, published=(rating.published.low, rating.published.high)))
 
 
 def _wildbench_pairs(pool: Sequence[Judged], found: Table, _: Gamed | None, seed: int) -> None:
@@ -185,7 +202,7 @@ def _mixtures(judged: Sequence[Judged], found: Table, seed: int) -> None:
             games = {one.baseline: as_games(one, characters=True) for one in several}
             mixed = wildbench_reward.mixture(games, 500, seed)
             line = _line(several[0], several[:1], "reward, mixture, K 500", mixed.value, mixed.n, mixed.missing)
-            found.lines.append(Line(**vars(line) | {"baseline": ", ".join(sorted(games))}))
+            found.lines.append(replace(line, baseline=", ".join(sorted(games))))
 
 
 def _alpaca(pool: Sequence[Judged], found: Table, gamed: Gamed | None, seed: int) -> None:
@@ -207,10 +224,11 @@ def _alpaca(pool: Sequence[Judged], found: Table, gamed: Gamed | None, seed: int
 def _preferred(one: Judged, pool: Sequence[Judged], measure: str, row: Preferred) -> Line:
     line = _line(one, pool, measure, row.rate, row.n, row.missing)
     half = 1.959964 * row.error
-    return Line(**vars(line) | {"published": (row.rate.value - half, row.rate.value + half), "rules": row.rules})
+    return replace(line, published=(row.rate.value - half, row.rate.value + half), rules=row.rules)
 
 
 _MAKERS: Mapping[str, Callable[[Sequence[Judged], Table, Gamed | None, int], None]] = {
+    "pairs": _pairs,
     "arena_hard_v0.1": _arena_2024,
     "arena_hard_v2": _arena_2025,
     "wildbench": _wildbench,

@@ -7,7 +7,7 @@ from typing import Literal
 from lightning_bnf.judging import verdicts
 from lightning_bnf.judging.verdicts import Verdict
 
-BenchmarkName = Literal["arena_hard_v0.1", "arena_hard_v2", "wildbench", "wildbench_pairs", "alpaca_eval_2"]
+BenchmarkName = Literal["pairs", "arena_hard_v0.1", "arena_hard_v2", "wildbench", "wildbench_pairs", "alpaca_eval_2"]
 Kind = Literal["pairwise", "choice", "score", "letters"]
 """What is asked: five grades of a pair in brackets, or as JSON; a score of one answer; the better of two as a token."""
 
@@ -36,6 +36,16 @@ class Protocol:
 PROTOCOLS: dict[str, Protocol] = {
     one.name: one
     for one in (
+        Protocol(
+            "pairs",
+            "any pairs, in both orders; Arena-Hard's verdicts of 2025",
+            "pairwise",
+            True,
+            0.0,
+            1024,
+            verdicts.arena_hard_2025,
+            attempts=2,
+        ),
         Protocol(
             "arena_hard_v0.1",
             "Arena-Hard v0.1, rules of 2024",

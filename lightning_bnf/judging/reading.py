@@ -4,11 +4,12 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import logit
 
 from lightning_bnf.evaluation.judged.games import STYLE, Games
 from lightning_bnf.judging.folder import JUDGMENTS, QUESTIONS, SETTINGS, last_attempts
@@ -16,6 +17,8 @@ from lightning_bnf.judging.protocols import PROTOCOLS
 from lightning_bnf.judging.verdicts import MARGINS
 from lightning_bnf.runtime.jsonl import JsonlStore
 from lightning_bnf.runtime.refusal import Refusal, refusing
+
+_SURE = 1e-9  # a probability of 0 or 1 has no finite log-odds
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,23 @@ def preferences(judged: Judged) -> np.ndarray:
     return np.array(
         [math.nan if line.get("preference") is None else float(line["preference"]) for line in judged.lines]
     )
+
+
+def both_orders(judged: Judged) -> Games | None:
+    """One game a question whose judge gave probabilities in both orders: the side with the higher mean log-odds wins,
+    so that what a judge adds to whatever it sees first cancels. None where it gave none."""
+    by_question: dict[str, list[float]] = {}
+    for line in judged.lines:
+        if line.get("preference") is not None:
+            by_question.setdefault(line["question"], []).append(float(line["preference"]) - 1)
+    odds = {name: float(np.mean(logit(np.clip(p, _SURE, 1 - _SURE)))) for name, p in by_question.items() if len(p) == 2}
+    if not odds:
+        return None
+    lines = [
+        {"question": name, "game": 0, "first": True, "verdict": None, "preference": 1.5 + float(np.sign(one)) / 2}
+        for name, one in odds.items()
+    ]
+    return as_games(replace(judged, lines=lines), characters=True)
 
 
 def scores(judged: Judged) -> np.ndarray:

@@ -1,14 +1,16 @@
-"""Answer files of both sides, as AlpacaEval, Arena-Hard and WildBench write them: a question's answers beside it."""
+"""Answers of both sides, a question's beside each other: files as AlpacaEval, Arena-Hard and WildBench write them, or a
+run's folder, whose `completions.jsonl` holds what the model said before and after training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lightning_bnf.datamodules.reading.files import read_raw
 from lightning_bnf.datamodules.reading.messages import Messages
 from lightning_bnf.generation.answer_files import markdown_counts
 from lightning_bnf.generation.questions import Question, read_questions
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.refusal import Refusal, refusing
 
 _COLUMNS = frozenset({"uid", "question_id", "session_id", "instruction"})
 
@@ -59,6 +61,21 @@ def read_answers(path: str) -> list[Said]:
     return found
 
 
+def read_run(folder: Path) -> tuple[list[Said], list[Said]]:
+    """What a model said to a run's prompts before training, and after; greedy where there is that. Raises `Refusal`."""
+    if not (folder / "completions.jsonl").is_file():
+        raise Refusal(f"answers must be a file, or the folder of a run with completions.jsonl, got {folder}")
+    with refusing(f"{folder / 'completions.jsonl'}: must be what a run wrote"):
+        rows = [record.values for record in read_raw(str(folder / "completions.jsonl"), columns=_COLUMNS)]
+        decoding = "greedy" if any(row["decoding"] == "greedy" for row in rows) else rows[0]["decoding"]
+        kept = [row for row in rows if row["decoding"] == decoding]
+        name = folder.resolve().name
+        return tuple(  # type: ignore[return-value]
+            [Said(str(row["prompt_id"]), str(row[when]), f"{name}, {when}", None) for row in kept]
+            for when in ("before", "after")
+        )
+
+
 def _said(values: Mapping[str, Any]) -> Said:
     if "instruction" in values:
         instruction = str(values["instruction"])
@@ -81,11 +98,16 @@ def _said(values: Mapping[str, Any]) -> Said:
 def pairs(answers: str, baseline: str | None, questions: str | None = None, category: str | None = None) -> list[Pair]:
     """Each answer with its question and the baseline's answer to it, in the file's order.
 
+    Of a run's folder the answers after training are judged, beside those before where no baseline is given.
     Questions that the baseline has no answer to, or of another `category`, are left out. Raises `Refusal` where none is
     left, or their text is nowhere.
     """
-    own = read_answers(answers)
-    base = {one.question: one for one in read_answers(baseline)} if baseline is not None else None
+    if Path(answers).is_dir():
+        before, own = read_run(Path(answers))
+        base = {one.question: one for one in (before if baseline is None else read_answers(baseline))}
+    else:
+        own = read_answers(answers)
+        base = {one.question: one for one in read_answers(baseline)} if baseline is not None else None
     asked = _by_id(read_questions(questions)) if questions is not None else {}
     if base is not None and not set(base) & {one.question for one in own}:
         raise Refusal(f"baseline must answer the same questions as answers, got none of them in {baseline}")

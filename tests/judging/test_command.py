@@ -24,7 +24,7 @@ SERVER = JudgeServer("http://127.0.0.1:9/v1", "judge")
         ({"prompt": None}, "prompt must be a checkout of Arena-Hard v0.1"),
         ({"max_cost": 1.0}, "max_cost must come with server.price_in and server.price_out, got 1 without"),
         ({"server": JudgeServer("http://h/v1", "m", "NOT_SET_ANYWHERE")}, "must name a variable that is set"),
-        ({"benchmark": "arena"}, "benchmark must be 'arena_hard_v0.1'"),
+        ({"benchmark": "arena"}, "benchmark must be 'pairs', 'arena_hard_v0.1'"),
     ],
 )
 def test_refusals(sides: tuple[str, str], tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:

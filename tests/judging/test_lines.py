@@ -67,6 +67,24 @@ def test_rewards_and_their_mixture() -> None:
     assert held["m", "reward, mixture, K 500"] == pytest.approx((50 - 75) / 2)
 
 
+def test_pairs_whose_judge_always_prefers_the_first_are_told_apart_by_both_orders() -> None:
+    """It says 0.9 and 0.8 for whatever is first: alone each order says nothing, together 0.9 beats 0.8."""
+    lines = []
+    for i in range(6):
+        own, base = (0.9, 0.8) if i else (0.8, 0.9)
+        for game, sure in ((0, 1 - base), (1, own)):
+            line = {"question": f"q{i}", "game": game, "first": game == 1, "verdict": None, "reason": None}
+            lines.append(line | {"preference": 1 + sure})
+    row: Mapping[str, Any] = {line["question"]: {"own_characters": 9, "base_characters": 9} for line in lines}
+    one = Judged("pairs", "rules", "m", "b", "j", "letters (lightning_bnf)", row, lines)
+    held = found(one)
+    assert held["m", "win rate (%)"] == 50
+    assert held["m", "win rate (%), both orders as one"] == pytest.approx(500 / 6, abs=1e-4)
+    (told,) = table([one]).biases.values()
+    assert told.first_wins is not None
+    assert told.first_wins.value == 1
+
+
 def test_alpaca_eval() -> None:
     row = {"own_characters": 9, "base_characters": 9}
     held = found(judged("alpaca_eval_2", "m", [1.5, 2.0, 1.25] * 5, **row))

@@ -71,3 +71,17 @@ def test_style_counts_markdown_and_takes_the_lengths_that_are_given() -> None:
     said = Said("q", "# A\n- b\n**c**", "m", None)
     assert style(said, None) == [None, 1, 1, 1]
     assert style(said, len) == [len(said.text), 1, 1, 1]
+
+
+def test_a_runs_folder_is_both_sides_of_its_own_prompts(tmp_path: Path) -> None:
+    """The greedy answers; the prompts' texts are the question file's, as those of the run are rendered."""
+    row = {"prompt_id": "p0", "decoding": "greedy", "prompt": "<|user|>Hi", "before": "old", "after": "new"}
+    (tmp_path / "run").mkdir()
+    rows = [row, row | {"decoding": "sampled", "after": "other"}]
+    (tmp_path / "run/completions.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    asked = written(tmp_path / "q.json", [{"prompt_id": "p0", "prompt": "Hi"}])
+    (pair,) = pairs(str(tmp_path / "run"), None, asked)
+    assert pair.base is not None
+    assert (pair.own.text, pair.own.model, pair.base.text) == ("new", "run, after", "old")
+    with pytest.raises(ValueError, match="answers must be a file, or the folder of a run with completions"):
+        pairs(str(tmp_path), None)

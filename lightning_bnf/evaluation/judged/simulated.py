@@ -21,6 +21,8 @@ from lightning_bnf.evaluation.judged.games import Games
 from lightning_bnf.evaluation.statistics.intervals import Interval
 
 _MANY = 100_000
+_CHARACTERS = 800.0  # a difference of lengths that a biased judge sees clearly
+_DRAWS = 1_000_000  # added to a seed, so that draws of intervals are not the sample's own
 _CUTS = (-1.0, -0.15, 0.15, 1.0)
 
 
@@ -79,30 +81,30 @@ def preferences(judge: Judge, instructions: int, seed: int) -> tuple[np.ndarray,
     base = np.exp(rng.normal(7, 0.5, instructions)).round()
     length = (base * np.exp(rng.normal(judge.longer, 0.3, instructions))).round()
     place = judge.position_bias * rng.choice([-1, 1], instructions)
-    x = np.tanh((length - base) / (length - base).std(ddof=1))
+    x = np.tanh((length - base) / _CHARACTERS)
     own = judge.spread * rng.normal(size=instructions) + judge.noise * rng.normal(size=instructions)
     return 1 + expit(2 * (judge.advantage + judge.length_bias * x + place + own)), length, base
 
 
 def _of_2024(judge: Judge, questions: int, seed: int) -> Estimate:
-    (row,) = arena_hard_2024.win_rates(games(judge, questions, seed), seed, 500)
+    (row,) = arena_hard_2024.win_rates(games(judge, questions, seed), seed + _DRAWS, 500)
     return Estimate(row.published, row.rate)
 
 
 def _of_2025(judge: Judge, questions: int, seed: int) -> Estimate:
-    (row,) = arena_hard_2025.scores(games(judge, questions, seed), seed, 500)
+    (row,) = arena_hard_2025.scores(games(judge, questions, seed), seed + _DRAWS, 500)
     return Estimate(row.published, row.rate)
 
 
 def _controlled(judge: Judge, questions: int, seed: int) -> Estimate:
     drawn = games(judge, questions, seed)
-    (published,) = arena_hard_2024.length_controlled(drawn, seed, 2)
-    (equal,) = arena_hard_2024.at_equal_lengths(drawn, seed, 100)
+    (published,) = arena_hard_2024.length_controlled(drawn, seed + _DRAWS, 2)
+    (equal,) = arena_hard_2024.at_equal_lengths(drawn, seed + _DRAWS, 200)
     return Estimate(published.published, equal.rate)
 
 
 def _of_wildbench(judge: Judge, tasks: int, seed: int) -> Estimate:
-    value = wildbench_score.adjusted_score(scores(judge, tasks, seed), seed, 500).value
+    value = wildbench_score.adjusted_score(scores(judge, tasks, seed), seed + _DRAWS, 500).value
     return Estimate(value, value)
 
 
@@ -112,7 +114,7 @@ def _of_alpaca(judge: Judge, instructions: int, seed: int) -> Estimate:
 
 
 def _alpaca_controlled(judge: Judge, instructions: int, seed: int) -> Estimate:
-    found = alpaca_eval.length_controlled(*preferences(judge, instructions, seed), seed=seed, resamples=100)
+    found = alpaca_eval.length_controlled(*preferences(judge, instructions, seed), seed=seed + _DRAWS, resamples=200)
     half = 1.959964 * found.error
     return Estimate(Interval(found.rate.value, found.rate.value - half, found.rate.value + half), found.rate)
 
