@@ -18,7 +18,7 @@ from lightning_bnf.judging.published import read_published
 from lightning_bnf.judging.reading import Judged, read_folder
 from lightning_bnf.judging.sides import Said, read_answers
 from lightning_bnf.results.markdown import markdown_table
-from lightning_bnf.results.plots import save_figure
+from lightning_bnf.results.style import save_figure
 from lightning_bnf.runtime.arguments import checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.ownership import check_claim, claim

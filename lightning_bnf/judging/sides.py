@@ -102,12 +102,9 @@ def pairs(answers: str, baseline: str | None, questions: str | None = None, cate
     Questions that the baseline has no answer to, or of another `category`, are left out. Raises `Refusal` where none is
     left, or their text is nowhere.
     """
-    if Path(answers).is_dir():
-        before, own = read_run(Path(answers))
-        base = {one.question: one for one in (before if baseline is None else read_answers(baseline))}
-    else:
-        own = read_answers(answers)
-        base = {one.question: one for one in read_answers(baseline)} if baseline is not None else None
+    before, own = read_run(Path(answers)) if Path(answers).is_dir() else (None, read_answers(answers))
+    other_side = read_answers(baseline) if baseline is not None else before
+    base = {one.question: one for one in other_side} if other_side is not None else None
     asked = _by_id(read_questions(questions)) if questions is not None else {}
     if base is not None and not set(base) & {one.question for one in own}:
         raise Refusal(f"baseline must answer the same questions as answers, got none of them in {baseline}")
