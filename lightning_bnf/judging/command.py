@@ -55,12 +55,10 @@ def judge(
     language model, run here, by the probabilities of its verdict's token).
 
     Args:
-        benchmark: arena_hard_v0.1, arena_hard_v2, wildbench (scores), wildbench_pairs (reward), alpaca_eval_2; or
-            pairs, of any prompts.
+        benchmark: arena_hard_v0.1, arena_hard_v2, wildbench (scores), wildbench_pairs (reward), alpaca_eval_2, pairs.
         answers: the model's answers, as `generate` or the benchmarks' repositories write them; or a run's folder.
         output: folder for the judgments: new, or of the same judge, prompt and answers, which goes on.
-        baseline: the baseline's answers; null for wildbench, whose judge sees one answer, and for a run's folder,
-            whose answers before training are taken.
+        baseline: the baseline's answers; null for wildbench, and for a run's folder, which has those before training.
         questions: the benchmark's question file, for WildBench's checklists and tags and Arena-Hard's categories.
         category: only questions of this category (arena_hard_v2 has a baseline for each).
         prompt: a checkout of the benchmark's repository, a YAML file, or `own`, which makes another benchmark.

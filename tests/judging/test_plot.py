@@ -13,5 +13,7 @@ def test_panels_and_rows() -> None:
     figure = plot([line("a", "score (%)", 40), line("b" * 50, "score (%)", 60), line("a", "LC", 1)])
     first, second = figure.axes
     assert [text.get_text() for text in first.get_yticklabels()] == ["a", "b" * 27 + "…"]
-    assert first.get_title(loc="left") == "arena_hard_v2: score (%), judged by judge"
+    assert first.get_title(loc="left") == "arena_hard_v2: score (%)"
+    assert first.get_xlim() == (0, 100)
     assert len(second.get_yticklabels()) == 1
+    assert figure.get_supxlabel() == "judged by judge"
