@@ -48,6 +48,10 @@ def read_questions(
 
 
 def _question(values: Mapping[str, Any]) -> Question:
+    if values.get("tools") not in (None, "", [], "[]"):
+        raise Fault(
+            f"column 'tools' must be empty, since answers are generated without, got {shorten(values['tools'])}"
+        )
     if "conversation_input" in values:
         column, prompt, named = "conversation_input", _turns(values["conversation_input"]), "session_id"
     elif "turns" in values:

@@ -79,6 +79,7 @@ def test_a_repeated_id_is_found_in_one_pass(tmp_path):
         ("a.jsonl", [{"prompt": "Hi"}, {"prompt": "Hi"}], "must be each id once, got '.*' twice"),
         ("a.json", [], "must be at least one row, got an empty file"),
         ("a.json", ["Hi"], "a.json:1: must be a JSON object, got a string: 'Hi'"),
+        ("a.jsonl", [{"prompt": "Hi", "tools": [{"name": "add"}]}], "'tools' must be empty"),
         ("a.jsonl", [{"prompt": {"a": 1}}], "must be a string or a list of messages"),
     ],
 )

@@ -11,6 +11,7 @@ from lightning_bnf.datamodules.reading.messages import (
     check_messages,
     check_prompt,
     check_text,
+    said,
     without_prefix,
 )
 
@@ -81,9 +82,9 @@ def bare(answer: Text) -> str | list[tuple[str, str]]:
     """An answer without the spaces around it, in which two answers may differ and mean the same."""
     if isinstance(answer, str) or len(answer) == 1:
         return spoken(answer).strip()
-    return [(message["role"], message["content"].strip()) for message in answer]
+    return [(message["role"], said(message).strip()) for message in answer]
 
 
 def spoken(answer: Text) -> str:
     """The text of an answer: of messages the last one's."""
-    return answer if isinstance(answer, str) else answer[-1]["content"]
+    return answer if isinstance(answer, str) else said(answer[-1])

@@ -30,11 +30,18 @@ from lightning_bnf.datamodules.reading.columns import (
     typed,
 )
 from lightning_bnf.datamodules.reading.errors import ALIKE, Fault, Unfit, shorten
-from lightning_bnf.datamodules.reading.messages import Message, check_messages, check_prompt, check_text, shared_prefix
+from lightning_bnf.datamodules.reading.messages import (
+    Message,
+    check_messages,
+    check_prompt,
+    check_text,
+    last_turn,
+    shared_prefix,
+)
 from lightning_bnf.runtime.class_paths import class_at
 from lightning_bnf.runtime.refusal import Refusal
 
-_EVERYWHERE = frozenset({"prompt_id", "family", "verifier", "max_new_tokens", "kept_out"})
+_EVERYWHERE = frozenset({"prompt_id", "family", "verifier", "max_new_tokens", "kept_out", "tools"})
 
 
 class Content(NamedTuple):
@@ -156,7 +163,7 @@ class Demonstration(Format):
         answer = as_answer(column, values[column])
         prompt = as_text("prompt", values["prompt"]) if "prompt" in values and column == "completion" else None
         if isinstance(answer, tuple):
-            prompt = conversation_prompt(prompt, answer, answer[:-1])
+            prompt = conversation_prompt(prompt, answer, answer[: last_turn(answer)])
         assert prompt is not None  # a format without `messages` has a prompt column
         prompt_column = "messages" if column == "messages" else "prompt"
         return Content(prompt, (as_completion(column, prompt, answer, +1, numbers_of(values), prompt_column),))
@@ -166,7 +173,7 @@ class Unpaired(Demonstration):
     """One completion with a label: preferred or not."""
 
     name = "unpaired"
-    needs = (("prompt", "completion", "label"), ("messages", "label"))
+    needs: ClassVar[tuple[tuple[str, ...], ...]] = (("prompt", "completion", "label"), ("messages", "label"))
 
     def read(self, values: Mapping[str, Any]) -> Content:
         label = +1 if preferred("label", values["label"]) else -1
@@ -222,6 +229,63 @@ class Instruction(Demonstration):
         return super().read(prompt_of_parts(values) | {"completion": values["output"]})
 
 
+def messages_of_conversation(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with ShareGPT's `conversations` as `messages`, the `system` column's text first. Raises `Fault`."""
+    turns = list(check_messages("conversations", values["conversations"]))
+    if str(values.get("system", "")).strip():
+        turns = [Message(role="system", content=check_text("system", values["system"])), *turns]
+    return {name: value for name, value in values.items() if name not in ("conversations", "system")} | {
+        "messages": turns
+    }
+
+
+class ShareGPT(Demonstration):
+    """A conversation of ShareGPT's turns (`from` and `value`), which ends with what is imitated."""
+
+    name = "sharegpt"
+    needs: ClassVar[tuple[tuple[str, ...], ...]] = (("conversations",),)
+    may_have = SINGLE_COLUMNS | {"system"}
+
+    def matches(self, columns: Collection[str]) -> frozenset[str] | None:
+        return None if {"prompt", "label", "chosen", "rejected"} & set(columns) else super().matches(columns)
+
+    def read(self, values: Mapping[str, Any]) -> Content:
+        return super().read(messages_of_conversation(values))
+
+
+class ShareGPTUnpaired(Unpaired):
+    """The same with a label."""
+
+    name = "sharegpt_unpaired"
+    needs = (("conversations", "label"),)
+    may_have = ShareGPT.may_have
+
+    def matches(self, columns: Collection[str]) -> frozenset[str] | None:
+        return None if "prompt" in columns else super().matches(columns)
+
+    def read(self, values: Mapping[str, Any]) -> Content:
+        return super().read(messages_of_conversation(values))
+
+
+class ShareGPTPaired(Paired):
+    """Pairs behind a conversation of ShareGPT's turns; `chosen` and `rejected` are a turn each, or several."""
+
+    name = "sharegpt_paired"
+    needs = (("conversations", "chosen", "rejected"),)
+    may_have = PAIRED_COLUMNS | {"system"}
+
+    def matches(self, columns: Collection[str]) -> frozenset[str] | None:
+        return None if {"prompt", "instruction", "question"} & set(columns) else super().matches(columns)
+
+    def read(self, values: Mapping[str, Any]) -> Content:
+        given = messages_of_conversation(values)
+        sides = {side: [given[side]] if isinstance(given[side], dict) else given[side] for side in _SIDES}
+        return super().read({"prompt": given.pop("messages"), **given, **sides})
+
+
+_SIDES = ("chosen", "rejected")
+
+
 class Prompt(Format):
     """A prompt alone, to be completed."""
 
@@ -237,7 +301,18 @@ class Prompt(Format):
 
 # In this order: a file is of the first format whose columns it has. `label` comes before its absence, so that
 # completions marked as bad are never taken for demonstrations.
-FORMATS = (InstructionPaired(), Paired(), Grouped(), Unpaired(), Demonstration(), Instruction(), Prompt())
+FORMATS = (
+    InstructionPaired(),
+    ShareGPTPaired(),
+    Paired(),
+    Grouped(),
+    Unpaired(),
+    Demonstration(),
+    ShareGPTUnpaired(),
+    ShareGPT(),
+    Instruction(),
+    Prompt(),
+)
 
 
 @cache

@@ -3,9 +3,8 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 
-from lightning_bnf.datamodules.reading.errors import DataError, nearest, shorten
+from lightning_bnf.datamodules.reading.errors import DataError, nearest
 from lightning_bnf.datamodules.reading.formats import FORMATS, PROMPT_PARTS, Format, Prompt, format_of
-from lightning_bnf.datamodules.reading.tables import RawRecord
 
 _ALIKE = 0.85  # of 1: `choosen`, `promt`, `labels` are above it
 
@@ -58,7 +57,7 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
         "y_l",
     ),
     "completion": ("response", "answer", "output", "reply", "target", "completion_text"),
-    "messages": ("conversation", "conversations", "dialogue", "dialog", "chat", "turns"),
+    "messages": ("conversation", "dialogue", "dialog", "chat", "turns"),
     "label": ("is_good", "is_preferred", "thumbs_up", "liked"),
 }
 """Our column -> what other sets call it, the most telling first; suggested, never taken for granted."""
@@ -136,23 +135,6 @@ def detect_format(
             f" {' and '.join(pairs)} beside the prompt: {_to_add({**given, **pairs})}, or --data.options.format prompt"
         )
     return matching
-
-
-def refuse_sharegpt(records: Sequence[RawRecord], columns: Mapping[str, str], wanted: str = "auto") -> None:
-    """Refuse (`DataError`) conversations of from/value turns, with how to make messages of them; where a format is
-    found without their column (`columns`: the file's -> ours), it is one of those that nothing reads."""
-    ours = set(columns.values())
-    found = next((known for known in _candidates(wanted) if known.matches(ours)), None)
-    read = ours if found is None else found.reads(ours)
-    for record in records[:1]:
-        for column, value in record.values.items():
-            turn = value[0] if isinstance(value, list) and value else value
-            if columns[column] in read and isinstance(turn, Mapping) and {"from", "value"} <= set(turn):
-                raise DataError(
-                    f'{record.place}: column {column!r} must be a list of {{"role": ..., "content": ...}} messages, got'
-                    f" ShareGPT's from/value turns: {shorten(turn)}; rename the keys (from -> role, value -> content),"
-                    " the roles (human -> user, gpt -> assistant) and the column (conversations -> messages)"
-                )
 
 
 def known_columns(wanted: str = "auto") -> frozenset[str]:

@@ -1,26 +1,43 @@
 """Message lists: what a conversation may look like, and where its prompt ends."""
 
+import json
 import re
 from collections.abc import Collection, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from lightning_bnf.datamodules.reading.errors import EMPTY, Fault, Unfit, shorten
+from lightning_bnf.datamodules.reading.sharegpt import as_role_message, is_turn
+from lightning_bnf.datamodules.reading.tools import check_calls, check_tools
 
-_ROLES = ("system", "user", "assistant")
-_UNTRAINED = ("tool_calls", "function_call", "tool_call_id", "reasoning_content", "reasoning", "thinking")
+_ROLES = ("system", "user", "assistant", "tool")
+_UNTRAINED = ("function_call", "reasoning_content", "reasoning", "thinking")
 _WEIGHTS = ("weight", "train", "training")
 """Keys of messages that say what is to be trained, none of which is rendered: without them it would be another text."""
-_ORDER = "an optional system message first, then user and assistant in turn, beginning with user"
+_ORDER = (
+    "an optional system message first, then user and assistant in turn, beginning with user; behind an assistant's"
+    " calls the results of tools, and the assistant again"
+)
 
 
 class Message(TypedDict):
-    """One turn: `role` is system, user or assistant, `content` its text."""
+    """One turn: `role` is system, user, assistant or tool, `content` its text.
+
+    tool_calls: what the assistant calls, as `tools.check_calls` gives it; the content may be empty then. tool_call_id,
+    name: of a tool's result. tools: what the conversation may call, on its first message, so that they are wherever its
+    prompt is.
+    """
 
     role: str
     content: str
+    tool_calls: NotRequired[list[dict[str, Any]]]
+    tool_call_id: NotRequired[str]
+    name: NotRequired[str]
+    tools: NotRequired[list[dict[str, Any]]]
 
 
 Messages = tuple[Message, ...]
+
+_READ = {"role", "content", "from", "value", "tool_calls", "tools"}
 
 
 _WRITTEN_LIST = re.compile(r"""\s*\[\s*\{\s*['"](role|content|from|value)['"]\s*:.*\]\s*""", re.DOTALL)
@@ -68,26 +85,46 @@ def check_messages(column: str, value: object) -> Messages:
         raise Fault(f"column {column!r} must be a string or a list of messages, got {shorten(value)}")
     if not value:
         raise Fault(f"column {column!r} must be at least one message, got an empty list")
-    return tuple(_check_message(f"{column}[{index}]", message) for index, message in enumerate(value))
+    messages = tuple(_check_message(f"{column}[{index}]", message) for index, message in enumerate(value))
+    for index, message in enumerate(messages[1:], 1):
+        if "tools" in message:
+            raise Fault(f"column '{column}[{index}]' must be without 'tools' (the first message has them), got some")
+    return messages
 
 
 def _check_message(column: str, message: Any) -> Message:
-    if not isinstance(message, dict) or "role" not in message or "content" not in message:
-        raise Fault(
-            f'column {column!r} must be {{"role": ..., "content": ...}}, got {shorten(message)}'
-            + (
-                " (ShareGPT's from/value: rename the keys, and the roles human -> user, gpt -> assistant)"
-                if isinstance(message, dict) and "from" in message
-                else ""
-            )
-        )
-    role = message["role"]
+    if is_turn(message):
+        message = as_role_message(column, message)
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    if not isinstance(message, dict) or "role" not in message or not ("content" in message or calls):
+        raise Fault(f'column {column!r} must be {{"role": ..., "content": ...}}, got {shorten(message)}')
+    role, content = message["role"], message.get("content")
     if role not in _ROLES:
         raise Fault(f"column {column!r}: the role must be one of {', '.join(_ROLES)}, got {shorten(role)}")
-    if not isinstance(message["content"], str):
-        raise Fault(f"column {column!r}: the content must be a string, got {shorten(message['content'])}")
+    if calls and role != "assistant":
+        raise Fault(f"column {column!r} must be the assistant's, which has 'tool_calls', got the role {role!r}")
+    content = "" if content is None and calls else content
+    if not isinstance(content, str):
+        raise Fault(f"column {column!r}: the content must be a string, got {_kind_of(content)}")
     _check_keys(column, message)
-    return Message(role=role, content=check_text(column, message["content"]))
+    empty = not content.strip() and (calls or role == "tool")
+    found = Message(role=role, content="" if empty else check_text(column, content))
+    if calls:
+        found["tool_calls"] = check_calls(f"{column}.tool_calls", calls)
+    if message.get("tools"):
+        found["tools"] = check_tools(f"{column}.tools", message["tools"])
+    if role == "tool" and isinstance(message.get("tool_call_id"), str):
+        found["tool_call_id"] = message["tool_call_id"]
+    if role == "tool" and isinstance(message.get("name"), str):
+        found["name"] = message["name"]
+    return found
+
+
+def _kind_of(content: Any) -> str:
+    """A content that is no string, with the kinds of its parts where it is multimodal."""
+    parts = content if isinstance(content, list) else [content]
+    kinds = {str(part.get("type", "")) for part in parts if isinstance(part, dict)} - {"", "text"}
+    return f"{', '.join(sorted(kinds))} (multimodal rows are not trained)" if kinds else shorten(content)
 
 
 def _check_keys(column: str, message: dict[str, Any]) -> None:
@@ -106,7 +143,12 @@ def other_keys(value: Any) -> set[str]:
     """What messages hold beside role and content."""
     if not isinstance(value, list):
         return set()
-    return {str(key) for message in value if isinstance(message, dict) for key in message} - {"role", "content"}
+    return {
+        str(key)
+        for message in value
+        if isinstance(message, dict)
+        for key in set(message) - _READ - ({"tool_call_id", "name"} if message.get("role") == "tool" else set())
+    }
 
 
 def without_keys(value: Any, names: Collection[str]) -> Any:
@@ -117,11 +159,11 @@ def without_keys(value: Any, names: Collection[str]) -> Any:
 
 
 def check_prompt(column: str, messages: Messages) -> None:
-    """A prompt: roles in order, and the user speaks last."""
+    """A prompt: roles in order, and the user speaks last, or a tool."""
     if not messages:
         raise Fault(f"column {column!r}: the prompt must be {_ORDER}, the last message from the user, got none")
     _check_order(column, messages)
-    if messages[-1]["role"] != "user":
+    if messages[-1]["role"] not in ("user", "tool"):
         raise Fault(f"column {column!r}: the prompt's last message must be from the user, got {messages[-1]['role']!r}")
 
 
@@ -139,11 +181,38 @@ def check_completion(column: str, prompt: Messages, completion: Messages) -> Non
 
 
 def _check_order(column: str, messages: Messages) -> None:
-    roles = [message["role"] for message in messages]
-    spoken = roles[1:] if roles[0] == "system" else roles
-    expected = ["user", "assistant"] * len(spoken)
-    if not spoken or spoken != expected[: len(spoken)]:
-        raise Fault(f"column {column!r}: the roles must be {_ORDER}, got {', '.join(roles)}")
+    spoken = messages[1:] if messages[0]["role"] == "system" else messages
+    follows: tuple[str, ...] = ("user",)
+    for message in spoken:
+        if message["role"] not in follows:
+            break
+        answers = ("tool",) if message.get("tool_calls") else ("user", "tool")  # a call may be written in the text
+        follows = {"user": ("assistant",), "assistant": answers}.get(message["role"], ("tool", "assistant"))
+    else:
+        if spoken:
+            return
+    roles = ", ".join(message["role"] for message in messages)
+    raise Fault(f"column {column!r}: the roles must be {_ORDER}, got {roles}")
+
+
+def said(message: Message) -> str:
+    """A message's text, its calls behind it."""
+    calls = message.get("tool_calls")
+    return message["content"] + (json.dumps(calls, ensure_ascii=False) if calls else "")
+
+
+def last_turn(messages: Sequence[Message]) -> int:
+    """Where the last turn of the assistant begins: behind the last message of the user."""
+    return max((i + 1 for i, message in enumerate(messages) if message["role"] == "user"), default=0)
+
+
+def with_tools(column: str, prompt: Messages | str, tools: list[dict[str, Any]]) -> Messages:
+    """The prompt's messages with what it may call. Raises `Fault` for plain text, and for tools that it has already."""
+    if isinstance(prompt, str):
+        raise Fault(f"column {column!r} must stand beside lists of messages, got it beside plain strings")
+    if "tools" in prompt[0]:
+        raise Fault(f"column {column!r} must be the only place of tools, got them on the first message too")
+    return ({**prompt[0], "tools": tools}, *prompt[1:])
 
 
 def without_prefix(messages: Messages, prefix: Messages) -> Messages:

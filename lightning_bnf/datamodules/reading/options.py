@@ -23,8 +23,9 @@ class Rendering:
             template, unless prompts hold its special tokens, which is refused.
         system: What happens to a system message where the model's template has no place for one: `error`, `merge`
             (put before the first user message), or `drop`.
-        train_on: Which assistant turns of a multi-turn conversation are trained: `last_turn`, or `all_turns` (of
-            pairs, the turns after the prompt that chosen and rejected share).
+        train_on: Which assistant turns of a multi-turn conversation are trained: `last_turn` (behind the user's last
+            message, calls of tools too), or `all_turns` (of pairs, the turns after the prompt that chosen and rejected
+            share).
         template_arguments: Further arguments of the chat template, such as `{enable_thinking: false}`.
         date: What day it is for chat templates that write the date, so that rows are the same on every day.
         control_tokens: What happens where a text of the data holds the tokenizer's control tokens (`<|im_end|>`), which
@@ -63,7 +64,8 @@ class DataOptions:
             max_length, its BOS kept; then the completion from the right; an end-of-turn token is never added).
         allow_drop: Share of a file's rows that may be dropped (0 to 1); more is an error.
         format: `auto` (from the columns), or one of them: `paired`, `grouped`, `unpaired`, `demonstration`, `prompt`;
-            `instruction_paired`, `instruction`; or the class path of your own `Format`.
+            `instruction_paired`, `instruction`; `sharegpt`, `sharegpt_paired`, `sharegpt_unpaired`; or the class path of
+            your own `Format`.
         column_map: The file's column names to ours, such as `{better: chosen}`.
         ignore_columns: Columns never to read, though their names are or resemble ours; and keys of messages to leave
             out, though they say what is to be trained, such as `reasoning_content`.

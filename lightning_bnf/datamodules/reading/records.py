@@ -12,9 +12,10 @@ from lightning_bnf.datamodules.reading.columns import line, token_count, typed, 
 from lightning_bnf.datamodules.reading.errors import EMPTY, DataError, Fault, Faults, Unfit, reason, shorten
 from lightning_bnf.datamodules.reading.files import read_raw
 from lightning_bnf.datamodules.reading.formats import FORMATS, Format
-from lightning_bnf.datamodules.reading.matching import detect_format, known_columns, map_columns, refuse_sharegpt
-from lightning_bnf.datamodules.reading.messages import encodable, other_keys, without_keys
+from lightning_bnf.datamodules.reading.matching import detect_format, known_columns, map_columns
+from lightning_bnf.datamodules.reading.messages import encodable, other_keys, with_tools, without_keys
 from lightning_bnf.datamodules.reading.tables import RawRecord, Table
+from lightning_bnf.datamodules.reading.tools import check_tools, refuse_media
 
 __all__ = ["Completion", "DataError", "RecordFile", "Row", "Text", "read_file", "read_rows"]
 
@@ -95,9 +96,8 @@ def read_file(
     if unwritable is not None:
         raise DataError(f"{path}: columns must have names that can be written as UTF-8, got {unwritable!r}")
     ours = map_columns(path, columns, column_map or {}, format)
-    refuse_sharegpt(records, ours, format)
     found = detect_format(path, set(ours.values()), format, ignore_columns, column_map)
-    reader = _Reader(found, found.reads(set(ours.values())), ours, frozenset(ignore_columns))
+    reader = _Reader(found, found.reads(set(ours.values()) - set(ignore_columns)), ours, frozenset(ignore_columns))
     rows, faults = [], Faults()
     for record in records:
         try:
@@ -133,8 +133,9 @@ class _Reader:
     def row(self, record: RawRecord) -> Row:
         """Raises `Fault`. What else is raised in a format of ours comes of values that nobody thought of."""
         values = {self.ours[column]: value for column, value in record.values.items() if value is not None}
-        values = {column: value for column, value in values.items() if column in self.reads}
         try:
+            refuse_media({column: value for column, value in values.items() if column not in self.ignored})
+            values = {column: value for column, value in values.items() if column in self.reads}
             return self._row(record, values)
         except Fault:
             raise
@@ -155,6 +156,9 @@ class _Reader:
                 told = f"column {column!r} must be given in every row, got {got}: fill it in or take the row out"
                 raise Unfit(EMPTY, told)
         prompt, completions = self.format.read(values)
+        tools = check_tools("tools", values.get("tools"))
+        if tools:
+            prompt = with_tools("tools", prompt, tools)
         for column, value in values.items():
             self.keys |= {f"{column}[].{key}" for key in other_keys(value)}
         label = given.get("label")

@@ -1,6 +1,7 @@
 """What a tokenizer's chat template does, found out by rendering short conversations instead of trusting its name."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
@@ -9,6 +10,7 @@ from lightning_bnf.datamodules.reading.errors import DataError, Fault, shorten
 from lightning_bnf.datamodules.reading.messages import Message
 from lightning_bnf.datamodules.reading.options import DATE
 from lightning_bnf.datamodules.tokens.template_code import Clock, check_arguments, within_bounds
+from lightning_bnf.datamodules.tokens.tool_support import CALLING, RESULT, VALUE, ToolSupport
 
 _QUESTION, _ANSWER, _SYSTEM = "Which xquestionx?", "This xanswerx.", "Be xsystemx."  # found again in the rendered text
 
@@ -25,7 +27,7 @@ class ChatTemplate:
     takes_system: the template has a place for system messages. tail: what it writes from the end-of-turn token on, as
     ids (`<|im_end|>` and a line break, say); empty where it ends turns with text. ends: all ids that end a turn. marks:
     what it writes around messages, by which a prompt is known that was rendered already. clock: whether it asked for
-    the date.
+    the date. tools: how it writes calls; refuses what it does not write.
     """
 
     def __init__(
@@ -55,16 +57,25 @@ class ChatTemplate:
         self.takes_system = self._takes_system(question)
         eos = tokenizer.eos_token_id
         self.ends = frozenset(end_ids) | (frozenset() if eos is None else {eos})
-        self.tail = self._find_tail(full)
+        self.tail = self._find_tail(full, _ANSWER, self._inner_end())
         self.ends |= set(self.tail[:1])
         self.marks = self._find_marks(full)
 
     def render(self, messages: Sequence[Message], generation: bool = False) -> str:
         """The conversation as text; with `generation`, up to where the assistant's next turn begins."""
+        if any({"tools", "tool_calls"} & set(message) or message["role"] == "tool" for message in messages):
+            self.tools.check(messages)
+            messages = [self.tools.written(message) for message in messages]
+        return self._render(messages, generation)
+
+    def _render(self, messages: Sequence[Message], generation: bool = False) -> str:
+        tools = messages[0].get("tools") if messages else None
+        given = [{key: value for key, value in message.items() if key != "tools"} for message in messages]
 
         def rendered() -> str:
             text = self.tokenizer.apply_chat_template(
-                cast(list[dict[str, str]], [dict(message) for message in messages]),
+                cast(list[dict[str, str]], given),
+                tools=cast(Any, tools),
                 tokenize=False,
                 add_generation_prompt=generation,
                 **self.arguments,
@@ -74,20 +85,31 @@ class ChatTemplate:
         with self.clock.pinned():
             return within_bounds(rendered)
 
-    def up_to_end(self, ids: list[int]) -> list[int]:
-        """A rendered conversation's ids up to its last end-of-turn token.
+    @cached_property
+    def tools(self) -> ToolSupport:
+        """What the template does with tools, tried when a conversation with some comes first."""
+        return ToolSupport(self._render)
+
+    @cached_property
+    def calls_tail(self) -> list[int]:
+        """As `tail`, behind a turn that calls a tool."""
+        return self._find_tail(self.render(CALLING[:2]), VALUE, last=True)
+
+    def up_to_end(self, ids: list[int], last: Message) -> list[int]:
+        """A rendered conversation's ids up to its last end-of-turn token; `last` is its last message.
 
         What the template writes behind it, such as a line break, is never generated. A template that ends turns with
         text has no such token: all that it rendered is kept, and nothing is appended.
         """
-        if not self.tail:
+        tail = self.calls_tail if last.get("tool_calls") else self.tail
+        if not tail:
             return ids
-        if ids[-len(self.tail) :] != self.tail:
+        if ids[-len(tail) :] != tail:
             raise Fault(
                 "the chat template must be one that ends every turn alike, got"
-                f" {self._decode(ids[-len(self.tail) :])} here and {self._decode(self.tail)} in other conversations"
+                f" {self._decode(ids[-len(tail) :])} here and {self._decode(tail)} in other conversations"
             )
-        return ids[: len(ids) - len(self.tail) + 1]
+        return ids[: len(ids) - len(tail) + 1]
 
     def _check_opened(self, prompt: str, full: str) -> None:
         """A template may ignore `add_generation_prompt` only if the user's turn itself opens the assistant's.
@@ -109,17 +131,29 @@ class ChatTemplate:
         except Fault:
             return False
 
-    def _find_tail(self, full: str) -> list[int]:
-        """The ids from the first end-of-turn token behind the answer on: a known end, or any special token there."""
+    def _inner_end(self) -> str:
+        """What is written between an answer and the next question; nothing where such a conversation is refused."""
+        question = Message(role="user", content=_QUESTION)
+        answer, following = Message(role="assistant", content=_ANSWER), Message(role="user", content=RESULT)
+        try:
+            return self.render([question, answer, following]).rpartition(_ANSWER)[2].partition(RESULT)[0]
+        except Fault:
+            return ""
+
+    def _find_tail(self, full: str, said: str, inner: str = "", last: bool = False) -> list[int]:
+        """The ids from the end-of-turn token behind `said` on: the first known end that inner turns have too; else the
+        first special token there, or the `last` one, which comes behind a call's own."""
         added = self.tokenizer.added_tokens_decoder
         marks = self.ends | {number for number, token in added.items() if str(token).strip()}
-        behind, ids = (
+        behind, within, ids = (
             cast(list[int], self.tokenizer(text, add_special_tokens=False)["input_ids"])
-            for text in (full.rpartition(_ANSWER)[2], full)
+            for text in (full.rpartition(said)[2], inner, full)
         )
-        end = next((token for token in behind if token in marks), None)
-        if end is None:
+        known = [token for token in behind if token in self.ends and (last or token in within)]
+        special = [token for token in behind if token in marks]
+        if not known and not special:
             return []
+        end = known[0] if known else special[-1 if last else 0]
         places = [place for place, token in enumerate(ids) if token == end]
         return ids[places[-behind.count(end)] :]
 

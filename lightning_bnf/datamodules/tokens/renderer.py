@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from lightning_bnf.datamodules.reading.answers import Completion, Text
 from lightning_bnf.datamodules.reading.errors import ALIKE, DataError, Fault, Unfit, shorten
 from lightning_bnf.datamodules.reading.formats import format_of
-from lightning_bnf.datamodules.reading.messages import Message, Messages
+from lightning_bnf.datamodules.reading.messages import Message, Messages, last_turn, said
 from lightning_bnf.datamodules.reading.options import Rendering
 from lightning_bnf.datamodules.reading.records import Row
 from lightning_bnf.datamodules.tokens.chat_template import ChatTemplate
@@ -70,19 +70,20 @@ class TokenizedRow:
 
 @dataclass(frozen=True)
 class _Texts:
-    """What is tokenized of one completion: the whole conversation, and start and end of each turn that is trained.
+    """What is tokenized of one completion: the whole conversation, and start, end and message of each turn that is
+    trained.
 
     Of plain strings there are no turns, but the completion `alone`.
     """
 
     prompt: str
     full: str
-    turns: tuple[tuple[str, str], ...] = ()
+    turns: tuple[tuple[str, str, Message], ...] = ()
     alone: str | None = None
 
     def all(self) -> Iterable[str]:
         """Every text that is needed as ids."""
-        return (self.prompt, self.full, *(text for turn in self.turns for text in turn), self.alone or "")
+        return (self.prompt, self.full, *(text for turn in self.turns for text in turn[:2]), self.alone or "")
 
 
 class Renderer:
@@ -157,12 +158,13 @@ class Renderer:
         before = self._conversation(prompt)
         answers = self._answers(completion)
         messages = (*before, *history, *answers)
-        spoken = [i for i in range(len(before), len(messages)) if messages[i]["role"] == "assistant"]
-        trained = spoken if self.rendering.train_on == "all_turns" else spoken[-1:]
+        first = len(before) if self.rendering.train_on == "all_turns" else max(len(before), last_turn(messages))
+        trained = [i for i in range(first, len(messages)) if messages[i]["role"] == "assistant"]
         turns = [
             (
                 start if i == len(before) else self.chat.render(messages[:i], generation=True),
                 self.chat.render(messages[: i + 1]),
+                messages[i],
             )
             for i in trained
         ]
@@ -200,8 +202,8 @@ class Renderer:
         """The control tokens that stand in what is said in a row: in the rendered text they are such tokens too."""
         if self._is_text(row.prompt):
             return []  # a file of rendered texts has them where they belong
-        said = [*self._conversation(row.prompt), *(turn for one in row.completions for turn in self._answers(one))]
-        found = (token for turn in said for token in self._control_tokens.findall(turn["content"]))
+        turns = [*self._conversation(row.prompt), *(turn for one in row.completions for turn in self._answers(one))]
+        found = (token for turn in turns for token in self._control_tokens.findall(said(turn)))
         return list(dict.fromkeys(found))
 
     @cached_property
@@ -232,12 +234,14 @@ class Renderer:
     def _spoken_completion(
         self, texts: _Texts, completion: Completion, ids: Mapping[str, list[int]]
     ) -> TokenizedCompletion:
-        full = self.chat.up_to_end(ids[texts.full])
+        full = self.chat.up_to_end(ids[texts.full], texts.turns[-1][2])
         start = self._length_of_prefix(texts.prompt, ids[texts.prompt], texts.full, full)
         mask = [False] * len(full)
-        for opened, ended in texts.turns:
+        for opened, ended, message in texts.turns:
             first = self._length_of_prefix(opened, ids[opened], texts.full, full)
-            stop = self._length_of_prefix(ended, self.chat.up_to_end(ids[ended]), texts.full, full)
+            alone = self.chat.up_to_end(ids[ended], message)
+            stop = _stop_behind_dropped(alone, full, first) if message.get("tool_calls") else None
+            stop = stop or self._length_of_prefix(ended, alone, texts.full, full)
             if stop <= first:
                 raise Fault(
                     "the chat template must be one whose prompt is a strict prefix of the conversation, got one that"
@@ -341,8 +345,21 @@ class Renderer:
             )
         system, user, *rest = messages
         if self.rendering.system == "merge":
-            user = Message(role="user", content=system["content"] + "\n\n" + user["content"])
+            user = {**user, "content": system["content"] + "\n\n" + user["content"]}
+        if "tools" in system:
+            user = {**user, "tools": system["tools"]}
         return (user, *rest)
+
+
+def _stop_behind_dropped(alone: list[int], full: list[int], first: int) -> int | None:
+    """Where a call's turn ends in the whole conversation: some templates leave out what it begins with, such as an
+    empty thought, once others follow (Qwen3, GPT-OSS). `alone` are the ids up to its end where it is the last turn;
+    what is left of it is its end, and begins at `first`."""
+    turn = alone[first:]
+    for dropped in range(len(turn) - 1):
+        if full[first : first + len(turn) - dropped] == turn[dropped:]:
+            return first + len(turn) - dropped
+    return None
 
 
 def refuse_alike(format: str, completions: Sequence[TokenizedCompletion]) -> None:

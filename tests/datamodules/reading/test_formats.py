@@ -80,10 +80,13 @@ def test_names_and_class_paths_give_one_format_each() -> None:
 def test_what_a_file_must_have_is_said_in_words() -> None:
     assert [known.sentence() for known in FORMATS] == [
         "instruction, chosen and rejected or question, chosen and rejected",
+        "conversations, chosen and rejected",
         "chosen and rejected",
         "prompt, samples and rejected",
         "prompt, completion and label or messages and label",
         "prompt and completion or messages",
+        "conversations and label",
+        "conversations",
         "instruction and output",
         "prompt",
     ]

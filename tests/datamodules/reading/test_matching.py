@@ -52,7 +52,7 @@ def test_column_map_errors(write: Write) -> None:
         ("question response label", "{question: prompt, response: completion}"),
         ("Question Best-Answer Worst-Answer", '{"Best-Answer": chosen, "Worst-Answer": rejected, Question: prompt}'),
         ("Prompt Chosen Rejected", "{Chosen: chosen, Prompt: prompt, Rejected: rejected}"),
-        ("conversations id", "{conversations: messages}"),
+        ("conversation id", "{conversation: messages}"),
     ],
 )
 def test_a_map_is_suggested_for_known_sets_and_works_when_it_is_pasted(
@@ -61,8 +61,8 @@ def test_a_map_is_suggested_for_known_sets_and_works_when_it_is_pasted(
     import yaml
 
     row: dict[str, object] = {column: f"text of {column}" for column in columns.split()}
-    if "conversations" in row:
-        row["conversations"] = [user("Q"), assistant("A")]
+    if "conversation" in row:
+        row["conversation"] = [user("Q"), assistant("A")]
     if "label" in row:
         row["label"] = True
     path = write(row)
@@ -85,23 +85,6 @@ def test_what_is_not_certain_is_not_suggested(write: Write, columns: str) -> Non
         assert only(path).format == "prompt"
         return
     assert "--data.options.column_map" not in refused(path, "match no format", "other names through column_map")
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]},
-        {
-            "conversations": [{"from": "human", "value": "Q"}],
-            "chosen": {"from": "gpt", "value": "A"},
-            "rejected": {"from": "gpt", "value": "B"},
-        },
-    ],
-)
-def test_sharegpts_turns_are_refused_with_how_to_convert_them(write: Write, row: dict[str, object]) -> None:
-    refused(
-        write(row), "train.jsonl:1", "ShareGPT's from/value turns", "from -> role, value -> content", "gpt -> assistant"
-    )
 
 
 def test_columns_that_nothing_reads_may_hold_anything(write: Write) -> None:

@@ -69,7 +69,7 @@ def test_implicit_prompts_that_share_nothing(write: Write) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("tool_calls", [{"name": "add"}]), ("reasoning_content", "3 and 4"), ("weight", 0), ("train", False)],
+    [("function_call", {"name": "add"}), ("reasoning_content", "3 and 4"), ("weight", 0), ("train", False)],
 )
 def test_keys_that_say_what_is_trained_are_refused_until_they_are_named(write: Write, key: str, value: object) -> None:
     spoken = {**assistant("7"), key: value, "mood": "calm"}

@@ -117,7 +117,7 @@ PLAIN = {"prompt": "Q", "chosen": "A", "rejected": "B"}
         (GOOD, {"prompt": [user("Q"), user("R")]}, ["'prompt'", "user, user", "in turn"]),
         (GOOD, {"prompt": [system("S")]}, ["'prompt'", "system", "beginning with user"]),
         (GOOD, {"prompt": [{"role": "human", "content": "Q"}]}, ["'prompt[0]'", "'human'", "system, user, assistant"]),
-        (GOOD, {"prompt": [{"from": "human", "value": "Q"}]}, ["'prompt[0]'", "role", "from/value"]),
+        (GOOD, {"prompt": [{"from": "narrator", "value": "Q"}]}, ["'prompt[0]'", "'from'", "'narrator'"]),
         (GOOD, {"prompt": [{"role": "user", "content": 7}]}, ["'prompt[0]'", "7", "a string"]),
         (GOOD, {"prompt": ["Q"]}, ["'prompt[0]'", "'Q'", "role"]),
         (GOOD, {"chosen": [user("A")]}, ["'chosen'", "'user'", "last message must be the assistant's"]),
