@@ -64,8 +64,8 @@ class DataOptions:
             max_length, its BOS kept; then the completion from the right; an end-of-turn token is never added).
         allow_drop: Share of a file's rows that may be dropped (0 to 1); more is an error.
         format: `auto` (from the columns), or one of them: `paired`, `grouped`, `unpaired`, `demonstration`, `prompt`;
-            `instruction_paired`, `instruction`; `sharegpt`, `sharegpt_paired`, `sharegpt_unpaired`; or the class path of
-            your own `Format`.
+            `instruction_paired`, `instruction`; `sharegpt`, `sharegpt_paired`, `sharegpt_unpaired`; or the class path
+            of your own `Format`.
         column_map: The file's column names to ours, such as `{better: chosen}`.
         ignore_columns: Columns never to read, though their names are or resemble ours; and keys of messages to leave
             out, though they say what is to be trained, such as `reasoning_content`.
