@@ -2,6 +2,7 @@
 is unpickled."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -10,7 +11,7 @@ import pyarrow.parquet
 from lightning_bnf.datamodules.reading.csv_files import read_csv
 from lightning_bnf.datamodules.reading.errors import DataError, border, nearest, some_of
 from lightning_bnf.datamodules.reading.hub import SAVED, read_hub
-from lightning_bnf.datamodules.reading.json_files import read_json, read_json_lines
+from lightning_bnf.datamodules.reading.json_files import json_lines, read_json, read_json_lines
 from lightning_bnf.datamodules.reading.streams import COMPRESSED, ending
 from lightning_bnf.datamodules.reading.tables import RawRecord, Table, numbered
 from lightning_bnf.runtime.shipped import here_or_shipped
@@ -20,6 +21,7 @@ _ACCEPTED = (
     "a .jsonl, .json, .csv or .tsv file (also as .gz or .zst), a .parquet file, a dataset folder or a hub id like"
     " owner/name"
 )
+_BATCH = 1000  # rows of a Parquet file that are held at once
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -36,6 +38,27 @@ def read_raw(
         if isinstance(source, Table):
             return source.records()
         return _records(source, here_or_shipped(source, "data"), split, subset, revision, columns)
+
+
+STREAMED_FROM = 2**26  # bytes of a file, compressed or not
+
+
+def streamable(file: Path) -> bool:
+    """Whether a file is read row by row: one of lines or of Parquet, large enough for it to matter."""
+    lines = ending(file) in (".jsonl", ".ndjson")
+    return file.is_file() and (lines or file.suffix.lower() == ".parquet") and file.stat().st_size >= STREAMED_FROM
+
+
+def stream_raw(path: str, file: Path) -> Iterator[RawRecord]:
+    """The rows of a streamable file one by one, as `read_raw` gives them all. Raises `DataError`."""
+    with border(f"{path}: must be data that can be read"):
+        if ending(file) in (".jsonl", ".ndjson"):
+            yield from json_lines(path, file)
+            return
+        before = 0
+        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=_BATCH):
+            yield from numbered(path, batch.to_pylist(), before)
+            before += batch.num_rows
 
 
 def _records(

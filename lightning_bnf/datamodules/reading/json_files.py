@@ -15,16 +15,20 @@ _BOM = b"\xef\xbb\xbf"
 
 def read_json_lines(path: str, file: Path) -> list[RawRecord]:
     """One object a line. Raises `DataError`, naming the first faulty lines."""
-    records, faults = [], Faults()
+    return list(json_lines(path, file))
+
+
+def json_lines(path: str, file: Path) -> Iterator[RawRecord]:
+    """The same, one by one. Raises `DataError` behind the last line, naming the first faulty ones."""
+    faults = Faults()
     with Opened(path, file) as stream:
         for number, offset, line in _lines(stream):
             place = f"{path}:{number}"
             try:
-                records.append(RawRecord(place, _parse_line(line, offset)))
+                yield RawRecord(place, _parse_line(line, offset))
             except Fault as fault:
                 faults.add(place, fault)
     faults.raise_if_any()
-    return records
 
 
 def read_json(path: str, file: Path, columns: frozenset[str]) -> list[RawRecord]:

@@ -92,12 +92,7 @@ def read_file(
     path, known = str(source), known_columns(format) | set(column_map or ())
     records = read_raw(source, split, subset, revision, known)
     columns = list(dict.fromkeys(column for record in records for column in record.values))
-    unwritable = next((column for column in columns if not encodable(column)), None)
-    if unwritable is not None:
-        raise DataError(f"{path}: columns must have names that can be written as UTF-8, got {unwritable!r}")
-    ours = map_columns(path, columns, column_map or {}, format)
-    found = detect_format(path, set(ours.values()), format, ignore_columns, column_map)
-    reader = _Reader(found, found.reads(set(ours.values()) - set(ignore_columns)), ours, frozenset(ignore_columns))
+    reader = reader_of(path, columns, column_map, format, ignore_columns)
     rows, faults = [], Faults()
     for record in records:
         try:
@@ -108,20 +103,35 @@ def read_file(
             else:
                 faults.add(record.place, fault)
     faults.raise_if_any()
-    unread = [column for column in columns if ours[column] not in reader.reads]
     first: dict[str, str] = {}
     return RecordFile(
         path=path,
         rows=tuple(rows),
-        format=found.name,
+        format=reader.format.name,
         conversational=any(not isinstance(row.prompt, str) for row in rows),
-        ignored=(*unread, *sorted(reader.keys)),
+        ignored=reader.unread(),
         repeated=tuple(row.source for row in rows if first.setdefault(row.id, row.source) != row.source),
         labels=reader.labels,
     )
 
 
-class _Reader:
+def reader_of(
+    path: str,
+    columns: Sequence[str],
+    column_map: Mapping[str, str] | None = None,
+    format: str = "auto",
+    ignore_columns: Sequence[str] = (),
+) -> "RowReader":
+    """What makes rows of the records of a file with these columns. Raises `DataError` for columns of no format."""
+    unwritable = next((column for column in columns if not encodable(column)), None)
+    if unwritable is not None:
+        raise DataError(f"{path}: columns must have names that can be written as UTF-8, got {unwritable!r}")
+    ours = map_columns(path, columns, column_map or {}, format)
+    found = detect_format(path, set(ours.values()), format, ignore_columns, column_map)
+    return RowReader(found, found.reads(set(ours.values()) - set(ignore_columns)), ours, frozenset(ignore_columns))
+
+
+class RowReader:
     """Makes rows of a file's records, and notes what else it saw in them."""
 
     def __init__(self, found: Format, reads: frozenset[str], ours: Mapping[str, str], ignored: frozenset[str]):
@@ -129,6 +139,10 @@ class _Reader:
         self.needed = sorted(found.matches(reads) or ())
         self.keys: set[str] = set()
         self.labels: Counter[tuple[str, bool]] = Counter()
+
+    def unread(self) -> tuple[str, ...]:
+        """The columns that nothing reads, and the keys of messages that nothing has read so far."""
+        return *(column for column, ours in self.ours.items() if ours not in self.reads), *sorted(self.keys)
 
     def row(self, record: RawRecord) -> Row:
         """Raises `Fault`. What else is raised in a format of ours comes of values that nobody thought of."""

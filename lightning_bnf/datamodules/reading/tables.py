@@ -113,9 +113,9 @@ def plain(value: Any) -> Any:
     return value
 
 
-def numbered(path: str, rows: Sequence[dict[str, Any]]) -> list[RawRecord]:
-    """A table's rows, counted from 1."""
-    return [RawRecord(f"{path}:{number}", without_nulls(row)) for number, row in enumerate(rows, start=1)]
+def numbered(path: str, rows: Sequence[dict[str, Any]], before: int = 0) -> list[RawRecord]:
+    """A table's rows, counted from 1; `before` are in front of them."""
+    return [RawRecord(f"{path}:{number}", without_nulls(row)) for number, row in enumerate(rows, start=before + 1)]
 
 
 def without_nulls(value: Any) -> Any:

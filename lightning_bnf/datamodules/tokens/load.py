@@ -1,15 +1,17 @@
 """From a path to tokenized rows and a report: read, check, render, cut to length."""
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.reading.errors import DataError, Fault, Faults, Unfit, some_of
 from lightning_bnf.datamodules.reading.options import DataOptions
-from lightning_bnf.datamodules.reading.records import RecordFile, Row, read_file
+from lightning_bnf.datamodules.reading.records import Row, read_file
 from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.datamodules.tokens.renderer import Renderer, TokenizedRow
 from lightning_bnf.datamodules.tokens.report import Report, lengths
@@ -18,7 +20,7 @@ from lightning_bnf.runtime.progress import Progress
 
 __all__ = ["DataOptions", "load_rows"]
 
-_AT_ONCE = 500  # rows tokenized together: enough for the tokenizer's threads, little memory
+AT_ONCE = 500  # rows tokenized together: enough for the tokenizer's threads, little memory
 _SHOWN = 5  # dropped rows named in an error
 
 
@@ -47,57 +49,95 @@ def load_rows(
         revision=options.revision,
         unfit=unfit,
     )
+    loading = Loading(path, Renderer(tokenizer, options.rendering, end_ids), options, unfit)
     kept: list[TokenizedRow] = []
-    controls: list[tuple[str, str]] = []
-    faults, trimmed, longest = Faults(), 0, 0
-    renderer = Renderer(tokenizer, options.rendering, end_ids)
-    for row, found in _rendered(records.rows, renderer, path):
-        try:
-            if isinstance(found, Fault):
-                raise found
-            longest = max(longest, _longest(found))
-            kept.append(fit(found, options, tokenizer.bos_token_id))
-            controls += [(row.source, token) for token in renderer.control_tokens(row)]
-            trimmed += kept[-1] is not found
-        except Unfit as reason:
-            unfit.append((row.source, reason))
-        except Fault as fault:
-            faults.add(row.source, fault)
-    faults.raise_if_any()
-    report = _report(path, records, renderer, kept, unfit, trimmed, controls)
-    _check_dropped(report, options, unfit, longest)
-    return kept, report
+    with loading.progress(len(records.rows)) as bar:
+        for start in range(0, len(records.rows), AT_ONCE):
+            some = records.rows[start : start + AT_ONCE]
+            kept += loading.take(some)
+            bar.update(len(some))
+    report = loading.report(records.format, records.labels, records.ignored, records.repeated)
+    return kept, replace(report, samples=tuple(kept[i] for i in sampled(len(kept))))
 
 
-def _report(
-    path: str,
-    records: RecordFile,
-    renderer: Renderer,
-    kept: Sequence[TokenizedRow],
-    unfit: Sequence[tuple[str, Unfit]],
-    trimmed: int,
-    controls: Sequence[tuple[str, str]],
-) -> Report:
-    return Report(
-        path=path,
-        format=records.format,
-        conversational=records.conversational,
-        strings=_strings(records.rows, renderer),
-        notes=tuple(_notes(renderer, controls)),
-        read=len(kept) + len(unfit),
-        kept=len(kept),
-        labels=records.labels,
-        dropped=Counter(reason.rule for _, reason in unfit),
-        dropped_at=tuple(place for place, _ in unfit),
-        trimmed=trimmed,
-        ignored=records.ignored,
-        repeated=records.repeated,
-        kept_out=sum(row.kept_out for row in kept),
-        prompt_lengths=lengths([len(row.prompt_ids) for row in kept]),
-        completion_lengths=lengths([len(completion.ids) for row in kept for completion in row.completions]),
-        row_lengths=lengths([_longest(row) for row in kept]),
-        samples=tuple(kept[:: max(1, (len(kept) - 1) // 2)][:3]),
-    )
+def sampled(kept: int) -> list[int]:
+    """Which rows the report shows: the first, one of the middle, and one of the end."""
+    return list(range(kept))[:: max(1, (kept - 1) // 2)][:3]
+
+
+class Loading:
+    """Rows as they come, rendered and cut to length, and what the report says of them all."""
+
+    def __init__(self, path: str, renderer: Renderer, options: DataOptions, unfit: list[tuple[str, Unfit]]):
+        self.path, self.renderer, self.options, self.unfit = path, renderer, options, unfit
+        self.faults, self.controls = Faults(), list[tuple[str, str]]()
+        self.kept = self.kept_out = self.trimmed = self.longest = 0
+        self.conversational = self.plain = False
+        self.prompts, self.completions, self.together = array("q"), array("q"), array("q")  # lengths
+
+    def progress(self, rows: int) -> Progress:
+        """A bar that is shown from 5 seconds on."""
+        return Progress(rows, f"Tokenizing {self.path}", "row", delay=5)
+
+    def take(self, rows: Sequence[Row]) -> list[TokenizedRow]:
+        """Those of the rows that are kept, as token ids."""
+        kept = []
+        for row, found in zip(rows, self.renderer.rows(rows)):
+            self.plain |= isinstance(row.prompt, str)
+            self.conversational |= not isinstance(row.prompt, str)
+            try:
+                if isinstance(found, Fault):
+                    raise found
+                self.longest = max(self.longest, _longest(found))
+                fitting = fit(found, self.options, self.renderer.tokenizer.bos_token_id)
+                self.controls += [(row.source, token) for token in self.renderer.control_tokens(row)]
+            except Unfit as reason:
+                self.unfit.append((row.source, reason))
+            except Fault as fault:
+                self.faults.add(row.source, fault)
+            else:
+                self.trimmed += fitting is not found
+                self._count(fitting)
+                kept.append(fitting)
+        return kept
+
+    def _count(self, row: TokenizedRow) -> None:
+        self.kept += 1
+        self.kept_out += row.kept_out
+        self.prompts.append(len(row.prompt_ids))
+        self.completions.extend(len(completion.ids) for completion in row.completions)
+        self.together.append(_longest(row))
+
+    def report(
+        self,
+        format: str,
+        labels: Mapping[tuple[str, bool], int],
+        ignored: tuple[str, ...],
+        repeated: tuple[str, ...],
+    ) -> Report:
+        """The report, without samples. Raises `DataError` for faulty rows, and for too many that are dropped."""
+        self.faults.raise_if_any()
+        report = Report(
+            path=self.path,
+            format=format,
+            conversational=self.conversational,
+            strings=_strings(self.renderer) if self.plain else None,
+            notes=tuple(_notes(self.renderer, self.controls)),
+            read=self.kept + len(self.unfit),
+            kept=self.kept,
+            labels=labels,
+            dropped=Counter(reason.rule for _, reason in self.unfit),
+            dropped_at=tuple(place for place, _ in self.unfit),
+            trimmed=self.trimmed,
+            ignored=ignored,
+            repeated=repeated,
+            kept_out=self.kept_out,
+            prompt_lengths=lengths(self.prompts),
+            completion_lengths=lengths(self.completions),
+            row_lengths=lengths(self.together),
+        )
+        _check_dropped(report, self.options, self.unfit, self.longest)
+        return report
 
 
 def _split_name(path: str) -> tuple[str, str | None]:
@@ -108,18 +148,8 @@ def _split_name(path: str) -> tuple[str, str | None]:
     return found[1], found[2]
 
 
-def _rendered(rows: Sequence[Row], renderer: Renderer, path: str) -> Iterator[tuple[Row, TokenizedRow | Fault]]:
-    with Progress(len(rows), f"Tokenizing {path}", "row", delay=5) as bar:  # shown from 5 seconds on
-        for start in range(0, len(rows), _AT_ONCE):
-            some = rows[start : start + _AT_ONCE]
-            yield from zip(some, renderer.rows(some))
-            bar.update(len(some))
-
-
-def _strings(rows: Sequence[Row], renderer: Renderer) -> str | None:
-    """How plain strings were rendered, in words; None where there are none."""
-    if not any(isinstance(row.prompt, str) for row in rows):
-        return None
+def _strings(renderer: Renderer) -> str:
+    """How plain strings were rendered, in words."""
     given = f"(data.options.rendering.strings: {renderer.rendering.strings}"
     if renderer.strings == "chat":
         return f"a user's and an assistant's message, by the model's chat template, without spaces around them {given})"

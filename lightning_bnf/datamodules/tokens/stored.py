@@ -6,8 +6,9 @@ Rows of a local file are tokenized once for a tokenizer, a chat template and a s
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.reading.answers import Text
 from lightning_bnf.datamodules.reading.errors import reason
+from lightning_bnf.datamodules.reading.files import streamable
 from lightning_bnf.datamodules.reading.formats import format_of
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.tables import Table
@@ -26,6 +28,7 @@ from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.datamodules.tokens.report import ReportText
 from lightning_bnf.datamodules.tokens.rows import RowArrays, Rows
+from lightning_bnf.datamodules.tokens.streamed import stream_rows
 from lightning_bnf.runtime.files import cache_folder, replacing, write_text
 from lightning_bnf.runtime.fingerprints import file_fingerprint, tokenizer_state
 from lightning_bnf.runtime.progress import say
@@ -131,10 +134,14 @@ class _Batch:
 
 def write_rows(path: Path, rows: Sequence[TokenizedRow]) -> StoredRows:
     """Write rows to a file, which appears whole or not at all, and open it."""
+    return write_batches(path, (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)))
+
+
+def write_batches(path: Path, batches: Iterable[Sequence[TokenizedRow]]) -> StoredRows:
+    """The same of rows that come in batches."""
     with replacing(path) as unfinished, ipc.new_file(str(unfinished), _SCHEMA) as file:
-        for start in range(0, len(rows), _BATCH):
-            batch = [_values(row) for row in rows[start : start + _BATCH]]
-            file.write_batch(pa.RecordBatch.from_pylist(batch, schema=_SCHEMA))
+        for rows in filter(None, batches):
+            file.write_batch(pa.RecordBatch.from_pylist([_values(row) for row in rows], schema=_SCHEMA))
     return StoredRows(path)
 
 
@@ -165,11 +172,16 @@ def load_stored(
     stored = cache_folder() / "tokens" / f"{key}.arrow"
     if key and (opened := _opened(stored)):
         return opened
-    rows, report = load_rows(source, tokenizer, options, end_ids)
-    texts = report.texts(tokenizer)
-    if key is None or len(rows) < STORED_FROM:
-        return rows, texts
-    found = write_rows(stored, rows)
+    file = here_or_shipped(source, "data") if key and isinstance(source, str) else None
+    if file is not None and streamable(file):
+        found, report = stream_rows(str(source), file, tokenizer, options, end_ids, partial(write_batches, stored))
+        texts = report.texts(tokenizer)
+    else:
+        rows, report = load_rows(source, tokenizer, options, end_ids)
+        texts = report.texts(tokenizer)
+        if key is None or len(rows) < STORED_FROM:
+            return rows, texts
+        found = write_rows(stored, rows)
     about = {"checksum": file_fingerprint(stored), "report": texts._asdict()}
     write_text(stored.with_suffix(".json"), json.dumps(about))  # last: it says that the rows are whole
     return found, texts
