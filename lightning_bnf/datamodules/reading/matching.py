@@ -57,7 +57,7 @@ _ELSEWHERE: dict[str, tuple[str, ...]] = {
         "y_l",
     ),
     "completion": ("response", "answer", "output", "reply", "target", "completion_text"),
-    "messages": ("conversation", "dialogue", "dialog", "chat", "turns"),
+    "messages": ("dialogue", "dialog", "chat", "turns"),
     "label": ("is_good", "is_preferred", "thumbs_up", "liked"),
 }
 """Our column -> what other sets call it, the most telling first; suggested, never taken for granted."""

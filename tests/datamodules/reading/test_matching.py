@@ -52,7 +52,7 @@ def test_column_map_errors(write: Write) -> None:
         ("question response label", "{question: prompt, response: completion}"),
         ("Question Best-Answer Worst-Answer", '{"Best-Answer": chosen, "Worst-Answer": rejected, Question: prompt}'),
         ("Prompt Chosen Rejected", "{Chosen: chosen, Prompt: prompt, Rejected: rejected}"),
-        ("conversation id", "{conversation: messages}"),
+        ("dialogue id", "{dialogue: messages}"),
     ],
 )
 def test_a_map_is_suggested_for_known_sets_and_works_when_it_is_pasted(
@@ -61,8 +61,8 @@ def test_a_map_is_suggested_for_known_sets_and_works_when_it_is_pasted(
     import yaml
 
     row: dict[str, object] = {column: f"text of {column}" for column in columns.split()}
-    if "conversation" in row:
-        row["conversation"] = [user("Q"), assistant("A")]
+    if "dialogue" in row:
+        row["dialogue"] = [user("Q"), assistant("A")]
     if "label" in row:
         row["label"] = True
     path = write(row)
