@@ -7,6 +7,7 @@ from lightning_bnf.callbacks.even_validations import EvenValidations
 from lightning_bnf.callbacks.export import ExportPolicy
 from lightning_bnf.callbacks.fingerprints import Fingerprints
 from lightning_bnf.callbacks.graceful_shutdown import GracefulShutdown
+from lightning_bnf.callbacks.judge_answers import JudgeAnswers
 from lightning_bnf.callbacks.measure_likelihood import MeasureLikelihood
 from lightning_bnf.callbacks.progress import RunProgress
 from lightning_bnf.callbacks.run_logger import RunEvents, RunLogger
@@ -21,6 +22,7 @@ __all__ = [
     "ExportPolicy",
     "Fingerprints",
     "GracefulShutdown",
+    "JudgeAnswers",
     "MeasureLikelihood",
     "RunEvents",
     "RunLogger",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
+from lightning_bnf.datamodules.reading.messages import Message
 from lightning_bnf.datamodules.reading.options import Rendering
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.judging.folder import Judgment, JudgmentFolder
@@ -71,9 +72,9 @@ class TokenJudge:
             **tokenizer_fingerprints(policy.tokenizer),
         }
 
-    def probability(self, game: Game) -> float:
+    def probability(self, messages: Sequence[Message]) -> float:
         """Of the first token among both, as the next one after the prompt."""
-        prompt = torch.tensor([self.renderer.prompt_ids(tuple(game.messages))], device=self.device)
+        prompt = torch.tensor([self.renderer.prompt_ids(tuple(messages))], device=self.device)
         with torch.inference_mode():
             logits = self.model(input_ids=prompt, logits_to_keep=1).logits[0, -1].float()
         return float(torch.softmax(logits[self.ids], dim=0)[0])
@@ -84,7 +85,7 @@ class TokenJudge:
             for game in games:
                 key = folder.key(game.pair.question, game.game, list(game.messages), tie_margin)
                 if key not in folder:
-                    p = self.probability(game)
+                    p = self.probability(game.messages)
                     sure = p if game.first else 1 - p
                     folder.add(key, _judged(game, self.source, f"{self.tokens[0]} {p:.6f}", sure, None, tie_margin))
                 bar.update()

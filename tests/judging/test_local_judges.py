@@ -57,11 +57,6 @@ def test_the_probability_is_the_softmax_of_both_logits(tiny_folder: str) -> None
     ids = torch.tensor([found.renderer.prompt_ids(tuple(messages))])  # type: ignore[arg-type]
     a, b = found.model(input_ids=ids).logits[0, -1][found.ids].double().exp().tolist()
 
-    class Game:
-        pass
-
-    game: Any = Game()
-    game.messages = messages
-    assert found.probability(game) == pytest.approx(a / (a + b), rel=1e-4)
+    assert found.probability(messages) == pytest.approx(a / (a + b), rel=1e-4)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="tokens must be two words of one token each"):
         TokenJudge(tiny_folder, ("A", "A"))

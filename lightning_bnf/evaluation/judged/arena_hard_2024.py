@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
-from lightning_bnf.evaluation.judged.games import Games, draws_of_battles, draws_of_questions
+from lightning_bnf.evaluation.judged.games import Games, draws_of_battles, draws_of_questions, interval_of
 from lightning_bnf.evaluation.judged.logistic import logistic_fit
 from lightning_bnf.evaluation.statistics.intervals import Interval
 
@@ -101,16 +101,16 @@ def _rated(games: Games, found: np.ndarray, questions: np.ndarray, battles: np.n
     rows = []
     for i, name in enumerate(games.judged.pool):
         own = games.where(games.model == name)
-        low, high = np.nanquantile(questions[:, i], [0.025, 0.975])
+        n = len(np.unique(own.judged.question))
         # quantiles of ratings, as published
         under, over = expit(np.log(10) / 400 * (np.nanquantile(ratings(battles[:, i]), [0.025, 0.975]) - 1000))
         rate = float(found[i])
         rows.append(
             Rated(
                 name,
-                len(np.unique(own.judged.question)),
+                n,
                 int(np.isnan(own.verdict).sum()),
-                Interval(rate, float(low), float(high)),
+                interval_of(rate, questions[:, i], (0.025, 0.975), n),
                 Interval(rate, float(under), float(over)),
             )
         )

@@ -17,12 +17,12 @@ import numpy as np
 from scipy.special import expit
 
 from lightning_bnf.evaluation.judged.arena_hard_2024 import Rated
-from lightning_bnf.evaluation.judged.games import Games, draws_of_battles, draws_of_questions
+from lightning_bnf.evaluation.judged.games import Games, draws_of_battles, draws_of_questions, interval_of
 from lightning_bnf.evaluation.judged.logistic import logistic_fit
 from lightning_bnf.evaluation.statistics.intervals import Interval
 
 _BATTLE_DRAWS = 100
-_ENDS = [0.05, 0.95]
+_ENDS = (0.05, 0.95)
 
 
 def whole_rows(games: Games) -> Games:
@@ -86,12 +86,12 @@ def _rated(
     games: Games, name: str, value: float, questions: np.ndarray, published: float, battles: np.ndarray
 ) -> Rated:
     own = games.where(games.model == name)
-    low, high = np.quantile(questions, _ENDS)
+    n = len(np.unique(whole_rows(own).question))
     under, over = np.quantile(battles, _ENDS)
     return Rated(
         name,
-        len(np.unique(whole_rows(own).question)),
+        n,
         int(np.isnan(own.verdict).sum()),
-        Interval(float(value), float(low), float(high)),
+        interval_of(float(value), questions, _ENDS, n),
         Interval(float(published), float(under), float(over)),
     )

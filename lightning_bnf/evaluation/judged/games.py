@@ -6,6 +6,7 @@ from typing import Self
 
 import numpy as np
 
+from lightning_bnf.evaluation.statistics.intervals import Interval, wilson
 from lightning_bnf.runtime.refusal import Refusal
 
 STYLE = ("length", "headers", "lists", "bold")
@@ -89,3 +90,11 @@ def draws_of_battles(weight: np.ndarray, seed: int, resamples: int) -> np.ndarra
     rng = np.random.default_rng(seed)
     total = int(weight.sum())
     return rng.multinomial(total, weight / total, size=resamples) if total else np.zeros((resamples, len(weight)))
+
+
+def interval_of(rate: float, drawn: np.ndarray, ends: tuple[float, float], n: int) -> Interval:
+    """The quantiles of draws; where a model of n questions has won, or lost, all, in which they are all alike, Wilson's."""
+    if rate in (0.0, 1.0):
+        return Interval(rate, *wilson(rate * n, n))
+    low, high = np.nanquantile(drawn, ends)
+    return Interval(rate, float(low), float(high))

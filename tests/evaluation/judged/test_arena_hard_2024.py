@@ -74,7 +74,9 @@ def test_intervals_over_questions_are_wider_than_over_battles_where_both_games_a
     assert ours == pytest.approx(2 * 1.96 * (0.25 / 100) ** 0.5, rel=0.15)
 
 
-def test_all_won_has_a_rating() -> None:
+def test_all_won_has_a_rating_and_an_interval() -> None:
+    """Wilson's, of two questions."""
     (row,) = win_rates(games([("q0", False, 1), ("q1", True, 2)]))
-    assert (row.rate.value, row.rate.low, row.published.high) == (1, 1, pytest.approx(1))
+    assert (row.rate.value, row.rate.high, row.published.high) == (1, pytest.approx(1), pytest.approx(1))
+    assert row.rate.low == pytest.approx(2 / (2 + 1.959964**2))
     assert np.isfinite(row.rating)
