@@ -93,7 +93,7 @@ def draws_of_battles(weight: np.ndarray, seed: int, resamples: int) -> np.ndarra
 
 
 def interval_of(rate: float, drawn: np.ndarray, ends: tuple[float, float], n: int) -> Interval:
-    """The quantiles of draws; where a model of n questions has won, or lost, all, in which they are all alike, Wilson's."""
+    """The quantiles of draws; Wilson's of n questions where a model has won, or lost, all, as draws are alike there."""
     if rate in (0.0, 1.0):
         return Interval(rate, *wilson(rate * n, n))
     low, high = np.nanquantile(drawn, ends)

@@ -18,8 +18,8 @@ class Interval:
 
 
 def wilson(passed: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share; unlike the normal one it stays in [0, 1] and is not empty at 0 of n. Where halves
-    are counted, as of ties, it is a little too wide."""
+    """Wilson's 95 % interval of a share; unlike the normal one it stays in [0, 1] and is not empty at 0 of n. Where
+    halves are counted, as of ties, it is a little too wide."""
     share, shrink = passed / n, 1 + _Z**2 / n
     middle = (share + _Z**2 / (2 * n)) / shrink
     half = _Z * sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / shrink
