@@ -109,7 +109,8 @@ class JudgeAnswers(Callback):
         if trainer.global_step % self.every_n_steps:
             return
         compared = self._compare(trainer, pl_module) if trainer.is_global_zero else None
-        rate: Interval = trainer.strategy.broadcast(compared)
+        rate = trainer.strategy.broadcast(compared)
+        assert rate is not None  # the first rank's
         named = {RATE: rate.value, f"{RATE}_low": rate.low, f"{RATE}_high": rate.high}
         pl_module.log_dict(named, logger=False)  # for callbacks that watch it
         for logger in trainer.loggers:
