@@ -251,7 +251,7 @@ def _trainer(root: Path, settings: Mapping[str, Any], device: str) -> Trainer:
     standard: dict[type, Callable[[], Any]] = {
         RunProgress: RunProgress,
         ModelCheckpoint: lambda: two_last(checkpoints),
-        ExportPolicy: ExportPolicy,  # before the next, so that an interrupted run's policy is that of its checkpoint
+        ExportPolicy: ExportPolicy,
         GracefulShutdown: lambda: GracefulShutdown(str(checkpoints)),
         EvenValidations: EvenValidations,
         Fingerprints: Fingerprints,

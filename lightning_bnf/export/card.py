@@ -41,6 +41,8 @@ class Trained:
     metrics: Mapping[str, float]
     merged: str | None = None
     """Type of the weights that the adapter was merged into, and what that changed; None where it was not merged."""
+    rounded: str | None = None
+    """What full weights were rounded to, and what that left; None where they are as they were trained."""
 
 
 def model_card(module: PreferenceModule, data: PreferenceData, trained: Trained) -> str:
@@ -60,7 +62,8 @@ def model_card(module: PreferenceModule, data: PreferenceData, trained: Trained)
         f"# {policy.source}, aligned with {loss}\n",
         f"Load with: `{load}`.\n",
         f"Serve with: `{_serve(policy) if adapter else 'vllm serve FOLDER'}`, where FOLDER is this one.\n"
-        + (f"\nMerged: {trained.merged}.\n" if trained.merged else ""),
+        + (f"\nMerged: {trained.merged}.\n" if trained.merged else "")
+        + (f"\nWeights: {trained.rounded}.\n" if trained.rounded else ""),
         f"Licence of the base: {known or 'not known here; see its own card'}. It holds for this model too.\n",
         "## Loss\n",
         _listed({"loss": str(module.loss), "reference": module.reference_kind}),

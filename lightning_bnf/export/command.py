@@ -13,6 +13,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.export.card import Trained, data_fingerprint, model_card
 from lightning_bnf.export.folders import MAX_SHARD_SIZE, check_shard_size, finished_folder, whole_weights, write_policy
 from lightning_bnf.export.merge import change_of_base, merge, rescored, scores
+from lightning_bnf.export.rounding import rounding_of
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies.base import Dtype, PolicyError
 from lightning_bnf.policies.full import FullPolicy
@@ -34,8 +35,9 @@ class ExportOptions:
         folder: Folder to write: a new or empty one, or an earlier export that nobody has added to or changed since,
             which is replaced when the new one is whole.
         merge: Whether to add the adapter to the base's weights, loaded afresh, and to measure what that changes.
-        dtype: Type of merged weights; null is the one that the base had in training. Rounding to 16 bits can undo much
-            of what small adapters have learned; what it changes is measured and said.
+        dtype: Type of full or merged weights; null is bfloat16 for full ones, and for merged ones the type that the
+            base had in training. Rounding to 16 bits can undo much of what small adapters or steps have changed; what
+            it does is measured and said. Adapters that are not merged stay as they are.
         max_shard_size: Largest size of a file of full weights, such as 5GB.
         rows: Validation rows (training rows where there are none) that are scored before and after merging (>= 1).
         push: Model of the hub (`owner/name`) that the folder is uploaded to, with its card. A new one is private.
@@ -66,8 +68,14 @@ def export(
     Raises `PolicyError` where the checkpoint is another policy's, or where there is nothing to merge.
     """
     policy, folder = module.policy, Path(options.folder)
+    halves = policy.dtype != torch.float32 or str(trainer.precision) == "bf16-true"
     if options.merge and not policy.adapters:
         raise PolicyError(f"merge must be false with {type(policy).__name__}, which has no adapter, got true")
+    if halves and not policy.adapters and options.dtype == "float32":
+        raise PolicyError(
+            "dtype must be null or bfloat16 for a checkpoint with weights of 16 bits, got float32: a run exports their "
+            "float32 masters at its end, with ExportPolicy's dtype"
+        )
     check_replaceable("folder", folder)  # before minutes of work
     if options.push is not None:
         check_push("push", options.push, "model", options.public)
@@ -82,12 +90,15 @@ def export(
         str(trainer.precision),
         _metrics(Path(trainer.default_root_dir), steps),
     )
-    weights = whole_weights(policy)
+    rounding = None if policy.adapters else rounding_of(policy, options.dtype or "auto", halves)
+    weights = whole_weights(policy, rounding=rounding)
     if options.merge:
         _export_merged(module, data, trainer.strategy.root_device, weights, options, about)
     else:
+        if rounding is not None:
+            about = replace(about, rounded=rounding.text())
         write_policy(policy, weights, model_card(module, data, about), folder, options.max_shard_size)
-        print(f"{folder}: {type(policy).__name__} of step {steps}")
+        print(f"{folder}: {type(policy).__name__} of step {steps}{f', {about.rounded}' if about.rounded else ''}")
     if options.push is not None:
         print(f"pushed to {push_folder('push', options.push, 'model', folder, options.public)}")
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from lightning_bnf.export.rounding import Rounding
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.runtime.distributed import whole
 from lightning_bnf.runtime.files import clear_unfinished, replacing
@@ -50,18 +50,21 @@ def whole_weights(
     policy: Policy,
     keep: bool = True,
     trained: Callable[[Tensor], Tensor] | None = None,
-    dtype: torch.dtype | None = None,
+    rounding: Rounding | None = None,
 ) -> dict[str, Tensor]:
     """The trainable tensors by name, gathered from all ranks, on the CPU; nothing where `keep` is false.
 
-    Every rank must call it. `trained`: what is taken for a tensor, such as its float32 master; `dtype`: what it is
-    rounded to, None leaves it as it is.
+    Every rank must call it. `trained`: what is taken for a tensor, such as its float32 master; `rounding`: what they
+    are rounded to, which is told what that changes; None leaves them as they are.
     """
     found = {}
     for name, parameter in policy.trainable().items():
         value = whole((parameter if trained is None else trained(parameter)).detach())
         if keep:
-            found[name] = value.to("cpu", dtype)
+            value = value.to("cpu")
+            found[name] = value if rounding is None else value.to(rounding.dtype)
+            if rounding is not None:
+                rounding.add(name.removeprefix("model."), parameter, value, found[name])
     return found
 
 

@@ -217,18 +217,22 @@ def whole_model(kind: Any, source: str, revision: str | None, **options: Any) ->
     return whole
 
 
-def stored_dtype(source: str, revision: str | None = None) -> torch.dtype | None:
-    """The floating-point type of all weights in a source's safetensors; None where there are several, or none are."""
+def weight_files(source: str, revision: str | None = None) -> list[str]:
+    """Paths of a source's safetensors, fetched from the hub if need be; none of a GGUF file."""
     found = found_source(source, revision)
     index = None if found.gguf_file else _file_of(found, SAFE_WEIGHTS_INDEX_NAME)
     names = {SAFE_WEIGHTS_NAME}
     if index is not None:
         _check_shards(source, found)
         names = set(json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values())
-    files = [] if found.gguf_file else [file for file in (_file_of(found, name) for name in sorted(names)) if file]
+    return [] if found.gguf_file else [file for file in (_file_of(found, name) for name in sorted(names)) if file]
+
+
+def stored_dtype(source: str, revision: str | None = None) -> torch.dtype | None:
+    """The floating-point type of all weights in a source's safetensors; None where there are several, or none are."""
     kinds: set[str] = set()
     with refusing(f"source must be a model whose safetensors can be read, got {source!r}", SourceError):
-        for file in files:
+        for file in weight_files(source, revision):
             with safe_open(file, "pt") as held:
                 kinds |= {held.get_slice(name).get_dtype() for name in held.keys()}  # noqa: SIM118 it is no dict
     floats = {_FLOATS[kind] for kind in kinds if kind in _FLOATS}

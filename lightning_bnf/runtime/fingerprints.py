@@ -33,12 +33,17 @@ def weights_fingerprint(model: torch.nn.Module, frozen_only: bool = False) -> st
     for name, parameter in model.named_parameters():
         if not (frozen_only and parameter.requires_grad):
             plain = name.replace("base_model.model.", "").replace(".base_layer", "")
-            parts.append([plain, list(parameter.shape), _some(parameter)])
+            parts.append(fingerprint_part(plain, parameter))
             quantized = getattr(parameter, "quant_state", None)
             if quantized is not None:
                 scales = {name: value for name, value in quantized.as_dict().items() if "absmax" in name}
                 parts.append([plain, quantized.quant_type, {name: _some(value) for name, value in scales.items()}])
     return content_hash(parts)
+
+
+def fingerprint_part(name: str, tensor: torch.Tensor) -> list[Any]:
+    """What a tensor adds to the fingerprint of its model: the hash of the list of all of them."""
+    return [name, list(tensor.shape), _some(tensor)]
 
 
 def _some(values: torch.Tensor) -> list[float]:

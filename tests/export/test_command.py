@@ -136,12 +136,20 @@ def test_an_export_is_pushed_when_it_is_whole(
 
 
 def test_a_full_policy_is_exported_and_not_merged(fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+    """In bfloat16, with what that leaves of the change, as the run itself has; or whole."""
     run = fit("--trainer.precision", "32-true", policy="full")
-    folder = exported(run, "--ckpt_path", "last", "--max_shard_size", "7MB")
+    folder = exported(run, "--ckpt_path", "last", "--max_shard_size", "4MB")
+    told = r"rounded to bfloat16: the change that is written has cosine (0\.9\d\d|1\.000) to the trained one"
+    assert re.search(told, capsys.readouterr().out)
+    assert re.search(told, (folder / "README.md").read_text())
     assert len(list(folder.glob("model-*.safetensors"))) == 2
-    held = AutoModelForCausalLM.from_pretrained(folder).state_dict()
-    kept = AutoModelForCausalLM.from_pretrained(run / "policy").state_dict()
+    held = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").state_dict()
+    kept = AutoModelForCausalLM.from_pretrained(run / "policy", dtype="auto").state_dict()
     assert all(torch.equal(value, kept[name]) for name, value in held.items())
+    whole = exported(run, "--ckpt_path", "last", "--dtype", "float32")
+    for name, value in AutoModelForCausalLM.from_pretrained(whole, dtype="auto").state_dict().items():
+        assert (value.dtype, held[name].dtype) == (torch.float32, torch.bfloat16)
+        assert torch.equal(value.bfloat16(), held[name])
     with pytest.raises(SystemExit):
         exported(run, "--ckpt_path", "last", "--merge", "true")
     assert "merge must be false with FullPolicy, which has no adapter, got true" in capsys.readouterr().err

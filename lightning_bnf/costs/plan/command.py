@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from lightning_bnf.costs.plan.advice import advice
-from lightning_bnf.costs.plan.duration import Rate, assumed_rate, named_rate, steps_of, total_flops
+from lightning_bnf.costs.plan.duration import Rate, assumed_rate, duration, named_rate, steps_of
 from lightning_bnf.costs.plan.overhead import fragmentation_of, overhead_of
 from lightning_bnf.costs.plan.question import Question, devices_of
-from lightning_bnf.costs.plan.report import GB, Verdict, advice_list, heading, memory_table, steps_line
+from lightning_bnf.costs.plan.report import GB, Verdict, advice_list, disk_line, heading, memory_table, steps_line
 from lightning_bnf.costs.plan.run import Assessment, Run, assess
 from lightning_bnf.costs.plan.workload import local_rows
 from lightning_bnf.datamodules.preference import PreferenceData
@@ -66,11 +66,11 @@ def plan(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str, A
     overhead = sum(part.bytes for part in beside)
     rows = found.workload.rows
     steps = None if rows is None else steps_of(trainer, rows, data.step_size_for(rows))
-    flops = None if steps is None else total_flops(found, steps)
     rate = rate_of(found.run, question)
+    lasts = None if steps is None else duration(found, steps, rate)
     needed = found.estimate.total + overhead
     seen = None if rows is None or steps is None else min(rows, steps * data.step_size_for(rows))
-    verdict = Verdict(needed, found.run.devices.memory, _seconds(flops, rate, found.run), seen, rate, where(question))
+    verdict = Verdict(needed, found.run.devices.memory, lasts, seen, rate, where(question))
     print(verdict.line())
     if verdict.fits and needed > TIGHT * (verdict.memory or needed):
         print("that is tight, as allocators lose some")
@@ -82,8 +82,9 @@ def plan(module: PreferenceModule, data: PreferenceData, trainer: Mapping[str, A
     if run.reference == "cache":
         size = "unknown" if found.workload.scored is None else f"{4 * found.workload.scored / GB:.3f} GB"
         print(f"reference cache on disk: {size}")
+    print(disk_line(found))
     print(steps_line(found, steps))
-    print(verdict.time(flops))
+    print(verdict.time())
     if not verdict.fits:
         assert verdict.memory is not None
         print(advice_list(advice(found), verdict.memory - overhead))
@@ -146,7 +147,3 @@ def where(question: Question) -> str:
     if question.named is not None:
         return question.named.name
     return "" if question.elsewhere else "this machine"
-
-
-def _seconds(flops: float | None, rate: Rate | None, run: Run) -> float | None:
-    return None if flops is None or rate is None else flops / (rate.flops * run.devices.count)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from lightning_bnf.costs.plan.duration import assumed_rate, total_flops
+from lightning_bnf.costs.plan.duration import assumed_rate, duration
 from lightning_bnf.costs.plan.estimate import Devices
 from lightning_bnf.costs.plan.overhead import expected_bytes
 from lightning_bnf.costs.plan.run import Run, assess
@@ -111,10 +111,10 @@ def _expected(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):  # the run draws what it would draw
         found = assess(run, work)
         steps = int(trainer.estimated_stepping_batches) - trainer.global_step
-        flops = total_flops(found, steps, cache=False) or 0.0
-    dtype = torch.bfloat16 if run.precision.startswith("bf16") else module.policy.dtype
-    rate = assumed_rate(device, dtype)
-    seconds = flops / (rate.flops * trainer.world_size)
+        dtype = torch.bfloat16 if run.precision.startswith("bf16") else module.policy.dtype
+        rate = assumed_rate(device, dtype)
+        lasts = duration(found, steps, rate, cache=False)
+    seconds = 0.0 if lasts is None or lasts.seconds is None else lasts.seconds
     return work.tokens, Expected(expected_bytes(found), seconds, rate.origin)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lightning_bnf.costs.plan.advice import Advice
-from lightning_bnf.costs.plan.duration import Rate
+from lightning_bnf.costs.plan.duration import Duration, Rate
 from lightning_bnf.costs.plan.estimate import Estimate, Part
 from lightning_bnf.costs.plan.run import Assessment
 from lightning_bnf.runtime.progress import lasting
@@ -14,15 +14,20 @@ GB = 1e9
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer: bytes needed of each device and bytes there are, seconds of training, rows trained on, the rate that
+    """The answer: bytes needed of each device and bytes there are, how long it lasts, rows trained on, the rate that
     the seconds were reckoned with, and the machine in words; None and empty where it is not known."""
 
     needed: float
     memory: float | None
-    seconds: float | None
+    lasts: Duration | None
     rows: int | None
     rate: Rate | None
     machine: str = ""
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the run."""
+        return None if self.lasts is None else self.lasts.seconds
 
     @property
     def fits(self) -> bool:
@@ -45,14 +50,32 @@ class Verdict:
             return f"{memory}; hours unknown{'' if self.rate else ' without --gpu or --flops'}"
         return f"{memory}, about {lasting(self.seconds)} for {self.rows:,} rows ({self.rate.origin})"
 
-    def time(self, flops: float | None) -> str:
-        """How the time is reckoned."""
-        if flops is None:
+    def time(self) -> str:
+        """How the time is reckoned, and what it goes into."""
+        if self.lasts is None:
             return "time: unknown, as rows or tokens are"
-        work = f"{flops / 1e15:.3g} PFLOP"
+        work = f"{self.lasts.flops / 1e15:.3g} PFLOP"
         if self.seconds is None or self.rate is None:
             return f"time: unknown for {work}; give --gpu NAME or --flops TFLOP/s"
-        return f"time: {self.seconds / 3600:.2g} hours for {work} ({self.rate.origin})"
+        line = f"time: {self.seconds / 3600:.2g} hours for {work} ({self.rate.origin})"
+        return "\n".join([line, *([f"of it: {shares(self.lasts)}"] if self.lasts.parts else [])])
+
+
+WORDS = {
+    "products": "matrix products",
+    "attention": "attention",
+    "head": "head",
+    "memory": "norms, casts and other reading and writing",
+    "optimizer": "optimizer",
+    "collectives": "waiting for other devices",
+}
+
+
+def shares(lasts: Duration) -> str:
+    """What the time goes into, in words; what is under half a percent is left out."""
+    total = sum(lasts.parts.values())
+    found = {words: 100 * lasts.parts.get(kind, 0.0) / total for kind, words in WORDS.items()}
+    return ", ".join(f"{words} {share:.0f} %" for words, share in found.items() if share >= 0.5)
 
 
 def memory_table(estimate: Estimate, beside: Sequence[Part]) -> str:
@@ -92,6 +115,15 @@ def steps_line(found: Assessment, steps: int | None) -> str:
     if work.tokens is None:
         return line + "; tokens a step: unknown, give --tokens_per_row"
     return line + f"; tokens a step: {round(work.tokens / -(-work.rows // size)):,}, padding included"
+
+
+def disk_line(found: Assessment) -> str:
+    """What a run leaves on disk: of a checkpoint what is trained and the optimizer's state, of the exported policy
+    adapters in float32, or all weights in bfloat16."""
+    state = found.cost.model_state
+    policy = state.adapters or 2 * state.trained
+    checkpoint = state.gradients + state.state
+    return f"on disk: {checkpoint / GB:.3g} GB a checkpoint, two are kept; {policy / GB:.3g} GB in policy/ at the end"
 
 
 def advice_list(some: Sequence[Advice], limit: float | None) -> str:

@@ -4,8 +4,9 @@ Everything is the run's own code: the policy's forward and backward passes throu
 head, the reference's pass, autocast. So nothing is known here of architectures, and what autograd saves is not guessed.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from inspect import unwrap
 from typing import Any, NamedTuple
@@ -14,12 +15,13 @@ import torch
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision, MixedPrecision, Precision
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode, addmm_flop, sdpa_backward_flop, sdpa_flop
+from torch.utils.flop_counter import addmm_flop, sdpa_backward_flop, sdpa_flop
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.costs.plan.depth import Depths, Moment, depths_of
 from lightning_bnf.costs.plan.live import LiveBytes
 from lightning_bnf.costs.plan.model_state import ModelState, model_state, stepping_bytes
+from lightning_bnf.costs.plan.roofline import CountOperations, StepFlops, StepWork, Work
 from lightning_bnf.costs.plan.skeleton import as_fake, shape_of, skeleton
 from lightning_bnf.losses.base import Weigher
 from lightning_bnf.policies.base import CHECKED_TOKENS, Policy, PolicyError
@@ -95,14 +97,6 @@ class StepCost:
     saved: int
 
 
-@dataclass(frozen=True)
-class StepFlops:
-    """Floating-point operations on the micro-batch: of forward and backward pass, and of a forward pass alone."""
-
-    both: int
-    forward: int
-
-
 class _Outline(NamedTuple):
     """Policy and reference on fake tensors, what the precision does to them, and what they hold."""
 
@@ -137,22 +131,28 @@ def step_cost(setting: Setting, contents: bool = False) -> StepCost:
     return StepCost(state, (*_merged(phases), *others), saved)
 
 
+def step_work(setting: Setting) -> StepWork:
+    """The operations of a step of `setting`, as they are made on its device."""
+    depths = _depths(skeleton(setting.policy))
+    counted = [_counted(setting, layers) for layers in ((depths.less, depths.more) if depths else (None,))]
+    both, forward = zip(*counted)
+    return StepWork(both, forward, depths)
+
+
 def step_flops(setting: Setting) -> StepFlops:
     """Count the operations of a step of `setting`, as torch does: of matrix products and attention alone."""
-    depths = _depths(skeleton(setting.policy))
-    if depths is None:
-        return _counted(setting, None)
-    less, more = (_counted(setting, layers) for layers in (depths.less, depths.more))
-    return StepFlops(depths.line(less.both, more.both), depths.line(less.forward, more.forward))
+    return step_work(setting).flops
 
 
-def _counted(setting: Setting, layers: int | None) -> StepFlops:
-    counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)  # apart from `step_cost`: it holds tensors
-    with _outlined(setting, layers=layers) as outline, outline.context.train_step_context(), counter:
+def _counted(setting: Setting, layers: int | None) -> tuple[Counter[Work], Counter[Work]]:
+    """Of forward and backward pass, and of a forward pass alone."""
+    counter = CountOperations(FORMULAS)  # apart from `step_cost`: it holds tensors
+    kernel = counter.softmax_is_a_kernel() if setting.device == "cuda" else nullcontext()
+    with _outlined(setting, layers=layers) as outline, outline.context.train_step_context(), kernel, counter:
         AsItIs(outline.policy)(outline.batch)
-        forward = counter.get_total_flops()
+        forward, counter.done = counter.done, Counter()
         _objective(outline, setting.token_loss).backward()
-    return StepFlops(counter.get_total_flops() - forward, forward)
+    return counter.done, forward
 
 
 def _depths(policy: Policy) -> Depths | None:

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lightning_bnf.costs.plan.duration import named_rate, total_flops
+from lightning_bnf.costs.plan.duration import Rate, duration, named_rate
 from lightning_bnf.costs.plan.estimate import Devices
 from lightning_bnf.costs.plan.overhead import CUDA_CONTEXT
 from lightning_bnf.costs.plan.question import Question
@@ -73,8 +73,8 @@ def sweep(question: Question, shapes: dict[str, Shape] = SHAPES) -> str:
     if gpu is None:
         raise Refusal("gpu must be named for --sweep true, such as h100, got null")
     count, memory = question.gpus or 1, question.gpu_memory or gpu.memory
-    rate = named_rate(gpu) if question.flops is None else None
-    speed = 1e12 * question.flops if question.flops is not None else rate.flops if rate is not None else 0.0
+    given = None if question.flops is None else Rate(1e12 * question.flops, f"{question.flops:g} TFLOP/s, as given")
+    rate = given or named_rate(gpu)
     lines: list[list[str]] = [["model", "method", "GB a card", "hours", f"fits {count} x {gpu.name}, {memory:g} GB"]]
     data = PreferenceData(examples_per_step=STEP_ROWS, max_tokens=MAX_TOKENS)
     rows, tokens = question.rows or ROWS, question.tokens_per_row or TOKENS_PER_ROW
@@ -94,12 +94,11 @@ def sweep(question: Question, shapes: dict[str, Shape] = SHAPES) -> str:
                 )  # fmt: skip
                 found = assess(run)
                 needed = (found.estimate.total + CUDA_CONTEXT) / GB
-                flops = total_flops(found, -(-rows // STEP_ROWS)) or 0.0
-                hours = flops / (speed * count) / 3600
+                lasts = duration(found, -(-rows // STEP_ROWS), rate)
+                hours = (lasts.seconds or 0.0) / 3600 if lasts else 0.0
                 lines.append([name, method, f"{needed:.1f}", f"{hours:.2g}", "yes" if needed <= memory else "no"])
                 bar.update()
-    origin = f"{question.flops:g} TFLOP/s a device, as given" if rate is None else rate.origin
-    return f"{rows:,} rows of {tokens:g} tokens, {origin}\n\n{markdown_table(*lines, padded=True)}"
+    return f"{rows:,} rows of {tokens:g} tokens, {rate.origin}\n\n{markdown_table(*lines, padded=True)}"
 
 
 def _methods(source: str) -> list[tuple[str, Policy, str]]:

@@ -1,6 +1,7 @@
 """The verb plan: what it says of a run, what it advises, and how it ends."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_the_command_prints_the_table_and_loads_nothing(
         assert line in shown
     assert "steps: 4 of 5 rows (10 rows in an epoch)" in shown
     assert "(0.5 TFLOP/s a device, as given)" in shown
+    assert re.search(r"on disk: \S+ GB a checkpoint, two are kept; \S+ GB in policy/ at the end", shown)
     assert shown.startswith("fits: ")
     assert " GB on this machine, about " in shown.splitlines()[0]
     assert not (tmp_path / "run").exists()
@@ -84,7 +86,7 @@ def test_rows_may_be_told_instead_of_read(config: str, capsys: pytest.CaptureFix
 def test_a_gpu_by_name_brings_memory_and_rate(config: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["plan", "--config", config, "--gpu", "RTX-4090"])
     first = capsys.readouterr().out.splitlines()[0]
-    assert " of 24 GB on GeForce RTX 4090, about 0 s for 10 rows (assumed, not measured: 66 TFLOP/s" in first
+    assert " of 24 GB on GeForce RTX 4090, about 0 s for 10 rows (planned, not measured: a roofline of the Ge" in first
     with pytest.raises(SystemExit) as stop:
         main(["plan", "--config", config, "--gpu", "rtx9999"])
     assert stop.value.code == 2

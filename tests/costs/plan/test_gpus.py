@@ -44,3 +44,10 @@ def test_rates_are_dense_ones() -> None:
     """Data sheets put the sparse rate first, which is twice the dense one: an H100's 1,979 and an A100's 624."""
     assert (GPUS["h100"].peak, GPUS["a100-80"].peak, GPUS["l4"].peak) == (989.4, 312.0, 121.0)
     assert all(gpu.source and gpu.memory >= 24 for gpu in GPUS.values())
+
+
+def test_what_a_gpu_reaches_is_a_share_of_its_peaks() -> None:
+    """0.65 of an H100's 989.4 TFLOP/s, 0.85 of its 3.35 TB/s, and 0.7 of half of its 900 GB/s of NVLink."""
+    speed = GPUS["h100"].speed
+    assert (speed.products, speed.memory, speed.links) == pytest.approx((643.1e12, 2847.5e9, 315e9), rel=1e-4)
+    assert speed.attention < speed.products

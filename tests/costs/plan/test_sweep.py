@@ -27,7 +27,7 @@ def test_the_shapes_have_as_many_weights_as_their_models(name: str, billions: fl
 @pytest.mark.slow
 def test_a_row_for_every_method() -> None:
     shown = sweep(Question(gpu="a100-80", gpus=8, rows=1000, tokens_per_row=100), SMALL)
-    assert shown.startswith("1,000 rows of 100 tokens, assumed, not measured: 125 TFLOP/s a device")
+    assert shown.startswith("1,000 rows of 100 tokens, planned, not measured: a roofline of the A100 80GB")
     assert "fits 8 x A100 80GB, 80 GB" in shown
     rows = re.findall(r"tiny \(of nobody\) +\| (\w+) +\| ([\d.]+)", shown)
     assert [name for name, _ in rows] == ["full", "LoRA", "QLoRA"]
