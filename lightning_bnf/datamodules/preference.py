@@ -15,6 +15,7 @@ from lightning_bnf.datamodules.reading.tables import ACCEPTED, Sources, sources_
 from lightning_bnf.datamodules.steps.holdout import hold_out, shared_prompts
 from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, PlannedBatch
 from lightning_bnf.datamodules.steps.loader import Part, PromptLoader, StepLoader
+from lightning_bnf.datamodules.steps.mixing import Mix, WeightedSet, mixed, weighted_sets
 from lightning_bnf.datamodules.steps.needs import check_labels, check_rows, usable_rows
 from lightning_bnf.datamodules.steps.plan import Budget, StepPlan, call_tokens_on
 from lightning_bnf.datamodules.steps.step_size import LARGEST, automatic_step_size
@@ -52,7 +53,7 @@ class PreferenceData(LightningDataModule):
 
     def __init__(
         self,
-        train: Sources | None = None,
+        train: Sources | list[WeightedSet] | None = None,
         validation: Sources | None = None,
         test: Sources | None = None,
         examples_per_step: PositiveInt | Literal["auto"] = "auto",
@@ -61,11 +62,14 @@ class PreferenceData(LightningDataModule):
         layout: LayoutName = "auto",
         pairing_ratio: ClosedUnitInterval = 1.0,
         stratify: bool = False,
+        epoch_of: str | None = None,
         options: DataOptions = DEFAULT_OPTIONS,
     ):
         """
         Args:
-            train: Files (.jsonl, .json, .csv, .parquet), dataset folders or hub ids to train on.
+            train: Files (.jsonl, .json, .csv, .parquet), dataset folders or hub ids to train on; or sets with weights,
+                `[{path: ..., weight: ...}, ...]`, which are mixed so that each prefix of an epoch is within one example
+                of the weights.
             validation: The same for `val/` metrics; or `auto`, which holds out 5 % of the training rows, at least 16
                 but at most a fifth, none of under 40; drawn by the seed, with all rows of a prompt on one side.
             test: The same for `test` and `predict`; may hold prompts alone.
@@ -81,10 +85,14 @@ class PreferenceData(LightningDataModule):
                 loss that needs no pairs can be tried without them (Table 6 of the BNF paper).
             stratify: Whether every step holds each task family (column `family`) in its share of the training rows, so
                 that seeds do not differ in the mix of families.
+            epoch_of: Of sets with weights, the path of the one of which an epoch holds every row once; null: the
+                largest size by weight.
             options: How the files are read: lengths, truncation, chat template.
         """
         super().__init__()
         self.holds_out = isinstance(validation, str) and validation == HOLD_OUT
+        self.sets = weighted_sets(train, epoch_of, pairing_ratio, stratify)
+        train = train if self.sets is None else [one.path for one in self.sets]
         named = {"train": train, "validation": None if self.holds_out else validation, "test": test}
         self.sources = {split: sources_of(split, given) for split, given in named.items()}
         self.step_size = examples_per_step
@@ -93,6 +101,7 @@ class PreferenceData(LightningDataModule):
         self.layout = layout
         self.pairing_ratio = pairing_ratio
         self.stratify = stratify
+        self.epoch_of = epoch_of
         self.options = options
         self.rows: dict[str, RowView] = {}
         self.reports: list[ReportText] = []
@@ -101,6 +110,7 @@ class PreferenceData(LightningDataModule):
         self._partners: dict[str, HeldRows] = {}
         self._budget: Budget | None = None
         self._fingerprint: str | None = None
+        self._mix: Mix | None = None
 
     @property
     def paths(self) -> dict[str, list[str]]:
@@ -178,13 +188,31 @@ class PreferenceData(LightningDataModule):
     def _counts(self, read: int, found: Mapping[str, RowView]) -> str:
         """What became of the training files' rows, to the last one, and what a step takes of them."""
         rows = len(found["train"])
-        size = self.step_size_for(rows)
+        mix = self.mix(found["train"])
+        examples = rows if mix is None else len(mix.sets)
+        size = self.step_size_for(examples)
         held = len(found.get("validation", ()))
         why = " (examples_per_step: auto)" if self.step_size == "auto" else ""
+        mixed = "" if mix is None else f"\n  {mix.sentence([one.path for one in self.sets or ()])}"
         return (
             f"rows: {read:,} read, {rows:,} trained, {held:,} held out for validation, {read - rows - held:,} dropped; "
-            f"{size} rows a step{why}, {-(-rows // size):,} steps an epoch"
+            f"{size} rows a step{why}, {-(-examples // size):,} steps an epoch{mixed}"
         )
+
+    def mix(self, rows: Sequence[TokenizedRow]) -> Mix | None:
+        """How the sets of the training rows are mixed; None where they have no weights. Raises `DataError`."""
+        if self.sets is None or not rows:
+            return None
+        assert isinstance(rows, RowView)
+        set_of = rows.part_of_rows()
+        if self._mix is None or self._mix.set_of != set_of:
+            self._mix = mixed(self.sets, set_of, self.epoch_of)
+        return self._mix
+
+    def _examples(self) -> int:
+        """Rows of a training epoch, each as often as it is in it."""
+        mix = self.mix(self.split("train"))
+        return len(self.split("train")) if mix is None else len(mix.sets)
 
     def step_size_for(self, rows: int | None) -> int:
         """Data rows of an optimizer step where there are so many training rows; the most there can be for None."""
@@ -198,7 +226,7 @@ class PreferenceData(LightningDataModule):
         if self.step_size != "auto":
             return self.step_size
         if self.sources["train"]:
-            return self.step_size_for(len(self.split("train")))
+            return self.step_size_for(self._examples())
         return LARGEST
 
     def selected(self, split: str, rows: RowView, loss: Loss) -> tuple[dict[str, RowView], list[str]]:
@@ -248,6 +276,7 @@ class PreferenceData(LightningDataModule):
             packed=layout.packed,
             call_tokens=self.budget.call_tokens,
             strata=None if seed is None else self.strata(rows),
+            mix=None if seed is None else self.mix(rows),
         )
         partners = None
         if "mismatched" in self.needs.loss.step_passes:
@@ -302,7 +331,7 @@ class PreferenceData(LightningDataModule):
             return Budget(EVALUATION_TOKENS, usual)
         if self._budget is None:
             rows = self.rows["train"].with_completions()
-            step_rows = self.step_size_for(len(rows))
+            step_rows = self.step_size_for(self._examples())
             self._budget = self.needs.fitting.budget(rows, self.layout_of("train"), self.needs.loss, step_rows)
         return self._budget
 
@@ -332,11 +361,13 @@ class PreferenceData(LightningDataModule):
         if self._fingerprint is None:
             self._fingerprint = rows_fingerprint(self.split("train"))
         rows = f"{len(self.split('train')):,} rows ({self._fingerprint})"
-        steps = {
+        steps: dict[str, Any] = {
             "data.examples_per_step": self.examples_per_step,
             "data.seed": self.seed,
             "data.stratify": self.stratify,
         }
+        if self.sets is not None:
+            steps |= {"data.train weights": [one.weight for one in self.sets], "data.epoch_of": self.epoch_of}
         return {"data.train": rows} | {name: str(value) for name, value in steps.items()}
 
     def train_dataloader(self) -> StepLoader:

@@ -39,6 +39,28 @@ def test_only_training_rows_lose_a_side(tmp_path: Path, tiny_folder: str, write_
     assert "[validation] 8 of 8 rows have a prompt that is trained on too" in report
 
 
+def test_sets_with_weights_are_mixed_and_repeats_are_told(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]
+) -> None:
+    """8 rows at 3/4 and 5 at 1/4: an epoch is the 5 once, in 20 examples, of which 15 are of the 8."""
+    sets = [{"path": write_pairs("a.jsonl", rows=8), "weight": 3}, {"path": write_pairs("b.jsonl"), "weight": 1}]
+    parser = ArgumentParser()
+    parser.add_class_arguments(PreferenceData, "data")
+    config = parser.parse_object({"data": {"train": sets, "examples_per_step": 4}})
+    data = parser.instantiate_classes(config).data
+    train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF()), data, max_steps=2)
+    plan = data.train_dataloader().plan
+    assert (len(plan), plan.examples) == (5, 20)
+    sources = [
+        [data.rows["train"][row].source.rpartition("/")[2][0] for row in plan.rows(0, step)] for step in range(5)
+    ]
+    assert [found.count("b") for found in sources] == [1] * 5
+    report = (tmp_path / "data_report.txt").read_text()
+    assert "13 trained, 0 held out for validation, 0 dropped; 4 rows a step, 5 steps an epoch" in report
+    assert "a.jsonl (weight 3): 8 rows, 15 examples, each 1 to 2 times" in report
+    assert data.meaning()["data.train weights"] == "[3.0, 1.0]"
+
+
 def test_families_are_shared_out_over_the_steps(
     tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]
 ) -> None:

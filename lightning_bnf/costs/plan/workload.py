@@ -64,15 +64,17 @@ def of_rows(
     layout = LAYOUTS[name]
     arrays = as_rows(rows)
     lengths = [layout.lengths(row, loss.labels) for row in all_arrays(arrays)]
+    mix = data.mix(rows)
     plan = StepPlan(
         lengths,
-        data.step_size_for(len(rows)),
+        data.step_size_for(len(rows) if mix is None else len(mix.sets)),
         max_tokens,
         data.seed,
         devices,
         layout.packed,
         call_tokens_on(device),
         data.strata(rows),
+        mix,
     )
     return of_plan(plan, arrays, layout, loss.labels, devices)
 
@@ -98,7 +100,7 @@ def of_plan(
         batch=layout.batch([rows.arrays(i) for i in found], labels),
         layout=next(name for name, known in LAYOUTS.items() if known is layout),
         accumulating=most > 1,
-        rows=len(rows),
+        rows=plan.examples,
         tokens=tokens * len(plan) // max(count, 1),
         scored=sum(int(row.trained.sum()) for row in all_arrays(rows)),
         assumed="the rows of data.train",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from lightning_bnf.datamodules.steps.mixing import Mix
 from lightning_bnf.runtime.arguments import PositiveInt, checked
 
 CALL_TOKENS = {"cpu": 64, "cuda": 1024}
@@ -42,6 +43,7 @@ class StepPlan:
     packed: whether a micro-batch's sequences lie one behind the other, so that nothing is padded
     call_tokens: what a micro-batch costs beside its tokens, in tokens
     strata: of each row a name; then every step holds each name in its share of the rows, as far as whole rows go
+    mix: of several sets with weights, which row follows which; some are then in an epoch more than once, or not at all
     """
 
     tokens: Sequence[Sequence[int]]
@@ -52,14 +54,20 @@ class StepPlan:
     packed: bool = False
     call_tokens: PositiveInt = CALL_TOKENS["cpu"]
     strata: tuple[str, ...] | None = None
+    mix: Mix | None = None
+
+    @property
+    def examples(self) -> int:
+        """Rows of an epoch, each as often as it is in it."""
+        return len(self.tokens) if self.mix is None else len(self.mix.sets)
 
     def __len__(self) -> int:
         """Steps of an epoch."""
-        return -(-len(self.tokens) // self.examples_per_step)
+        return -(-self.examples // self.examples_per_step)
 
     def rows(self, epoch: int, step: int) -> list[int]:
         """The rows of a step, over all micro-batches and ranks."""
-        order = _order(len(self.tokens), self.seed, epoch, self.strata)
+        order = _order(len(self.tokens), self.seed, epoch, self.strata, self.mix)
         return order[step * self.examples_per_step : (step + 1) * self.examples_per_step]
 
     def micro_batches(self, epoch: int, step: int) -> list[list[int]]:
@@ -122,10 +130,12 @@ def size_of(lengths: Sequence[int], packed: bool) -> int:
 
 
 @lru_cache(maxsize=4)  # an epoch asks for the same order at every step
-def _order(rows: int, seed: int | None, epoch: int, strata: tuple[str, ...] | None) -> list[int]:
+def _order(rows: int, seed: int | None, epoch: int, strata: tuple[str, ...] | None, mix: Mix | None) -> list[int]:
     order = list(range(rows))
     if seed is None:
         return order
+    if mix is not None:
+        return mix.order(seed, epoch)
     generator = random.Random(f"{seed}/{epoch}")
     generator.shuffle(order)
     if strata is None:

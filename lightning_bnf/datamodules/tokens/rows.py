@@ -163,6 +163,10 @@ class RowView(Rows):
         part, i = self._places[index]
         return self._parts[part].prompt(i)
 
+    def part_of_rows(self) -> list[int]:
+        """Of each row, which of the sequences it is of."""
+        return [part for part, _ in self._places]
+
     def where(self, keep: Callable[[TokenizedRow], bool]) -> "RowView":
         """The rows for which `keep` is true."""
         return self.only(map(keep, self))
