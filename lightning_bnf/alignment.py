@@ -280,7 +280,10 @@ def _save_config(root: Path, module: PreferenceModule, data: PreferenceData, par
     policy, loss = module.policy, module.loss
     dtype = str(policy.dtype).removeprefix("torch.")
     held_out = {"validation": "auto"} if data.holds_out else {}
-    plan = {name: getattr(data, name) for name in ("max_tokens", "seed", "layout", "pairing_ratio", "stratify")}
+    weighted = {} if data.sets is None else {"train": [dataclasses.asdict(one) for one in data.sets]}
+    plan = {
+        name: getattr(data, name) for name in ("max_tokens", "seed", "layout", "pairing_ratio", "stratify", "epoch_of")
+    }
     config = {
         "model": {
             "policy": _class_and_arguments(policy, parts.policy | {"source": policy.source, "dtype": dtype}),
@@ -289,6 +292,7 @@ def _save_config(root: Path, module: PreferenceModule, data: PreferenceData, par
             "optimization": dataclasses.asdict(module.optimization),
         },
         "data": data.paths
+        | weighted
         | held_out
         | plan
         | {"examples_per_step": data.step_size, "options": dataclasses.asdict(data.options)},
