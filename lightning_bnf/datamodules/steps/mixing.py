@@ -96,7 +96,8 @@ class Mix:
         shares = [weight / sum(given) for weight in given]
         whole = lcm(*(share.denominator for share in shares))
         parts = [int(share * whole) for share in shares]
-        drawn, found = [0] * len(parts), []
+        drawn = [0] * len(parts)
+        found: list[int] = []
         while drawn[self.leading] < len(self.rows[self.leading]):
             free = (k for k, part in enumerate(parts) if drawn[k] * whole // part <= len(found))
             chosen = min(free, key=lambda k: (-(-(drawn[k] + 1) * whole // parts[k]), k))
