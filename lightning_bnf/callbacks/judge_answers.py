@@ -159,7 +159,7 @@ class JudgeAnswers(Callback):
         return [row[0] for row in rows]
 
     def _won(self, answers: Sequence[Generated], root: Path) -> np.ndarray:
-        """1, 1/2 or 0 of each answer; 1/2 of one that a scorer finds too long."""
+        """1, 1/2 or 0 of each answer; 1/2 of one that is too long for the judge."""
         pairs = [(_messages(row), new.text, old.text) for row, new, old in zip(self._rows, answers, self._before)]
         if self.scorer is not None:
             groups = [Candidates(prompt, (new, old)) for prompt, new, old in pairs]
@@ -177,6 +177,8 @@ class JudgeAnswers(Callback):
         total = 0.0
         for a, b, sign in ((new, old, 1), (old, new, -1)):
             p = judge.probability(template.messages({"question": question, "answer_a": a, "answer_b": b}))
+            if p is None:
+                return 0.0
             total += sign * float(logit(min(max(p, _SURE), 1 - _SURE)))
         return total
 

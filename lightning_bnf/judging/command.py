@@ -200,6 +200,7 @@ def _about(pair: Pair, length: Callable[[str], int] | None) -> dict[str, Any]:
         "question": pair.question,
         "category": pair.category,
         "tags": list(pair.tags),
+        "index": pair.index,
         **{f"{name}_style": style(side, length) for name, side in sides.items() if side is not None},
         **{f"{name}_characters": len(side.text) for name, side in sides.items() if side is not None},
         "answers": content_hash([None if side is None else side.text for side in sides.values()]),

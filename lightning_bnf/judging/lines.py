@@ -212,7 +212,10 @@ def _alpaca(pool: Sequence[Judged], found: Table, gamed: Gamed | None, seed: int
             found.notes.append(f"alpaca_eval_2 by {one.judge}: fewer than ten preferences of {one.model}")
             continue
         lengths = column(one, "own_characters"), column(one, "base_characters")
-        index = column(one, "index").astype(int) if gamed is not None else None
+        place = column(one, "index")
+        if gamed is not None and np.isnan(place).any():
+            raise Refusal(f"gamed must come with judgments of AlpacaEval's `--questions`, got {one.model} without")
+        index = place.astype(int) if gamed is not None else None
         made = {"win rate (%)": win_rate(preference)}
         try:
             made["LC win rate (%)"] = length_controlled(preference, *lengths, index, gamed, seed)

@@ -65,6 +65,7 @@ class TokenJudge:
         self.ids = [one[0] for one in ids]
         policy.load()
         self.model = placed(policy.loaded)
+        self.longest = int(getattr(policy.causal_lm.config, "max_position_embeddings", None) or 2**31)
         self.device = next(self.model.parameters()).device
         self.identity = {
             "source": source,
@@ -72,9 +73,12 @@ class TokenJudge:
             **tokenizer_fingerprints(policy.tokenizer),
         }
 
-    def probability(self, messages: Sequence[Message]) -> float:
-        """Of the first token among both, as the next one after the prompt."""
-        prompt = torch.tensor([self.renderer.prompt_ids(tuple(messages))], device=self.device)
+    def probability(self, messages: Sequence[Message]) -> float | None:
+        """Of the first token among both, as the next one after the prompt; None where that is beyond its context."""
+        ids = self.renderer.prompt_ids(tuple(messages))
+        if len(ids) > self.longest:
+            return None
+        prompt = torch.tensor([ids], device=self.device)
         with torch.inference_mode():
             logits = self.model(input_ids=prompt, logits_to_keep=1).logits[0, -1].float()
         return float(torch.softmax(logits[self.ids], dim=0)[0])
@@ -86,9 +90,13 @@ class TokenJudge:
                 key = folder.key(game.pair.question, game.game, list(game.messages), tie_margin)
                 if key not in folder:
                     p = self.probability(game.messages)
-                    sure = p if game.first else 1 - p
-                    folder.add(key, _judged(game, self.source, f"{self.tokens[0]} {p:.6f}", sure, None, tie_margin))
+                    folder.add(key, self._judgment(game, p, tie_margin))
                 bar.update()
+
+    def _judgment(self, game: Game, p: float | None, tie_margin: float) -> Judgment:
+        if p is None:
+            return _judged(game, self.source, "", None, "a prompt beyond the model's context")
+        return _judged(game, self.source, f"{self.tokens[0]} {p:.6f}", p if game.first else 1 - p, None, tie_margin)
 
 
 def judged_once(games: Sequence[Game], protocol: Protocol) -> list[Game]:

@@ -44,7 +44,6 @@ PROTOCOLS: dict[str, Protocol] = {
             0.0,
             1024,
             verdicts.arena_hard_2025,
-            attempts=2,
         ),
         Protocol(
             "arena_hard_v0.1",
@@ -65,7 +64,6 @@ PROTOCOLS: dict[str, Protocol] = {
             0.0,
             16000,
             verdicts.arena_hard_2025,
-            attempts=3,
             baseline="o3-mini-2025-01-31 (hard prompts), gemini-2.0-flash-001 (creative writing)",
         ),
         Protocol(

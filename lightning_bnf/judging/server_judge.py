@@ -163,13 +163,14 @@ class ServerJudge:
                 self.protocol.first,
                 self.protocol.json_object,
             )
-            judgment = self._judgment(game, attempt, messages, reply)
-            cost = worst if judgment.cost is None else judgment.cost
+            judgment = self._judgment(game, attempt, messages, reply, worst)
+            cost = judgment.cost or 0.0
             self.folder.add(self._key(game, attempt, messages), judgment)
         finally:
             self.budget.settle(worst, cost)
 
-    def _judgment(self, game: Game, attempt: int, messages: list[Message], reply: Reply) -> Judgment:
+    def _judgment(self, game: Game, attempt: int, messages: list[Message], reply: Reply, worst: float) -> Judgment:
+        """A reply as a line. Its cost is the worst case where the server does not count tokens."""
         earlier = [one["content"] for one in messages[len(game.messages) :] if one["role"] == "assistant"]
         verdict = self._read("\n".join(["", *earlier, reply.text]))
         preferred = None
@@ -181,7 +182,7 @@ class ServerJudge:
         if verdict.said is None and preferred is None and not reply.finished and not self.protocol.first:
             verdict = Verdict(None, f"{verdict.reason}, cut off at {self.max_new_tokens} tokens")
         known = reply.prompt_tokens is not None and reply.tokens is not None
-        cost = self.server.cost(reply.prompt_tokens or 0, reply.tokens or 0) if known else None
+        cost = self.server.cost(reply.prompt_tokens or 0, reply.tokens or 0) if known else worst or None
         return Judgment(
             game.pair.question,
             game.game,

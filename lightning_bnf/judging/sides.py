@@ -2,7 +2,7 @@
 run's folder, whose `completions.jsonl` holds what the model said before and after training."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Said:
 class Pair:
     """A question with the answers of both sides; `base` is None for benchmarks without a baseline.
 
-    category, tags, checklist: from the benchmark's question file
+    category, tags, checklist, index: from the benchmark's question file, and the place in it
     """
 
     question: str
@@ -39,7 +39,8 @@ class Pair:
     base: Said | None
     category: str = ""
     tags: tuple[str, ...] = ()
-    checklist: tuple[str, ...] = field(default=())
+    checklist: tuple[str, ...] = ()
+    index: int | None = None
 
 
 def read_answers(path: str) -> list[Said]:
@@ -108,6 +109,7 @@ def pairs(answers: str, baseline: str | None, questions: str | None = None, cate
     asked = _by_id(read_questions(questions)) if questions is not None else {}
     if base is not None and not set(base) & {one.question for one in own}:
         raise Refusal(f"baseline must answer the same questions as answers, got none of them in {baseline}")
+    places = {name: place for place, name in enumerate(asked)}
     found = []
     for one in own:
         if base is not None and one.question not in base:
@@ -125,6 +127,7 @@ def pairs(answers: str, baseline: str | None, questions: str | None = None, cate
             str(columns.get("category", "")),
             tuple(dict.fromkeys(str(tag) for tag in tags if tag)),
             tuple(map(str, columns.get("checklist") or ())),
+            places.get(one.question),
         )
         if category is None or pair.category == category:
             found.append(pair)

@@ -58,5 +58,6 @@ def test_the_probability_is_the_softmax_of_both_logits(tiny_folder: str) -> None
     a, b = found.model(input_ids=ids).logits[0, -1][found.ids].double().exp().tolist()
 
     assert found.probability(messages) == pytest.approx(a / (a + b), rel=1e-4)  # type: ignore[arg-type]
+    assert found.probability([{"role": "user", "content": "A " * found.longest}]) is None
     with pytest.raises(ValueError, match="tokens must be two words of one token each"):
         TokenJudge(tiny_folder, ("A", "A"))

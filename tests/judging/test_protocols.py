@@ -6,9 +6,9 @@ from lightning_bnf.judging.protocols import PROTOCOLS
 def test_numbers() -> None:
     held = {name: (one.both, one.temperature, one.max_tokens, one.attempts) for name, one in PROTOCOLS.items()}
     assert held == {
-        "pairs": (True, 0.0, 1024, 2),
+        "pairs": (True, 0.0, 1024, 1),
         "arena_hard_v0.1": (True, 0.0, 4096, 2),
-        "arena_hard_v2": (True, 0.0, 16000, 3),
+        "arena_hard_v2": (True, 0.0, 16000, 1),
         "wildbench": (False, 0.0, 1024, 1),
         "wildbench_pairs": (False, 0.0, 1024, 1),
         "alpaca_eval_2": (False, 1.0, 1, 1),
