@@ -48,7 +48,8 @@ def read_published(path: Path, answers: Answers, questions: Mapping[str, Questio
 
 
 def _arena(path: Path, rows: Sequence[Mapping[str, Any]], answers: Answers, _: Mapping[str, Question]) -> Judged:
-    benchmark = "arena_hard_v2" if "uid" in rows[0] else "arena_hard_v0.1"
+    old = "uid" not in rows[0] or "arena-hard-v0.1" in (rows[0].get("category"), *path.parts)
+    benchmark = "arena_hard_v0.1" if old else "arena_hard_v2"
     model, lines, about = str(rows[0]["model"]), [], {}
     baseline = str(rows[0].get("baseline") or "gpt-4-0314")
     for row in rows:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from lightning_bnf.evaluation.judged.alpaca_eval import Gamed
 from lightning_bnf.evaluation.statistics.intervals import Interval
 from lightning_bnf.generation.questions import Question, read_questions
+from lightning_bnf.judging.lengths import gpt4o_length
 from lightning_bnf.judging.lines import Line, Table, table
 from lightning_bnf.judging.plot import plot
 from lightning_bnf.judging.published import read_published
@@ -37,6 +38,7 @@ def scores(
     output: Path = Path("runs/scores"),
     answers: list[str] | None = None,
     questions: str | None = None,
+    vocabulary: Path | None = None,
     gamed: Path | None = None,
     seed: int = 0,
 ) -> None:
@@ -47,13 +49,14 @@ def scores(
         output: folder for scores.md, scores.csv, scores.json and scores.png: new, empty, or of this command.
         answers: Arena-Hard's answer files, for the lengths and styles that its judgment files do not hold.
         questions: WildBench's question file, for the tags that its judgment files do not hold.
+        vocabulary: file o200k_base.tiktoken, for lengths of those answers in GPT-4o's tokens; null: those that they hold.
         gamed: AlpacaEval's df_gamed.csv, for its length-controlled win rate; null: a fit without difficulties.
         seed: of draws.
     """
     if not judgments:
         raise Refusal("judgments must be one folder or file or more, got none")
     check_claim("output", Path(output), "scores")
-    said = {(one.model, one.question): one for path in answers or () for one in read_answers(path)}
+    said = _answers(answers or (), vocabulary)
     asked = {one.id: one for one in read_questions(questions)} if questions is not None else {}
     judged = [_read(Path(path), said, asked) for path in judgments]
     found = table(judged, _gamed(gamed) if gamed is not None else None, seed)
@@ -66,6 +69,13 @@ def scores(
         save_figure(plot(found.lines), Path(output) / "scores.png")
     print(text, end="")
     print(f"\nin {output}: scores.md, scores.csv, scores.json, scores.png")
+
+
+def _answers(paths: Sequence[str], vocabulary: Path | None) -> dict[tuple[str, str], Said]:
+    length = gpt4o_length(vocabulary) if vocabulary is not None else None
+    found = [one for path in paths for one in read_answers(path)]
+    counted = found if length is None else [replace(one, tokens=length(one.text)) for one in found]
+    return {(one.model, one.question): one for one in counted}
 
 
 def _read(path: Path, answers: dict[tuple[str, str], Said], questions: dict[str, Question]) -> Judged:

@@ -29,6 +29,8 @@ def test_arena_hards_with_lengths_from_answer_files(tmp_path: Path) -> None:
     held = as_games(found)
     assert held.verdict.tolist() == pytest.approx([-2, np.nan], nan_ok=True)
     assert held.style[0].tolist() == [9, 1, 0, 0]
+    moved = row | {"games": games, "category": "arena-hard-v0.1"}
+    assert read_published(written(tmp_path / "moved.jsonl", [moved]), {}, {}).benchmark == "arena_hard_v0.1"
     old = {"question_id": "q0", "model": "m", "judge": "j", "games": [{"score": "B>A"}, {"score": "A=B"}]}
     found = read_published(written(tmp_path / "old.jsonl", [old]), {}, {})
     assert (found.benchmark, found.baseline, as_games(found).verdict.tolist()) == (
