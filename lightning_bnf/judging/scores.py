@@ -49,7 +49,7 @@ def scores(
         output: folder for scores.md, scores.csv, scores.json and scores.png: new, empty, or of this command.
         answers: Arena-Hard's answer files, for the lengths and styles that its judgment files do not hold.
         questions: WildBench's question file, for the tags that its judgment files do not hold.
-        vocabulary: file o200k_base.tiktoken, for lengths of those answers in GPT-4o's tokens; null: those that they hold.
+        vocabulary: file o200k_base.tiktoken, for their lengths in GPT-4o's tokens; null: those that they hold.
         gamed: AlpacaEval's df_gamed.csv, for its length-controlled win rate; null: a fit without difficulties.
         seed: of draws.
     """
