@@ -78,6 +78,11 @@ def questions(
         return [asked[place].question(tokenizer, f"{asked[place].task.task}:{place}") for place in kept]
 
 
+def question_id(task: str, doc: Mapping[str, Any]) -> str:
+    """What a row of a benchmark is called: the same in every file that holds it."""
+    return content_hash([task, doc])
+
+
 def stratified(strata: Sequence[str], contents: Sequence[Any]) -> list[int]:
     """An order of places of which every first part holds each stratum in its share, as far as whole rows go: the first
     150 of a benchmark have as many right answers A as all rows have. Within a stratum by the contents' hash."""
@@ -116,7 +121,7 @@ class _Asked:
             TokenizedCompletion(ids[len(prompt) :], [True] * (len(ids) - len(prompt)), 1 if i == self.right else -1)
             for i, ids in enumerate(whole)
         )
-        row = TokenizedRow(content_hash([self.task.task, self.doc]), source, Unpaired.name, prompt, options)
+        row = TokenizedRow(question_id(self.task.task, self.doc), source, Unpaired.name, prompt, options)
         normed = self.task.metric.startswith("acc_norm")
         scale = tuple(float(len(option)) if normed else 1.0 for option in self.options)
         return Question(row, self.task.name, self.doc, self.right, scale)

@@ -1,6 +1,7 @@
 """The suite of multiple choice: both sides score the same questions, and come to the same."""
 
 import json
+import statistics
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from lightning_bnf.costs.bench import choices
 from lightning_bnf.costs.bench.workers import Over
 
 pytestmark = pytest.mark.slow
+STORED = Path(__file__).parents[3] / "notebooks/results/bench/choices.json"
 
 
 def test_both_pass_as_many_of_the_questions(tmp_path, tiny_folder, monkeypatch):
@@ -24,5 +26,11 @@ def test_both_pass_as_many_of_the_questions(tmp_path, tiny_folder, monkeypatch):
         turns = Few(1)
         with pytest.raises(Over):
             variant.contest(turns, **variant.arguments)
-        told += [turn["passed"] for turn in turns.told]
+        told += [(turn["passed"], turn["which"]) for turn in turns.told]
     assert told[0] == told[1]
+
+
+def test_the_stored_run_passed_the_same_rows_and_took_less():
+    harness, shared = json.loads(STORED.read_text())["rows"]
+    assert harness["which"] == shared["which"]
+    assert statistics.median(harness["cpu_seconds"]) > 1.4 * statistics.median(shared["cpu_seconds"])
