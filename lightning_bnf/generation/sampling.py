@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, GenerationConfig, PreTrainedTokenizerBase, StoppingCriteria, StoppingCriteriaList
 from transformers.cache_utils import DynamicLayer
 
-from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveInt, checked
+from lightning_bnf.runtime.arguments import AboveZeroToOne, NonNegativeFloat, PositiveInt, checked
 from lightning_bnf.runtime.fingerprints import content_hash
 from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
@@ -35,11 +35,12 @@ class Sampling:
     """How completions are drawn.
 
     Args:
-        temperature: softmax temperature; 0 is greedy. No top-k and no top-p: the model's own distribution.
+        temperature: softmax temperature; 0 is greedy. No top-k: the model's own distribution.
         max_new_tokens: tokens after which a completion is cut off (`Generated.finished` is then false).
         samples: completions per prompt; greedy decoding gives one only.
         seed: any integer; the same seed and prompts give the same completions.
         batch_size: completions generated together, prompts times samples.
+        top_p: share of the probability that is sampled from, the likeliest tokens first; 1: all of it.
     """
 
     temperature: NonNegativeFloat = 0.8
@@ -47,6 +48,7 @@ class Sampling:
     samples: PositiveInt = 1
     seed: int = 0
     batch_size: PositiveInt = 128
+    top_p: AboveZeroToOne = 1.0
 
     def __post_init__(self) -> None:
         if self.temperature == 0 and self.samples > 1:
@@ -211,7 +213,7 @@ def _generation_config(model: Any, tokenizer: PreTrainedTokenizerBase, sampling:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
     shape: dict[str, Any] = {"do_sample": False}
     if sampling.temperature > 0:
-        shape = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
+        shape = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": sampling.top_p}
     return GenerationConfig(
         max_new_tokens=sampling.max_new_tokens,
         eos_token_id=ends,

@@ -1,4 +1,5 @@
-"""A client for servers that speak OpenAI's chat completions: vLLM, `transformers serve`, llama.cpp, the API itself."""
+"""A client for servers that speak OpenAI's completions, by messages or token ids: vLLM, SGLang, `transformers serve`,
+llama.cpp, the API itself."""
 
 import json
 import os
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from lightning_bnf.datamodules.reading.errors import shorten
@@ -82,6 +83,10 @@ class Server:
         return key
 
 
+class Unreachable(ServerError):
+    """A server that is away, or busy for longer than it is tried for."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """A server's answer; what it does not say is None.
@@ -97,7 +102,7 @@ class Reply:
     first: tuple[tuple[str, float], ...] | None = None
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=64)  # servers of a run; each keeps its connections
 def client(server: Server) -> "OpenAI":
     """The `openai` package's client of a server, for any number of threads: it retries and keeps to the timeout.
 
@@ -187,20 +192,13 @@ def ask(
     seed: int,
     first: int = 0,
     json_object: bool = False,
+    top_p: float = 1.0,
 ) -> Reply:
     """One chat completion, with the log-probs of so many `first` tokens, or as a JSON object where the server can.
 
     Raises `ServerError` when it is refused, or failed `server.tries` times.
     """
-    body: dict[str, Any] = {
-        "model": server.model,
-        "messages": list(messages),
-        "temperature": temperature,
-        "top_p": 1.0,
-        "max_tokens": max_new_tokens,
-    }
-    if temperature > 0:
-        body["seed"] = seed
+    body = _body(server, temperature, top_p, max_new_tokens, seed) | {"messages": [_sent(one) for one in messages]}
     if first:
         body |= {"logprobs": True, "top_logprobs": first}
     if json_object:
@@ -211,15 +209,8 @@ def ask(
         text, reason = choice["message"]["content"], choice["finish_reason"]
     except (KeyError, IndexError, TypeError):
         raise _unlike(server, f"a chat completion, got {shorten(answer)}") from None
-    if not isinstance(text, str) or reason not in ("stop", "length"):
-        raise _unlike(
-            server, f"text that ended with 'stop' or 'length', got {shorten(text)} that ended with {reason!r}"
-        )
-    # Half a pair of UTF-16, where a server cuts an emoji, becomes U+FFFD, as in any decoder: no file could hold it.
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    usage = answer.get("usage")
-    counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("completion_tokens", "prompt_tokens")]
-    tokens, prompt_tokens = (count if type(count) is int and 0 <= count < 2**31 else None for count in counts)
+    text = _checked(server, text, reason)
+    tokens, prompt_tokens = _counts(answer)
     named = answer.get("model")
     model = named[:200] if isinstance(named, str) else None
     return Reply(text, reason == "stop", tokens, prompt_tokens, model, _first_tokens(choice) if first else None)
@@ -235,20 +226,95 @@ def _first_tokens(choice: Any) -> tuple[tuple[str, float], ...] | None:
     return held if all(isinstance(token, str) and number <= 0.001 for token, number in held) else None
 
 
-def _post(server: Server, body: dict[str, Any]) -> Any:
+def complete(
+    server: Server, ids: Sequence[int], n: int, temperature: float, max_new_tokens: int, seed: int, top_p: float = 1.0
+) -> list[Reply]:
+    """`n` completions of a prompt of token ids, by one request. Raises `ServerError` as `ask` does, and where the
+    server counts other prompt tokens than it was sent."""
+    body = _body(server, temperature, top_p, max_new_tokens, seed) | {"prompt": list(ids), "n": n}
+    answer = _post(server, body, "completions")
+    try:
+        found = [(one["text"], one["finish_reason"], one.get("token_ids")) for one in answer["choices"]]
+    except (KeyError, TypeError, AttributeError):
+        raise _unlike(server, f"completions, got {shorten(answer)}") from None
+    if len(found) != n:
+        raise _unlike(server, f"{n} completions, got {len(found)}")
+    tokens, prompt_tokens = _counts(answer)
+    if prompt_tokens != len(ids):
+        raise _unlike(server, f"completions of the {len(ids)} prompt tokens that it was sent, got {prompt_tokens}")
+    return [
+        Reply(
+            _checked(server, text, reason),
+            reason == "stop",
+            len(own) if isinstance(own, list) else tokens if n == 1 else None,
+            prompt_tokens,
+        )
+        for text, reason, own in found
+    ]
+
+
+def why_no_ids(server: Server, ids: Sequence[int]) -> str | None:
+    """Why a server does not complete token ids, None where it does: it is asked for one token. Raises `Unreachable` for
+    one that is away."""
+    try:
+        complete(server, ids, 1, 0.0, 1, 0)
+    except Unreachable:
+        raise
+    except ServerError as error:
+        return str(error)
+    return None
+
+
+def _body(server: Server, temperature: float, top_p: float, max_new_tokens: int, seed: int) -> dict[str, Any]:
+    body = {"model": server.model, "temperature": temperature, "top_p": top_p, "max_tokens": max_new_tokens}
+    return body | {"seed": seed} if temperature > 0 else body
+
+
+def _sent(message: Message) -> dict[str, Any]:
+    """A message as servers take it: the arguments of calls as a JSON string."""
+    calls = [
+        {**call, "function": call["function"] | {"arguments": json.dumps(call["function"]["arguments"])}}
+        for call in message.get("tool_calls", ())
+    ]
+    return {**message, "tool_calls": calls} if calls else {**message}
+
+
+def _checked(server: Server, text: object, reason: object) -> str:
+    if not isinstance(text, str) or reason not in ("stop", "length"):
+        raise _unlike(
+            server, f"text that ended with 'stop' or 'length', got {shorten(text)} that ended with {reason!r}"
+        )
+    # Half a pair of UTF-16, where a server cuts an emoji, becomes U+FFFD, as in any decoder: no file could hold it.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _counts(answer: Any) -> tuple[int | None, int | None]:
+    """Tokens of the completions and of the prompt; None where the server gives none."""
+    usage = answer.get("usage")
+    counts = [usage.get(name) if isinstance(usage, dict) else None for name in ("completion_tokens", "prompt_tokens")]
+    tokens, prompt_tokens = (count if type(count) is int and 0 <= count < 2**31 else None for count in counts)
+    return tokens, prompt_tokens
+
+
+def _post(server: Server, body: dict[str, Any], path: Literal["chat", "completions"] = "chat") -> Any:
     """The reply's JSON. What is raised has no cause and no context: these hold the request."""
     asking, key = client(server), server.key()
-    from openai import APIStatusError
+    from openai import APIConnectionError, APIStatusError
 
+    made: Any = asking.chat.completions if path == "chat" else asking.completions
+    away = False
     try:
-        content = asking.chat.completions.with_raw_response.create(**body).http_response.content
+        content = made.with_raw_response.create(**body).http_response.content
         refused = None
     except APIStatusError as error:
+        away = error.status_code >= 500 or error.status_code == 429
         refused = f"status {error.status_code} {shorten(_without(error.response.text, key), 300)}"
     except Exception as error:  # of connections, and what addresses and headers raise that nothing can be made of
+        away = isinstance(error, APIConnectionError)
         refused = _without(reason_of(error.__cause__ or error), key)
     if refused is not None:
-        raise _unlike(server, f"a chat completion, got {refused}; tried {server.tries} times at most")
+        told = _unlike(server, f"a chat completion, got {refused}; tried {server.tries} times at most")
+        raise Unreachable(str(told)) if away else told
     if key is not None and key.encode() in content:
         raise _unlike(server, "an answer without the key, got one that holds it (not shown)")
     try:

@@ -13,6 +13,7 @@ from lightning_bnf.generation.sampling import Generated, Sampling, generate_with
 from lightning_bnf.policies.base import Dtype
 from lightning_bnf.policies.sources import BUNDLED, load_model, load_tokenizer, placed
 from lightning_bnf.preparation.card import Outcome, write_card, yields
+from lightning_bnf.preparation.engines import Engine, Sampled
 from lightning_bnf.preparation.families import Question, draw_questions
 from lightning_bnf.preparation.pick import Scored, pick_pair, pick_unpaired, scored
 from lightning_bnf.preparation.prompts import PromptFile, draw_prompts, sample_prompts, try_out, write_scored
@@ -27,6 +28,7 @@ from lightning_bnf.runtime.refusal import Refusal
 
 Row = dict[str, Any]
 _NONE: list[str] = []  # a default that is never changed
+ENGINE = Engine()
 _OF_FAMILIES = (  # the settings that the card of families shows
     "families",
     "kept_out",
@@ -74,6 +76,7 @@ def prepare(
     temperature: float = 0.8,
     batch_size: int = 320,
     seed: int = 1,
+    engine: Engine = ENGINE,
     work: Path = Path("runs/prepare"),
 ) -> None:
     """Make preference data from a model's own samples, sorted by verifiers, a reward model or a ranker. Resumable.
@@ -98,17 +101,18 @@ def prepare(
         temperature: softmax temperature of the samples.
         batch_size: completions generated together.
         seed: chooses the questions and the samples.
+        engine: what draws the samples of `prompts`, and how: a server, top-p, several seeds.
         work: folder that keeps the raw samples and scores, so that an interrupted run goes on where it was.
     """
     settings = {name: value for name, value in locals().items() if name not in ("output", "work")}
-    _check_sources(families, kept_out, prompts, scorer)
+    _check_sources(families, kept_out, prompts, scorer, engine)
     check_claim("output", Path(output), "prepare")
     drawn = Sampling(temperature, samples=samples, seed=seed, batch_size=batch_size)
     work_file = Path(work) / f"{Path(output).name}.jsonl"
     if prompts is not None and scorer is not None:
         asked = draw_prompts(prompts, train_prompts, validation_prompts, test_prompts, seed)
         try_out(scorer)
-        sampled = sample_prompts(prompts, asked, source, revision, dtype, drawn, work_file)
+        sampled = sample_prompts(prompts, asked, Sampled(source, revision, dtype), drawn, engine, work_file)
         write_scored(asked, sampled, scorer, Path(output), work_file.with_suffix(".scores.jsonl"), settings)
         return
     sizes = (train_prompts, validation_prompts, test_prompts, kept_out_prompts)
@@ -118,9 +122,15 @@ def prepare(
 
 
 def _check_sources(
-    families: Sequence[str], kept_out: Sequence[str], prompts: PromptFile | None, scorer: Scorer | None
+    families: Sequence[str],
+    kept_out: Sequence[str],
+    prompts: PromptFile | None,
+    scorer: Scorer | None,
+    engine: Engine,
 ) -> None:
     """Refuse (ValueError) what would be ignored: families beside prompts, a scorer without prompts, and neither."""
+    if prompts is None and engine != ENGINE:
+        raise Refusal("engine must be left out with families, which are sampled by transformers, got settings of it")
     if prompts is None and scorer is not None:
         raise Refusal(f"scorer must be null without prompts, got {scorer}: families are sorted by their verifiers")
     if prompts is None and not families and not kept_out:

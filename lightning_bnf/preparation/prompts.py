@@ -12,21 +12,18 @@ from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
-
 from lightning_bnf.datamodules.reading.messages import Message, Messages
 from lightning_bnf.datamodules.reading.options import Rendering
 from lightning_bnf.datamodules.reading.records import read_file
 from lightning_bnf.datamodules.tokens.renderer import Renderer
-from lightning_bnf.generation.sampling import Generated, Sampling, generate_with_lengths
-from lightning_bnf.policies.base import Dtype
-from lightning_bnf.policies.sources import load_model, load_tokenizer, placed
+from lightning_bnf.generation.sampling import Generated, Sampling
+from lightning_bnf.policies.sources import load_tokenizer
+from lightning_bnf.preparation.engines import Engine, Sampled, draw
 from lightning_bnf.preparation.pick import Scored, pick_extremes, scored, usable
-from lightning_bnf.preparation.sample import Job, sample_jobs
 from lightning_bnf.preparation.scoring import Candidates, Scorer
 from lightning_bnf.results.markdown import markdown_table
 from lightning_bnf.runtime.files import write_text
-from lightning_bnf.runtime.fingerprints import content_hash, weights_fingerprint
+from lightning_bnf.runtime.fingerprints import content_hash
 from lightning_bnf.runtime.jsonl import write_jsonl
 from lightning_bnf.runtime.ownership import claim
 from lightning_bnf.runtime.refusal import Refusal
@@ -98,24 +95,15 @@ def as_messages(prompt: Messages | str) -> Messages:
 def sample_prompts(
     file: PromptFile,
     prompts: Sequence[Prompt],
-    source: str,
-    revision: str | None,
-    dtype: Dtype,
+    model: Sampled,
     sampling: Sampling,
+    engine: Engine,
     work_file: Path,
 ) -> list[list[Generated]]:
     """The samples of every prompt; those in `work_file` are not drawn again. The model is let go afterwards."""
-    tokenizer = load_tokenizer(source, revision)
-    model = placed(load_model(source, getattr(torch, dtype), revision))
-    renderer = Renderer(tokenizer, file.rendering)
-
-    def complete(ids: list[list[int]], sampling: Sampling) -> list[list[Generated]]:
-        return generate_with_lengths(model, tokenizer, ids, sampling)
-
-    ids = [renderer.prompt_ids(prompt.messages) for prompt in prompts]
-    job = Job("samples", ids, replace(sampling, max_new_tokens=file.max_new_tokens))
-    (found,) = sample_jobs([job], complete, weights_fingerprint(model), work_file)
-    return found
+    renderer = Renderer(load_tokenizer(model.source, model.revision), file.rendering)
+    drawn = replace(sampling, max_new_tokens=file.max_new_tokens)
+    return draw(engine, model, renderer, [prompt.messages for prompt in prompts], drawn, work_file)
 
 
 @dataclass(frozen=True)
@@ -202,7 +190,7 @@ def unpaired_rows(answered: Answered) -> list[dict[str, Any]]:
 
 
 _COLUMNS = (
-    *("split", "prompts", "samples", "cut off, empty or repeated", "too long to be scored", "pairs"),
+    *("split", "prompts", "samples", "not usable", "too long to be scored", "pairs"),
     *("score of chosen", "score of rejected", "tokens of chosen", "tokens of rejected"),
 )
 
@@ -222,15 +210,21 @@ def card(answered: Sequence[Answered], settings: dict[str, Any]) -> str:
         left_out = drawn - unscored - sum(len(one.scored) for one in mine)
         rows.append([split, len(mine), drawn, left_out, unscored, len(pairs), *means])
     shown = "".join(f"- `{name}`: {value}\n" for name, value in settings.items())
-    return _CARD.format(**settings, table=markdown_table(_COLUMNS, *rows), shown=shown)
+    engine: Engine = settings["engine"]
+    told = {
+        "seeds": ", ".join(map(str, engine.seeds or (settings["seed"],))),
+        "cut_off": "Answers that were cut off at the token limit are "
+        + ("not scored" if engine.cut_off == "drop" else "scored as if they had ended there"),
+    }
+    return _CARD.format(**settings, **told, table=markdown_table(_COLUMNS, *rows), shown=shown)
 
 
 _CARD = """# Preference data, sampled from the model and scored
 
-Every prompt of `{prompts.path}` was answered {samples} times by `{source}` at temperature {temperature} (no top-k, no
-top-p) and the answers were scored by {scorer}. A pair is the answer with the highest score (`chosen`) against the one
-with the lowest (`rejected`), among equals the two closest in length; prompts whose answers all score alike give none.
-Answers that were cut off at the token limit are not scored, and of identical ones one is. The splits share no prompt.
+Every prompt of `{prompts.path}` was answered {samples} times by `{source}` at temperature {temperature} (no top-k,
+top-p {engine.top_p:g}; seeds: {seeds}) and the answers were scored by {scorer}. A pair is the answer with the highest
+score (`chosen`) against the one with the lowest (`rejected`), among equals the two closest in length; prompts whose
+answers all score alike give none. {cut_off}, and of identical ones one is scored. The splits share no prompt.
 Licence: that of the prompts, the sampled model and the scorer.
 
 {table}

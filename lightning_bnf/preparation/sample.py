@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from lightning_bnf.generation.sampling import Generated, Sampling, batches
 from lightning_bnf.runtime.fingerprints import content_hash
@@ -59,4 +60,13 @@ def sample_jobs(jobs: Sequence[Job], complete: Complete, identity: str, work_fil
 
 
 def _key(identity: str, job: Job, batch: list[int]) -> str:
-    return content_hash([identity, asdict(job.sampling), [job.prompts[index] for index in batch]])
+    return content_hash([identity, sampling_key(job.sampling), [job.prompts[index] for index in batch]])
+
+
+def sampling_key(sampling: Sampling) -> dict[str, Any]:
+    """What samples depend on beside model and prompts; all of the distribution is not named, as when there was no
+    choice."""
+    named = asdict(sampling)
+    if sampling.top_p == 1:
+        del named["top_p"]
+    return named

@@ -14,6 +14,7 @@ from lightning_bnf.cli.main import main
 from lightning_bnf.datamodules.reading.records import read_rows
 from lightning_bnf.generation.sampling import Generated
 from lightning_bnf.preparation import Scorer, prompts
+from lightning_bnf.preparation.engines import Engine
 from lightning_bnf.preparation.prepare import prepare
 from lightning_bnf.preparation.prompts import Prompt, PromptFile, draw_prompts, write_scored
 from lightning_bnf.preparation.scoring import ScoringError
@@ -48,6 +49,7 @@ def test_best_and_worst_of_the_usable_samples(tmp_path):
     drawn = [Generated(text, len(text), finished) for text, finished in texts]
     prompts = [Prompt(split, ({"role": "user", "content": split},)) for split in ("train", "test")]
     settings = {"prompts": PromptFile("p.jsonl"), "samples": 6, "source": "s", "temperature": 1, "scorer": "Length"}
+    settings |= {"engine": Engine(), "seed": 1}
     write_scored(prompts, [drawn, drawn[:1]], Length(), tmp_path / "out", tmp_path / "work", settings)
     (pair,) = rows(tmp_path / "out", "train_pairs")
     assert (pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("ddd", "b")

@@ -1,0 +1,171 @@
+"""Where samples are drawn: by transformers in this process, or by servers, from the same prompts as token ids."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.datamodules.reading.messages import Messages
+from lightning_bnf.datamodules.tokens.renderer import Renderer
+from lightning_bnf.generation.requests import at_once
+from lightning_bnf.generation.sampling import Generated, Sampling, generate_with_lengths
+from lightning_bnf.generation.server import Reply, Server, ServerError, ask, complete, why_no_ids
+from lightning_bnf.policies.base import Dtype
+from lightning_bnf.policies.sources import load_model, placed
+from lightning_bnf.preparation.sample import Job, sample_jobs, sampling_key
+from lightning_bnf.runtime.arguments import AboveZeroToOne, checked
+from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
+from lightning_bnf.runtime.jsonl import JsonlStore
+from lightning_bnf.runtime.progress import say
+from lightning_bnf.runtime.refusal import Refusal
+
+
+@checked
+@dataclass(frozen=True)
+class Engine:
+    """What draws the samples, and how.
+
+    Args:
+        server: OpenAI-compatible server (or several) that has the model; null: transformers, in this process. Prompts
+            go as token ids where the server completes them, else as messages; the server's counts of prompt tokens must
+            be ours either way. Stored samples are kept by the server's `model` name: give each model its own.
+        top_p: share of the probability that is sampled from, the likeliest tokens first; 1: all of it.
+        seeds: each draws `samples` completions of every prompt; null: `seed` alone.
+        cut_off: what happens to completions that were cut off at the token limit: `drop`, or `keep` (as if they had
+            ended there).
+    """
+
+    server: Server | None = None
+    top_p: AboveZeroToOne = 1.0
+    seeds: tuple[int, ...] = ()
+    cut_off: Literal["drop", "keep"] = "drop"
+
+    def __post_init__(self) -> None:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise Refusal(f"seeds must be different ones, got {', '.join(map(str, self.seeds))}")
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The model that is sampled: where it is read from, its revision, and the type of its weights."""
+
+    source: str
+    revision: str | None
+    dtype: Dtype
+
+
+def draw(
+    engine: Engine,
+    model: Sampled,
+    renderer: Renderer,
+    prompts: Sequence[Messages],
+    sampling: Sampling,
+    work_file: Path,
+) -> list[list[Generated]]:
+    """The samples of every prompt, those of all seeds behind each other; what `work_file` has is not drawn again."""
+    ids = [renderer.prompt_ids(prompt) for prompt in prompts]
+    sampling = replace(sampling, top_p=engine.top_p)
+    jobs = [
+        Job(f"samples, seed {seed}" if engine.seeds else "samples", ids, replace(sampling, seed=seed))
+        for seed in engine.seeds or (sampling.seed,)
+    ]
+    if engine.server is None:
+        found = _in_process(jobs, model, renderer.tokenizer, work_file)
+    else:
+        found = [_by_servers(job, engine.server, model, renderer, prompts, work_file) for job in jobs]
+    rows = [[one for row in rows for one in row] for rows in zip(*found, strict=True)]
+    if engine.cut_off == "keep":
+        return [[replace(one, finished=True) for one in row] for row in rows]
+    return rows
+
+
+def _in_process(
+    jobs: Sequence[Job], model: Sampled, tokenizer: PreTrainedTokenizerBase, work_file: Path
+) -> list[list[list[Generated]]]:
+    loaded = placed(load_model(model.source, getattr(torch, model.dtype), model.revision))
+
+    def made(ids: list[list[int]], sampling: Sampling) -> list[list[Generated]]:
+        return generate_with_lengths(loaded, tokenizer, ids, sampling)
+
+    return sample_jobs(jobs, made, weights_fingerprint(loaded), work_file)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One request: of which prompt, for how many completions, with which seed, and its key in the work file."""
+
+    prompt: int
+    samples: int
+    seed: int
+    key: str
+
+
+def _by_servers(
+    job: Job, server: Server, model: Sampled, renderer: Renderer, prompts: Sequence[Messages], work_file: Path
+) -> list[list[Generated]]:
+    """As `sample_jobs`, each request a line of the work file: of all samples of a prompt where the server takes ids, of
+    one sample where it takes messages, as servers that take no ids may not count `n` either."""
+    server.key()  # refused before the first request
+    store, tokenizer = JsonlStore(work_file), renderer.tokenizer
+    identity = [server.model, model.source, model.revision, tokenizer_fingerprints(tokenizer)]
+    about = [identity, sampling_key(job.sampling)]
+    together = [
+        _Request(i, job.sampling.samples, job.sampling.seed, content_hash([*about, ids]))
+        for i, ids in enumerate(job.prompts)
+    ]
+    apart = [
+        _Request(one.prompt, 1, one.seed * 1_000_003 + k, content_hash([*about, job.prompts[one.prompt], k]))
+        for one in together
+        for k in range(one.samples)
+    ]
+    by_ids = all(one.key not in store for one in apart) and _takes_ids(server, job.prompts, together, store)
+    requests = together if by_ids else apart
+    missing = [i for i, one in enumerate(requests) if one.key not in store]
+
+    def made(asked: Server, index: int) -> list[Generated]:
+        one, drawn = requests[index], job.sampling
+        settings = (drawn.temperature, drawn.max_new_tokens, one.seed, drawn.top_p)
+        ids = job.prompts[one.prompt]
+        if by_ids:
+            return [_generated(reply, tokenizer) for reply in complete(asked, ids, one.samples, *settings)]
+        reply = ask(asked, prompts[one.prompt], *settings)
+        if reply.prompt_tokens != len(ids):
+            raise ServerError(
+                f"{asked.base_url} must be a server with training's chat template, which gives a prompt {len(ids)}"
+                f" tokens, got {reply.prompt_tokens}"
+            )
+        return [_generated(reply, tokenizer)]
+
+    def keep(index: int, completions: list[Generated]) -> None:
+        store.add({requests[index].key: {"job": job.name, "completions": [asdict(one) for one in completions]}})
+
+    at_once(made, server.all(), missing, len(requests), keep, job.name, "request")
+    rows: list[list[Generated]] = [[] for _ in job.prompts]
+    for one in requests:
+        rows[one.prompt] += [Generated(**fields) for fields in _completions(store[one.key])]
+    return rows
+
+
+def _completions(line: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(line["completions"])
+
+
+def _takes_ids(server: Server, prompts: Sequence[list[int]], together: Sequence[_Request], store: JsonlStore) -> bool:
+    """Whether prompts go as ids: as they went before, else as the server takes them."""
+    if any(one.key in store for one in together) or not prompts:
+        return True
+    why = why_no_ids(server, prompts[0])
+    if why is not None:
+        say(f"{server.base_url}: prompts are sent as messages, as it takes no token ids ({why})")
+    return why is None
+
+
+def _generated(reply: Reply, tokenizer: PreTrainedTokenizerBase) -> Generated:
+    """A reply as a completion; where the server does not count its tokens they are those of its text and its end."""
+    tokens = reply.tokens
+    if tokens is None:
+        tokens = len(tokenizer(reply.text, add_special_tokens=False)["input_ids"]) + reply.finished  # type: ignore[arg-type]
+    return Generated(reply.text, tokens, reply.finished)
