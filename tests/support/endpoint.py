@@ -1,4 +1,4 @@
-"""A server of chat completions that answers what it is told to."""
+"""A server of completions, by messages and by token ids, that answers what it is told to."""
 
 import json
 import threading
@@ -19,6 +19,7 @@ class Endpoint(ThreadingHTTPServer):
         self.headers: list[set[str]] = []
         self.retry_after: str | None = None
         self.prompt_tokens = 1
+        self.takes_ids = True
         self.length_of: Callable[[bytes], str] | None = lambda data: str(len(data))
 
     @property
@@ -33,9 +34,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.seen.append((self.path, body, self.headers["Authorization"]))
         self.server.headers.append({name.lower() for name in self.headers})
-        message = {"content": body["messages"][-1]["content"].upper()}
-        usage = {"completion_tokens": 7, "prompt_tokens": self.server.prompt_tokens}
-        reply = (200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage})
+        reply = self._chat(body) if "messages" in body else self._completions(body)
         if self.server.script is not None:
             reply = self.server.script(body)
         status, content = self.server.replies.pop(0) if self.server.replies else reply
@@ -50,6 +49,22 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Encoding", "gzip")
         self.end_headers()
         self.wfile.write(data)
+
+    def _chat(self, body: dict) -> tuple[int, object]:
+        message = {"content": body["messages"][-1]["content"].upper()}
+        usage = {"completion_tokens": 7, "prompt_tokens": self.server.prompt_tokens}
+        return 200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
+
+    def _completions(self, body: dict) -> tuple[int, object]:
+        """Each completion names its prompt's length, its place and the seed; the second of a prompt is cut off."""
+        if not self.server.takes_ids:
+            return 404, {"error": "no such path"}
+        ids, seed = body["prompt"], body.get("seed", "-")
+        choices = [
+            {"text": f"{len(ids)} {k} {seed}", "finish_reason": "length" if k == 1 else "stop"}
+            for k in range(body["n"])
+        ]
+        return 200, {"choices": choices, "usage": {"completion_tokens": 9, "prompt_tokens": len(ids)}}
 
     def log_message(self, format: str, *args: object) -> None:
         pass

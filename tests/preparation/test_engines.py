@@ -1,0 +1,127 @@
+"""Samples of servers: by token ids or messages, over several servers, resumed without a request twice."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from support.endpoint import Endpoint
+from support.rows import user
+
+from lightning_bnf.datamodules.tokens.renderer import Renderer
+from lightning_bnf.generation import requests
+from lightning_bnf.generation.sampling import Sampling
+from lightning_bnf.generation.server import Server, ServerError, client
+from lightning_bnf.preparation.engines import Engine, Sampled, draw
+from lightning_bnf.runtime.refusal import Refusal
+
+PROMPTS = [(user(text),) for text in ("Say a.", "Say b.", "Say c.", "Say d.")]
+MODEL = Sampled("bundled", None, "float32")
+
+
+@pytest.fixture
+def endpoints(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Endpoint]]:
+    monkeypatch.setattr(requests, "PAUSE", 0.01)
+    client.cache_clear()
+    made = [Endpoint(), Endpoint()]
+    for one in made:
+        Thread(target=one.serve_forever, daemon=True).start()
+    yield made
+    for one in made:
+        one.shutdown()
+        one.server_close()
+
+
+def sampled(tokenizer: Any, endpoint: Endpoint, tmp_path: Path, **given: Any) -> list[list[Any]]:
+    engine = {name: given.pop(name) for name in ("top_p", "seeds", "cut_off") if name in given}
+    server = Server(endpoint.url, "big", **({"at_once": 1, "tries": 1} | given))
+    sampling = Sampling(0.8, 16, samples=3, seed=5)
+    return draw(Engine(server, **engine), MODEL, Renderer(tokenizer), PROMPTS, sampling, tmp_path / "work.jsonl")
+
+
+def asked(endpoint: Endpoint) -> Counter[str]:
+    """How often each prompt was asked for, without the one token that is asked for first."""
+    bodies = [body for _, body, _ in endpoint.seen if body["max_tokens"] > 1]
+    return Counter(str(body.get("prompt", body.get("messages"))) + str(body.get("seed")) for body in bodies)
+
+
+def test_token_ids_are_sent_and_all_samples_of_a_prompt_come_in_one_reply(
+    tokenizer: Any, endpoints: list[Endpoint], tmp_path: Path
+) -> None:
+    found = sampled(tokenizer, endpoints[0], tmp_path, top_p=0.9)
+    length = len(Renderer(tokenizer).prompt_ids(PROMPTS[0]))
+    assert [[one.text for one in row] for row in found] == [[f"{length} {k} 5" for k in range(3)]] * 4
+    assert [one.finished for one in found[0]] == [True, False, True]
+    path, body, _ = endpoints[0].seen[1]
+    assert path == "/v1/completions"
+    assert body["prompt"] == Renderer(tokenizer).prompt_ids(PROMPTS[0])
+    expected = {"n": 3, "temperature": 0.8, "top_p": 0.9, "max_tokens": 16, "seed": 5}
+    assert {name: body[name] for name in expected} == expected
+    assert len(endpoints[0].seen) == 5
+    assert sampled(tokenizer, endpoints[0], tmp_path, top_p=0.9) == found
+    assert len(endpoints[0].seen) == 5, "nothing is asked for again"
+
+
+def test_every_seed_draws_its_own_and_cut_off_ones_are_kept_where_asked_for(
+    tokenizer: Any, endpoints: list[Endpoint], tmp_path: Path
+) -> None:
+    found = sampled(tokenizer, endpoints[0], tmp_path, seeds=(13, 21), cut_off="keep")
+    assert [one.text.split()[1:] for one in found[0]] == [[str(k), seed] for seed in ("13", "21") for k in range(3)]
+    assert all(one.finished for one in found[0])
+    with pytest.raises(Refusal, match="seeds must be different ones, got 1, 1"):
+        Engine(seeds=(1, 1))
+
+
+def test_a_server_that_takes_no_ids_gets_messages_one_sample_each(
+    tokenizer: Any, endpoints: list[Endpoint], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    endpoints[0].takes_ids = False
+    endpoints[0].prompt_tokens = len(Renderer(tokenizer).prompt_ids(PROMPTS[0]))
+    found = sampled(tokenizer, endpoints[0], tmp_path)
+    assert [one.text for one in found[0]] == ["SAY A."] * 3
+    assert len({body["seed"] for _, body, _ in endpoints[0].seen if "messages" in body}) == 3
+    assert "prompts are sent as messages" in capsys.readouterr().err
+    endpoints[0].prompt_tokens += 1
+    with pytest.raises(ServerError, match="training's chat template"):
+        sampled(tokenizer, endpoints[0], tmp_path, seeds=(7,))
+
+
+def test_a_stopped_run_goes_on_without_a_request_twice(
+    tokenizer: Any, endpoints: list[Endpoint], tmp_path: Path
+) -> None:
+    whole = sampled(tokenizer, endpoints[1], tmp_path / "whole")
+    first = sampled(tokenizer, endpoints[0], tmp_path / "first", seeds=(5,))
+    assert first == whole
+    store = (tmp_path / "first/work.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "first/work.jsonl").write_text("".join(store[:2]) + store[2][:20])  # as after a kill in a write
+    endpoints[0].seen.clear()
+    assert sampled(tokenizer, endpoints[0], tmp_path / "first") == whole
+    assert asked(endpoints[0]).total() == 2
+
+
+def test_servers_share_the_requests_and_one_that_dies_and_returns_is_waited_for(
+    tokenizer: Any, endpoints: list[Endpoint], tmp_path: Path
+) -> None:
+    """The first server answers the first token and one request, then it is away for three; alone and beside another."""
+    length = len(Renderer(tokenizer).prompt_ids(PROMPTS[0]))
+
+    def ok(n: int) -> tuple[int, object]:
+        choices = [{"text": f"{length} {k} 5", "finish_reason": "length" if k == 1 else "stop"} for k in range(n)]
+        return 200, {"choices": choices, "usage": {"prompt_tokens": length}}
+
+    whole = sampled(tokenizer, endpoints[1], tmp_path / "whole")
+    for name, more in (("alone", ()), ("shared", (endpoints[1].url,))):
+        endpoints[0].replies = [ok(1), ok(3), (503, {}), (503, {}), (503, {})]
+        found = sampled(tokenizer, endpoints[0], tmp_path / name, more_urls=more)
+        assert [[one.text for one in row] for row in found] == [[one.text for one in row] for row in whole]
+    assert len(asked(endpoints[0])) == 4
+
+
+def test_a_server_that_never_answered_is_not_waited_for(tokenizer: Any, tmp_path: Path) -> None:
+    nobody = Endpoint()
+    nobody.server_close()
+    client.cache_clear()
+    with pytest.raises(ServerError, match="must answer with a chat completion"):
+        sampled(tokenizer, nobody, tmp_path)
