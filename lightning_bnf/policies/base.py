@@ -215,6 +215,15 @@ class Policy(nn.Module, ABC):
         """Inside, the policy is what it was before training. Raises `PolicyError` where it has no `adapters`."""
         raise PolicyError(f"the policy must have adapters to switch off, got {type(self).__name__}")
 
+    @property
+    def reference_is_start(self) -> bool:
+        """Whether the reference is the policy as it was before training."""
+        return True
+
+    def as_reference(self) -> AbstractContextManager[None]:
+        """Inside, the policy is its reference. Raises `PolicyError` where it has no `adapters`."""
+        return self.as_it_started() if self.reference_is_start else self.without_adapters()
+
     def without_adapters(self) -> AbstractContextManager[None]:
         """Inside, the policy is its base alone. Raises `PolicyError` where it has no `adapters`."""
         raise PolicyError(f"the policy must have adapters to switch off, got {type(self).__name__}")

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class LoRAPolicy(Policy):
     """Low-rank adapters (Hu et al. 2021) on linear layers; the base stays frozen.
 
-    The reference is the base; or, where training starts from an adapter, the base with that adapter.
+    The reference is the base; or, where training starts from an adapter, the base with it (`reference_of`).
     """
 
     references: ClassVar[tuple[str, ...]] = ("adapter_off", "copy", "cache")
@@ -52,6 +52,7 @@ class LoRAPolicy(Policy):
         dtype: Dtype = "float32",
         attention: str | None = None,
         gradient_checkpointing: bool = False,
+        reference_of: Literal["start", "base"] = "start",
     ):
         """
         Args:
@@ -69,9 +70,14 @@ class LoRAPolicy(Policy):
             attention: Attention implementation of transformers (`sdpa`, `eager`, `flex_attention`,
                 `flash_attention_2`, ...); null lets it choose.
             gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
+            reference_of: What the reference is where training starts from an adapter: `start` (the base with it), or
+                `base` (without, as where rounds of training keep the first model's).
         """
         super().__init__(source, revision, dtype, attention, gradient_checkpointing)
+        if reference_of == "base" and adapter is None:
+            raise PolicyError("reference_of must be start where training starts from no adapter, got base")
         self.adapter = adapter
+        self.reference_of = reference_of
         from peft import LoraConfig  # brings bitsandbytes: seconds, which the command line's --help need not take
 
         self.config = LoraConfig(
@@ -135,7 +141,11 @@ class LoRAPolicy(Policy):
         return super().description() | {name: _listed(getattr(self.config, name)) for name in names} | started
 
     def reference_description(self) -> dict[str, str]:
-        return {} if self.adapter is None else self._adapter_fingerprint()
+        return {} if self.adapter is None or not self.reference_is_start else self._adapter_fingerprint()
+
+    @property
+    def reference_is_start(self) -> bool:
+        return self.reference_of == "start"
 
     def _adapter_fingerprint(self) -> dict[str, str]:
         assert self.adapter is not None

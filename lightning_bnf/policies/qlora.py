@@ -1,7 +1,7 @@
 """QLoRA: adapters on a frozen base of 4-bit weights, through peft and bitsandbytes."""
 
 import importlib.util
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ class QLoRAPolicy(LoRAPolicy):
         dtype: Dtype = "bfloat16",
         attention: str | None = None,
         gradient_checkpointing: bool = False,
+        reference_of: Literal["start", "base"] = "start",
     ):
         """
         Args:
@@ -62,6 +63,8 @@ class QLoRAPolicy(LoRAPolicy):
             attention: Attention implementation of transformers (`sdpa`, `eager`, `flex_attention`,
                 `flash_attention_2`, ...); null lets it choose.
             gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
+            reference_of: What the reference is where training starts from an adapter: `start` (the base with it), or
+                `base` (without, as where rounds of training keep the first model's).
         """
         super().__init__(
             source,
@@ -76,6 +79,7 @@ class QLoRAPolicy(LoRAPolicy):
             dtype,
             attention,
             gradient_checkpointing,
+            reference_of,
         )
         self.quantization = BitsAndBytesConfig(
             load_in_4bit=True,

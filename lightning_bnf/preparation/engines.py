@@ -13,8 +13,9 @@ from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation.requests import at_once
 from lightning_bnf.generation.sampling import Generated, Sampling, generate_with_lengths
 from lightning_bnf.generation.server import Reply, Server, ServerError, ask, complete, why_no_ids
-from lightning_bnf.policies.base import Dtype
-from lightning_bnf.policies.sources import load_model, placed
+from lightning_bnf.policies.base import Dtype, Policy
+from lightning_bnf.policies.exported import exported
+from lightning_bnf.policies.sources import load_model, load_tokenizer, placed
 from lightning_bnf.preparation.sample import Job, sample_jobs, sampling_key
 from lightning_bnf.runtime.arguments import AboveZeroToOne, checked
 from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
@@ -56,6 +57,26 @@ class Sampled:
     revision: str | None
     dtype: Dtype
 
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """Its tokenizer; an exported adapter's own."""
+        return self._adapter().tokenizer if self.is_adapter else load_tokenizer(self.source, self.revision)
+
+    def loaded(self) -> tuple[Any, PreTrainedTokenizerBase]:
+        """The model, on a GPU where there is one, and its tokenizer. An adapter is on its base, not merged."""
+        if not self.is_adapter:
+            return placed(load_model(self.source, getattr(torch, self.dtype), self.revision)), self.tokenizer()
+        policy = self._adapter()
+        policy.load()
+        return placed(policy.loaded), policy.tokenizer
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the source is an exported adapter's folder."""
+        return (Path(self.source).expanduser() / "adapter_config.json").is_file()
+
+    def _adapter(self) -> Policy:
+        return exported(self.source, self.dtype)
+
 
 def draw(
     engine: Engine,
@@ -85,7 +106,7 @@ def draw(
 def _in_process(
     jobs: Sequence[Job], model: Sampled, tokenizer: PreTrainedTokenizerBase, work_file: Path
 ) -> list[list[list[Generated]]]:
-    loaded = placed(load_model(model.source, getattr(torch, model.dtype), model.revision))
+    loaded, _ = model.loaded()
 
     def made(ids: list[list[int]], sampling: Sampling) -> list[list[Generated]]:
         return generate_with_lengths(loaded, tokenizer, ids, sampling)

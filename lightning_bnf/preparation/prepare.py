@@ -1,17 +1,16 @@
 """The verb `prepare`: prompts -> samples -> verifiers -> best and worst -> files (on-policy preference data)."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, TypeVar
 
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.evaluation.verify import verify
 from lightning_bnf.generation.sampling import Generated, Sampling, generate_with_lengths
 from lightning_bnf.policies.base import Dtype
-from lightning_bnf.policies.sources import BUNDLED, load_model, load_tokenizer, placed
+from lightning_bnf.policies.sources import BUNDLED
 from lightning_bnf.preparation.card import Outcome, write_card, yields
 from lightning_bnf.preparation.engines import Engine, Sampled
 from lightning_bnf.preparation.families import Question, draw_questions
@@ -20,6 +19,7 @@ from lightning_bnf.preparation.prompts import PromptFile, draw_prompts, sample_p
 from lightning_bnf.preparation.sample import Complete, Job, sample_jobs
 from lightning_bnf.preparation.scoring import Scorer
 from lightning_bnf.preparation.tasks import FAMILIES
+from lightning_bnf.runtime.arguments import PositiveInt
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import weights_fingerprint
 from lightning_bnf.runtime.jsonl import write_jsonl
@@ -27,6 +27,7 @@ from lightning_bnf.runtime.ownership import check_claim, claim
 from lightning_bnf.runtime.refusal import Refusal
 
 Row = dict[str, Any]
+Drawn = TypeVar("Drawn")
 _NONE: list[str] = []  # a default that is never changed
 ENGINE = Engine()
 _OF_FAMILIES = (  # the settings that the card of families shows
@@ -77,6 +78,8 @@ def prepare(
     batch_size: int = 320,
     seed: int = 1,
     engine: Engine = ENGINE,
+    parts: PositiveInt = 1,
+    part: PositiveInt = 1,
     work: Path = Path("runs/prepare"),
 ) -> None:
     """Make preference data from a model's own samples, sorted by verifiers, a reward model or a ranker. Resumable.
@@ -89,7 +92,7 @@ def prepare(
         kept_out: task families (names) that are not trained on: test questions, and validation ones where asked for.
         prompts: file or hub id with prompts, instead of families; they are split at random.
         scorer: reward model or ranker that scores the samples of `prompts`: best against worst.
-        source: model to sample from: hub id, folder, GGUF file or bundled model.
+        source: model to sample from: hub id, folder (also an exported adapter's), GGUF file or bundled model.
         revision: commit of a hub model.
         dtype: type of the sampled model's weights; a GPU is used where there is one.
         train_prompts: training questions per trained family, or prompts of the file; null: all that the file has left.
@@ -102,23 +105,35 @@ def prepare(
         batch_size: completions generated together.
         seed: chooses the questions and the samples.
         engine: what draws the samples of `prompts`, and how: a server, top-p, several seeds.
+        parts: parts that the training prompts are dealt into, one for each round of training.
+        part: the part that is made; validation and test prompts are of the first.
         work: folder that keeps the raw samples and scores, so that an interrupted run goes on where it was.
     """
     settings = {name: value for name, value in locals().items() if name not in ("output", "work")}
     _check_sources(families, kept_out, prompts, scorer, engine)
     check_claim("output", Path(output), "prepare")
-    drawn = Sampling(temperature, samples=samples, seed=seed, batch_size=batch_size)
-    work_file = Path(work) / f"{Path(output).name}.jsonl"
+    _make(Path(output), Path(work) / f"{Path(output).name}.jsonl", settings)
+
+
+def _make(output: Path, work_file: Path, given: Mapping[str, Any]) -> None:
+    """Draw the prompts of the part, sample them, and write the files; `given` are the arguments of `prepare`."""
+    prompts, scorer, seed = given["prompts"], given["scorer"], given["seed"]
+    drawn = Sampling(given["temperature"], samples=given["samples"], seed=seed, batch_size=given["batch_size"])
+    train, validation, test = (given[f"{split}_prompts"] for split in ("train", "validation", "test"))
+    model = Sampled(given["source"], given["revision"], given["dtype"])
     if prompts is not None and scorer is not None:
-        asked = draw_prompts(prompts, train_prompts, validation_prompts, test_prompts, seed)
+        every = draw_prompts(prompts, train, validation, test, seed)
+        asked = part_of(every, [(one.split,) for one in every], given["parts"], given["part"])
         try_out(scorer)
-        sampled = sample_prompts(prompts, asked, Sampled(source, revision, dtype), drawn, engine, work_file)
-        write_scored(asked, sampled, scorer, Path(output), work_file.with_suffix(".scores.jsonl"), settings)
+        sampled = sample_prompts(prompts, asked, model, drawn, given["engine"], work_file)
+        write_scored(asked, sampled, scorer, output, work_file.with_suffix(".scores.jsonl"), dict(given))
         return
-    sizes = (train_prompts, validation_prompts, test_prompts, kept_out_prompts)
-    questions = draw_splits(families, kept_out, *sizes, seed, kept_out_validation_prompts)
-    items = _answered_by(source, revision, dtype, questions, drawn, work_file)
-    write_files(items, Path(output), {name: settings[name] for name in _OF_FAMILIES})
+    kept = given["kept_out_prompts"], seed, given["kept_out_validation_prompts"]
+    placed = draw_splits(given["families"], given["kept_out"], train, validation, test, *kept)
+    questions = part_of(placed, [(split, name) for name, split, *_ in placed], given["parts"], given["part"])
+    items = _answered_by(model, questions, drawn, work_file)
+    shown = [*_OF_FAMILIES, *(("parts", "part") if given["parts"] > 1 else ())]
+    write_files(items, output, {name: given[name] for name in shown})
 
 
 def _check_sources(
@@ -141,15 +156,27 @@ def _check_sources(
         raise Refusal("scorer must be one such as lightning_bnf.preparation.RewardModel with prompts, got null")
 
 
+def part_of(drawn: Sequence[Drawn], kinds: Sequence[tuple[str, ...]], parts: int, part: int) -> list[Drawn]:
+    """The training prompts of a part: of each kind (split, and family where there are some) every so-manieth. All
+    others are of the first part. Raises `Refusal` for a part that there is none of."""
+    if part > parts:
+        raise Refusal(f"part must be at most parts ({parts}), got {part}")
+    seen: Counter[Any] = Counter()
+    found = []
+    for one, kind in zip(drawn, kinds, strict=True):
+        place = seen[kind] % parts if kind[0] == "train" else 0
+        seen[kind] += 1
+        if place == part - 1:
+            found.append(one)
+    return found
+
+
 Placed = tuple[str, str, bool, Question]  # family, split, kept out, question
 
 
-def _answered_by(
-    source: str, revision: str | None, dtype: Dtype, questions: Sequence[Placed], sampling: Sampling, work_file: Path
-) -> list[Item]:
+def _answered_by(sampled: Sampled, questions: Sequence[Placed], sampling: Sampling, work_file: Path) -> list[Item]:
     """The questions with a model's verified samples; the model is loaded for it."""
-    tokenizer = load_tokenizer(source, revision)
-    model = placed(load_model(source, getattr(torch, dtype), revision))
+    model, tokenizer = sampled.loaded()
     renderer = Renderer(tokenizer)
 
     def complete(prompts: list[list[int]], drawn: Sampling) -> list[list[Generated]]:

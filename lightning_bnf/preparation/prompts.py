@@ -17,7 +17,6 @@ from lightning_bnf.datamodules.reading.options import Rendering
 from lightning_bnf.datamodules.reading.records import read_file
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation.sampling import Generated, Sampling
-from lightning_bnf.policies.sources import load_tokenizer
 from lightning_bnf.preparation.engines import Engine, Sampled, draw
 from lightning_bnf.preparation.pick import Scored, pick_extremes, scored, usable
 from lightning_bnf.preparation.scoring import Candidates, Scorer
@@ -101,7 +100,7 @@ def sample_prompts(
     work_file: Path,
 ) -> list[list[Generated]]:
     """The samples of every prompt; those in `work_file` are not drawn again. The model is let go afterwards."""
-    renderer = Renderer(load_tokenizer(model.source, model.revision), file.rendering)
+    renderer = Renderer(model.tokenizer(), file.rendering)
     drawn = replace(sampling, max_new_tokens=file.max_new_tokens)
     return draw(engine, model, renderer, [prompt.messages for prompt in prompts], drawn, work_file)
 

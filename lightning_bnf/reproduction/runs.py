@@ -358,9 +358,15 @@ def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
     environment |= {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
     settings = _seeds(run) | {"trainer.default_root_dir": folder}
     words = [word for name, value in (dict(run.settings) | settings).items() for word in (f"--{name}", str(value))]
+    run_command(["fit", "--config", str(base), *words], log_file, environment, run.name)
+
+
+def run_command(words: Sequence[str], log_file: Path, environment: Mapping[str, str], name: str) -> None:
+    """A command of the package in a process of its own, which ends with this one. Raises `Refusal` with its last words
+    if it fails; `name` is what the refusal calls it."""
     with log_file.open("w") as log:
-        command = [sys.executable, "-m", "lightning_bnf", "fit", "--config", str(base), *words]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        command = [sys.executable, "-m", "lightning_bnf", *words]
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=dict(environment))
     _FITS.add(process)
     try:
         status = process.wait()
@@ -368,7 +374,7 @@ def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
         _FITS.discard(process)
     if status:
         last = log_file.read_text(errors="replace").splitlines()[-5:]
-        raise Refusal(f"{run.name}: the run ended with status {status}; see {log_file}:\n" + "\n".join(last))
+        raise Refusal(f"{name}: the run ended with status {status}; see {log_file}:\n" + "\n".join(last))
 
 
 def result(run: Run, folder: Path, minutes: float) -> dict[str, Any]:

@@ -121,7 +121,8 @@ class MovementCheck:
 @torch.no_grad()
 def check_start(policy: Policy, reference: Reference | None, batch: MicroBatch, tolerance: float) -> None:
     """Before step 1: the head gives the model's own log-probs, and policy and reference agree to `tolerance` (nats a
-    token, else a warning). The batch may be empty on some ranks, which all take part nevertheless."""
+    token, else a warning), where the reference is the start. The batch may be empty on some ranks, which all take part
+    nevertheless."""
     policy.check_head(batch)
     config = policy.causal_lm.config.get_text_config()
     if getattr(config, "output_router_logits", False):
@@ -130,7 +131,7 @@ def check_start(policy: Policy, reference: Reference | None, batch: MicroBatch, 
             f"the config of {policy.source!r} adds {weight} (router_aux_loss_coef) times its experts' imbalance to its "
             "own loss (output_router_logits): the loss here is trained without that"
         )
-    if reference is None:
+    if reference is None or not policy.reference_is_start:
         return
     distances = gather((policy(batch).token_logps - reference(batch)).abs()).values
     if len(distances) == 0:

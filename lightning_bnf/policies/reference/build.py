@@ -18,6 +18,8 @@ def check_reference(kind: ReferenceKind, policy: Policy, needed: bool) -> str:
     refusal = reference_refusal(kind, type(policy))
     if kind == "none" and needed:
         refusal = f"reference must be {_any_of(('auto', *policy.references))} with a loss that needs one, got none"
+    if kind == "copy" and not policy.reference_is_start:
+        refusal = "reference must be adapter_off or cache with reference_of: base, as a copy is of the start, got copy"
     if refusal:
         raise PolicyError(refusal)
     if not needed:

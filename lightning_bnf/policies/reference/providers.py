@@ -24,7 +24,7 @@ class Reference(nn.Module, ABC):
 
 
 class AdapterOff(Reference):
-    """The policy with its adapters off, or with the adapter that it started from: no second model."""
+    """The policy with its adapters off, or with the adapter that it started from, as it says: no second model."""
 
     def __init__(self, policy: Policy):
         super().__init__()
@@ -32,7 +32,7 @@ class AdapterOff(Reference):
 
     def forward(self, batch: MicroBatch) -> Tensor:
         (policy,) = self._policy
-        with evaluating(policy), policy.as_it_started():
+        with evaluating(policy), policy.as_reference():
             return policy(batch).token_logps
 
 
