@@ -90,10 +90,12 @@ SOURCE = {
     "near_duplicates": None,
     "report": None,
     "scores": None,
+    "rounds": "source",
 }
 """Command -> the argument that names its model; a fit config's policy where it is not here."""
 PARSED = {
     "reproduce": "hours; tests/reproduction/test_runs.py runs a small matrix",
+    "rounds": "minutes; tests/reproduction/test_rounds.py runs them around stages that are stood in for",
     "bench": "minutes; tests/costs/bench runs it",
     "--sweep": "minutes; tests/costs/plan/test_sweep.py plans small shapes",
     "configs/analyze/table4_small.yaml": "reads the models of `reproduce table4`",

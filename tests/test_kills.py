@@ -139,3 +139,23 @@ def test_judge(scratch: Path, tmp_path: Path) -> None:
         return [json.loads(line) | {"time": 0} for line in lines]
 
     killed_again_and_again(command, scratch, read)
+
+
+def test_rounds(scratch: Path, tmp_path: Path) -> None:
+    """The stages of two rounds, which are stood in for; what prepare, cache and fit do is tested of each. Without
+    verifiers the evaluation asks nothing."""
+    (tmp_path / "fit.yaml").write_text("{}")
+    config = {"fit": str(tmp_path / "fit.yaml"), "prepare": {"families": ["addition"]}, "rounds": 2}
+    (tmp_path / "rounds.yaml").write_text(yaml.safe_dump(config))
+    words = ["rounds", "--config", str(tmp_path / "rounds.yaml"), "--output", "{root}/out"]
+    command = Command(words, "lightning_bnf.reproduction.rounds:run_command", "staged")
+
+    def read(root: Path) -> dict[str, Any]:
+        (root / "out/rounds.png").stat()
+        found = {name: content for name, content in contents(root / "out").items() if not name.endswith(".png")}
+        table = found.pop("rounds.md").decode().splitlines()
+        stages = {name: json.loads(found[name]) for name in found if name.count("/") == 1 and name.endswith(".json")}
+        told = {name: record | {"minutes": 0} for name, record in stages.items()}
+        return told | {"table": [row.rsplit("|", 2)[0] for row in table]}
+
+    killed_again_and_again(command, scratch, read)

@@ -66,6 +66,7 @@ COMMANDS = {
     "policy": [*FIT, "--model.policy"],
     "prepare": ["prepare", "--config"],
     "reproduce": ["reproduce", "--config"],
+    "rounds": ["rounds", "--config"],
     "trainer": [*FIT, "--trainer"],
 }
 """Folder of configs/ -> what stands before its files on the command line."""

@@ -113,7 +113,7 @@ VERBS = {
         "lightning_bnf.judging.scores:scores",
         "Print the scores of judged answers with intervals and the judge's biases; write them as a table and a plot.",
         shorthand="lightning_bnf.judging.scores:expanded",
-
+    ),
     "rounds": Command(
         "lightning_bnf.reproduction.rounds:rounds",
         "Align in rounds on the policy's own samples: sample, score, pick, fit, evaluate, and again. Resumable.",

@@ -244,11 +244,11 @@ def _evaluate(
 
 
 def _rates(about: Evaluation, source: str, evaluated: Path) -> list[dict[str, Any]]:
+    if not any(row.verifier for row in read_rows(str(evaluated), format="prompt")):
+        return []  # their rewards are in the samples' cards
     policy = exported(source, about.dtype)
     rows, _ = load_rows(str(evaluated), policy.tokenizer, None, policy.end_ids)
     prompts = choose(verified_prompts(rows), about.trained_prompts, about.kept_out_prompts)
-    if not prompts:
-        return []  # prompts without verifiers: their rewards are in the samples' cards
     policy.load()
     model = placed(policy.loaded)
     records = complete_and_verify(

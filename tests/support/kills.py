@@ -181,3 +181,26 @@ def judged(server: Any, messages: Any, *how: Any) -> Any:
 
     said = "prose" if len(messages) == 2 and "Question 3" in messages[1]["content"] else "[[A>B]]"
     return Reply(said, True, 10, 100, "judge", None)
+
+
+def staged(words: Sequence[str], log_file: Path, environment: Any, name: str) -> None:
+    """Stands in for a stage of `rounds`: the files that later stages read; two pairs, none of the family `none`."""
+    given = dict(zip(words[1::2], words[2::2]))
+    if words[0] == "prepare":
+        settings = yaml.safe_load(Path(given["--config"]).read_text())
+        folder, part = Path(settings["output"]), settings["part"]
+        folder.mkdir(parents=True, exist_ok=True)
+        told = [] if settings["families"] == ["none"] else [f"{part} + {i}?" for i in range(2)]
+        answers = {"chosen": _said("assistant", "1"), "rejected": _said("assistant", "2")}
+        pairs = [{"prompt": _said("user", one), **answers} for one in told]
+        (folder / "train_pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+        (folder / "test_prompts.jsonl").write_text(json.dumps({"prompt": _said("user", "9 + 9?")}) + "\n")
+    if words[0] == "fit":
+        folder = Path(given["--trainer.default_root_dir"])
+        (folder / "policy").mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text("{}")
+        (folder / "policy/adapter_config.json").write_text("{}")
+
+
+def _said(role: str, text: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": text}]
