@@ -188,5 +188,5 @@ def _generated(reply: Reply, tokenizer: PreTrainedTokenizerBase) -> Generated:
     """A reply as a completion; where the server does not count its tokens they are those of its text and its end."""
     tokens = reply.tokens
     if tokens is None:
-        tokens = len(tokenizer(reply.text, add_special_tokens=False)["input_ids"]) + reply.finished  # type: ignore[arg-type]
+        tokens = len(tokenizer(reply.text, add_special_tokens=False)["input_ids"]) + reply.finished
     return Generated(reply.text, tokens, reply.finished)
