@@ -18,7 +18,7 @@ from lightning_bnf.export.folders import whole_weights
 from lightning_bnf.policies import LoRAPolicy, PolicyError, QLoRAPolicy
 from lightning_bnf.policies.adapters import adapter_folder
 from lightning_bnf.policies.exported import exported
-from lightning_bnf.policies.reference.build import build_reference
+from lightning_bnf.policies.reference.build import build_reference, check_reference
 from lightning_bnf.policies.reference.cached import open_cache
 
 pytestmark = pytest.mark.slow
@@ -74,6 +74,25 @@ def test_policy_and_reference_start_at_base_and_adapter(
     assert torch.equal(reference(batch), wanted), "it stays where training started"
     assert policy.trainable().keys() == first.trainable().keys(), "what is trained is put back"
     assert policy.state_dict().keys() == first.state_dict().keys(), "a checkpoint holds one adapter"
+
+
+def test_the_reference_may_stay_the_base(tmp_path: Path, tiny_folder: str, batch: MicroBatch, sft: str) -> None:
+    """As in rounds of training that are all held against the first model; its cache is the first round's."""
+    first = lora(tiny_folder)
+    base = first(batch).token_logps.detach()
+    policy = lora(tiny_folder, adapter=sft, reference_of="base")
+    names = policy.trainable().keys()
+    reference = build_reference(check_reference("auto", policy, True), policy)
+    assert reference is not None
+    assert torch.equal(reference(batch), base)
+    assert (policy(batch).token_logps - base).abs().max() > 0.01, "it starts from the adapter"
+    assert policy.trainable().keys() == names
+    manifests = [open_cache(one, str(tmp_path / f"{i}"), 0).manifest for i, one in enumerate((first, policy))]
+    assert manifests[0] == manifests[1]
+    with pytest.raises(PolicyError, match="reference must be adapter_off or cache with reference_of: base"):
+        check_reference("copy", policy, True)
+    with pytest.raises(PolicyError, match="reference_of must be start where training starts from no adapter, got base"):
+        LoRAPolicy(tiny_folder, reference_of="base")
 
 
 def test_the_export_is_one_plain_adapter(tmp_path: Path, tiny_folder: str, sft: str) -> None:
