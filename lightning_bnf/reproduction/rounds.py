@@ -115,6 +115,8 @@ def rounds(
     taken = sorted(_PREPARES & set(prepare))
     if taken:
         raise Refusal(f"prepare must be without {', '.join(taken)}, which the rounds give, got {', '.join(prepare)}")
+    if (prepare.get("engine") or {}).get("server"):
+        raise Refusal("prepare must be without engine.server, which would not have the next round's policy, got one")
     check_claim("output", Path(output), "rounds")
     claim("output", Path(output), "rounds")
     base = here_or_shipped(str(fit), "configs")

@@ -114,6 +114,7 @@ def test_a_round_without_pairs_ends_with_a_sentence(
     [
         ({"seed": 9}, "got a stage that was made with other settings"),
         ({"prepare": PREPARE | {"samples": 9}}, "got a stage that was made with other settings"),
+        ({"prepare": PREPARE | {"engine": {"server": {"base_url": "x"}}}}, "prepare must be without engine.server"),
         ({"prepare": PREPARE | {"source": "other"}}, "prepare must be without source, which the rounds give"),
     ],
 )
