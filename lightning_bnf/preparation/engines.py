@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,18 +11,19 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.reading.messages import Messages
 from lightning_bnf.datamodules.tokens.renderer import Renderer
-from lightning_bnf.generation.requests import at_once
+from lightning_bnf.generation.requests import ServerPool
 from lightning_bnf.generation.sampling import Generated, Sampling, generate_with_lengths
 from lightning_bnf.generation.server import Reply, Server, ServerError, ask, complete, why_no_ids
 from lightning_bnf.policies.base import Dtype, Policy
 from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.sources import load_model, load_tokenizer, placed
 from lightning_bnf.preparation.sample import Job, sample_jobs, sampling_key
-from lightning_bnf.runtime.arguments import AboveZeroToOne, checked
+from lightning_bnf.runtime.arguments import AboveZeroToOne, NonNegativeFloat, checked
 from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
 from lightning_bnf.runtime.jsonl import JsonlStore
-from lightning_bnf.runtime.progress import say
+from lightning_bnf.runtime.progress import Progress, say
 from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.workers import at_once
 
 
 @checked
@@ -30,9 +32,11 @@ class Engine:
     """What draws the samples, and how.
 
     Args:
-        server: OpenAI-compatible server (or several) that has the model; null: transformers, in this process. Prompts
-            go as token ids where the server completes them, else as messages; the server's counts of prompt tokens must
-            be ours either way. Stored samples are kept by the server's `model` name: give each model its own.
+        server: OpenAI-compatible server that has the model; null: transformers, in this process. Prompts go as token
+            ids where the server completes them, else as messages; the server's counts of prompt tokens must be ours
+            either way. Stored samples are kept by the server's `model` name: give each model its own.
+        more_urls: addresses of further servers of the same model, which share the requests.
+        patience: seconds for which a server that has answered before is looked for again when it is away.
         top_p: share of the probability that is sampled from, the likeliest tokens first; 1: all of it.
         seeds: each draws `samples` completions of every prompt; null: `seed` alone.
         cut_off: what happens to completions that were cut off at the token limit: `drop`, or `keep` (as if they had
@@ -40,6 +44,8 @@ class Engine:
     """
 
     server: Server | None = None
+    more_urls: tuple[str, ...] = ()
+    patience: NonNegativeFloat = 600.0
     top_p: AboveZeroToOne = 1.0
     seeds: tuple[int, ...] = ()
     cut_off: Literal["drop", "keep"] = "drop"
@@ -47,6 +53,15 @@ class Engine:
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):
             raise Refusal(f"seeds must be different ones, got {', '.join(map(str, self.seeds))}")
+        if self.more_urls and self.server is None:
+            raise Refusal(f"more_urls must be left out without a server, got {', '.join(self.more_urls)}")
+        self.servers()
+
+    def servers(self) -> list[Server]:
+        """The servers that share the requests."""
+        if self.server is None:
+            return []
+        return [self.server, *(replace(self.server, base_url=url) for url in self.more_urls)]
 
 
 @dataclass(frozen=True)
@@ -96,7 +111,7 @@ def draw(
     if engine.server is None:
         found = _in_process(jobs, model, renderer.tokenizer, work_file)
     else:
-        found = [_by_servers(job, engine.server, model, renderer, prompts, work_file) for job in jobs]
+        found = [_by_servers(job, engine, engine.server, model, renderer, prompts, work_file) for job in jobs]
     rows = [[one for row in rows for one in row] for rows in zip(*found, strict=True)]
     if engine.cut_off == "keep":
         return [[replace(one, finished=True) for one in row] for row in rows]
@@ -125,7 +140,13 @@ class _Request:
 
 
 def _by_servers(
-    job: Job, server: Server, model: Sampled, renderer: Renderer, prompts: Sequence[Messages], work_file: Path
+    job: Job,
+    engine: Engine,
+    server: Server,
+    model: Sampled,
+    renderer: Renderer,
+    prompts: Sequence[Messages],
+    work_file: Path,
 ) -> list[list[Generated]]:
     """As `sample_jobs`, each request a line of the work file: of all samples of a prompt where the server takes ids, of
     one sample where it takes messages, as servers that take no ids may not count `n` either."""
@@ -146,13 +167,13 @@ def _by_servers(
     requests = together if by_ids else apart
     missing = [i for i, one in enumerate(requests) if one.key not in store]
 
-    def made(asked: Server, index: int) -> list[Generated]:
+    def made(index: int, asked: Server) -> list[Generated]:
         one, drawn = requests[index], job.sampling
-        settings = (drawn.temperature, drawn.max_new_tokens, one.seed, drawn.top_p)
+        settings = (drawn.temperature, drawn.max_new_tokens, one.seed)
         ids = job.prompts[one.prompt]
         if by_ids:
-            return [_generated(reply, tokenizer) for reply in complete(asked, ids, one.samples, *settings)]
-        reply = ask(asked, prompts[one.prompt], *settings)
+            return [_generated(reply, tokenizer) for reply in complete(asked, ids, one.samples, *settings, drawn.top_p)]
+        reply = ask(asked, prompts[one.prompt], *settings, top_p=drawn.top_p)
         if reply.prompt_tokens != len(ids):
             raise ServerError(
                 f"{asked.base_url} must be a server with training's chat template, which gives a prompt {len(ids)}"
@@ -163,7 +184,9 @@ def _by_servers(
     def keep(index: int, completions: list[Generated]) -> None:
         store.add({requests[index].key: {"job": job.name, "completions": [asdict(one) for one in completions]}})
 
-    at_once(made, server.all(), missing, len(requests), keep, job.name, "request")
+    pool = ServerPool(engine.servers(), engine.patience)
+    with Progress(len(requests), job.name, "request", initial=len(requests) - len(missing)) as bar:
+        at_once(lambda index: pool.run(partial(made, index)), missing, pool.workers, bar, keep)
     rows: list[list[Generated]] = [[] for _ in job.prompts]
     for one in requests:
         rows[one.prompt] += [Generated(**fields) for fields in _completions(store[one.key])]

@@ -1,4 +1,4 @@
-"""Requests under way at once: all done, once each, and where a failure ends them."""
+"""Requests over several servers: no more at a server than it takes, and one that goes away is waited for."""
 
 import threading
 from collections import Counter
@@ -6,66 +6,96 @@ from collections import Counter
 import pytest
 
 from lightning_bnf.generation import requests
-from lightning_bnf.generation.requests import at_once
+from lightning_bnf.generation.requests import ServerPool
 from lightning_bnf.generation.server import Server, ServerError, Unreachable
+from lightning_bnf.runtime.progress import Progress
+from lightning_bnf.runtime.workers import at_once
 
 A, B = (Server(f"http://{name}:1/v1", "big", at_once=2) for name in "ab")
 
 
-def test_every_request_is_made_once_and_each_server_has_no_more_under_way_than_its_own() -> None:
-    lock, under_way, most, kept = threading.Lock(), Counter[str](), Counter[str](), {}
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "PAUSE", 0.01)
 
-    def work(server: Server, index: int) -> str:
+
+def test_each_server_has_no_more_under_way_than_it_takes() -> None:
+    lock, under_way, most, kept = threading.Lock(), Counter[str](), Counter[str](), dict[int, str]()
+
+    def work(server: Server) -> str:
         with lock:
             under_way[server.base_url] += 1
             most[server.base_url] = max(most[server.base_url], under_way[server.base_url])
         with lock:
             under_way[server.base_url] -= 1
-        return f"{index}!"
+        return server.base_url
 
-    at_once(work, [A, B], range(40), 40, kept.__setitem__)
-    assert kept == {index: f"{index}!" for index in range(40)}
+    pool = ServerPool([A, B], 1.0)
+    assert pool.workers == 4
+    at_once(lambda index: pool.run(work), range(40), 9, Progress(40, None), kept.__setitem__)
+    assert sorted(kept) == list(range(40))
     assert max(most.values()) <= 2
 
 
-def test_what_a_server_that_goes_away_had_is_done_by_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "PAUSE", 0.01)
-    first, kept = threading.Event(), {}
+def test_the_first_requests_go_to_all_servers() -> None:
+    pool = ServerPool([A, B], 1.0)
+    assert [pool.run(lambda server: server) for _ in range(4)] == [A, B, A, B]
 
-    def work(server: Server, index: int) -> str:
+
+def test_one_that_goes_away_and_returns_is_asked_again() -> None:
+    """It answers once, is away for two requests, and is there again."""
+    told = iter([True, False, False, True])
+
+    def work(server: Server) -> str:
+        if not next(told):
+            raise Unreachable("away")
+        return "here"
+
+    pool = ServerPool([Server("http://a:1/v1", "big", at_once=1)], 600.0)
+    assert [pool.run(work), pool.run(work)] == ["here", "here"]
+
+
+def test_what_it_had_is_done_by_the_other() -> None:
+    first = threading.Event()
+
+    def work(server: Server) -> str:
         if server == A and first.is_set():
             raise Unreachable("away")
-        if server == A:
-            first.set()
-        assert first.wait(60)
+        first.set()
         return server.base_url
 
-    at_once(work, [A, B], range(8), 8, kept.__setitem__)
-    assert sorted(kept) == list(range(8))
+    pool = ServerPool([A, B], 600.0)
+    assert pool.run(work) == A.base_url
+    assert [pool.run(work) for _ in range(6)] == [B.base_url] * 6
 
 
-def test_another_failure_ends_them_and_what_was_answered_is_kept() -> None:
-    kept: dict[int, int] = {}
+@pytest.mark.parametrize(("answers", "patience"), [(0, 600.0), (1, 0.02)])
+def test_one_that_never_answered_is_not_waited_for_and_patience_ends(answers: int, patience: float) -> None:
+    left = [answers]
 
-    def work(server: Server, index: int) -> int:
-        if index == 2:
-            raise ServerError("refused")
-        return index
-
-    one = Server("http://a:1/v1", "big", at_once=1)
-    with pytest.raises(ServerError, match="refused"):
-        at_once(work, [one], range(5), 5, kept.__setitem__)
-    assert {0, 1} <= set(kept)
-    assert 2 not in kept
-
-
-def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "PAUSE", 0.01)
-
-    def work(server: Server, index: int) -> int:
-        if index:
+    def work(server: Server) -> str:
+        left[0] -= 1
+        if left[0] < 0:
             raise Unreachable("away")
-        return index
+        return "here"
 
+    pool = ServerPool([Server("http://a:1/v1", "big", at_once=1)], patience)
+    for _ in range(answers):
+        pool.run(work)
     with pytest.raises(Unreachable):
-        at_once(work, [Server("http://a:1/v1", "big", at_once=1, patience=0.02)], range(3), 3, {}.__setitem__)
+        pool.run(work)
+
+
+def test_another_failure_is_raised_and_ends_waiting() -> None:
+    def refused(server: Server) -> str:
+        raise ServerError("refused")
+
+    def away(server: Server) -> str:
+        raise Unreachable("away")
+
+    pool = ServerPool([A], 600.0)
+    pool.run(lambda server: "here")
+    with pytest.raises(ServerError, match="refused"):
+        pool.run(refused)
+    with pytest.raises(Unreachable):
+        pool.run(away)

@@ -18,6 +18,7 @@ from lightning_bnf.preparation.engines import Engine, Sampled, draw
 from lightning_bnf.runtime.refusal import Refusal
 
 PROMPTS = [(user(text),) for text in ("Say a.", "Say b.", "Say c.", "Say d.")]
+_ENGINE = ("top_p", "seeds", "cut_off", "more_urls")
 MODEL = Sampled("bundled", None, "float32")
 
 
@@ -35,7 +36,7 @@ def endpoints(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Endpoint]]:
 
 
 def sampled(tokenizer: Any, endpoint: Endpoint, tmp_path: Path, **given: Any) -> list[list[Any]]:
-    engine = {name: given.pop(name) for name in ("top_p", "seeds", "cut_off") if name in given}
+    engine = {name: given.pop(name) for name in _ENGINE if name in given}
     server = Server(endpoint.url, "big", **({"at_once": 1, "tries": 1} | given))
     sampling = Sampling(0.8, 16, samples=3, seed=5)
     return draw(Engine(server, **engine), MODEL, Renderer(tokenizer), PROMPTS, sampling, tmp_path / "work.jsonl")
