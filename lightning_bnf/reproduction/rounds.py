@@ -164,7 +164,7 @@ def _sample_words(plan: _Plan, number: int, folder: Path, policy: str) -> list[s
 
 
 def _fit_words(plan: _Plan, number: int, folder: Path, policy: str, pairs: Path) -> list[str]:
-    adapter = (Path(policy) / "adapter_config.json").is_file()
+    adapter = number > 1 and (Path(policy) / "adapter_config.json").is_file()
     if number > 1 and not adapter and plan.reference == "first":
         raise Refusal("reference must be last where all weights are trained, got first (adapters hold the first model)")
     named = {"model.policy.init_args.source": plan.source if adapter or number == 1 else policy}
