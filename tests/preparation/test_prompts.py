@@ -13,7 +13,7 @@ from transformers import LlamaForSequenceClassification
 from lightning_bnf.cli.main import main
 from lightning_bnf.datamodules.reading.records import read_rows
 from lightning_bnf.generation.sampling import Generated
-from lightning_bnf.preparation import Scorer, prompts
+from lightning_bnf.preparation import Scorer
 from lightning_bnf.preparation.engines import Engine
 from lightning_bnf.preparation.prepare import prepare
 from lightning_bnf.preparation.prompts import Prompt, PromptFile, draw_prompts, write_scored
@@ -89,7 +89,7 @@ def invented_samples(monkeypatch):
     def invented(model, tokenizer, ids, sampling):
         return [[Generated(f"It is {n} of {len(row)}", 5, True) for n in range(sampling.samples)] for row in ids]
 
-    monkeypatch.setattr(prompts, "generate_with_lengths", invented)
+    monkeypatch.setattr(engines, "generate_with_lengths", invented)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
