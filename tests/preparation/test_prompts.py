@@ -13,7 +13,7 @@ from transformers import LlamaForSequenceClassification
 from lightning_bnf.cli.main import main
 from lightning_bnf.datamodules.reading.records import read_rows
 from lightning_bnf.generation.sampling import Generated
-from lightning_bnf.preparation import Scorer
+from lightning_bnf.preparation import Scorer, engines
 from lightning_bnf.preparation.engines import Engine
 from lightning_bnf.preparation.prepare import prepare
 from lightning_bnf.preparation.prompts import Prompt, PromptFile, draw_prompts, write_scored
