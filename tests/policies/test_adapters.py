@@ -76,8 +76,8 @@ def test_policy_and_reference_start_at_base_and_adapter(
     assert policy.state_dict().keys() == first.state_dict().keys(), "a checkpoint holds one adapter"
 
 
-def test_the_reference_may_stay_the_base(tmp_path: Path, tiny_folder: str, batch: MicroBatch, sft: str) -> None:
-    """As in rounds of training that are all held against the first model; its cache is the first round's."""
+def test_the_reference_may_stay_the_base(tiny_folder: str, batch: MicroBatch, sft: str) -> None:
+    """As in rounds of training that are all held against the first model."""
     first = lora(tiny_folder)
     base = first(batch).token_logps.detach()
     policy = lora(tiny_folder, adapter=sft, reference_of="base")
@@ -87,8 +87,6 @@ def test_the_reference_may_stay_the_base(tmp_path: Path, tiny_folder: str, batch
     assert torch.equal(reference(batch), base)
     assert (policy(batch).token_logps - base).abs().max() > 0.01, "it starts from the adapter"
     assert policy.trainable().keys() == names
-    manifests = [open_cache(one, str(tmp_path / f"{i}"), 0).manifest for i, one in enumerate((first, policy))]
-    assert manifests[0] == manifests[1]
     with pytest.raises(PolicyError, match="reference must be adapter_off or cache with reference_of: base"):
         check_reference("copy", policy, True)
     with pytest.raises(PolicyError, match="reference_of must be start where training starts from no adapter, got base"):
