@@ -348,10 +348,7 @@ def cores() -> int:
 
 
 def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
-    """One run, in a process of its own. Raises `Refusal` with its last words if it fails.
-
-    threads: what torch may use of the machine's cores; None leaves it to torch
-    """
+    """One run, in a process of its own, with so many threads of torch (None: its own choice). Raises `Refusal`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     log_file = folder.with_name(f"{folder.name}.log")  # beside the folder, which `fit` moves aside where it has a run
     environment = os.environ | {ENDS_WITH_PARENT: "1"}
