@@ -302,6 +302,7 @@ def _post(server: Server, body: dict[str, Any], path: Literal["chat", "completio
     from openai import APIConnectionError, APIStatusError
 
     made: Any = asking.chat.completions if path == "chat" else asking.completions
+    wanted = "a chat completion" if path == "chat" else "completions"
     away = False
     try:
         content = made.with_raw_response.create(**body).http_response.content
@@ -313,14 +314,14 @@ def _post(server: Server, body: dict[str, Any], path: Literal["chat", "completio
         away = isinstance(error, APIConnectionError)
         refused = _without(reason_of(error.__cause__ or error), key)
     if refused is not None:
-        told = _unlike(server, f"a chat completion, got {refused}; tried {server.tries} times at most")
+        told = _unlike(server, f"{wanted}, got {refused}; tried {server.tries} times at most")
         raise Unreachable(str(told)) if away else told
     if key is not None and key.encode() in content:
         raise _unlike(server, "an answer without the key, got one that holds it (not shown)")
     try:
         return json.loads(content)
     except (ValueError, RecursionError):
-        raise _unlike(server, f"a chat completion, got {shorten(content.decode('utf-8', 'replace'), 300)}") from None
+        raise _unlike(server, f"{wanted}, got {shorten(content.decode('utf-8', 'replace'), 300)}") from None
 
 
 def _split(url: str) -> SplitResult | None:

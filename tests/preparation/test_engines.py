@@ -124,5 +124,5 @@ def test_a_server_that_never_answered_is_not_waited_for(tokenizer: Any, tmp_path
     nobody = Endpoint()
     nobody.server_close()
     client.cache_clear()
-    with pytest.raises(ServerError, match="must answer with a chat completion"):
+    with pytest.raises(ServerError, match="must answer with completions"):
         sampled(tokenizer, nobody, tmp_path)
