@@ -7,7 +7,8 @@ come there: no rate and no moment is picked. The rules below, and `CONTRASTS`, w
 
     level           the lowest over methods and seeds of the highest alignment that any of their runs came to
     left out        methods whose gain in alignment is under half of the median method's: they would set the level alone
-    test            paired by row and seed, t with the degrees of freedom that there are, Holm's correction
+    test            paired by row and seed, t with the degrees of freedom that there are, Holm's correction over the
+                    methods, for each measure by itself
 """
 
 from collections.abc import Mapping, Sequence
@@ -152,7 +153,8 @@ def at_level(found: Sequence[Curve], measure: str, level: float, methods: Sequen
 
 
 def tax(found: Sequence[Curve], of: str, measures: Sequence[str] = TAXES) -> pd.DataFrame:
-    """What `of` keeps more than each other method at matched alignment: the table of `contrasts.contrasts`.
+    """What `of` keeps more than each other method at matched alignment: the table of `contrasts.contrasts`, corrected
+    over the methods within each measure.
 
     Raises `Refusal` where `of` itself is left out.
     """
@@ -160,7 +162,9 @@ def tax(found: Sequence[Curve], of: str, measures: Sequence[str] = TAXES) -> pd.
     methods = [method for method in dict.fromkeys(curve.method for curve in found) if method not in left_out]
     if of not in methods:
         raise Refusal(f"of must be a method that gains in alignment, got {of}")
-    return contrasts({name: at_level(found, name, level, methods) for name in measures}, of)
+    return pd.concat(
+        [contrasts({name: at_level(found, name, level, methods)}, of) for name in measures], ignore_index=True
+    )
 
 
 def verdicts(found: Sequence[Curve], measure: str = TAXES[0]) -> list[Claim]:

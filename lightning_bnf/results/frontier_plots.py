@@ -46,8 +46,11 @@ def plot_frontier(points: pd.DataFrame, y: str, x: str = "pairs_ranked", columns
     for axes in panels[len(methods) :]:
         axes.set_visible(False)
     handles = [panels[0].plot([], [], color=NEUTRAL, linestyle=style)[0] for _, style in zip(rates, _STYLES)]
-    figure.legend(handles, [f"rate {rate:g}" for rate in rates], loc="outside lower center", ncols=4, fontsize=TYPE)
-    figure.supxlabel(LABELS.get(x, x), fontsize=TYPE + 1)
+    figure.legend(
+        handles, [f"rate {rate:g}" for rate in rates], loc="outside lower center", ncols=4, fontsize=TYPE, frameon=False
+    )
+    for axes in panels[max(0, len(methods) - columns) : len(methods)]:
+        axes.set_xlabel(LABELS.get(x, x), fontsize=TYPE)
     figure.supylabel(LABELS.get(y, y), fontsize=TYPE + 1)
     return figure
 
