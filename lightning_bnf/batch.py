@@ -2,13 +2,59 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from lightning_bnf.losses.base import Examples, StepContext
 from lightning_bnf.losses.completions import Completions
+
+
+class Document(NamedTuple):
+    """A prompt and its completions, each of which sees the prompt and itself; or a sequence alone, all of it `prompt`.
+
+    start: where it begins in its model row; prompt, completions: tokens
+    """
+
+    row: int
+    start: int
+    prompt: int
+    completions: tuple[int, ...] = ()
+
+    @property
+    def stop(self) -> int:
+        """Where it ends in its model row."""
+        return self.start + self.prompt + sum(self.completions)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Who sees whom among the flattened (rows * T) tokens, for attention that computes nothing else.
+
+    A document's first sequence is its prompt with the first completion, causal; each further completion is one whose
+    keys are the prompt's once more and its own. The last queries of a sequence see all of its keys.
+
+    query_ends, key_ends: (S + 1,) int32, 0 first, where each sequence's queries end, and its keys
+    keys: (K,) the token that each key is of; None where all tokens are keys once
+    copies: (R, rows * T) which of the keys are each token's; K, one behind the last, for none
+    longest_query, longest_key: tokens of a sequence
+    """
+
+    documents: tuple[Document, ...]
+    query_ends: Tensor
+    key_ends: Tensor
+    keys: Tensor | None
+    copies: Tensor | None
+    longest_query: int
+    longest_key: int
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """The same with `function` of each tensor."""
+        mapped: dict[str, Any] = {name: function(getattr(self, name)) for name in ("query_ends", "key_ends")}
+        if self.keys is not None and self.copies is not None:
+            mapped |= {"keys": function(self.keys), "copies": function(self.copies)}
+        return replace(self, **mapped)
 
 
 @dataclass(frozen=True)
@@ -24,7 +70,7 @@ class MicroBatch:
     examples: labels (B,), pairs (P, 2), and what else the data say of the completions
     row_ids: for each completion the id of its data row, for messages
     keys: for each completion its key in the reference cache
-    sequence_lengths: where one model row holds several sequences one behind the other, the tokens of each
+    sequences: who sees whom, where model rows hold several sequences
     """
 
     inputs: dict[str, Tensor]
@@ -35,7 +81,7 @@ class MicroBatch:
     examples: Examples
     row_ids: tuple[str, ...]
     keys: Sequence[bytes]
-    sequence_lengths: tuple[int, ...] = ()
+    sequences: Sequences | None = None
 
     def completions(self, token_logps: Tensor, entropy: Tensor | None = None) -> Completions:
         """Token log-probs (N,) of any model, with these completions' structure."""
@@ -51,6 +97,7 @@ class MicroBatch:
             name: function(getattr(self, name)) for name in ("position", "target", "completion", "length")
         }
         inputs = {name: function(value) for name, value in self.inputs.items()}
+        mapped["sequences"] = None if self.sequences is None else self.sequences.map(function)
         return replace(self, inputs=inputs, examples=self.examples.map(function), **mapped)
 
 

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, cast
 
@@ -13,10 +13,11 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.losses.base import Weigher
-from lightning_bnf.policies.attention import is_flash, model_inputs, windows_of
+from lightning_bnf.policies.attention import Kernel, is_flash, kernel_of, model_inputs, windows_of
 from lightning_bnf.policies.given import check_given, source_of
 from lightning_bnf.policies.head.tiles import Head, token_logps, weighted_token_logps
 from lightning_bnf.policies.invariance import rotate_row_by_row, switch_off_dropout, train_quietly
+from lightning_bnf.policies.layers import compile_layers, kept_on_cpu
 from lightning_bnf.policies.sources import end_ids_of, load_end_ids, load_model, load_tokenizer, resolve_source
 from lightning_bnf.runtime.distributed import local, reshard
 from lightning_bnf.runtime.fingerprints import weights_fingerprint
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # a second of imports, which the command line's --help has no
     from transformers import PreTrainedModel
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+Checkpointing = Literal[True, False, "offloaded"]
 
 
 CHECKED_TOKENS = 64
@@ -88,14 +90,18 @@ class Policy(nn.Module, ABC):
         revision: str | None = None,
         dtype: Dtype = "float32",
         attention: str | None = None,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: Checkpointing = False,
+        compiled: bool = False,
     ):
         super().__init__()
+        if compiled and gradient_checkpointing:
+            raise PolicyError("compiled must be false with gradient_checkpointing, inside which torch compiles nothing")
         self.source = source
         self.revision = revision
         self.dtype = getattr(torch, dtype)
         self.attention = attention
         self.gradient_checkpointing = gradient_checkpointing
+        self.compiled = compiled
         self._tokenizer: PreTrainedTokenizerBase | None = None
         self._end_ids: tuple[int, ...] | None = None
         self._given: list[PreTrainedModel] = []  # in a list: as an attribute its weights would count as the policy's
@@ -163,6 +169,8 @@ class Policy(nn.Module, ABC):
         if self.gradient_checkpointing:
             self.causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
             self.causal_lm.enable_input_require_grads()  # else adapters behind frozen embeddings get no gradient
+        if self.compiled:
+            compile_layers(self.causal_lm)
         self.train()
 
     def train(self, mode: bool = True) -> Self:
@@ -264,7 +272,9 @@ class Policy(nn.Module, ABC):
 
     def _hidden(self, batch: MicroBatch) -> Tensor:
         """Last hidden states, flattened to (rows * T, H)."""
-        output = self.body(**self.model_inputs(batch), use_cache=False)
+        offloaded = self.gradient_checkpointing == "offloaded" and torch.is_grad_enabled()
+        with kept_on_cpu(self.planned_for is not None) if offloaded else nullcontext():
+            output = self.body(**self.model_inputs(batch), use_cache=False)
         return output.last_hidden_state.flatten(0, 1)
 
     @property
@@ -280,12 +290,19 @@ class Policy(nn.Module, ABC):
         """The micro-batch as the model's arguments."""
         config = self.causal_lm.config
         windows = windows_of(config.get_text_config())
+        if self._tell_positions and "position_ids" not in batch.inputs:
+            mask = batch.inputs["attention_mask"]
+            positions = (mask.cumsum(-1) - 1) * mask  # of padding 0: it is as long as no row
+            batch = replace(batch, inputs=batch.inputs | {"position_ids": positions})
         attention, dtype = str(config._attn_implementation), self.causal_lm.dtype
-        inputs = model_inputs(batch, attention, dtype, windows, self.planned_for)
-        if self._tell_positions and "position_ids" not in inputs:
-            mask = inputs["attention_mask"]
-            inputs["position_ids"] = (mask.cumsum(-1) - 1) * mask  # of padding 0: it is as long as no row
-        return inputs
+        return model_inputs(batch, attention, dtype, windows, self.planned_for, self.attention_kernel)
+
+    @property
+    def attention_kernel(self) -> Kernel | None:
+        """What computes attention within sequences, in the precision of the moment; None where masks are needed."""
+        cast = torch.is_autocast_enabled(device := self.causal_lm.device.type)
+        dtype = torch.get_autocast_dtype(device) if cast else self.causal_lm.dtype
+        return kernel_of(self.causal_lm, dtype, self.planned_for)
 
     def dry_step(self, batch: MicroBatch, token_loss: bool) -> None:
         """A forward and backward pass that changes nothing: for what it takes of memory. The gradients are dropped."""
@@ -307,9 +324,9 @@ class Policy(nn.Module, ABC):
     @torch.no_grad()
     def check_head(self, batch: MicroBatch) -> None:
         """Compare the first tokens' log-probs with the model's own logits; raises `PolicyError` where they differ."""
-        inputs = {name: value[:1, :CHECKED_TOKENS] for name, value in batch.inputs.items()}
-        few = replace(batch, inputs=inputs, sequence_lengths=())
-        tokens = inputs["input_ids"].flatten()  # whatever predicts them: any target shows what becomes of logits
+        tokens = batch.inputs["input_ids"][:1, :CHECKED_TOKENS]  # whatever predicts them, in one sequence
+        few = replace(batch, inputs={"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}, sequences=None)
+        tokens = tokens.flatten()
         # Under autocast the model's own logits would be rounded too; kernels of flash attention take halves alone.
         device, attention = tokens.device.type, str(self.causal_lm.config._attn_implementation)
         with torch.autocast(device, enabled=is_flash(attention) and torch.is_autocast_enabled(device)):

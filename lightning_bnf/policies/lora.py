@@ -18,7 +18,7 @@ from lightning_bnf.policies.adapters import (
     start_from,
     write_base,
 )
-from lightning_bnf.policies.base import Dtype, Policy, PolicyError
+from lightning_bnf.policies.base import Checkpointing, Dtype, Policy, PolicyError
 from lightning_bnf.policies.sources import loadable
 from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, ZeroToBelowOne, checked
 from lightning_bnf.runtime.limits import SECONDS, limited
@@ -51,8 +51,9 @@ class LoRAPolicy(Policy):
         adapter: str | None = None,
         dtype: Dtype = "float32",
         attention: str | None = None,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: Checkpointing = False,
         reference_of: Literal["start", "base"] = "start",
+        compiled: bool = False,
     ):
         """
         Args:
@@ -69,11 +70,13 @@ class LoRAPolicy(Policy):
             dtype: Type of the base's weights; adapters are float32.
             attention: Attention implementation of transformers (`sdpa`, `eager`, `flex_attention`,
                 `flash_attention_2`, ...); null lets it choose.
-            gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
+            gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time;
+                `offloaded` keeps what each layer begins from in the CPU's memory until then.
             reference_of: What the reference is where training starts from an adapter: `start` (the base with it), or
                 `base` (without, as where rounds of training keep the first model's).
+            compiled: Have torch compile the decoder layers: a minute or more at the start, then faster on a GPU.
         """
-        super().__init__(source, revision, dtype, attention, gradient_checkpointing)
+        super().__init__(source, revision, dtype, attention, gradient_checkpointing, compiled)
         if reference_of == "base" and adapter is None:
             raise PolicyError("reference_of must be start where training starts from no adapter, got base")
         self.adapter = adapter

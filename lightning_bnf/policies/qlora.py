@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
 
-from lightning_bnf.policies.base import Dtype, PolicyError, Stored
+from lightning_bnf.policies.base import Checkpointing, Dtype, PolicyError, Stored
 from lightning_bnf.policies.head.tiles import Head
 from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.policies.sources import load_model
@@ -43,8 +43,9 @@ class QLoRAPolicy(LoRAPolicy):
         double_quantization: bool = True,
         dtype: Dtype = "bfloat16",
         attention: str | None = None,
-        gradient_checkpointing: bool = False,
+        gradient_checkpointing: Checkpointing = False,
         reference_of: Literal["start", "base"] = "start",
+        compiled: bool = False,
     ):
         """
         Args:
@@ -62,25 +63,14 @@ class QLoRAPolicy(LoRAPolicy):
             dtype: Type of what is not quantized, and of products with what is; adapters are float32.
             attention: Attention implementation of transformers (`sdpa`, `eager`, `flex_attention`,
                 `flash_attention_2`, ...); null lets it choose.
-            gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time.
+            gradient_checkpointing: Recompute activations in the backward pass: less memory, about a third more time;
+                `offloaded` keeps what each layer begins from in the CPU's memory until then.
             reference_of: What the reference is where training starts from an adapter: `start` (the base with it), or
                 `base` (without, as where rounds of training keep the first model's).
+            compiled: Have torch compile the decoder layers: a minute or more at the start, then faster on a GPU.
         """
-        super().__init__(
-            source,
-            revision,
-            r,
-            alpha,
-            dropout,
-            target_modules,
-            use_rslora,
-            use_dora,
-            adapter,
-            dtype,
-            attention,
-            gradient_checkpointing,
-            reference_of,
-        )
+        lora = (source, revision, r, alpha, dropout, target_modules, use_rslora, use_dora, adapter)
+        super().__init__(*lora, dtype, attention, gradient_checkpointing, reference_of, compiled)
         self.quantization = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",

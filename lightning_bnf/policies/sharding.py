@@ -7,7 +7,7 @@ much more than one copy of the weights, in the files' own type where that is the
 import copy
 import gc
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,15 +17,12 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_f
 from torch.distributed.tensor import DTensor
 
 from lightning_bnf.policies.base import Policy, PolicyError
+from lightning_bnf.policies.layers import decoder_layers_of
 from lightning_bnf.policies.reference.providers import FrozenCopy
 from lightning_bnf.policies.skeleton import empty_model
 from lightning_bnf.policies.sources import stored_dtype
-from lightning_bnf.runtime.distributed import from_first, several
+from lightning_bnf.runtime.distributed import from_first, on_first, several
 from lightning_bnf.runtime.memory import keep_freed_memory
-from lightning_bnf.runtime.refusal import Refusal
-
-if TYPE_CHECKING:  # a second of imports, which the command line's --help has no use for
-    from transformers import PreTrainedModel
 
 
 def decoder_layers(policy: Policy) -> list[nn.Module]:
@@ -41,14 +38,6 @@ def decoder_layers(policy: Policy) -> list[nn.Module]:
             f"layers are (_no_split_modules: {sorted(model._no_split_modules or ()) or 'none'}), got fsdp2"
         )
     return layers
-
-
-def decoder_layers_of(model: "PreTrainedModel") -> list[nn.Module]:
-    """The decoder layers of a transformers model, or none."""
-    names = set(model._no_split_modules or ())
-    found = [module for module in model.modules() if type(module).__name__ in names]
-    inner = {part for module in found for part in module.modules() if part is not module}
-    return [module for module in found if module not in inner]
 
 
 def shard(policy: Policy, mesh: DeviceMesh, mixed: bool) -> None:
@@ -86,22 +75,18 @@ def load_sharded(
 def load_empty(policy: Policy) -> dict[str, Tensor]:
     """Build a policy without weights on the meta device; every rank calls it.
 
-    Returns, on the first rank, the weights that it would have been loaded with, for `fill`; elsewhere nothing. Raises
-    `SourceError` or `PolicyError`, on all ranks.
+    Returns, on the first rank, the weights that it would have been loaded with, for `fill`; elsewhere nothing. Whatever
+    error reading ends with, such as `SourceError` or `PolicyError`, is raised on all ranks.
     """
-    weights: dict[str, Tensor] = {}
-    told: Any = None
-    if not several() or dist.get_rank() == 0:
-        try:
-            loaded = copy.deepcopy(policy)
-            loaded.load(_narrower(policy))
-            told = loaded.base_fingerprint, loaded.causal_lm.generation_config
-            weights = _taken(loaded)
-        except Refusal as error:
-            told = error
-    told = from_first(told)
-    if isinstance(told, Refusal):
-        raise told
+
+    def read() -> Policy:
+        loaded = copy.deepcopy(policy)
+        loaded.load(_narrower(policy))
+        return loaded
+
+    loaded = on_first(read)
+    told = from_first(loaded and (loaded.base_fingerprint, loaded.causal_lm.generation_config))
+    weights = {} if loaded is None else _taken(loaded)
     with torch.device("meta"):
         policy.adopt(empty_model(policy.source, policy.revision, policy.dtype, policy.attention))
     policy.base_fingerprint, policy.causal_lm.generation_config = told
@@ -115,7 +100,7 @@ def fill(policies: Sequence[Policy], weights: dict[str, Tensor], device: torch.d
     """
     each = [_slots(policy) for policy in policies]
     for name in list(each[0]):
-        value = _handed_out(weights.pop(name, None), device)
+        value = _handed_out(name, weights, device)
         for slots in each:
             tensor = slots[name].tensor
             made = _part_of(value, tensor).to(device)
@@ -123,8 +108,8 @@ def fill(policies: Sequence[Policy], weights: dict[str, Tensor], device: torch.d
                 made = nn.Parameter(made, tensor.requires_grad)
             for holder, key in slots[name].places:
                 holder[key] = made
-    if weights:
-        raise PolicyError(f"source must be a model that can be built from its config, got one with {sorted(weights)}")
+    if left := from_first(sorted(weights)):
+        raise PolicyError(f"source must be a model that can be built from its config, got one with {left}")
 
 
 class _Slot:
@@ -159,10 +144,11 @@ def _taken(policy: Policy) -> dict[str, Tensor]:
     return {name: slot.tensor.detach() for name, slot in slots.items()}
 
 
-def _handed_out(value: Tensor | None, device: torch.device) -> Tensor:
-    """The first rank's tensor, whole, on every rank."""
-    shape, dtype = from_first(None if value is None else (value.shape, value.dtype))
-    whole = torch.empty(shape, dtype=dtype, device=device) if value is None else value.contiguous().to(device)
+def _handed_out(name: str, weights: dict[str, Tensor], device: torch.device) -> Tensor:
+    """The first rank's tensor of a name, taken out of its weights, whole, on every rank."""
+    value = on_first(lambda: weights.pop(name).contiguous().to(device))
+    shape, dtype = from_first(value if value is None else (value.shape, value.dtype))
+    whole = torch.empty(shape, dtype=dtype, device=device) if value is None else value
     if several():
         dist.broadcast(whole, 0)
     return whole

@@ -1,12 +1,17 @@
 """What the ranks of a run tell each other."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
+
+from lightning_bnf.runtime.refusal import Refusal
+
+T = TypeVar("T")
 
 
 class Gathered(NamedTuple):
@@ -37,6 +42,30 @@ def from_first(value: Any) -> Any:
     sent = [value]
     dist.broadcast_object_list(sent)
     return sent[0]
+
+
+def on_first(work: Callable[[], T]) -> T | None:
+    """What `work` gives on the first rank, where alone it is done; None elsewhere. Every rank calls it.
+
+    Raises its error on all ranks, which would wait for the first one in vain: a refusal as it is, of any other the
+    name and the words.
+    """
+    made: T | None = None
+    error: Exception | None = None
+    if not several() or dist.get_rank() == 0:
+        try:
+            made = work()
+        except Exception as caught:
+            error = caught
+    refused = isinstance(error, Refusal)
+    told = from_first(error if error is None or refused else f"{type(error).__name__}: {error}")
+    if error is not None:
+        raise error
+    if isinstance(told, Refusal):
+        raise told
+    if told is not None:
+        raise RuntimeError(f"the first rank ended with {told}")
+    return made
 
 
 def gather(values: Tensor) -> Gathered:

@@ -16,7 +16,7 @@ from lightning_bnf.datamodules.steps.plan import Budget
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import RowArrays, all_arrays
 from lightning_bnf.losses.base import Loss
-from lightning_bnf.policies.attention import is_flash
+from lightning_bnf.policies.attention import is_flash, reach_of, windows_of
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.policies.probes import Probe
 from lightning_bnf.runtime.distributed import gather_objects
@@ -82,22 +82,29 @@ def check_rows(policy: Policy, rows: Sequence[TokenizedRow], labels: Sequence[in
     rank_zero_warn(f"{told}, are longer than the {limit} positions that {policy.source!r} was made for")
 
 
-def preferred_layout(
-    name: LayoutName, attention: str, rows: Sequence[TokenizedRow], labels: Sequence[int]
-) -> LayoutName:
-    """The layout asked for, and under `auto` the one that is tried first; sharing where nothing is shared is padded.
+def preferred_layouts(
+    name: LayoutName, attention: str, rows: Sequence[TokenizedRow], labels: Sequence[int], reach: float
+) -> list[LayoutName]:
+    """The layout asked for, and under `auto` those that are tried, the fastest first, before rows are padded; sharing
+    where nothing is shared is padded, or packed.
 
-    attention: transformers' name of the attention implementation. Raises `DataError` where it cannot share prompts.
+    attention: transformers' name of the attention implementation; reach: tokens of the longest sequence that it needs
+    no mask for. Raises `DataError` where it cannot share prompts.
     """
-    if name == "shared_prompt" and is_flash(attention):
+    lengths = [PADDED.lengths(row, labels) for row in all_arrays(rows)]
+    several = any(len(each) > 1 for each in lengths)
+    sequences = reach >= max((max(each, default=0) for each in lengths), default=0)
+    shares: list[LayoutName] = ["shared_prompt", "packed_shared"]
+    if name in shares and is_flash(attention) and not sequences:
         raise DataError(
-            f"layout must be 'auto', 'packed' or 'padded' with attention {attention}, which takes no mask of who sees "
-            "whom, got 'shared_prompt'; or take another attention, such as sdpa"
+            f"layout must be 'auto', 'packed' or 'padded' with attention {attention} and a model that does not hand "
+            f"down who sees whom, got {name!r}; or take another attention, such as sdpa"
         )
+    if name == "auto" and several and (sequences or not is_flash(attention)):
+        return ["packed_shared", "shared_prompt"] if sequences else ["shared_prompt"]
     if name == "auto":
-        name = "packed" if is_flash(attention) else "shared_prompt"
-    several = any(len(PADDED.lengths(row, labels)) > 1 for row in all_arrays(rows))
-    return "padded" if name == "shared_prompt" and not several else name
+        return ["packed"] if is_flash(attention) else ["padded"]
+    return [{"shared_prompt": "padded", "packed_shared": "packed"}.get(name, name) if not several else name]
 
 
 def choose_layout(
@@ -109,8 +116,10 @@ def choose_layout(
     back to padded where it does not; a layout asked for by name raises `DataError`, and so does padded where the model
     gives other numbers in a batch than alone.
     """
-    wanted = preferred_layout(name, str(policy.causal_lm.config._attn_implementation), rows, labels)
-    shortest, others = extremes(all_arrays(rows), LAYOUTS[wanted], labels)
+    config = policy.causal_lm.config
+    reach = reach_of(policy.attention_kernel, windows_of(config.get_text_config()))
+    tried = preferred_layouts(name, str(config._attn_implementation), rows, labels, reach)
+    shortest, others = extremes(all_arrays(rows), LAYOUTS[tried[0]], labels)
     if shortest is None:
         return PADDED
     probe = Probe(policy, labels, [*others[:1], shortest])
@@ -125,21 +134,23 @@ def choose_layout(
 
     if not known:
         refuse(probe.fault_of_model(shortest))
-    if not known or wanted == "padded":
-        refuse(probe.fault(PADDED, probe.measured, gradients=wanted == "padded" and not known))
-    if wanted == "padded":
-        return PADDED
-    fault = None
-    for i, row in enumerate(others or [shortest]):  # two at a time: together they may be more than memory holds
-        both = [row, shortest] if others else [row]
-        if fault := _agreed(probe.fault(LAYOUTS[wanted], both, gradients=i == 0 and not known)):
-            break
-    if fault is None:
-        return LAYOUTS[wanted]
-    if name == wanted:
-        raise DataError(f"layout must be 'padded' for this model, got {wanted!r}, with which its {fault}")
-    refuse(probe.fault(PADDED, probe.measured, gradients=not known))
-    rank_zero_info(f"Layout padded, not {wanted}, with which this model's {fault}.")
+    padded = tried == ["padded"]
+    if not known or padded:
+        refuse(probe.fault(PADDED, probe.measured, gradients=padded and not known))
+    for wanted in tried if not padded else ():
+        fault = None
+        for i, row in enumerate(others or [shortest]):  # two at a time: together they may be more than memory holds
+            both = [row, shortest] if others else [row]
+            if fault := _agreed(probe.fault(LAYOUTS[wanted], both, gradients=i == 0 and not known)):
+                break
+        if fault is None:
+            return LAYOUTS[wanted]
+        if name != "auto":
+            raise DataError(f"layout must be 'padded' for this model, got {name!r}, with which its {fault}")
+        following = [*tried, "padded"][tried.index(wanted) + 1]
+        rank_zero_info(f"Layout {following}, not {wanted}, with which this model's {fault}.")
+    if not padded:
+        refuse(probe.fault(PADDED, probe.measured, gradients=not known))
     return PADDED
 
 

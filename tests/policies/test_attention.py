@@ -1,6 +1,6 @@
 """What each way of attention is told of packed sequences and shared prompts."""
 
-from itertools import pairwise
+from math import inf
 from typing import Any
 
 import pytest
@@ -14,55 +14,31 @@ from support.architectures import (
     long_rows,
     policy_of,
 )
-from torch import Tensor, nn
+from support.attention import flash_by_hand
+from torch import nn
 from torch.nn.attention.flex_attention import BlockMask, create_mask
 from transformers.masking_utils import flash_attention_mask
 
 from lightning_bnf.datamodules.reading.errors import DataError
-from lightning_bnf.datamodules.steps.layout import packed, padded, shared_prompt
+from lightning_bnf.datamodules.steps.layout import packed, packed_shared, padded, shared_prompt
 from lightning_bnf.policies.attention import added_once, model_inputs, sees
-from lightning_bnf.training.fitting import preferred_layout
+from lightning_bnf.training.fitting import preferred_layouts
 
 pytestmark = pytest.mark.slow
 
 
-def attention_by_hand(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    **named: Any,
-) -> tuple[Tensor, None]:
-    """What FlashAttention's kernel for sequences one behind the other does: (1, heads, T, D) -> (1, T, heads, D)."""
-    assert attention_mask is None
-    assert torch.equal(named["cu_seq_lens_q"], named["cu_seq_lens_k"])
-    ends = named["cu_seq_lens_q"].tolist()
-    assert named["cu_seq_lens_q"].dtype == torch.int32
-    assert named["max_length_q"] == named["max_length_k"] == max(b - a for a, b in pairwise(ends))
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    found = []
-    for start, end in pairwise(ends):
-        q, k, v = (tensor[:, :, start:end] for tensor in (query, key, value))
-        scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
-        scores = scores if softcap is None else softcap * (scores / softcap).tanh()
-        later = torch.ones(end - start, end - start, dtype=torch.bool).triu(1)
-        found.append(scores.masked_fill(later, -torch.inf).softmax(-1) @ v)
-    return torch.cat(found, dim=2).transpose(1, 2), None
-
-
+@pytest.mark.parametrize("layout", [packed, shared_prompt, packed_shared])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_flash_attention_is_told_where_packed_sequences_end(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flash_attention_is_told_where_sequences_end(
+    architecture: str, layout: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its kernels need a GPU; here a function of the same arguments stands for them."""
-    monkeypatch.setitem(transformers.AttentionInterface._global_mapping, "flash_by_hand", attention_by_hand)
+    monkeypatch.setitem(transformers.AttentionInterface._global_mapping, "flash_by_hand", flash_by_hand)
     monkeypatch.setitem(transformers.AttentionMaskInterface._global_mapping, "flash_by_hand", flash_attention_mask)
     policy, rows = policy_of(architecture), long_rows()
     wanted = gradients(policy, padded(rows))
     policy.causal_lm.config._attn_implementation = "flash_by_hand"
-    found = gradients(policy, packed(rows))
+    found = gradients(policy, layout(rows))
     assert_alike(found, wanted)
 
 
@@ -78,7 +54,7 @@ def test_flex_attention_takes_shared_prompts_in_blocks(architecture: str) -> Non
     policy.causal_lm.set_attn_implementation("flex_attention")
     assert isinstance(policy.model_inputs(shared_prompt(rows))["attention_mask"], BlockMask)
     with torch.compiler.set_stance("force_eager"), torch.no_grad():
-        for layout in (shared_prompt, packed):
+        for layout in (shared_prompt, packed_shared, packed):
             torch.testing.assert_close(policy(layout(rows)).token_logps, wanted, rtol=0, atol=1e-5)
 
 
@@ -91,12 +67,38 @@ def test_blocks_are_those_of_the_mask() -> None:
     assert torch.equal(made[:, 0], sees(segments))
 
 
+def test_blocks_and_masks_tell_documents_apart() -> None:
+    """A pair in tokens 0 to 8 and another in 9 to 13, of one row: the same tokens see each other as in two rows."""
+    one, two = packed_shared(ROWS).inputs, shared_prompt(ROWS).inputs
+    seen = sees(one["segments"], documents=one["documents"])[0]
+    apart = sees(two["segments"])
+    assert torch.equal(seen, torch.block_diag(apart[0], apart[1, :5, :5]).bool())
+    blocks = model_inputs(packed_shared(ROWS), "flex_attention", torch.float32, {})["attention_mask"]
+    assert torch.equal(create_mask(blocks.mask_mod, 1, 1, 14, 14, "cpu")[0, 0], seen)
+
+
 @pytest.mark.parametrize("attention", ["flash_attention_2", "kernels-community/flash-attn2"])
-def test_flash_attention_cannot_share_prompts(attention: str) -> None:
-    """Its kernels take no mask of who sees whom, so `auto` packs."""
-    assert preferred_layout("auto", attention, long_rows(), (1, -1)) == "packed"
-    with pytest.raises(DataError, match=rf"with attention {attention}, .* got 'shared_prompt'"):
-        preferred_layout("shared_prompt", attention, long_rows(), (1, -1))
+def test_flash_attention_shares_prompts_where_a_model_hands_sequences_down(attention: str) -> None:
+    """Its kernels take no mask of who sees whom, so with another model `auto` packs."""
+    assert preferred_layouts("auto", attention, long_rows(), (1, -1), inf) == ["packed_shared", "shared_prompt"]
+    assert preferred_layouts("auto", attention, long_rows(), (1,), inf) == ["packed"]
+    assert preferred_layouts("auto", attention, long_rows(), (1, -1), 0) == ["packed"]
+    with pytest.raises(DataError, match=rf"with attention {attention} .* got 'shared_prompt'"):
+        preferred_layouts("shared_prompt", attention, long_rows(), (1, -1), 0)
+
+
+def test_prompts_are_shared_in_one_row_where_no_mask_is_needed() -> None:
+    """Of sequences of up to 45 tokens: masks of a packed row would grow with its square."""
+    for reach, wanted in ((inf, "packed_shared"), (45, "packed_shared"), (44, "shared_prompt"), (0, "shared_prompt")):
+        assert preferred_layouts("auto", "sdpa", long_rows(), (1, -1), reach)[0] == wanted
+    assert preferred_layouts("packed_shared", "sdpa", long_rows(), (1,), 0) == ["packed"]
+
+
+def test_padding_is_not_told_where_kernels_skip_more_without() -> None:
+    """It lies behind all other tokens, who do not see it."""
+    batch = padded(ROWS)
+    assert set(model_inputs(batch, "sdpa", torch.float32, {}, kernel="merged")) == {"input_ids"}
+    assert set(model_inputs(batch, "eager", torch.float32, {})) == {"input_ids", "attention_mask"}
 
 
 def test_a_gpu_gets_a_mask_that_its_kernels_take_as_it_is() -> None:

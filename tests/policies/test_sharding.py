@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from support import two_processes
 from support.architectures import ARCHITECTURES, policy_of
 from torch import Tensor
+from torch import multiprocessing as mp
 
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
 from lightning_bnf.policies.base import Policy
@@ -99,6 +101,16 @@ def test_the_type_of_a_sources_files(tmp_path: Path) -> None:
     model.model.embed_tokens.float()
     model.save_pretrained(tmp_path / "mixed")
     assert stored_dtype(str(tmp_path / "mixed")) is None
+
+
+def test_an_error_on_the_first_rank_ends_the_others(tiny_folder: str, tmp_path: Path) -> None:
+    """No refusal, while it reads; a tensor that it lacks; and one that the model has no place for."""
+    mp.spawn(two_processes.first_fails, args=(str(tmp_path), tiny_folder), nprocs=2)
+    first, second = (Path(tmp_path, f"{rank}.txt").read_text().splitlines() for rank in (0, 1))
+    assert first[0] == "AssertionError: under FSDP2 the first rank alone reads the model"
+    assert first[1].startswith("KeyError: ")
+    assert first[2] == "PolicyError: source must be a model that can be built from its config, got one with ['other']"
+    assert second == [*(f"RuntimeError: the first rank ended with {told}" for told in first[:2]), first[2]]
 
 
 def test_what_cannot_be_loaded_is_refused_as_ever(tmp_path: Path) -> None:

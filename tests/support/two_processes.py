@@ -2,7 +2,9 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from lightning_bnf.costs.bench.workers import Turns, repeat
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import base
+from lightning_bnf.policies.sharding import fill, load_empty
 from lightning_bnf.runtime.distributed import gather, whole
 from lightning_bnf.training.optimization import Optimization
 from lightning_bnf.training.strategies import AtomicCheckpointIO
@@ -26,6 +29,30 @@ def gather_some(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     own = torch.arange(3) if rank == 0 else torch.tensor([7])
     torch.save([*gather(own), *gather(torch.zeros(0, 2) if rank == 0 else torch.ones(1, 2))], f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def first_fails(rank: int, folder: str, source: str) -> None:
+    """Each rank writes down the errors with which loading ends where the first one's reading does, or its weights are
+    not those of the model."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    lost, cut, more = (policies.FullPolicy(source) for _ in range(3))
+    if rank == 0:
+        lost.base = refuse_to_read  # type: ignore[method-assign]
+    found: list[str] = []
+
+    def note(work: Callable[[], Any]) -> None:
+        try:
+            work()
+        except Exception as error:
+            found.append(f"{type(error).__name__}: {error}")
+
+    note(lambda: load_empty(lost))
+    weights = load_empty(cut)
+    note(lambda: fill([cut], dict(list(weights.items())[1:]), torch.device("cpu")))
+    weights = load_empty(more)
+    note(lambda: fill([more], weights | ({"other": torch.ones(1)} if rank == 0 else {}), torch.device("cpu")))
+    Path(folder, f"{rank}.txt").write_text("\n".join(found))
     dist.destroy_process_group()
 
 

@@ -11,7 +11,7 @@ from support.fitted import ROWS, smallest
 from torch import nn
 
 from lightning_bnf.datamodules.reading.errors import DataError
-from lightning_bnf.datamodules.steps.layout import PADDED, SHARED_PROMPT
+from lightning_bnf.datamodules.steps.layout import PACKED_SHARED, PADDED, SHARED_PROMPT
 from lightning_bnf.datamodules.tokens.rows import RowArrays
 from lightning_bnf.losses import BNF
 from lightning_bnf.policies import FullPolicy, base
@@ -58,7 +58,7 @@ def test_a_longest_sequence_in_a_row_of_few_tokens_is_tried(several: bool, monke
     ids = torch.randint(3, 60, (60,), generator=torch.Generator().manual_seed(1)).tolist()
     most = row("most", ids[:21], *((ids[21 + 13 * k : 34 + 13 * k], 1) for k in range(3)))
     longest = row("long", ids[:10], (ids[10:50], 1), *([(ids[:2], -1)] if several else []))
-    assert choose_layout("auto", policy, [most], (1, -1)) is SHARED_PROMPT
+    assert choose_layout("auto", policy, [most], (1, -1)) is PACKED_SHARED
     for rows in ([most, longest], [longest, most]):
         assert choose_layout("auto", policy, rows, (1, -1)) is PADDED
 

@@ -174,7 +174,7 @@ def variants(source: str, cache: str) -> list[list[Variant]]:
 
 def layout_variants(source: str, cache: str) -> list[list[Variant]]:
     """BNF on the same pairs in all layouts, and padded to the longest of the whole step, which no plan has cut."""
-    names: tuple[LayoutName, ...] = ("padded", "packed", "shared_prompt")
+    names: tuple[LayoutName, ...] = ("padded", "packed", "shared_prompt", "packed_shared")
     case = "BNF, 4 pairs a step, cached reference"
     group = [preference(Workload(source, layout=name), "layouts", case, name, cache, loss="BNF") for name in names]
     uncut = Workload(source, layout="padded", max_tokens=10**6)

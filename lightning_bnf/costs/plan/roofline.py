@@ -87,7 +87,7 @@ def _is_free(func: Any) -> bool:
 
 
 def _kind(func: Any, flops: int) -> str:
-    if "scaled_dot_product" in str(func):
+    if "scaled_dot_product" in str(func) or "varlen_attn" in str(func):
         return "attention"
     if "dtype" in func._overloadname:  # sums that are wider than their factors: of the head alone
         return "head"

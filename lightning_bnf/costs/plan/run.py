@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from lightning_bnf.costs.plan.estimate import Devices, Estimate, estimate
+from lightning_bnf.costs.plan.skeleton import skeleton
 from lightning_bnf.costs.plan.step import Setting, StepCost, step_cost
 from lightning_bnf.costs.plan.workload import Workload, of_budget, of_rows
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.losses import Loss
+from lightning_bnf.policies.attention import kernel_of, reach_of, windows_of
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.training.optimization import Optimization, OptimizerFactory
 
@@ -33,11 +37,14 @@ class Run:
 
     def workload(self) -> Workload:
         """Its steps and its largest micro-batch."""
-        attention, devices = self.policy.attention or "", self.devices.count  # flash only where it is asked for
-        if self.rows is not None:
-            kind = self.devices.kind
-            return of_rows(self.rows, self.data, self.loss, attention, self.max_tokens, devices, kind)
-        return of_budget(self.data, self.loss, attention, self.max_tokens, devices, self.count, self.tokens_per_row)
+        devices, kind = self.devices.count, self.devices.kind
+        if self.rows is None:
+            return of_budget(self.data, self.loss, self.max_tokens, devices, self.count, self.tokens_per_row)
+        model = skeleton(self.policy).causal_lm
+        attention = self.policy.attention or str(model.config._attn_implementation)
+        halves = torch.bfloat16 if self.precision.startswith("bf16") else self.policy.dtype
+        reach = reach_of(kernel_of(model, halves, kind, attention), windows_of(model.config.get_text_config()))
+        return of_rows(self.rows, self.data, self.loss, attention, reach, self.max_tokens, devices, kind)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.costs.plan.depth import shortened
 from lightning_bnf.policies.base import Policy
-from lightning_bnf.policies.sharding import decoder_layers_of
+from lightning_bnf.policies.layers import decoder_layers_of
 from lightning_bnf.policies.skeleton import empty_model
 from lightning_bnf.policies.sources import SourceError
 from lightning_bnf.runtime.refusal import refusing
@@ -25,6 +25,7 @@ def skeleton(policy: P, layers: int | None = None) -> P:
     would.
     """
     built = copy.deepcopy(policy, {id(policy.model): None})  # the weights are not copied
+    built.compiled = False  # a compiler asks for contents
     # Masks of flex attention have contents, which nothing here has: what transformers chooses itself stands for it.
     attention = None if policy.attention == "flex_attention" else policy.attention
     base = empty_model(policy.source, policy.revision, policy.dtype, attention, installed=False)
@@ -54,7 +55,9 @@ def as_fake(module: nn.Module, device: str) -> None:
 def shape_of(batch: MicroBatch, device: str) -> MicroBatch:
     """A micro-batch of the same shapes as far as a policy looks at it, inside a `FakeTensorMode`."""
     inputs = {name: _empty(value, device) for name, value in batch.inputs.items()}
-    return replace(batch, inputs=inputs, position=_empty(batch.position, device), target=_empty(batch.target, device))
+    sequences = batch.sequences and batch.sequences.map(lambda tensor: _empty(tensor, device))
+    places = {"position": _empty(batch.position, device), "target": _empty(batch.target, device)}
+    return replace(batch, inputs=inputs, sequences=sequences, **places)
 
 
 def _empty(tensor: Tensor, device: str) -> Tensor:

@@ -26,9 +26,10 @@ from lightning_bnf.costs.plan.skeleton import as_fake, shape_of, skeleton
 from lightning_bnf.losses.base import Weigher
 from lightning_bnf.policies.base import CHECKED_TOKENS, Policy, PolicyError
 from lightning_bnf.policies.head import softmax
+from lightning_bnf.policies.layers import decoder_layers_of
 from lightning_bnf.policies.reference.build import build_reference
 from lightning_bnf.policies.reference.providers import AsItIs, Reference
-from lightning_bnf.policies.sharding import decoder_layers_of
+from lightning_bnf.policies.sequence_attention import scores, varlen_attn
 from lightning_bnf.training.fake_step import FakeOptimizer
 from lightning_bnf.training.optimization import Optimization, OptimizerFactory
 
@@ -112,8 +113,8 @@ def step_cost(setting: Setting, contents: bool = False) -> StepCost:
     """Run a step of `setting` on fake tensors and see what it takes; with them, the policy is loaded and the step is a
     real one, to compare with. Where layers repeat, two shallow models are run for the deep one: see `depth`.
 
-    Attention masks are made as for a micro-batch that has padding. Raises `PolicyError` for what cannot be run so, such
-    as an architecture that asks for values to know what to compute.
+    Masks, where attention needs any, are made as for a micro-batch that has padding. Raises `PolicyError` for what
+    cannot be run so, such as an architecture that asks for values to know what to compute.
     """
     with _outlined(setting, contents) as outline:
         depths = None if contents else _depths(outline.policy)
@@ -146,13 +147,29 @@ def step_flops(setting: Setting) -> StepFlops:
 
 def _counted(setting: Setting, layers: int | None) -> tuple[Counter[Work], Counter[Work]]:
     """Of forward and backward pass, and of a forward pass alone."""
-    counter = CountOperations(FORMULAS)  # apart from `step_cost`: it holds tensors
+    counter = CountOperations(_formulas(setting.batch))  # apart from `step_cost`: it holds tensors
     kernel = counter.softmax_is_a_kernel() if setting.device == "cuda" else nullcontext()
     with _outlined(setting, layers=layers) as outline, outline.context.train_step_context(), kernel, counter:
         AsItIs(outline.policy)(outline.batch)
         forward, counter.done = counter.done, Counter()
         _objective(outline, setting.token_loss).backward()
     return counter.done, forward
+
+
+def _formulas(batch: MicroBatch) -> dict[Any, Any]:
+    """With attention within sequences, whose lengths torch would read off tensors that here have no contents."""
+    if batch.sequences is None or varlen_attn() is None:
+        return FORMULAS
+    pairs = scores(batch.sequences.documents, causal=False)
+
+    def forward(query: Any, *_: Any, **__: Any) -> int:
+        return 4 * pairs * int(query[1]) * int(query[2])
+
+    def backward(gradient: Any, *_: Any, **__: Any) -> int:
+        return forward(gradient) * 5 // 2
+
+    operations = torch.ops.torch_attn
+    return FORMULAS | {operations._varlen_attn: forward, operations._varlen_attn_backward: backward}
 
 
 def _depths(policy: Policy) -> Depths | None:

@@ -14,7 +14,7 @@ from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.runtime.shipped import here_or_shipped
-from lightning_bnf.training.fitting import preferred_layout
+from lightning_bnf.training.fitting import preferred_layouts
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,16 @@ def of_rows(
     data: PreferenceData,
     loss: Loss,
     attention: str,
+    reach: float,
     max_tokens: int,
     devices: int,
     device: str = "cpu",
 ) -> Workload:
-    """The workload of rows that are there: the run's own step plan over them, on so many `devices` of a type."""
-    name = preferred_layout(data.layout, attention, rows, loss.labels)
-    layout = LAYOUTS[name]
+    """The workload of rows that are there: the run's own step plan over them, on so many `devices` of a type.
+
+    attention, reach: as `preferred_layouts` takes them
+    """
+    layout = LAYOUTS[preferred_layouts(data.layout, attention, rows, loss.labels, reach)[0]]
     arrays = as_rows(rows)
     lengths = [layout.lengths(row, loss.labels) for row in all_arrays(arrays)]
     mix = data.mix(rows)
@@ -110,7 +113,6 @@ def of_plan(
 def of_budget(
     data: PreferenceData,
     loss: Loss,
-    attention: str,
     max_tokens: int,
     devices: int,
     rows: int | None,

@@ -4,6 +4,7 @@ padded          a model row for each completion, its prompt first
 packed          one model row for all completions, each with its prompt, one behind the other, without padding
 shared_prompt   a model row for each data row: the prompt's tokens once, all its completions behind it, each of which
                 sees the prompt and itself
+packed_shared   one model row for all data rows, each with its prompt once, one behind the other, without padding
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_bnf.batch import MicroBatch
+from lightning_bnf.batch import Document, MicroBatch
+from lightning_bnf.datamodules.steps.sequences import sequences_of
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import RowArrays, as_rows
 from lightning_bnf.losses.base import Examples
@@ -111,12 +113,16 @@ class _Completions:
         return chosen[:, None] + (0, 1) if len(chosen) else None
 
     def micro_batch(
-        self, inputs: dict[str, Tensor], start: NDArray[np.int64], before: NDArray[np.int64], packed: bool = False
+        self,
+        inputs: dict[str, Tensor],
+        start: NDArray[np.int64],
+        before: NDArray[np.int64],
+        documents: Sequence[Document] | None = None,
     ) -> MicroBatch:
         """The inputs with the places of all trained tokens.
 
         start, before: (B,) places, in the flattened inputs, of each completion's first token and of the token before
-        it, the prompt's last; packed: whether all sequences lie in one model row
+        it, the prompt's last; documents: where model rows hold more than a sequence each
         """
         completion = np.repeat(np.arange(len(self.length)), self.length)
         first = self.stop - self.length  # (B,) in `ids`
@@ -145,7 +151,7 @@ class _Completions:
             ),
             row_ids=tuple(self.rows[row].id for row in self.row),
             keys=self.keys(),
-            sequence_lengths=tuple((self.prompt_length + self.length).tolist()) if packed else (),
+            sequences=None if documents is None else sequences_of(documents, inputs["input_ids"].shape),
         )
 
 
@@ -181,8 +187,9 @@ def packed(rows: Sequence[Row], labels: Sequence[int] = (1, -1)) -> MicroBatch:
     stops = lengths.cumsum()
     positions = np.arange(len(ids)) - np.repeat(stops - lengths, lengths) if len(lengths) else np.zeros(1, int)
     inputs = {"input_ids": torch.from_numpy(ids)[None], "position_ids": torch.from_numpy(positions)[None]}
+    documents = [Document(0, stop - length, length) for stop, length in zip(stops.tolist(), lengths.tolist())]
     start = stops - taken.length
-    return taken.micro_batch(inputs, start, start - 1, packed=True)
+    return taken.micro_batch(inputs, start, start - 1, documents)
 
 
 def shared_prompt(rows: Sequence[Row], labels: Sequence[int] = (1, -1)) -> MicroBatch:
@@ -191,26 +198,42 @@ def shared_prompt(rows: Sequence[Row], labels: Sequence[int] = (1, -1)) -> Micro
     Every completion's position ids go on from the prompt's. `segments` are 0 for the prompt, k for the k-th completion
     and -1 for padding; the policy makes of them the mask that its attention takes.
     """
-    taken = _Completions(rows, labels)
+    return _shared(_Completions(rows, labels), one_row=False)
+
+
+def packed_shared(rows: Sequence[Row], labels: Sequence[int] = (1, -1)) -> MicroBatch:
+    """One model row of all data rows, each its prompt once and its completions, without padding.
+
+    As `shared_prompt`, with `documents` that tell the data rows apart.
+    """
+    return _shared(_Completions(rows, labels), one_row=True)
+
+
+def _shared(taken: _Completions, one_row: bool) -> MicroBatch:
     lengths = np.array([len(row.prompt) + len(row.ids) for row in taken.rows], dtype=int)
-    ids, segments, positions = _empty(lengths), _empty(lengths, -1), _empty(lengths)
-    counted, start = np.arange(ids.shape[1]), []
-    for i, row in enumerate(taken.rows):
-        prompt, stop = len(row.prompt), lengths[i]
-        ids[i, :prompt], ids[i, prompt:stop] = row.prompt, row.ids
-        segments[i, :prompt], positions[i, :prompt] = 0, counted[:prompt]
-        segments[i, prompt:stop] = np.repeat(np.arange(1, len(row.length) + 1), row.length)
-        at = prompt
-        for length in row.length.tolist():
-            positions[i, at : at + length] = counted[prompt : prompt + length]
-            start.append(i * ids.shape[1] + at)
+    offsets = lengths.cumsum() - lengths if one_row else np.zeros(len(lengths), dtype=int)
+    lines = np.zeros(len(lengths), dtype=int) if one_row else np.arange(len(lengths))
+    widths = lengths.sum(keepdims=True) if one_row and len(lengths) else lengths
+    ids, segments, positions, owners = (_empty(widths, padding) for padding in (0, -1, 0, 0))
+    counted, start, documents = np.arange(max(lengths, default=1)), [], []
+    for i, (line, begin, row) in enumerate(zip(lines.tolist(), offsets.tolist(), taken.rows)):
+        document = Document(line, begin, len(row.prompt), tuple(row.length.tolist()))
+        at, stop = begin + document.prompt, document.stop
+        ids[line, begin:at], ids[line, at:stop] = row.prompt, row.ids
+        segments[line, begin:at], positions[line, begin:at] = 0, counted[: document.prompt]
+        segments[line, at:stop] = np.repeat(np.arange(1, len(row.length) + 1), row.length)
+        owners[line, begin:stop] = i
+        for length in document.completions:
+            positions[line, at : at + length] = counted[document.prompt : document.prompt + length]
+            start.append(line * ids.shape[1] + at)
             at += length
+        documents.append(document)
+    named = {"input_ids": ids, "segments": segments, "position_ids": positions}
     inputs = {
-        name: torch.from_numpy(values)
-        for name, values in (("input_ids", ids), ("segments", segments), ("position_ids", positions))
+        name: torch.from_numpy(values) for name, values in (named | ({"documents": owners} if one_row else {})).items()
     }
-    before = taken.row * ids.shape[1] + taken.prompt_length - 1
-    return taken.micro_batch(inputs, np.array(start, dtype=int), before)
+    before = (lines * ids.shape[1] + offsets)[taken.row] + taken.prompt_length - 1
+    return taken.micro_batch(inputs, np.array(start, dtype=int), before, documents)
 
 
 def _empty(lengths: NDArray[np.int64], padding: int = 0) -> NDArray[np.int64]:
@@ -237,6 +260,7 @@ def _shared_lengths(row: Row, labels: Sequence[int]) -> tuple[int, ...]:
 PADDED = Layout(padded, _padded_lengths)
 PACKED = Layout(packed, _padded_lengths, packed=True)
 SHARED_PROMPT = Layout(shared_prompt, _shared_lengths)
+PACKED_SHARED = Layout(packed_shared, _shared_lengths, packed=True)
 
-LayoutName = Literal["auto", "padded", "packed", "shared_prompt"]
-LAYOUTS = {"padded": PADDED, "packed": PACKED, "shared_prompt": SHARED_PROMPT}
+LayoutName = Literal["auto", "padded", "packed", "shared_prompt", "packed_shared"]
+LAYOUTS = {"padded": PADDED, "packed": PACKED, "shared_prompt": SHARED_PROMPT, "packed_shared": PACKED_SHARED}

@@ -38,6 +38,13 @@ class TileSoftmax(NamedTuple):
     scores: Tensor
 
 
+def empty_rows(like: Tensor, shape: tuple[int, int], dtype: torch.dtype, aligned: bool) -> Tensor:
+    """A matrix to be filled, on a tensor's device; `aligned`: whether each row begins at a whole multiple of 16 numbers
+    in memory, which products on GPUs need to take their fast kernels, whatever the vocabulary."""
+    rows, width = shape
+    return like.new_empty(rows, -(-width // 16) * 16 if aligned else width, dtype=dtype)[:, :width]
+
+
 def softmax_in_blocks(logits: Logits, gradient: bool, entropy: Tensor | None) -> TileSoftmax:
     """By torch's operations, the scores where the products were."""
     products, cap = logits.products, logits.softcap

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from lightning_bnf.losses.base import Weigher
 from lightning_bnf.policies.head.choose import tile_softmax
-from lightning_bnf.policies.head.softmax import Logits
+from lightning_bnf.policies.head.softmax import Logits, empty_rows
 
 TILE_BYTES = 2**27
 """Of one tile of float32 logits on a CPU, where larger ones are hardly faster."""
@@ -190,7 +190,7 @@ def _tiles(hidden: Tensor, target: Tensor, head: Head, tile_bytes: int) -> Itera
     vocabulary, dtype = len(head.weight), _wide(hidden.dtype)
     most = max(1, tile_bytes // (vocabulary * dtype.itemsize))
     rows = -(-len(target) // -(-len(target) // most))  # tiles of like size
-    buffer = hidden.new_empty(rows, vocabulary, dtype=dtype)
+    buffer = empty_rows(hidden, (rows, vocabulary), dtype, (head.device or hidden.device.type) == "cuda")
     for start in range(0, len(target), rows):
         yield _Tile(head, hidden, target, slice(start, start + rows), buffer)
 
@@ -252,7 +252,7 @@ class _TokenLogps(torch.autograd.Function):
         for tile in _tiles(hidden, target, head.to(asked.products), asked.tile_bytes):
             logps[tile.where] = tile.softmax(False, None if entropy is None else entropy[tile.where])
         ctx.save_for_backward(hidden, weight, bias, target)
-        ctx.head, ctx.asked = (head.scale, head.softcap), asked
+        ctx.head, ctx.asked = (head.scale, head.softcap, head.device), asked
         if entropy is not None:
             ctx.mark_non_differentiable(entropy)
         return logps, entropy

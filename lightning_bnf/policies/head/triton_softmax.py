@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lightning_bnf.policies.head.softmax import Logits, TileSoftmax
+from lightning_bnf.policies.head.softmax import Logits, TileSoftmax, empty_rows
 
 BLOCK = 8192  # logits of a row that are held at a time
 WARPS = 16  # of a program: a tile has hardly more rows than a GPU has multiprocessors, so one program has to fill one
@@ -22,7 +22,7 @@ def softmax_fused(logits: Logits, gradient: bool, entropy: Tensor | None, scores
     logps, total = z.new_empty(count), z.new_empty(count)
     derivative = torch.empty_like(logps) if gradient and cap is not None else None
     # written where the products are, if they have the type asked for: a program reads an element before it writes it
-    out = z if scores == z.dtype or not gradient else z.new_empty(z.shape, dtype=scores)
+    out = z if scores == z.dtype or not gradient else empty_rows(z, (count, vocabulary), scores, True)
     if not count:
         return TileSoftmax(logps, total, derivative, out)
     with torch.cuda.device(z.device) if z.is_cuda else contextlib.nullcontext():  # Triton takes the current device

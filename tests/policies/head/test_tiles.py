@@ -222,3 +222,21 @@ def test_a_gpu_gets_large_tiles(monkeypatch: pytest.MonkeyPatch, device: str, tr
         weighted_token_logps(hidden, target, head, lambda found, _: torch.ones_like(found))
     assert set(taken) == {rows}
     assert sum(taken) == 3 * 4096, "forward, again for its backward pass, and once for a token loss"
+
+
+def test_rows_of_a_gpus_tile_begin_at_multiples_of_16_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vocabulary of 17 in rows of 32, and the same numbers."""
+    hidden, weight, _, target, _ = case(False)
+    strides: list[tuple[int, ...]] = []
+    plain = head_module.tile_softmax
+    monkeypatch.setattr(
+        head_module,
+        "tile_softmax",
+        lambda logits, *rest: strides.append(logits.products.stride()) or plain(logits, *rest),
+    )
+    found = {}
+    for device in (None, "cuda"):
+        logps = token_logps(hidden, target, Head(weight, device=device)).logps
+        found[device] = (logps.detach(), *torch.autograd.grad(logps.sum(), (hidden, weight)))
+    assert strides == [(V, 1)] * 2 + [(32, 1)] * 2
+    torch.testing.assert_close(found["cuda"], found[None], rtol=0, atol=1e-12)
