@@ -125,7 +125,7 @@ def kernel_for(implementation: str, head_width: int, device: str, dtype: torch.d
 
 
 @cache
-def varlen_attn() -> Callable[..., Tensor] | None:
+def varlen_attn() -> Callable[..., Any] | None:
     """torch's FlashAttention for sequences of any length, where it has one for keys of fewer heads."""
     try:
         from torch.nn.attention import varlen
@@ -162,7 +162,7 @@ def _varlen(
     attend = varlen_attn()
     assert attend is not None
     rows, _, width, _ = query.shape
-    found = attend(
+    found: Tensor = attend(
         _flat(query),
         _keys(key, sequences),
         _keys(value, sequences),
@@ -195,13 +195,13 @@ class _Repeated(torch.autograd.Function):
     """index_select whose gradient is summed in one order: torch's own adds as its threads come."""
 
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, keys: Tensor, copies: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, tokens: Tensor, keys: Tensor, copies: Tensor) -> Tensor:
         ctx.save_for_backward(copies)
         return tokens.index_select(0, keys)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (copies,) = ctx.saved_tensors
         nothing = gradient.new_zeros(1, *gradient.shape[1:])
         each = torch.cat([gradient, nothing]).index_select(0, copies.flatten())
@@ -256,7 +256,7 @@ class _Merged(torch.autograd.Function):
     each pass is told the merged output and log-sum-exp, and so gives its part of the whole's gradient."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, documents: tuple[Document, ...], scale: float | None
     ) -> Tensor:
         rows, heads, width, size = query.shape
@@ -281,7 +281,7 @@ class _Merged(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         query, key, value, out, total = ctx.saved_tensors
         wide = torch.promote_types(query.dtype, torch.float32)  # a prompt's gradients are sums
         sums = [torch.zeros_like(one, dtype=wide) for one in (query, key, value)]

@@ -104,7 +104,9 @@ def preferred_layouts(
         return ["packed_shared", "shared_prompt"] if sequences else ["shared_prompt"]
     if name == "auto":
         return ["packed"] if is_flash(attention) else ["padded"]
-    return [{"shared_prompt": "padded", "packed_shared": "packed"}.get(name, name) if not several else name]
+    if name in shares and not several:
+        return ["padded" if name == "shared_prompt" else "packed"]
+    return [name]
 
 
 def choose_layout(

@@ -55,9 +55,9 @@ def as_fake(module: nn.Module, device: str) -> None:
 def shape_of(batch: MicroBatch, device: str) -> MicroBatch:
     """A micro-batch of the same shapes as far as a policy looks at it, inside a `FakeTensorMode`."""
     inputs = {name: _empty(value, device) for name, value in batch.inputs.items()}
+    position, target = _empty(batch.position, device), _empty(batch.target, device)
     sequences = batch.sequences and batch.sequences.map(lambda tensor: _empty(tensor, device))
-    places = {"position": _empty(batch.position, device), "target": _empty(batch.target, device)}
-    return replace(batch, inputs=inputs, sequences=sequences, **places)
+    return replace(batch, inputs=inputs, position=position, target=target, sequences=sequences)
 
 
 def _empty(tensor: Tensor, device: str) -> Tensor:
