@@ -29,10 +29,8 @@ if TYPE_CHECKING:  # a second of imports, which the command line's --help has no
 Dtype = Literal["float32", "bfloat16", "float16"]
 Checkpointing = Literal[True, False, "offloaded"]
 
-
 CHECKED_TOKENS = 64
 """Tokens whose log-probs are held against the model's own logits before training, which take memory for all of them."""
-
 
 SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 """What configs call the bound of logits."""
@@ -324,11 +322,10 @@ class Policy(nn.Module, ABC):
     @torch.no_grad()
     def check_head(self, batch: MicroBatch) -> None:
         """Compare the first tokens' log-probs with the model's own logits; raises `PolicyError` where they differ."""
-        tokens = batch.inputs["input_ids"][:1, :CHECKED_TOKENS]  # whatever predicts them, in one sequence
-        few = replace(batch, inputs={"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}, sequences=None)
-        tokens = tokens.flatten()
+        ids = batch.inputs["input_ids"][:1, :CHECKED_TOKENS]  # whatever predicts them, in one sequence
+        few = replace(batch, inputs={"input_ids": ids, "attention_mask": torch.ones_like(ids)}, sequences=None)
         # Under autocast the model's own logits would be rounded too; kernels of flash attention take halves alone.
-        device, attention = tokens.device.type, str(self.causal_lm.config._attn_implementation)
+        tokens, device, attention = ids.flatten(), ids.device.type, str(self.causal_lm.config._attn_implementation)
         with torch.autocast(device, enabled=is_flash(attention) and torch.is_autocast_enabled(device)):
             logits = self.causal_lm(**self.model_inputs(few), use_cache=False).logits.flatten(0, 1)
             hidden = self._hidden(few)
