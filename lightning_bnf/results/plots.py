@@ -70,7 +70,7 @@ def plot_logps(metrics: pd.DataFrame) -> Figure:
             _draw(axes, metrics, f"{name}/{side}", color, f"{side}, ")
         if name == "logratios_mean":
             axes.axhline(0, color=NEUTRAL, linewidth=0.8)
-        axes.legend(frameon=False, fontsize=TYPE)
+    key_below(figure, 2)
     return figure
 
 
