@@ -66,6 +66,12 @@ def highest_bytes() -> int:
     return _status("VmHWM")
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until what was launched on a device is done: before that a clock tells how long launching took."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def keep_freed_memory(keep: bool) -> None:
     """Whether what a tensor on the CPU leaves stays with the process for the next one, or goes back to the system.
 

@@ -23,7 +23,7 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import all_arrays, as_rows
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.runtime.distributed import gather_objects, is_sharded
-from lightning_bnf.runtime.memory import available_bytes, peak_bytes, taken_bytes
+from lightning_bnf.runtime.memory import available_bytes, peak_bytes, synchronize, taken_bytes
 
 SHARE_OF_FREE = 0.8  # of free memory that a step may take: allocators need some, and other programs
 MOST_TOKENS = {"cpu": 2048, "cuda": 32768}  # more make nothing faster
@@ -65,6 +65,7 @@ class DrySteps:
         are inside the same pass, and wait. Raises `DataError` for it there."""
         arrays, device = as_rows(self.rows), self.device
         batch = self.layout.batch([arrays.arrays(i) for i in chosen], self.labels).to(device)
+        synchronize(device)
         before, begun = taken_bytes(device), time.perf_counter()
         found: float | None = None
         try:
@@ -81,6 +82,7 @@ class DrySteps:
             if device.type == "cuda":
                 torch.cuda.empty_cache()
             found = math.inf
+        synchronize(device)
         mine = found, time.perf_counter() - begun
         bytes, seconds = (max(each) for each in zip(*gather_objects(mine)))
         return Dry(bytes, seconds, batch.inputs["input_ids"].numel())

@@ -74,3 +74,11 @@ def test_freed_memory_that_is_kept_is_not_mapped_again() -> None:
     if not shown:
         pytest.skip("malloc does not tell how it took memory: it is not glibc 2.33 or later")
     assert shown.splitlines() == ["1 0", "0 1"]
+
+
+def test_only_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    for name in ("cpu", "cuda:1"):
+        memory.synchronize(torch.device(name))
+    assert waited == [torch.device("cuda:1")]

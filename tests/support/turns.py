@@ -1,8 +1,11 @@
 """Turns of the bench in this process."""
 
+import contextlib
 import time
+import traceback
+from typing import Any
 
-from lightning_bnf.costs.bench.workers import Over, Turns
+from lightning_bnf.costs.bench.workers import Over, Turns, Variant
 
 
 class Few(Turns):
@@ -10,7 +13,7 @@ class Few(Turns):
 
     def __init__(self, turns: int):
         self.left = turns
-        self.told: list[dict[str, float]] = []
+        self.told: list[dict[str, Any]] = []
 
     def wait(self) -> None:
         if not self.left:
@@ -18,5 +21,20 @@ class Few(Turns):
         self.left -= 1
         self.started = time.perf_counter()
 
-    def done(self, **more: float) -> None:
+    def done(self, **more: Any) -> None:
         self.told.append({"seconds": time.perf_counter() - self.started, **more})
+
+
+def here(group: list[Variant], repeats: int, *_: Any) -> None:
+    """`workers.compete` in this process, without warm-ups."""
+    for variant in group:
+        turns = Few(1 if variant.once else repeats)
+        try:
+            with contextlib.suppress(Over):
+                variant.contest(turns, **variant.arguments)
+        except Exception:
+            variant.error = traceback.format_exc()
+        for told in turns.told:
+            variant.seconds.append(told.pop("seconds"))
+            for name, value in told.items():
+                variant.more.setdefault(name, []).append(value)

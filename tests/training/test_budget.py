@@ -4,6 +4,7 @@ import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -209,3 +210,16 @@ def test_ranks_search_together(tmp_path: Path, tiny_folder: str, write_pairs: An
     assert len(first["tried"]) >= 4, "one budget was given up"
     for found in (first, second):
         assert found["types"] == ["torch.float32 sharded"], "after passes without gradients too"
+
+
+def test_a_dry_step_is_timed_when_the_device_is_done(monkeypatch: pytest.MonkeyPatch, policy: FullPolicy) -> None:
+    events: list[str] = []
+
+    def clock() -> float:
+        events.append("clock")
+        return float(len(events))
+
+    monkeypatch.setattr(searching, "synchronize", lambda device: events.append("waited"))
+    monkeypatch.setattr(searching, "time", SimpleNamespace(perf_counter=clock))
+    assert DrySteps(policy, ROWS, PADDED, (1, -1), False).on([0]).seconds == 2.0
+    assert events == ["waited", "clock", "waited", "clock"]

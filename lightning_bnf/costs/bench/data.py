@@ -17,12 +17,12 @@ WORDS = re.findall(
 )
 
 
-def pairs(count: int = 64, seed: int = 1) -> list[dict[str, Any]]:
-    """Pairs (prompt, chosen, rejected) with prompts of 40 to 160 words and answers of 20 to 120."""
+def pairs(count: int = 64, seed: int = 1, scale: int = 1) -> list[dict[str, Any]]:
+    """Pairs (prompt, chosen, rejected) with prompts of 40 to 160 words and answers of 20 to 120, `scale` times that."""
     generator = random.Random(seed)
 
     def text(low: int, high: int) -> str:
-        return " ".join(generator.choices(WORDS, k=generator.randint(low, high)))
+        return " ".join(generator.choices(WORDS, k=scale * generator.randint(low, high)))
 
     return [
         {"prompt": text(40, 160), "chosen": f" {text(20, 120)}", "rejected": f" {text(20, 120)}"} for _ in range(count)

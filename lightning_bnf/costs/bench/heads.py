@@ -7,6 +7,8 @@ from torch import Tensor
 
 from lightning_bnf.costs.bench.workers import Turns, Variant, repeat
 from lightning_bnf.losses.bnf import clipped_odds_ratio
+from lightning_bnf.policies.head import choose as softmax_choice
+from lightning_bnf.policies.head.softmax import Logits, softmax_in_blocks
 from lightning_bnf.policies.head.tiles import TILE_BYTES, Head, token_logps, weighted_token_logps
 
 
@@ -51,27 +53,28 @@ def products(problem: Problem, rows: int) -> Callable[[], None]:
     return run
 
 
-def ours(problem: Problem) -> Callable[[], None]:
+def ours(problem: Problem, tile_bytes: int | None = None) -> Callable[[], None]:
     """BNF through the fused head."""
 
     def run() -> None:
         problem.clear()
-        weighted_token_logps(problem.hidden, problem.target, Head(problem.weight), problem.weigh).objective.backward()
+        head, weigh = Head(problem.weight), problem.weigh
+        weighted_token_logps(problem.hidden, problem.target, head, weigh, tile_bytes=tile_bytes).objective.backward()
 
     return run
 
 
-def recomputed(problem: Problem) -> Callable[[], None]:
+def recomputed(problem: Problem, tile_bytes: int | None = None) -> Callable[[], None]:
     """What sequence losses take: log-probs, and each tile again in the backward pass."""
 
     def run() -> None:
         problem.clear()
-        token_logps(problem.hidden, problem.target, Head(problem.weight)).logps.sum().backward()
+        token_logps(problem.hidden, problem.target, Head(problem.weight), tile_bytes=tile_bytes).logps.sum().backward()
 
     return run
 
 
-def listing(problem: Problem) -> Callable[[], None]:
+def listing(problem: Problem, tile_bytes: int | None = None) -> Callable[[], None]:
     """The loss as the paper's Appendix B lists it, on full logits (with Eq. 4's sign), its reference given."""
 
     def run() -> None:
@@ -87,16 +90,64 @@ def listing(problem: Problem) -> Callable[[], None]:
     return run
 
 
-RUNS: dict[str, Callable[[Problem], Callable[[], None]]] = {"ours": ours, "recomputed": recomputed, "listing": listing}
+RUNS: dict[str, Callable[[Problem, int | None], Callable[[], None]]] = {
+    "ours": ours,
+    "recomputed": recomputed,
+    "listing": listing,
+}
 
 
 def contest(
-    turns: Turns, kind: str, tokens: int, hidden: int, vocabulary: int, train_head: bool, device: str, dtype: str
+    turns: Turns,
+    kind: str,
+    tokens: int,
+    hidden: int,
+    vocabulary: int,
+    train_head: bool,
+    device: str,
+    dtype: str,
+    tile_bytes: int | None = None,
 ) -> None:
-    """One way through the head, or the bare products in tiles of `products:ROWS`."""
+    """One way through the head, in tiles of a size, or the bare products in tiles of `products:ROWS`."""
     problem = Problem(tokens, hidden, vocabulary, train_head, device, getattr(torch, dtype))
     kind, _, rows = kind.partition(":")
-    repeat(turns, products(problem, int(rows)) if rows else RUNS[kind](problem))
+    repeat(turns, products(problem, int(rows)) if rows else RUNS[kind](problem, tile_bytes))
+
+
+def softmaxes(turns: Turns, kind: str, rows: int, vocabulary: int, device: str, dtype: str) -> None:
+    """The softmax of a tile, as it is chosen for the device or by torch's operations alone; `kernel` tells whether the
+    Triton kernel was it. Its logits are not made anew: a softmax of what the last turn left takes as long."""
+    products = torch.randn(rows, vocabulary, device=device)
+    logits = Logits(products, torch.randint(vocabulary, (rows,), device=device), None, 1.0, None)
+    scores = getattr(torch, dtype)
+    chosen = kind == "chosen"
+    variant = softmax_choice.Variant.of(logits, True, False, scores)
+    kernel = chosen and device == "cuda" and softmax_choice.kernel_is_right(products.device, variant)
+    while True:
+        turns.wait()
+        if chosen:
+            softmax_choice.tile_softmax(logits, True, None, scores)
+        else:
+            softmax_in_blocks(logits, True, None)
+        turns.done(kernel=float(kernel))
+
+
+def against_float64(turns: Turns, tokens: int, hidden: int, vocabulary: int, device: str, dtype: str) -> None:
+    """The head's log-probs and gradients on a device against full logits in float64 on the CPU: `logps_error` in nats,
+    the gradients' as a share of the largest. The factors are rounded to `dtype` first, so that its own rounding is not
+    in it."""
+    while True:
+        turns.wait()
+        problem = Problem(tokens, hidden, vocabulary, True, device, getattr(torch, dtype))
+        exact, weight = (x.detach().cpu().double().requires_grad_() for x in (problem.hidden, problem.weight))
+        right = (exact @ weight.T).log_softmax(-1).gather(-1, problem.target.cpu()[:, None]).squeeze(-1)
+        recomputed(problem)()
+        gradients = torch.autograd.grad(right.sum(), (exact, weight))
+        told = {"logps_error": float((problem.logps.cpu().double() - right).abs().max())}
+        for name, ours, wanted in zip(("hidden", "weight"), (problem.hidden, problem.weight), gradients):
+            assert ours.grad is not None
+            told[f"{name}_gradient_error"] = float((ours.grad.cpu().double() - wanted).abs().max() / wanted.abs().max())
+        turns.done(**told)
 
 
 def variants(device: str, tokens: int = 2048, hidden: int = 576, vocabulary: int = 49152) -> list[list[Variant]]:

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
 
-from lightning_bnf.costs.bench.data import AS_TEXT
-from lightning_bnf.costs.bench.steps import Workload
+from lightning_bnf.costs.bench.steps import Workload, bare_trainer
 from lightning_bnf.costs.bench.workers import Turns, Variant
 from lightning_bnf.costs.plan.command import run_of
 from lightning_bnf.costs.plan.overhead import fragmentation_of, overhead_of
@@ -37,12 +35,10 @@ class Case:
 
     def run(self, folder: str, cache: str) -> tuple[PreferenceModule, PreferenceData]:
         """Module and data; nothing is loaded."""
-        workload = Workload(self.policy.source, rows=4 * STEPS)
+        workload = Workload(self.policy.source, rows=4 * STEPS, max_tokens=self.max_tokens, layout="auto")
         optimization = Optimization(learning_rate=1e-6)
         module = PreferenceModule(self.policy, self.loss, self.reference, optimization, reference_cache=cache)
-        file = workload.written(folder)
-        data = PreferenceData(file, examples_per_step=4, max_tokens=self.max_tokens, options=AS_TEXT)
-        return module, data
+        return module, workload.data(folder)
 
 
 def planned(turns: Turns, case: Case, cache: str) -> None:
@@ -65,19 +61,7 @@ def measured(turns: Turns, case: Case, cache: str) -> None:
     turns.wait()
     with tempfile.TemporaryDirectory() as folder:
         module, data = case.run(folder, cache)
-        trainer = Trainer(
-            accelerator=case.device,
-            devices=1,
-            precision=case.precision,  # type: ignore[arg-type]
-            max_steps=STEPS,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-            default_root_dir=folder,
-        )
+        trainer = bare_trainer(folder, accelerator=case.device, precision=case.precision, max_steps=STEPS)
         peak = memory.peak_bytes(lambda: trainer.fit(module, data), torch.device(case.device))
     turns.done(peak_bytes=peak)
     turns.wait()
@@ -104,7 +88,7 @@ def variants(source: str, cache: str, device: str) -> list[list[Variant]]:
     """Each case planned and measured, in processes of their own."""
     return [
         [
-            Variant("plan", name, word, contest, {"case": case, "cache": f"{cache}/plan-{i}"})
+            Variant("plan", name, word, contest, {"case": case, "cache": f"{cache}/plan-{i}"}, once=True)
             for word, contest in (("planned", planned), ("measured", measured))
         ]
         for i, (name, case) in enumerate(cases(source, device).items())

@@ -5,7 +5,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -33,20 +33,49 @@ SEED = 1
 class Workload:
     """What all variants of a comparison train on.
 
-    source: the model; rows: pairs in the data; pairs: of a step; max_tokens, layout: of our micro-batches
+    source: the model; rows: pairs in the data; pairs: of a step; max_tokens, layout: of our micro-batches; scale: how
+    many times as long as `data.pairs` has them the rows are
     """
 
     source: str
     rows: int = 64
     pairs: int = 4
-    max_tokens: int = 768
+    max_tokens: int | Literal["auto"] = 768
     layout: LayoutName = "shared_prompt"
+    scale: int = 1
 
     def written(self, folder: str | Path) -> str:
         """A file of the rows."""
         path = Path(folder) / "rows.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in data.pairs(self.rows)))
+        path.write_text("".join(json.dumps(row) + "\n" for row in data.pairs(self.rows, scale=self.scale)))
         return str(path)
+
+    def data(self, folder: str | Path) -> PreferenceData:
+        """It as a data module, of a file in a folder."""
+        return PreferenceData(
+            self.written(folder),
+            examples_per_step=self.pairs,
+            max_tokens=self.max_tokens,
+            seed=SEED,
+            layout=self.layout,
+            options=data.AS_TEXT,
+        )
+
+
+def bare_trainer(folder: str, **settings: Any) -> Trainer:
+    """Lightning's Trainer on one device without anything that is not asked for."""
+    kept: dict[str, Any] = {
+        "devices": 1,
+        "max_epochs": -1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "default_root_dir": folder,
+    }
+    return Trainer(**kept | settings)
 
 
 class FineTuning(TokenLoss):
@@ -75,9 +104,13 @@ class TakeTurns(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self.turns.done(**self.told(trainer, batch))
+
+    def told(self, trainer: Trainer, batch: Any) -> dict[str, Any]:
+        """What is told of a step."""
         loss = float(trainer.callback_metrics["train/loss"])
         tokens = sum(one.inputs["input_ids"].numel() for one in batch.micro_batches)
-        self.turns.done(before_optimizer=self._before, loss=loss, tokens=tokens)
+        return {"before_optimizer": self._before, "loss": loss, "tokens": tokens}
 
 
 def ours(turns: Turns, workload: Workload, loss: str, arguments: dict[str, Any], reference: Any, cache: str) -> None:
@@ -86,31 +119,8 @@ def ours(turns: Turns, workload: Workload, loss: str, arguments: dict[str, Any],
     optimization = Optimization(learning_rate=LEARNING_RATE, schedule="constant", warmup_ratio=0.0)
     module = PreferenceModule(FullPolicy(workload.source), made, reference, optimization, reference_cache=cache)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(
-            accelerator="auto",
-            devices=1,
-            max_epochs=-1,
-            max_steps=10_000,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-            default_root_dir=folder,
-            callbacks=[TakeTurns(turns)],
-        )
-        trainer.fit(
-            module,
-            PreferenceData(
-                workload.written(folder),
-                examples_per_step=workload.pairs,
-                max_tokens=workload.max_tokens,
-                seed=SEED,
-                layout=workload.layout,
-                options=data.AS_TEXT,
-            ),
-        )
+        trainer = bare_trainer(folder, max_steps=10_000, callbacks=[TakeTurns(turns)])
+        trainer.fit(module, workload.data(folder))
 
 
 def linear_products(turns: Turns, workload: Workload) -> None:
@@ -142,6 +152,7 @@ def token_counts(workload: Workload, steps: int) -> list[list[tuple[int, int]]]:
         ends = load_end_ids(workload.source, None)
         rows, _ = load_rows(workload.written(folder), load_tokenizer(workload.source), data.AS_TEXT, ends)
     lengths = [layout.lengths(row, (1, -1)) for row in rows]
+    assert isinstance(workload.max_tokens, int)
     plan = StepPlan(lengths, workload.pairs, workload.max_tokens, SEED, packed=layout.packed)
     counts = []
     for i in range(steps):

@@ -16,6 +16,9 @@ import torch
 
 from lightning_bnf.runtime.memory import highest_bytes
 
+LONGEST_SECONDS = 1800
+"""Of a turn, or of what comes before the first: a process that takes longer hangs."""
+
 
 class Turns:
     """A variant's side of the pipe: it waits for its turn, and tells how long it took.
@@ -34,8 +37,8 @@ class Turns:
             raise Over
         self.started = time.perf_counter()
 
-    def done(self, **more: float) -> None:
-        """End the turn; `more` are further numbers of it, in seconds or nats."""
+    def done(self, **more: Any) -> None:
+        """End the turn; `more` are further numbers of it, or words."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds = time.perf_counter() - self.started
@@ -88,7 +91,13 @@ class Variant:
     """Before the first turn: what the model, the data and the interpreter take."""
     rounds: int = 0
     """How often its process was started."""
-    more: dict[str, list[float]] = field(default_factory=dict)
+    more: dict[str, list[Any]] = field(default_factory=dict)
+    alone: bool = False
+    """Whether its process has ended before the next one begins, as models on a GPU do not fit beside each other."""
+    once: bool = False
+    """Whether its one turn is a whole run, which is not repeated."""
+    error: str = ""
+    """Why it was not measured to its end."""
 
     def row(self) -> dict[str, Any]:
         """Its measurements, for the JSON file."""
@@ -96,8 +105,16 @@ class Variant:
         return (
             own
             | {"peak_bytes": self.peak_bytes, "resting_bytes": self.resting_bytes, "rounds": self.rounds}
+            | ({"error": self.error} if self.error else {})
             | self.more
         )
+
+    def take(self, row: dict[str, Any]) -> None:
+        """Have the measurements that `row` gave."""
+        known = {name: row[name] for name in ("seconds", "peak_bytes", "resting_bytes", "rounds")}
+        for name, value in known.items():
+            setattr(self, name, value)
+        self.more = {name: row[name] for name in row if name not in (*known, "suite", "case", "variant")}
 
 
 def _main(pipe: Connection, contest: Contest, arguments: dict[str, Any], threads: int) -> None:
@@ -119,52 +136,67 @@ def compete(
     """Let them take turns, `warmups` + `repeats` each, in each of `rounds`; the measurements are added to them.
 
     A round starts every process anew, in another order: what favours a process for as long as it lives, such as where
-    its memory lies, does not show in its turns alone.
-    Raises RuntimeError with a variant's own traceback where one fails.
+    its memory lies, does not show in its turns alone. One that fails has its traceback as its `error`, and the others
+    go on.
     """
     for first in range(rounds):
         at = first % len(variants)
-        for variant in variants:
+        started = [variant for variant in variants[at:] + variants[:at] if not variant.error]
+        for variant in started:
             variant.rounds += 1
-        _round(variants[at:] + variants[:at], repeats, warmups, threads)
+        alone, once = any(variant.alone for variant in started), any(variant.once for variant in started)
+        for some in [[variant] for variant in started] if alone else [started]:
+            _round(some, 1 if once else repeats, 0 if once else warmups, threads)
 
 
 def _round(variants: list[Variant], repeats: int, warmups: int, threads: int | None) -> None:
     context = mp.get_context("spawn")
-    pipes, processes = [], []
-    for variant in variants:
-        here, there = context.Pipe()
-        arguments = (there, variant.contest, variant.arguments, threads or torch.get_num_threads())
-        process = context.Process(target=_main, args=arguments)
-        process.start()
-        pipes.append(here)
-        processes.append(process)
-        # One after the other: loading is not to disturb a measurement.
-        variant.resting_bytes = max(variant.resting_bytes, _received(here, variant)["resting_bytes"])
+    processes = []
     try:
+        for variant in variants:
+            here, there = context.Pipe()
+            arguments = (there, variant.contest, variant.arguments, threads or torch.get_num_threads())
+            process = context.Process(target=_main, args=arguments)
+            process.start()
+            there.close()  # else its end would not be heard of here
+            processes.append((variant, here, process))
+            # One after the other: loading is not to disturb a measurement.
+            if ready := _received(here, variant):
+                variant.resting_bytes = max(variant.resting_bytes, ready["resting_bytes"])
         for turn in range(warmups + repeats):
-            for variant, pipe in zip(variants, pipes):
-                pipe.send("go")
-                found = _received(pipe, variant)
-                if turn >= warmups:
-                    variant.seconds.append(found.pop("seconds"))
-                    variant.peak_bytes = max(variant.peak_bytes, int(found.pop("peak_bytes")))
-                    for name, value in found.items():
-                        variant.more.setdefault(name, []).append(value)
-                _received(pipe, variant)  # ready again
+            for variant, pipe, _ in processes:
+                if not variant.error:
+                    _turn(pipe, variant, counts=turn >= warmups)
     finally:
-        for pipe, process in zip(pipes, processes):
+        for _, pipe, process in processes:
             with contextlib.suppress(OSError):  # it may have ended
                 pipe.send("stop")
             process.join(20)
             process.kill()
+            process.join()
+
+
+def _turn(pipe: Connection, variant: Variant, counts: bool) -> None:
+    with contextlib.suppress(OSError):  # that its process has ended is heard of below
+        pipe.send("go")
+    found = _received(pipe, variant)
+    if found and counts:
+        variant.seconds.append(found.pop("seconds"))
+        # Kernels count the pages of one and of the other apart, to some pages.
+        variant.peak_bytes = max(variant.peak_bytes, variant.resting_bytes, int(found.pop("peak_bytes")))
+        for name, value in found.items():
+            variant.more.setdefault(name, []).append(value)
+    if found:
+        _received(pipe, variant)  # ready again
 
 
 def _received(pipe: Connection, variant: Variant) -> dict[str, Any]:
+    """What its process tells; nothing, and the variant has its `error`, where that failed, died or hangs."""
     try:
-        found = pipe.recv()
-    except EOFError:
+        found: dict[str, Any] = (
+            pipe.recv() if pipe.poll(LONGEST_SECONDS) else {"error": f"nothing in {LONGEST_SECONDS} seconds"}
+        )
+    except (EOFError, OSError):
         found = {"error": "its process ended, perhaps for want of memory"}
-    if "error" in found:
-        raise RuntimeError(f"{variant.suite}, {variant.case}, {variant.name}: {found['error']}")
-    return found
+    variant.error = found.get("error", "")
+    return {} if variant.error else found

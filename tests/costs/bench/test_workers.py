@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support import two_processes
 
-from lightning_bnf.costs.bench.run import table
+from lightning_bnf.costs.bench.results import table
 from lightning_bnf.costs.bench.workers import Variant, compete
 
 pytestmark = pytest.mark.slow
@@ -38,6 +38,15 @@ def test_rounds_start_everybody_anew_in_another_order(tmp_path: Path) -> None:
     assert [variant.row()["rounds"] for variant in group] == [2, 2]
 
 
-def test_a_variant_that_fails_is_named_with_its_traceback() -> None:
-    with pytest.raises(RuntimeError, match=r"(?s)s, c, broken: .*no luck"):
-        compete([Variant("s", "c", "broken", two_processes.fails)], repeats=1, threads=1)
+def test_a_variant_that_fails_has_its_traceback_and_the_others_go_on(tmp_path: Path) -> None:
+    """Alone, so that the broken one has ended before the next begins; once, so that the other has one turn of five."""
+    other = Variant(
+        "s", "c", "other", two_processes.sleeper, {"seconds": 0.01, "log": str(tmp_path / "log")}, once=True
+    )
+    broken = Variant("s", "c", "broken", two_processes.fails, alone=True)
+    compete([broken, other], repeats=5, threads=1)
+    assert broken.error.startswith("Traceback")
+    assert broken.error.strip().endswith("ValueError: no luck")
+    assert not broken.seconds
+    assert (len(other.seconds), other.error) == (1, "")
+    assert "broken  failed: ValueError: no luck" in table([broken, other])
