@@ -47,7 +47,7 @@ class FullPolicy(Policy):
     def save(self, folder: str, weights: Mapping[str, Tensor], max_shard_size: str) -> None:
         state = {name.removeprefix("model."): value for name, value in weights.items()}
         self.causal_lm.save_pretrained(folder, state_dict=state, max_shard_size=max_shard_size)
-        _name_dtype(Path(folder) / "config.json", next(iter(state.values())).dtype)
+        _name_dtype(Path(folder) / "config.json", next(iter(weights.values())).dtype)  # as `state` may be empty now
         self.tokenizer.save_pretrained(folder)
 
 

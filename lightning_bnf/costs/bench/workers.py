@@ -180,14 +180,15 @@ def _turn(pipe: Connection, variant: Variant, counts: bool) -> None:
     with contextlib.suppress(OSError):  # that its process has ended is heard of below
         pipe.send("go")
     found = _received(pipe, variant)
-    if found and counts:
+    if not found:
+        return
+    if counts:
         variant.seconds.append(found.pop("seconds"))
         # Kernels count the pages of one and of the other apart, to some pages.
         variant.peak_bytes = max(variant.peak_bytes, variant.resting_bytes, int(found.pop("peak_bytes")))
         for name, value in found.items():
             variant.more.setdefault(name, []).append(value)
-    if found:
-        _received(pipe, variant)  # ready again
+    _received(pipe, variant)  # ready again
 
 
 def _received(pipe: Connection, variant: Variant) -> dict[str, Any]:
