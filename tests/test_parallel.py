@@ -39,6 +39,13 @@ def test_two_processes_train_as_one_does(two: Any, one: Any) -> None:
         same(found, wanted[cell.policy, cell.loss], str(cell))
 
 
+def test_a_base_in_four_bits_is_cut_and_put_together_again(two: Any, one: Any) -> None:
+    """Its packed bytes, under FSDP2; the scales of its blocks are whole on every rank."""
+    cells = [Cell("QLoRAPolicy", "BNF", "fsdp2"), Cell("QLoRAPolicy", "DPO", "fsdp2", "copy")]
+    for cell, found in zip(cells, two(cells)):
+        same(found, one(alone(cell)), str(cell))
+
+
 def test_two_nodes_of_one_process_do_too(two: Any, one: Any) -> None:
     cells = [Cell("FullPolicy", "BNF", "fsdp2"), Cell("LoRAPolicy", "DPO", "ddp")]
     for cell, found in zip(cells, two(cells, nodes=2)):

@@ -45,6 +45,7 @@ def shard(policy: Policy, mesh: DeviceMesh, mixed: bool) -> None:
 
     With `mixed`, layers are gathered in bfloat16 while gradients are reduced in float32.
     """
+    policy.before_sharding()
     precision = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if mixed else MixedPrecisionPolicy()
     for layer in decoder_layers(policy):
         fully_shard(layer, mesh=mesh, mp_policy=precision)
@@ -57,11 +58,12 @@ def load_sharded(
 ) -> FrozenCopy | None:
     """Load a policy sharded over the mesh, and beside it a frozen copy where it is to be `copied`; every rank calls it.
 
-    A model that the user has loaded is whole on every rank until then. Raises what `Policy.load` does, on all ranks.
+    A model that the user has loaded is whole on every rank until then, and so is one in 4 bits. Raises what
+    `Policy.load` does, on all ranks.
     """
     if device.type == "cpu":
         keep_freed_memory(False)  # of tensors that are handed out, or gathered for one layer
-    weights = None if policy.given else load_empty(policy)
+    weights = None if policy.given or policy.in_four_bits else load_empty(policy)
     policy.load()
     frozen = FrozenCopy(policy) if copied else None
     policies = [policy, *([frozen.policy] if frozen else [])]

@@ -94,9 +94,12 @@ def refuse_to_read(*_: Any) -> None:
 def run_cell(cell: Cell, model: str, data: str, devices: int, num_nodes: int, folder: str) -> dict[str, Any]:
     """Trains a cell; returns its losses step by step, and the trained weights, whole."""
     torch.manual_seed(1)
-    reads_all = cell.strategy != "fsdp2" or not dist.is_initialized() or dist.get_rank() == 0
+    reads_all = (
+        cell.strategy != "fsdp2" or cell.policy == "QLoRAPolicy" or not dist.is_initialized() or dist.get_rank() == 0
+    )
     base.load_model = LOAD_MODEL if reads_all else refuse_to_read  # type: ignore[assignment]
-    lora = {"dropout": cell.dropout} if cell.policy == "LoRAPolicy" else {}
+    lora: dict[str, Any] = {"dropout": cell.dropout} if cell.policy == "LoRAPolicy" else {}
+    lora |= {"dtype": "float32"} if cell.policy == "QLoRAPolicy" else {}
     policy = getattr(policies, cell.policy)(model, **lora)
     optimization = Optimization(learning_rate=1e-3, schedule="constant", warmup_ratio=0.0, max_grad_norm=0.5)
     loss = getattr(losses, cell.loss)()

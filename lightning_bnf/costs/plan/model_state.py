@@ -72,7 +72,7 @@ def _gathered(policy: Policy, mixed: bool) -> int:
     outside = [parameter for parameter in policy.parameters() if id(parameter) not in inside]
 
     def whole(parameters: list[nn.Parameter]) -> int:
-        weights = sum(p.numel() * (2 if mixed else p.element_size()) for p in parameters)
+        weights = sum(min(p.numel() * (2 if mixed else p.element_size()), policy.stored(p).bytes) for p in parameters)
         return weights + sum(p.numel() * (4 if mixed else p.element_size()) for p in parameters if p.requires_grad)
 
     return whole(outside) + 2 * max(map(whole, layers))
