@@ -234,9 +234,6 @@ class Policy(nn.Module, ABC):
         """Inside, the policy is its base alone. Raises `PolicyError` where it has no `adapters`."""
         raise PolicyError(f"the policy must have adapters to switch off, got {type(self).__name__}")
 
-    def before_sharding(self) -> None:
-        """Make of its loaded weights what FSDP2 can cut."""
-
     @property
     def loaded(self) -> nn.Module:
         """The model to generate with and to save."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig
 
-from lightning_bnf.policies.base import Checkpointing, Dtype, PolicyError, Stored
+from lightning_bnf.policies.base import Checkpointing, Dtype, Policy, PolicyError, Stored
 from lightning_bnf.policies.head.tiles import Head
 from lightning_bnf.policies.lora import LoRAPolicy
 from lightning_bnf.policies.sources import load_model
@@ -87,18 +87,6 @@ class QLoRAPolicy(LoRAPolicy):
     def base(self, dtype: torch.dtype | None = None) -> "PreTrainedModel":
         return load_model(self.source, dtype or self.dtype, self.revision, self.attention, self.quantization)
 
-    def before_sharding(self) -> None:
-        """Packed weights become plain parameters, whose bytes are parts of whole numbers; their scales stay whole on
-        every rank, at 1.6 % of a byte a weight. A layer that is run puts both together again, as bitsandbytes does.
-
-        As bfloat16 they are what is gathered under bf16-mixed, so that no byte is converted.
-        """
-        for layer in _four_bit(self.causal_lm):
-            weight: Any = layer.weight
-            packed = weight.data.flatten().view(torch.bfloat16)[:, None]
-            layer.quant_state, layer.quant_storage = weight.quant_state, packed.dtype
-            layer.weight = nn.Parameter(packed, requires_grad=False)
-
     def description(self) -> dict[str, Any]:
         return super().description() | {"quantization": self._quantization}
 
@@ -161,3 +149,16 @@ def _four_bit(model: nn.Module) -> list[nn.Module]:
     from bitsandbytes.nn import Linear4bit  # an optional dependency, and slow to import
 
     return [layer for layer in model.modules() if isinstance(layer, Linear4bit)]
+
+
+def as_plain_bytes(policy: Policy) -> None:
+    """Make plain parameters of a policy's packed weights, which FSDP2 can cut. The scales of their blocks stay whole on
+    every rank, at 1.6 % of a byte a weight; a layer that is run puts both together again, as bitsandbytes does.
+
+    As bfloat16 they are what is gathered under bf16-mixed, so that no byte is converted.
+    """
+    for layer in _four_bit(policy.causal_lm):
+        weight: Any = layer.weight
+        packed = weight.data.flatten().view(torch.bfloat16)[:, None]
+        layer.quant_state, layer.quant_storage = weight.quant_state, packed.dtype
+        layer.weight = nn.Parameter(packed, requires_grad=False)

@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from lightning_bnf.policies.base import Policy, PolicyError
 from lightning_bnf.policies.layers import decoder_layers_of
+from lightning_bnf.policies.qlora import as_plain_bytes
 from lightning_bnf.policies.reference.providers import FrozenCopy
 from lightning_bnf.policies.skeleton import empty_model
 from lightning_bnf.policies.sources import stored_dtype
@@ -45,7 +46,8 @@ def shard(policy: Policy, mesh: DeviceMesh, mixed: bool) -> None:
 
     With `mixed`, layers are gathered in bfloat16 while gradients are reduced in float32.
     """
-    policy.before_sharding()
+    if policy.in_four_bits:
+        as_plain_bytes(policy)
     precision = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if mixed else MixedPrecisionPolicy()
     for layer in decoder_layers(policy):
         fully_shard(layer, mesh=mesh, mp_policy=precision)
