@@ -32,8 +32,8 @@ CELLS = list(dict.fromkeys(CELLS))
 DEPTHS = [WalkCell(loss, policy, layers=layers) for loss in ("bnf",) for policy in POLICIES for layers in (2, 3)]
 AT_ONCE = 20  # cells in one process
 
-LAUNCHES = {"full": 200, "lora": 285, "checkpointed": 380}
-"""A layer, of the policy's pass, its reference's, and the backward pass, at most; 193, 273 and 365 were counted."""
+LAUNCHES = {"full": 205, "lora": 285, "checkpointed": 380}
+"""A layer, of the policy's pass, its reference's, and the backward pass, at most; 201, 280 and 372 were counted."""
 
 
 def walked(library: Path, folder: Path, cells: list[WalkCell]) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ def test_as_much_is_alive_as_plan_says(
 ) -> None:
     """Gradients, activations and the head's tile at the highest moment, by two accountings; the plan's is of a CPU."""
     LlamaConfig(num_hidden_layers=2, **SIZES).save_pretrained(tmp_path)
-    for layout in (*LAYOUTS, "packed_shared"):
+    for layout in LAYOUTS:
         found = steps[WalkCell(loss, policy, layout)]["beside"]
         phases = step_cost(setting_of(loss, policy, layout, str(tmp_path))).phases[:2]
         planned = max(phase.beside + phase.gradients for phase in phases)

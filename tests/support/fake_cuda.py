@@ -67,11 +67,11 @@ def _attention(
     enable_gqa: bool = False,
 ) -> Tensor:
     """FlashAttention's kernel for halves without a mask, else the memory-efficient one, which takes additive masks."""
+    if torch.is_autocast_enabled("cuda"):
+        query, key, value = (one.to(torch.get_autocast_dtype("cuda")) for one in (query, key, value))
     flash = attn_mask is None and query.dtype in HALVES
     if enable_gqa and not flash and key.shape[1] != query.shape[1]:
         key, value = (one.repeat_interleave(query.shape[1] // key.shape[1], 1) for one in (key, value))
-    if torch.is_autocast_enabled("cuda"):
-        query, key, value = (one.to(torch.get_autocast_dtype("cuda")) for one in (query, key, value))
     if flash:
         found = torch.ops.aten._scaled_dot_product_flash_attention(
             query, key, value, dropout_p, is_causal, False, scale=scale
