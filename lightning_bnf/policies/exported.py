@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
-from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lightning_bnf.policies.adapters import read_config, with_adapter
 from lightning_bnf.policies.base import Dtype, Policy, PolicyError
 from lightning_bnf.policies.sources import tokenizer_in
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 _ADAPTER, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -60,4 +62,4 @@ class ExportedAdapter(Exported):
 
     @property
     def causal_lm(self) -> PreTrainedModel:
-        return cast(PreTrainedModel, cast(PeftModel, self.loaded).get_base_model())
+        return cast(PreTrainedModel, cast("PeftModel", self.loaded).get_base_model())
