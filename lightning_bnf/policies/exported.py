@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from lightning_bnf.policies.adapters import read_config, with_adapter
 from lightning_bnf.policies.base import Dtype, Policy, PolicyError
@@ -13,6 +12,7 @@ from lightning_bnf.policies.sources import tokenizer_in
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from transformers import PreTrainedModel
 
 _ADAPTER, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -33,7 +33,7 @@ class Exported(Policy):
 
     references: ClassVar[tuple[str, ...]] = ()
 
-    def prepared(self, base: PreTrainedModel) -> nn.Module:
+    def prepared(self, base: "PreTrainedModel") -> nn.Module:
         return base
 
     def save(self, folder: str, weights: Mapping[str, Tensor], max_shard_size: str) -> None:
@@ -57,9 +57,9 @@ class ExportedAdapter(Exported):
         if (folder / "tokenizer_config.json").is_file():  # exports carry the tokenizer that they were trained with
             self._tokenizer = tokenizer_in(str(folder))
 
-    def prepared(self, base: PreTrainedModel) -> nn.Module:
+    def prepared(self, base: "PreTrainedModel") -> nn.Module:
         return cast(nn.Module, with_adapter(base, self.folder))
 
     @property
-    def causal_lm(self) -> PreTrainedModel:
-        return cast(PreTrainedModel, cast("PeftModel", self.loaded).get_base_model())
+    def causal_lm(self) -> "PreTrainedModel":
+        return cast("PreTrainedModel", cast("PeftModel", self.loaded).get_base_model())
