@@ -49,7 +49,7 @@ def test_merged_passes_equal_dense_attention(dtype: torch.dtype, close: float, f
     torch.testing.assert_close(found * real, wanted * real, rtol=0, atol=close)
     of_wanted, of_found = (torch.autograd.grad(one, tensors, gradient) for one in (wanted, found))
     for ours, theirs in zip(of_found, of_wanted):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=close * 5)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=close)
 
 
 def test_merged_passes_of_halves_round_about_as_dense_attention_does() -> None:
