@@ -35,9 +35,10 @@ class ExportOptions:
         folder: Folder to write: a new or empty one, or an earlier export that nobody has added to or changed since,
             which is replaced when the new one is whole.
         merge: Whether to add the adapter to the base's weights, loaded afresh, and to measure what that changes.
-        dtype: Type of full or merged weights; null is bfloat16 for full ones, and for merged ones the type that the
-            base had in training. Rounding to 16 bits can undo much of what small adapters or steps have changed; what
-            it does is measured and said. Adapters that are not merged stay as they are.
+        dtype: Type of full or merged weights; null is for full ones bfloat16 where that keeps what was learned, else
+            float32, and for merged ones the type that the base had in training. Rounding to 16 bits can undo much of
+            what small adapters or steps have changed; what it does is measured and said. Adapters that are not merged
+            stay as they are.
         max_shard_size: Largest size of a file of full weights, such as 5GB.
         rows: Validation rows (training rows where there are none) that are scored before and after merging (>= 1).
         push: Model of the hub (`owner/name`) that the folder is uploaded to, with its card. A new one is private.

@@ -55,16 +55,20 @@ def whole_weights(
     """The trainable tensors by name, gathered from all ranks, on the CPU; nothing where `keep` is false.
 
     Every rank must call it. `trained`: what is taken for a tensor, such as its float32 master; `rounding`: what they
-    are rounded to, which is told what that changes; None leaves them as they are.
+    are rounded to where it applies, and what is told what that changes; None leaves them as they are.
     """
     found = {}
     for name, parameter in policy.trainable().items():
         value = whole((parameter if trained is None else trained(parameter)).detach())
         if keep:
-            value = value.to("cpu")
-            found[name] = value if rounding is None else value.to(rounding.dtype)
+            found[name] = value = value.to("cpu")
             if rounding is not None:
-                rounding.add(name.removeprefix("model."), parameter, value, found[name])
+                rounded = value.to(rounding.dtype)
+                rounding.add(name.removeprefix("model."), parameter, value, rounded)
+                found[name] = rounded if rounding.certain else value
+    if keep and rounding is not None and not rounding.certain and rounding.applies():
+        for name in found:  # one at a time: both at once would be half as much memory again
+            found[name] = found[name].to(rounding.dtype)
     return found
 
 

@@ -18,11 +18,14 @@ AT_ONCE = 2**24  # numbers that are compared in float64
 
 
 def rounding_of(policy: Policy, dtype: str, halves: bool = False) -> "Rounding | None":
-    """What an export of a `dtype` rounds to: full weights to bfloat16 under `auto`, adapters and float32 not at all.
-    `halves`: of a checkpoint whose weights are of 16 bits, and whose masters in float32 are not at hand."""
+    """What an export of a `dtype` rounds to: adapters and float32 not at all; under `auto` full weights to bfloat16,
+    where that keeps what was learned. `halves`: of a checkpoint whose weights are of 16 bits, and whose masters in
+    float32 are not at hand."""
     if dtype == "float32" or (dtype == "auto" and policy.adapters):
         return None
-    return Rounding(policy, torch.bfloat16 if dtype == "auto" else getattr(torch, dtype), halves)
+    if dtype == "auto":
+        return Rounding(policy, torch.bfloat16, halves)
+    return Rounding(policy, getattr(torch, dtype), halves, asked=True)
 
 
 class Rounding:
@@ -33,10 +36,10 @@ class Rounding:
     nothing is said.
     """
 
-    def __init__(self, policy: Policy, dtype: torch.dtype, halves: bool = False):
-        """`dtype`: what is written; `halves`: whether what is added has been rounded before, so that nothing is told of
-        the change."""
-        self.dtype, self.halves = dtype, halves
+    def __init__(self, policy: Policy, dtype: torch.dtype, halves: bool = False, asked: bool = False):
+        """`dtype`: what is rounded to; `halves`: whether what is added has been rounded before, so that nothing is told
+        of the change; `asked`: whether to round whatever that loses."""
+        self.dtype, self.halves, self.certain = dtype, halves, asked or halves
         self._policy, self._parts = policy, list[list[Any]]()
         self._products = torch.zeros(3, dtype=torch.float64)  # change x written, change x change, written x written
         self._files, self._places, self._known = ExitStack(), dict[str, Any](), not halves
@@ -71,11 +74,20 @@ class Rounding:
             return None
         return float(both / (change * left) ** 0.5) if left else 0.0
 
+    def applies(self) -> bool:
+        """Whether to round: where it was asked for, or is known to keep what was learned."""
+        return self.certain or (self.cosine() or 0.0) >= FAITHFUL
+
     def text(self) -> str:
         """In words, for the card and the screen."""
         cosine, name = self.cosine(), str(self.dtype).removeprefix("torch.")
         if self.halves:
             return f"{name}, as the steps were made with; their float32 masters are what a run exports at its end"
+        if not self.applies():
+            why = (
+                "the start is not at hand" if cosine is None else f"its cosine to the trained one would be {cosine:.3f}"
+            )
+            return f"float32: what {name} leaves of the change is {'not known' if cosine is None else 'little'}, {why}"
         if cosine is None:
             return f"rounded to {name}; what that leaves of the change is not known, as the start is not at hand"
         told = f"rounded to {name}: the change that is written has cosine {cosine:.3f} to the trained one"

@@ -71,12 +71,14 @@ def test_a_disk_that_takes_no_policy_costs_no_checkpoint(
     assert (tmp_path / "checkpoints/step=4.ckpt").is_file()
 
 
-@pytest.mark.parametrize(("dtype", "kept"), [("float32", torch.float32), ("auto", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("dtype", "kept"), [("float32", torch.float32), ("bfloat16", torch.bfloat16), ("auto", torch.float32)]
+)
 def test_weights_of_16_bits_are_exported_as_they_were_trained_or_rounded(
     tmp_path: Path, tiny_folder: str, write_pairs: Write, dtype: Any, kept: torch.dtype
 ) -> None:
     """Four steps of a millionth move the masters alone; the folder says the type of what is in it, and the card what
-    of the change is left: next to nothing."""
+    of the change is left: next to nothing, so that it is not rounded unless that is asked for by name."""
     module = PreferenceModule(
         FullPolicy(tiny_folder, dtype="bfloat16"), SFT(), optimization=Optimization(learning_rate=1e-6)
     )
@@ -90,6 +92,8 @@ def test_weights_of_16_bits_are_exported_as_they_were_trained_or_rounded(
     moved = {name: (held[name] != begun[name]).double().mean() for name in held if "proj" in name or "head" in name}
     for name, share in moved.items():
         assert share > 0.5 if kept == torch.float32 else share < 0.05, name
-    found = re.search(r"rounded to bfloat16: .* has cosine (\S+) to the", (tmp_path / "policy/README.md").read_text())
-    assert (found is None) == (kept == torch.float32)
-    assert found is None or 0 < float(found[1]) < 0.5
+    card = (tmp_path / "policy/README.md").read_text()
+    found = re.search(r"rounded to bfloat16: .* has cosine (\S+) to the|one would be (\S+)\b", card)
+    assert (found is None) == (dtype == "float32")
+    assert found is None or 0 < float(found[1] or found[2]) < 0.5
+    assert ("float32: what bfloat16 leaves of the change is little" in card) == (dtype == "auto")

@@ -41,7 +41,10 @@ def test_the_cosine_is_of_the_changes_of_all_weights(policy: FullPolicy) -> None
     few = {"a": START["a"] + 2.0**-9, "b": START["b"]}
     assert added(policy, few).cosine() == 0.0, "nothing of it is left"
     lost = "has cosine 0.000 to the trained one: much of what was learned is lost, dtype float32 keeps it"
-    assert added(policy, few).text().endswith(lost)
+    assert added(policy, few, asked=True).text().endswith(lost)
+    assert added(policy, few).text().endswith("is little, its cosine to the trained one would be 0.000")
+    assert [added(policy, few).applies(), added(policy, few, asked=True).applies()] == [False, True]
+    assert added(policy, trained).applies()
     assert added(policy, trained).text().endswith("has cosine 1.000 to the trained one")
 
 
@@ -64,7 +67,9 @@ def test_of_another_start_nothing_is_said(policy: FullPolicy) -> None:
     assert added(policy, trained | {"c": torch.ones(1)}).cosine() is None, "one is not in the file"
     assert added(policy, START).cosine() is None, "nothing has changed"
     policy.base_fingerprint = "0" * 16
-    assert "is not known, as the start is not at hand" in added(policy, trained).text()
+    assert "is not known, as the start is not at hand" in added(policy, trained, asked=True).text()
+    assert added(policy, trained).text().startswith("float32: what bfloat16 leaves of the change is not known")
+    assert not added(policy, trained).applies(), "what is not known is not risked"
     assert "as the steps were made with" in added(policy, trained, halves=True).text()
     (Path(policy.source) / "model.safetensors").unlink()
     assert added(policy, trained).cosine() is None
