@@ -91,7 +91,7 @@ def test_a_killed_filling_goes_on_where_it_was(
         real(self, keys, values)
 
     monkeypatch.setattr(LogpsCache, "add", dies)
-    data = PreferenceData(path, max_tokens=200)
+    data = PreferenceData(path, max_tokens=100)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         train(tmp_path, module(tiny_folder, cache), data, max_epochs=1)
     held = sum(added)
@@ -102,7 +102,7 @@ def test_a_killed_filling_goes_on_where_it_was(
         real(self, keys, values)
 
     monkeypatch.setattr(LogpsCache, "add", counts)
-    train(tmp_path, module(tiny_folder, cache), PreferenceData(path, max_tokens=200), max_epochs=1)
+    train(tmp_path, module(tiny_folder, cache), PreferenceData(path, max_tokens=100), max_epochs=1)
     assert held > 0
     assert held + sum(again) == 16
 
