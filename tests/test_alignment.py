@@ -10,7 +10,6 @@ import torch
 import yaml
 from lightning.pytorch import Callback
 from peft import PeftModel
-from safetensors.torch import load_file
 from support.models import PAIRS
 from torch.nn.functional import softplus
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
@@ -117,10 +116,10 @@ def test_an_interrupted_run_is_returned_and_gone_on_with(
     assert "stopped after step 1 of 2; go on with align(..., resume=True)" in capsys.readouterr().out
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert run.metrics.query("split == 'train' and metric == 'loss'")["step"].tolist() == [0]
-    saved = load_file(tmp_path / "run/policy/adapter_model.safetensors")
-    held = run.policy.state_dict()
+    (checkpoint,) = (tmp_path / "run/checkpoints").glob("*.ckpt")
+    saved, held = torch.load(checkpoint, weights_only=True)["state_dict"], run.policy.state_dict()
     assert saved
-    assert all(torch.equal(held[name.replace(".weight", ".default.weight")], value) for name, value in saved.items())
+    assert all(torch.equal(held[name.removeprefix("policy.model.")], value) for name, value in saved.items())
     again = align(tiny_folder, ROWS, **settings, resume=True)
     whole = align(tiny_folder, ROWS, **(settings | {"folder": tmp_path / "whole"}))
     assert not (tmp_path / "run.1").exists()

@@ -26,7 +26,7 @@ def test_a_reference_outside_the_open_interval_is_refused() -> None:
 def test_the_figure_has_a_line_for_each_loss() -> None:
     curves = feedback_curves({"BNF": BNF(), "NLL + PLL": NLLPLL()}, points=9)
     labels = [line.get_label() for line in plot_feedback(curves, 0.4).axes[0].get_lines()]
-    assert labels == ["BNF", "NLL + PLL", "ref(y)"]
+    assert labels == ["BNF", "NLL + PLL", r"$\mathrm{ref}(y)$"]
 
 
 def test_equation_9_by_hand() -> None:

@@ -9,7 +9,7 @@ from lightning_bnf.costs.plan.question import Question
 from lightning_bnf.costs.plan.sweep import SHAPES, Shape, sweep
 from lightning_bnf.runtime.refusal import Refusal
 
-SMALL = {"tiny (of nobody)": Shape(64, 128, 2, 4, 2, 1000)}
+SMALL = {"tiny (of nobody)": Shape(512, 1024, 2, 8, 2, 32000)}
 
 
 @pytest.mark.parametrize(
