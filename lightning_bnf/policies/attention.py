@@ -93,8 +93,14 @@ def kernel_of(
     kinds = {kind for kind in getattr(config, "layer_types", None) or () if kind.endswith("attention")}
     if kinds - KINDS or not model._supports_attention_backend:  # whose layers are not told what the model is
         return None
-    heads = getattr(config, "num_attention_heads", None) or 1
-    width = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads
+    try:
+        heads = getattr(config, "num_attention_heads", None) or 1
+        width = getattr(config, "head_dim", None) or getattr(config, "hidden_size", 0) // heads
+        latent = getattr(config, "qk_nope_head_dim", None) is not None
+    except Exception:  # transformers' own kind of error for heads that are not alike in all layers (Gemma-4)
+        return None
+    if latent:  # keys and values are of different widths
+        return None
     return kernel_for(attention or str(model.config._attn_implementation), width, device or model.device.type, dtype)
 
 
