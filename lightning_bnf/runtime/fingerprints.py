@@ -33,8 +33,11 @@ def weights_fingerprint(model: torch.nn.Module, frozen_only: bool = False) -> st
     for name, parameter in model.named_parameters():
         if not (frozen_only and parameter.requires_grad):
             plain = name.replace("base_model.model.", "").replace(".base_layer", "")
-            parts.append(fingerprint_part(plain, parameter))
-            quantized = getattr(parameter, "quant_state", None)
+            quantized, tensor = getattr(parameter, "quant_state", None), parameter.detach()
+            if quantized is None and name.endswith(".weight"):  # FSDP2 cuts the bytes as plain numbers of 16 bits
+                quantized = getattr(model.get_submodule(name.removesuffix(".weight")), "quant_state", None)
+                tensor = tensor if quantized is None else whole(tensor).flatten().view(torch.uint8)[:, None]
+            parts.append(fingerprint_part(plain, tensor))
             if quantized is not None:
                 scales = {name: value for name, value in quantized.as_dict().items() if "absmax" in name}
                 parts.append([plain, quantized.quant_type, {name: _some(value) for name, value in scales.items()}])
