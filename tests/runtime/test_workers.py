@@ -17,7 +17,7 @@ def test_all_is_kept_and_never_more_at_once_than_said() -> None:
         with lock:
             under_way += 1
             most = max(most, under_way)
-        both.wait(10)
+        both.wait(300)
         with lock:
             under_way -= 1
         return index**2
@@ -36,7 +36,7 @@ def test_after_a_failure_what_is_under_way_is_kept_and_nothing_is_begun() -> Non
         if index == 0:
             failed.set()
             raise RuntimeError("of the first")
-        failed.wait(10)
+        failed.wait(300)
         return index
 
     with pytest.raises(RuntimeError, match="of the first"):
