@@ -52,21 +52,30 @@ def test_merged_passes_equal_dense_attention(dtype: torch.dtype, close: float, f
         torch.testing.assert_close(ours, theirs, rtol=0, atol=close)
 
 
-def test_merged_passes_of_halves_round_about_as_dense_attention_does() -> None:
+@pytest.mark.parametrize("narrowest", [0, 512])
+def test_merged_passes_of_halves_round_about_as_dense_attention_does(
+    monkeypatch: pytest.MonkeyPatch, narrowest: int
+) -> None:
+    """Values and gradients, whichever type the backward pass is computed in."""
+    monkeypatch.setattr(sequence_attention, "NARROWEST_IN_HALF", narrowest)
     batch = shared_prompt(long_rows())
-    real = (batch.inputs["segments"] >= 0)[:, None, :, None]
-    exact = given(batch, torch.float64)
-    wanted = dense(*exact[:3], sees(batch.inputs["segments"])) * real
-    halves = [one.to(BF16) for one in exact[:3]]
-    mask = sees(batch.inputs["segments"])[:, None]
-    off, of_torch = (
-        float((one * real - wanted).abs().max())
-        for one in (
-            merged_attention(*halves, documents(batch)).transpose(1, 2).double(),
-            functional.scaled_dot_product_attention(*halves, mask, enable_gqa=True).double(),
-        )
+    segments = batch.inputs["segments"]
+    *exact, gradient = given(batch, torch.float64)
+    halves = [one.to(BF16) for one in exact]
+    for one in (*exact, *halves):
+        one.requires_grad_()
+    real = (segments >= 0)[:, None, :, None]
+    mask = sees(segments)
+    found = [
+        (dense(*exact, mask) * real, exact),
+        (merged_attention(*halves, documents(batch)).transpose(1, 2) * real, halves),
+        (functional.scaled_dot_product_attention(*halves, mask[:, None], enable_gqa=True) * real, halves),
+    ]
+    wanted, ours, theirs = (
+        [value, *torch.autograd.grad(value, tensors, gradient.to(value.dtype))] for value, tensors in found
     )
-    assert off < 1.5 * of_torch
+    for right, one, of_torch in zip(wanted, ours, theirs):
+        assert (one.double() - right).abs().max() < 1.5 * (of_torch.double() - right).abs().max()
 
 
 def test_operations_are_those_that_are_allowed() -> None:

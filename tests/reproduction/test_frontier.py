@@ -17,6 +17,7 @@ from lightning_bnf.reproduction.frontier import (
     points,
     tax,
     trials,
+    tuning,
     unfinished,
     verdicts,
 )
@@ -108,9 +109,9 @@ def test_contrasts_are_decided_by_the_stated_seeds_alone():
     runs += [run("DPO", seed, 0.7, 0.7, 2.0 + seed % 3 / 100) for seed in range(1, 17)]
     first, *others = verdicts(curves([BASE, *runs]))
     assert first.verdict == "holds"
-    assert [claim.verdict for claim in others] == ["not decided"] * 2
+    assert [claim.verdict for claim in others] == ["not decided"] * 3
     assert verdicts(curves([BASE, *runs[:-1]]))[0].verdict == "not decided"
-    assert [claim.verdict for claim in verdicts([])] == ["not decided"] * 3
+    assert [claim.verdict for claim in verdicts([])] == ["not decided"] * 4
 
 
 def test_what_was_measured_on_other_rows_is_refused():
@@ -127,6 +128,23 @@ def test_the_best_of_few_rates_that_are_drawn():
     table = trials(curves([BASE, *runs, run("B", 1, 0.6, 0.9, 1)]))
     assert table.loc["A", ["1", "2", "within"]].tolist() == pytest.approx([0.895, 0.9, 4.0])
     assert table.loc["B", "within"] == 1.0
+
+
+def test_what_an_untuned_rate_loses():
+    """Two rates: A loses 0.01 and 0.03 by the mean of them, B and C 0.05 and 0.07, 0.07 and 0.09: A less by 0.05 with
+    both seeds. D has one rate. One seed decides nothing."""
+    ends = {"A": (0.02, 0.06), "B": (0.1, 0.14), "C": (0.14, 0.18)}
+    runs = [
+        run(method, seed, 0.6, 0.9 - gap * setting, 1, setting=setting)
+        for method, gaps in ends.items()
+        for seed, gap in enumerate(gaps)
+        for setting in (0, 1)
+    ]
+    found = tuning(curves([BASE, *runs, run("D", 0, 0.6, 0.9, 1)]), "A")
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx((-0.05, -0.05, -0.05))
+    assert tuning(curves([BASE, *(one for one in runs if one["seed"] == 0)]), "A") is None
+    assert tuning([], "A") is None
 
 
 def test_stages_say_what_is_there():

@@ -1,9 +1,11 @@
-"""Intervals (95 %) of one sample: Wilson's for a share, a bootstrap for a mean of values that were paired before."""
+"""Intervals (95 %) of one sample: Wilson's for a share, a bootstrap for a mean of values that were paired before, and
+Student's."""
 
 from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
+from scipy import stats
 
 _Z = 1.959964  # the normal distribution's 97.5 % quantile
 
@@ -32,3 +34,9 @@ def paired_bootstrap(difference: np.ndarray, seed: int = 0, resamples: int = 10_
     means = difference[rng.integers(0, len(difference), (resamples, len(difference)))].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def t_interval(values: np.ndarray) -> Interval:
+    """The mean of two or more values, one a seed or a turn, with Student's 95 % interval."""
+    low, high = stats.ttest_1samp(values, 0.0).confidence_interval()
+    return Interval(float(np.mean(values)), float(low), float(high))

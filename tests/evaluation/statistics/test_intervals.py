@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lightning_bnf.evaluation.statistics.intervals import paired_bootstrap, wilson
+from lightning_bnf.evaluation.statistics.intervals import paired_bootstrap, t_interval, wilson
 
 
 def test_wilson_interval():
@@ -20,3 +20,9 @@ def test_bootstrap_is_seeded_and_near_the_normal_interval():
     assert (low, high) == paired_bootstrap(difference, seed=1)
     assert (high - low) / 2 == pytest.approx(1.96 * difference.std() / 20, rel=0.05)
     assert paired_bootstrap(np.zeros(5)) == (0.0, 0.0)
+
+
+def test_the_t_interval_of_three_by_hand():
+    """Mean 2, standard deviation 1: 4.303 / sqrt(3) = 2.484 to both sides."""
+    found = t_interval(np.array([1.0, 2.0, 3.0]))
+    assert (found.value, found.low, found.high) == pytest.approx((2.0, -0.484, 4.484), abs=1e-3)
