@@ -99,7 +99,7 @@ def test_as_much_is_alive_as_plan_says(
 ) -> None:
     """Gradients, activations and the head's tile at the highest moment, by two accountings; the plan's is of a CPU."""
     LlamaConfig(num_hidden_layers=2, **SIZES).save_pretrained(tmp_path)
-    for layout in LAYOUTS:
+    for layout in (*LAYOUTS, "packed_shared"):
         found = steps[WalkCell(loss, policy, layout)]["beside"]
         phases = step_cost(setting_of(loss, policy, layout, str(tmp_path))).phases[:2]
         planned = max(phase.beside + phase.gradients for phase in phases)

@@ -81,6 +81,7 @@ def policy_of(name: str, folder: str) -> Any:
 def walk(cell: WalkCell, folder: str) -> dict[str, Any]:
     """What one step of a cell launches, and what is wrong with it."""
     import torch
+    from lightning.pytorch.plugins.precision import MixedPrecision
 
     from lightning_bnf.batch import Step
     from lightning_bnf.costs.plan.skeleton import as_fake, skeleton
@@ -117,7 +118,8 @@ def walk(cell: WalkCell, folder: str) -> dict[str, Any]:
         for tensor in () if reference is None else reference.parameters():
             alive.meet(tensor)
         standing = alive.now
-        with torch.autocast("cuda", torch.bfloat16), alive, watch:
+        # Lightning's autocast keeps no copies of weights in 16 bits, which torch's would until it ends.
+        with MixedPrecision("bf16-mixed", "cuda").train_step_context(), alive, watch:
             for one, told in zip(step.micro_batches, module.contexts(step)):
                 result = module.evaluate(one, told)
                 (result.objective * (1 / 3)).backward()

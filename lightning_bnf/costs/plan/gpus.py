@@ -33,8 +33,8 @@ class Speed:
 class Gpu:
     """name: as vendors print it; memory: GB (10^9 bytes); peak: TFLOP/s of dense bfloat16 products with float32 sums;
     bandwidth: of its memory, GB/s; link: GB/s that it sends to other devices, half of what is printed for both ways (of
-    NVLink, else of PCIe); source: where the numbers stand. Data sheets print twice the rate for sparse matrices, which
-    nothing here has."""
+    NVLink, else of PCIe: bridges join two cards alone); source: where the numbers stand. Data sheets print twice the
+    rate for sparse matrices, which nothing here has."""
 
     name: str
     memory: float
@@ -65,7 +65,9 @@ GPUS = {
     "a10": Gpu("A10", 24, 125.0, 600, 32, "NVIDIA A10 Tensor Core GPU, data sheet"),
     "a10g": Gpu("A10G", 24, 70.0, 600, 32, "NVIDIA A10G Tensor Core GPU, data sheet"),
     "a100-40": Gpu("A100 40GB", 40, 312.0, 1555, 300, "NVIDIA A100 Tensor Core GPU, data sheet"),
+    "a100-40-pcie": Gpu("A100 PCIe 40GB", 40, 312.0, 1555, 32, "NVIDIA A100 Tensor Core GPU, data sheet"),
     "a100-80": Gpu("A100 80GB", 80, 312.0, 2039, 300, "NVIDIA A100 Tensor Core GPU, data sheet"),
+    "a100-80-pcie": Gpu("A100 PCIe 80GB", 80, 312.0, 1935, 32, "NVIDIA A100 Tensor Core GPU, data sheet"),
     "h100": Gpu("H100 SXM", 80, 989.4, 3350, 450, "NVIDIA H100 Tensor Core GPU Architecture, white paper"),
     "h100-pcie": Gpu("H100 PCIe", 80, 756.0, 2000, 64, "NVIDIA H100 Tensor Core GPU Architecture, white paper"),
     "h200": Gpu("H200 SXM", 141, 989.4, 4800, 450, "NVIDIA H200 Tensor Core GPU, data sheet"),
@@ -83,6 +85,8 @@ _DEVICES = {  # words of what CUDA calls a device, all of which must be in it, t
     ("L4",): "l4",
     ("A10G",): "a10g",
     ("A10",): "a10",
+    ("A100", "PCIE", "80GB"): "a100-80-pcie",
+    ("A100", "PCIE"): "a100-40-pcie",
     ("A100", "80GB"): "a100-80",
     ("A100",): "a100-40",
     ("H100", "PCIE"): "h100-pcie",

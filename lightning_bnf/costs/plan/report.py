@@ -119,11 +119,13 @@ def steps_line(found: Assessment, steps: int | None) -> str:
 
 def disk_line(found: Assessment) -> str:
     """What a run leaves on disk: of a checkpoint what is trained and the optimizer's state, of the exported policy
-    adapters in float32, or all weights in bfloat16."""
+    adapters in float32, or all weights in bfloat16, which the export keeps to where that loses little."""
     state = found.cost.model_state
     policy = state.adapters or 2 * state.trained
     checkpoint = state.gradients + state.state
-    return f"on disk: {checkpoint / GB:.3g} GB a checkpoint, two are kept; {policy / GB:.3g} GB in policy/ at the end"
+    wide = "" if state.adapters else f" in bfloat16, or {2 * policy / GB:.3g} in float32 where rounding loses too much"
+    line = f"on disk: {checkpoint / GB:.3g} GB a checkpoint, two are kept; {policy / GB:.3g} GB in policy/ at the end"
+    return line + wide
 
 
 def advice_list(some: Sequence[Advice], limit: float | None) -> str:

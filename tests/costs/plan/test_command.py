@@ -52,7 +52,9 @@ def test_the_command_prints_the_table_and_loads_nothing(
         assert line in shown
     assert "steps: 4 of 5 rows (10 rows in an epoch)" in shown
     assert "(0.5 TFLOP/s a device, as given)" in shown
-    assert re.search(r"on disk: \S+ GB a checkpoint, two are kept; \S+ GB in policy/ at the end", shown)
+    exported = re.search(r"two are kept; (\S+) GB in policy/ at the end in bfloat16, or (\S+)", shown)
+    assert exported
+    assert float(exported[2]) == pytest.approx(2 * float(exported[1]), rel=0.01)
     assert shown.startswith("fits: ")
     assert " GB on this machine, about " in shown.splitlines()[0]
     assert not (tmp_path / "run").exists()

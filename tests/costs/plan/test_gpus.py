@@ -20,7 +20,9 @@ def test_unknown_names_are_refused_with_those_that_are_known() -> None:
     ("device", "name"),
     [
         ("NVIDIA A100-SXM4-80GB", "a100-80"),
-        ("NVIDIA A100-PCIE-40GB", "a100-40"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40"),
+        ("NVIDIA A100-PCIE-40GB", "a100-40-pcie"),
+        ("NVIDIA A100 80GB PCIe", "a100-80-pcie"),
         ("NVIDIA H100 80GB HBM3", "h100"),
         ("NVIDIA H100 PCIe", "h100-pcie"),
         ("NVIDIA H200", "h200"),
@@ -44,6 +46,12 @@ def test_rates_are_dense_ones() -> None:
     """Data sheets put the sparse rate first, which is twice the dense one: an H100's 1,979 and an A100's 624."""
     assert (GPUS["h100"].peak, GPUS["a100-80"].peak, GPUS["l4"].peak) == (989.4, 312.0, 121.0)
     assert all(gpu.source and gpu.memory >= 24 for gpu in GPUS.values())
+
+
+def test_cards_on_pcie_have_no_links_of_their_own() -> None:
+    """64 GB/s of PCIe 4.0 are printed for both ways, 128 of PCIe 5.0, and 600 or 900 of NVLink."""
+    found = {name: gpu.link for name, gpu in GPUS.items() if name.startswith(("a100-80", "h100"))}
+    assert found == {"a100-80": 300, "a100-80-pcie": 32, "h100": 450, "h100-pcie": 64}
 
 
 def test_what_a_gpu_reaches_is_a_share_of_its_peaks() -> None:
