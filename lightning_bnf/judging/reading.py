@@ -134,16 +134,23 @@ def preferences(judged: Judged) -> np.ndarray:
 
 def both_orders(judged: Judged) -> Games | None:
     """One game a question whose judge gave probabilities in both orders: the side with the higher mean log-odds wins,
-    so that what a judge adds to whatever it sees first cancels. None where it gave none."""
+    so that what a judge adds to whatever it sees first cancels; equal but for rounding, as of equal answers, is a tie.
+    None where it gave none."""
     by_question: dict[str, list[float]] = {}
     for line in judged.lines:
         if line.get("preference") is not None:
             by_question.setdefault(line["question"], []).append(float(line["preference"]) - 1)
-    odds = {name: float(np.mean(logit(np.clip(p, _SURE, 1 - _SURE)))) for name, p in by_question.items() if len(p) == 2}
+    odds = {name: np.mean(logit(np.clip(p, _SURE, 1 - _SURE))) for name, p in by_question.items() if len(p) == 2}
     if not odds:
         return None
     lines = [
-        {"question": name, "game": 0, "first": True, "verdict": None, "preference": 1.5 + float(np.sign(one)) / 2}
+        {
+            "question": name,
+            "game": 0,
+            "first": True,
+            "verdict": None,
+            "preference": 1.5 + float(np.sign(one.round(9))) / 2,
+        }
         for name, one in odds.items()
     ]
     return as_games(replace(judged, lines=lines), characters=True)
