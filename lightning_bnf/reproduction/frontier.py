@@ -13,6 +13,7 @@ come there: no rate and no moment is picked. The rules below, and `CONTRASTS`, w
 
 from collections.abc import Mapping, Sequence
 from math import comb
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from lightning_bnf.evaluation.statistics.intervals import Interval, t_interval
 from lightning_bnf.evaluation.statistics.paired import Components, paired_difference
 from lightning_bnf.reproduction.claims import Claim
 from lightning_bnf.reproduction.contrasts import contrasts, variances
+from lightning_bnf.reproduction.runs import read_results
 from lightning_bnf.reproduction.scores import BASE
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -34,7 +36,7 @@ LABELS = {
 TAXES = tuple(LABELS)
 """Above is better. The first is what the contrasts are decided by."""
 CONTRASTS = (("BNF", "DPO", 16), ("BNF", "SimPO", 10), ("BNF", "SFT", 10))
-"""What the confirming seeds (11 and on) are for: method, against, seeds."""
+"""What the confirming seeds (11 and on, `reproduce frontier --scale confirm`) are for: method, against, seeds."""
 Records = Sequence[Mapping[str, Any]]
 Values = Mapping[str, np.ndarray]
 
@@ -75,6 +77,12 @@ def curves(records: Records) -> list[Curve]:
         moments = [Moment(0.0, start.values), *_moments(record)]
         found.append(Curve(record["method"], record["setting"], rate, record["seed"], moments))
     return found
+
+
+def read_curves(folder: Path) -> list[Curve]:
+    """Of results in a folder; none where it is not there, or holds the base alone."""
+    records = read_results(folder) if folder.is_dir() else []
+    return curves(records) if len(records) > 1 else []
 
 
 def _moments(record: Mapping[str, Any]) -> list[Moment]:
@@ -167,16 +175,15 @@ def tax(found: Sequence[Curve], of: str, measures: Sequence[str] = TAXES) -> pd.
     )
 
 
-def verdicts(found: Sequence[Curve], measure: str = TAXES[0]) -> list[Claim]:
-    """The stated contrasts as claims: that the first keeps more of `measure` at matched alignment; and that BNF needs
-    less tuning. Nothing is decided where there are fewer seeds than were stated, or the methods do not come to a common
-    level."""
+def verdicts(found: Sequence[Curve], confirming: Sequence[Curve], measure: str = TAXES[0]) -> list[Claim]:
+    """The stated contrasts as claims, that the first keeps more of `measure` at matched alignment, by the confirming
+    seeds alone; and that BNF needs less tuning, by `found`. Nothing is decided where there are fewer seeds than were
+    stated, or the methods do not come to a common level."""
     lines = []
     for of, against, seeds in CONTRASTS:
         test = f"{LABELS[measure]} at matched alignment, {of} - {against}, {seeds} seeds"
-        lines.append(
-            Claim("2. lowest tax at equal alignment", test, _contrast(found, measure, of, against, seeds), 0.0, "10")
-        )
+        contrast = _contrast(confirming, measure, of, against, seeds)
+        lines.append(Claim("2. lowest tax at equal alignment", test, contrast, 0.0, "10"))
     test = "alignment lost by an untuned rate, BNF - the others' mean"
     return [*lines, Claim("3. no tuning of its own", test, tuning(found, "BNF"), 0.0, "10", above=False)]
 

@@ -1,8 +1,9 @@
 """The frontier by hand: curves of few rows that cross a level of alignment at known places."""
 
+import json
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 
@@ -15,6 +16,7 @@ from lightning_bnf.reproduction.frontier import (
     matched_level,
     measured_variances,
     points,
+    read_curves,
     tax,
     trials,
     tuning,
@@ -107,11 +109,20 @@ def test_contrasts_are_decided_by_the_stated_seeds_alone():
     """BNF loses 1 to 1.01, DPO 2 to 2.02: sixteen seeds decide, fifteen do not; with SimPO there is nothing to pair."""
     runs = [run("BNF", seed, 0.7, 0.7, 1.0 + seed % 2 / 100) for seed in range(1, 17)]
     runs += [run("DPO", seed, 0.7, 0.7, 2.0 + seed % 3 / 100) for seed in range(1, 17)]
-    first, *others = verdicts(curves([BASE, *runs]))
+    first, *others = verdicts([], curves([BASE, *runs]))
     assert first.verdict == "holds"
     assert [claim.verdict for claim in others] == ["not decided"] * 3
-    assert verdicts(curves([BASE, *runs[:-1]]))[0].verdict == "not decided"
-    assert [claim.verdict for claim in verdicts([])] == ["not decided"] * 4
+    assert verdicts([], curves([BASE, *runs[:-1]]))[0].verdict == "not decided"
+    assert [claim.verdict for claim in verdicts([], [])] == ["not decided"] * 4
+
+
+def test_curves_of_a_folder(tmp_path: Path):
+    assert read_curves(tmp_path / "none") == []
+    (tmp_path / "Base_seed1.json").write_text(json.dumps(BASE))
+    assert read_curves(tmp_path) == []
+    (tmp_path / "A_seed1.json").write_text(json.dumps(run("A", 1, 0.7, 0.9, 1)))
+    (curve,) = read_curves(tmp_path)
+    assert (curve.method, len(curve.moments)) == ("A", 3)
 
 
 def test_what_was_measured_on_other_rows_is_refused():
@@ -131,9 +142,9 @@ def test_the_best_of_few_rates_that_are_drawn():
 
 
 def test_what_an_untuned_rate_loses():
-    """Two rates: A loses 0.01 and 0.03 by the mean of them, B and C 0.05 and 0.07, 0.07 and 0.09: A less by 0.05 with
-    both seeds. D has one rate. One seed decides nothing."""
-    ends = {"A": (0.02, 0.06), "B": (0.1, 0.14), "C": (0.14, 0.18)}
+    """Two rates: A loses 0.01 and 0.03 by the mean of them, B and C 0.05 and 0.075, 0.07 and 0.09: A less by 0.05 and
+    0.0525, whose t interval is 12.706 x 0.00125 to both sides. D has one rate. One seed decides nothing."""
+    ends = {"A": (0.02, 0.06), "B": (0.1, 0.15), "C": (0.14, 0.18)}
     runs = [
         run(method, seed, 0.6, 0.9 - gap * setting, 1, setting=setting)
         for method, gaps in ends.items()
@@ -142,7 +153,7 @@ def test_what_an_untuned_rate_loses():
     ]
     found = tuning(curves([BASE, *runs, run("D", 0, 0.6, 0.9, 1)]), "A")
     assert found is not None
-    assert (found.value, found.low, found.high) == pytest.approx((-0.05, -0.05, -0.05))
+    assert (found.value, found.low, found.high) == pytest.approx((-0.05125, -0.06713, -0.03537), abs=1e-5)
     assert tuning(curves([BASE, *(one for one in runs if one["seed"] == 0)]), "A") is None
     assert tuning([], "A") is None
 
@@ -172,4 +183,24 @@ def test_the_shipped_stages_hold_the_stated_methods_with_the_same_rates():
     assert len(rates) == 1
     assert len(next(iter(rates))) == 4
     assert {name for pair in CONTRASTS for name in pair[:2]} <= set(core["methods"])
-    assert np.isfinite([seeds for *_, seeds in CONTRASTS]).all()
+
+
+def test_the_confirming_config_has_the_stated_seeds_and_the_same_runs():
+    """Fresh ones, all rates, and nothing else than all questions at the end."""
+    small, confirm = (
+        yaml.safe_load(shipped(f"configs/reproduce/frontier_{name}.yaml").read_text()) for name in ("small", "confirm")
+    )
+    seeds: dict[str, set[int]] = {}
+    for stage in confirm["stages"].values():
+        for method in stage["methods"]:
+            seeds.setdefault(method, set()).update(stage["seeds"])
+    used = {seed for stage in small["stages"].values() for seed in stage["seeds"]}
+    for of, against, count in CONTRASTS:
+        assert len((seeds[of] & seeds[against]) - used) >= count
+    for name, method in confirm["methods"].items():
+        added = method["settings"].pop("trainer.callbacks.init_args.rows.choice_rows")
+        assert added == 1221 + 500
+        wanted = small["methods"][name]
+        assert {"model.loss": "configs/loss/bnf.yaml"} | method["settings"] == wanted["settings"]
+        assert method.get("grid") == wanted.get("grid")
+    assert confirm["base"] == small["base"]
