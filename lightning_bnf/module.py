@@ -21,14 +21,15 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.evaluation.pass_rates import verified_prompts
 from lightning_bnf.evaluation.verify import verify
 from lightning_bnf.generation.sampling import Sampling, generate_with_lengths
-from lightning_bnf.losses.base import Examples, Loss, StepContext, StepLogps
+from lightning_bnf.losses.base import Loss, StepContext
 from lightning_bnf.losses.outputs import check_declared, checked_output
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.reference.build import build_reference, check_reference
 from lightning_bnf.policies.reference.cached import CachedReference, untrained
 from lightning_bnf.policies.reference.providers import AdapterOff, AsItIs, FrozenCopy, Reference, ReferenceKind
+from lightning_bnf.policies.routing import Routing, balancing_loss, over_ranks
 from lightning_bnf.policies.sharding import load_sharded
-from lightning_bnf.runtime.distributed import gather, several, whole
+from lightning_bnf.runtime.distributed import several, whole
 from lightning_bnf.runtime.memory import keep_freed_memory
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checks import GradientCheck, check_start, stop_not_finite, stop_not_finite_weights
@@ -36,6 +37,7 @@ from lightning_bnf.training.defaults import with_learning_rate
 from lightning_bnf.training.fitting import PolicyFitting
 from lightning_bnf.training.metrics import PREFERENCE_METRICS, Means, preference_metrics
 from lightning_bnf.training.optimization import Optimization, OptimizerFactory, check_optimizer, scheduled
+from lightning_bnf.training.passes import logps_of_step, routing_of_step, trained_router
 from lightning_bnf.training.resuming import Resuming
 from lightning_bnf.training.strategies import forward_context, parallelism_of
 from lightning_bnf.training.support import Combination, check_trainer
@@ -51,13 +53,7 @@ class Evaluated(NamedTuple):
     value: Tensor
     metrics: dict[str, Tensor]
     token_logps: Tensor  # (N,) of the policy, detached
-
-
-class PassOutput(NamedTuple):
-    """The log-probs of a pass over a step, and where among them those of this rank begin."""
-
-    logps: StepLogps
-    first: int
+    routing: Routing | None = None
 
 
 class PreferenceModule(LightningModule):
@@ -78,6 +74,7 @@ class PreferenceModule(LightningModule):
         entropy: bool = False,
         reference_cache: str | None = None,
         resume_changed: bool = False,
+        router_loss: bool = False,
     ):
         """
         Args:
@@ -95,6 +92,8 @@ class PreferenceModule(LightningModule):
             reference_cache: Folder for `reference: cache`; null takes one below the user's cache folder, by the model.
             resume_changed: Whether to go on from a checkpoint though rows, seed, loss or base are others than in its
                 run, so that its steps meant something else. What differs is printed.
+            router_loss: Whether a mixture of experts is trained with its routers' load-balancing loss too, weighted by
+                its config's `router_aux_loss_coef`, of all tokens of a step on all ranks; costs one more forward pass.
         """
         super().__init__()
         self.automatic_optimization = False
@@ -107,9 +106,10 @@ class PreferenceModule(LightningModule):
         self.generation = generation
         self.entropy = entropy
         self.reference_cache = reference_cache
+        self.router_loss = router_loss
         self.state = dict(loss.state)
         self.reference: Reference | None = None
-        self.means = Means(["grad_norm", *PREFERENCE_METRICS, *loss.metric_names])
+        self.means = Means(["grad_norm", "router_loss", *PREFERENCE_METRICS, *loss.metric_names])
         self._resuming = Resuming(resume_changed)
         self._gradient_check = GradientCheck({})
         self._data: ScoredData | None = None
@@ -155,6 +155,7 @@ class PreferenceModule(LightningModule):
             run = (self.trainer.global_rank, str(self.trainer.precision)) if self._trainer else (0, "")
             kind, folder = self.reference_kind, self.reference_cache
             self.reference = copied or build_reference(kind, self.policy, folder, *run)
+            self.policy.router = trained_router(self.policy) if self.router_loss else None
 
     def _load_sharded(self) -> FrozenCopy | None:
         assert self.device_mesh is not None
@@ -196,7 +197,7 @@ class PreferenceModule(LightningModule):
         objective = values.value.sum() if output.objective is None else output.objective
         metrics = preference_metrics(policy, reference, batch.examples, self.loss.implicit_reward_scale)
         metrics |= values.metrics
-        return Evaluated(objective, values.value.detach(), metrics, output.token_logps.detach())
+        return Evaluated(objective, values.value.detach(), metrics, output.token_logps.detach(), output.routing)
 
     @property
     def reference_tolerance(self) -> float:
@@ -212,7 +213,10 @@ class PreferenceModule(LightningModule):
         if not self.loss.step_passes:
             return [context] * len(step.micro_batches)
         batches = {"own": step.micro_batches, "mismatched": step.mismatched}
-        passes = {name: self._logps_of_step(batches[name]) for name in self.loss.step_passes}
+        passes = {
+            name: logps_of_step(self.policy, self.reference, batches[name], self.device)
+            for name in self.loss.step_passes
+        }
         statistics = self.loss.statistics({name: found.logps for name, found in passes.items()}, context)
         first, each = passes["own"].first if "own" in passes else 0, []
         for batch in step.micro_batches:
@@ -220,25 +224,6 @@ class PreferenceModule(LightningModule):
             sliced = {name: value if value.ndim == 0 else value[mine] for name, value in statistics.items()}
             each.append(dataclasses.replace(context, statistics=sliced))
         return each
-
-    def _logps_of_step(self, batches: Sequence[MicroBatch]) -> PassOutput:
-        """Summed log-probs of the micro-batches' completions on all ranks, without gradients and dropout."""
-        policy, reference = [torch.zeros(0, device=self.device)], [torch.zeros(0, device=self.device)]
-        label = [torch.zeros(0, dtype=torch.long, device=self.device)]
-        pairs, seen = [torch.zeros(0, 2, dtype=torch.long, device=self.device)], 0
-        for batch in batches:
-            with evaluating(self.policy):
-                policy.append(batch.completions(self.policy(batch).token_logps).sum())
-            if self.reference is not None:
-                reference.append(batch.completions(self.reference(batch)).sum())
-            if batch.examples.pair is not None:
-                pairs.append(batch.examples.pair + seen)
-            label.append(batch.examples.label)
-            seen += len(batch.length)
-        gathered = gather(torch.cat(policy))
-        examples = Examples(gather(torch.cat(label)).values, gather(torch.cat(pairs) + gathered.first).values)
-        of_reference = None if self.reference is None else gather(torch.cat(reference)).values
-        return PassOutput(StepLogps(gathered.values, of_reference, examples), gathered.first)
 
     # Training -------------------------------------------------------------------------------------------------------
 
@@ -284,18 +269,20 @@ class PreferenceModule(LightningModule):
         count = self.loss.value_count(step.context)
         optimizer = self.optimizers(use_pl_optimizer=True)
         evaluated: list[tuple[MicroBatch, Evaluated]] = []
+        chosen = routing_of_step(self.policy, step.micro_batches) if self.router_loss and count else None
         self.means.reset()
         for i, (batch, context) in enumerate(zip(step.micro_batches, self.contexts(step))):
             result = self.evaluate(batch, context)
             if count:  # a step may hold no example that the loss learns from, such as SFT on dispreferred rows
-                # DDP and FSDP average gradients over the ranks; the world size makes the average a sum.
                 with self._sharing_gradients(last=i == len(step.micro_batches) - 1):
-                    self.manual_backward(result.objective * (self.trainer.world_size / count))
+                    self.manual_backward(self.objective(result, chosen, count))
             # Free the graph before the next forward: kept alive it fragments the heap.
-            result = result._replace(objective=result.objective.detach())
+            result = result._replace(objective=result.objective.detach(), routing=None)
             evaluated.append((batch, result))
             self._add(result)
         self._count(count)
+        if self.router_loss and count:
+            self.means.add("router_loss", 0.0, 1 / self.trainer.world_size)
         self.means.add("grad_norm", self._clip(), 1)
         means = self.means.compute()  # where the device is waited for, once a step
         if not math.isfinite(means.get("loss", 0.0) + means["grad_norm"]):
@@ -316,6 +303,17 @@ class PreferenceModule(LightningModule):
         names = self.loss.metric_names
         found = {name: [result.metrics[name] for _, result in evaluated if name in result.metrics] for name in names}
         return {name: torch.cat(values) for name, values in found.items() if values}
+
+    def objective(self, result: Evaluated, chosen: Routing | None, count: int) -> Tensor:
+        """A micro-batch's part of what the step is trained on. chosen: see `routing_of_step`."""
+        # DDP and FSDP average gradients over the ranks; the world size makes the average a sum.
+        ranks = self.trainer.world_size
+        objective = result.objective * (ranks / count)
+        if result.routing is None or self.policy.router is None:
+            return objective
+        part = balancing_loss(result.routing, chosen or over_ranks(result.routing))
+        self.means.add("router_loss", part.detach(), 0)
+        return objective + part * (ranks * self.policy.router.weight)
 
     def _sharing_gradients(self, last: bool) -> contextlib.AbstractContextManager[None]:
         """DDP shares a step's gradients once, with the last micro-batch; FSDP2 with each, as unsharded gradients of a

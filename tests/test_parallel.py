@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from support.models import tiny_mixture
 from support.two_processes import Cell
+from transformers import MixtralConfig, PreTrainedTokenizerBase
 
 from lightning_bnf.training.checkpoints import check_checkpoint
 
@@ -29,13 +31,20 @@ def same(found: dict[str, Any], wanted: dict[str, Any], what: str) -> None:
 
 
 def alone(cell: Cell) -> Cell:
-    return Cell(cell.policy, cell.loss, "auto", cell.reference)
+    return Cell(cell.policy, cell.loss, "auto", cell.reference, mixture=cell.mixture)
 
 
-def test_two_processes_train_as_one_does(two: Any, one: Any) -> None:
-    wanted = {(cell.policy, cell.loss): one(alone(cell)) for cell in CELLS if cell.strategy == "ddp"}
+def test_two_processes_train_as_one_does(
+    two: Any, one: Any, tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """A mixture of experts with its routers' loss too, which is of the tokens of all ranks."""
+    folder = str(tmp_path / "mixture")
+    tiny_mixture(MixtralConfig, len(tokenizer), router_aux_loss_coef=3.0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    cells = [*CELLS, *(Cell("FullPolicy", "SFT", name, "none", mixture=folder) for name in ("ddp", "fsdp2"))]
+    wanted = {(cell.policy, cell.loss): one(alone(cell)) for cell in cells if cell.strategy == "ddp"}
     assert all(len(set(result["losses"])) == 10 for result in wanted.values()), "something changes at every step"
-    for cell, found in zip(CELLS, two(CELLS)):
+    for cell, found in zip(cells, two(cells)):
         same(found, wanted[cell.policy, cell.loss], str(cell))
 
 

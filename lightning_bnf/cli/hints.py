@@ -22,6 +22,7 @@ _MEANS = {
     "activation_checkpointing policy.gradient_checkpointing",
     "model.loss": "loss loss_type rl pref_loss method algorithm",
     "model.loss.init_args.beta": "beta dpo_beta pref_beta loss.beta",
+    "model.router_loss": "output_router_logits router_aux_loss_coef moe_aux_loss_coef aux_loss_coef",
     "model.reference": "reference ref_model reference_model ref_policy reference_free",
     "data.train": "train train_file train_data train_dataset dataset datasets dataset_name data path file data_path "
     "data_files data_dir",

@@ -15,9 +15,10 @@ from lightning_bnf.batch import MicroBatch
 from lightning_bnf.losses.base import Weigher
 from lightning_bnf.policies.attention import Kernel, is_flash, kernel_of, model_inputs, windows_of
 from lightning_bnf.policies.given import check_given, source_of
-from lightning_bnf.policies.head.tiles import Head, token_logps, weighted_token_logps
+from lightning_bnf.policies.head.tiles import Head, rounded_again, token_logps, weighted_token_logps
 from lightning_bnf.policies.invariance import rotate_row_by_row, switch_off_dropout, train_quietly
 from lightning_bnf.policies.layers import compile_layers, kept_on_cpu
+from lightning_bnf.policies.routing import Router, Routing, check_balancing, counted_tokens
 from lightning_bnf.policies.sources import end_ids_of, load_end_ids, load_model, load_tokenizer, resolve_source
 from lightning_bnf.runtime.distributed import local, reshard
 from lightning_bnf.runtime.fingerprints import weights_fingerprint
@@ -32,9 +33,6 @@ Checkpointing = Literal[True, False, "offloaded"]
 CHECKED_TOKENS = 64
 """Tokens whose log-probs are held against the model's own logits before training, which take memory for all of them."""
 
-SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
-"""What configs call the bound of logits."""
-
 
 class PolicyError(Refusal):
     """A policy that cannot be trained as asked for; the message says why and what is accepted."""
@@ -42,11 +40,12 @@ class PolicyError(Refusal):
 
 class PolicyOutput(NamedTuple):
     """token_logps (N,) in nats; `objective`, a scalar, where a token loss's weights were given; `entropy` (N,) of the
-    distributions that the tokens were scored by, in nats, where it was asked for."""
+    distributions that the tokens were scored by, in nats, where it was asked for; `routing` where `router` is set."""
 
     token_logps: Tensor
     objective: Tensor | None = None
     entropy: Tensor | None = None
+    routing: Routing | None = None
 
 
 class Stored(NamedTuple):
@@ -106,6 +105,7 @@ class Policy(nn.Module, ABC):
         self.base_modules: list[nn.Module] = []  # as they were loaded, without adapters
         self._tell_positions = False
         self.model: nn.Module | None = None
+        self.router: Router | None = None  # whose choices each forward pass tells
         self.base_fingerprint: str | None = None
         """16 hex digits of the weights that it was made of, before adapters and training; None before they are loaded.
         """
@@ -254,26 +254,26 @@ class Policy(nn.Module, ABC):
                 f"the output layer must be a plain linear layer, got {type(layer).__name__}; adapters on it "
                 "(target_modules or modules_to_save naming the head) are refused"
             )
-        config = self.causal_lm.config.get_text_config()
-        scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
-        caps = (getattr(config, name, None) for name in SOFT_CAPS)
-        return Head(layer.weight, layer.bias, float(scale), next((cap for cap in caps if cap), None), self.planned_for)
+        return Head.of(layer, self.causal_lm.config.get_text_config(), self.planned_for)
 
     def forward(self, batch: MicroBatch, weigh: Weigher | None = None, entropy: bool = False) -> PolicyOutput:
         """Differentiable token log-probs; or, with a token loss's weights, detached ones and the objective."""
-        hidden = self._hidden(batch)[batch.position]  # (N, H)
+        states, routing = self._states(batch)
+        hidden = states[batch.position]  # (N, H)
         if weigh is None:
             plain = token_logps(hidden, batch.target, self.head(), entropy)
-            return PolicyOutput(plain.logps, entropy=plain.entropy)
+            return PolicyOutput(plain.logps, None, plain.entropy, routing)
         weighted = weighted_token_logps(hidden, batch.target, self.head(), weigh, entropy)
-        return PolicyOutput(weighted.logps, weighted.objective, weighted.entropy)
+        return PolicyOutput(weighted.logps, weighted.objective, weighted.entropy, routing)
 
-    def _hidden(self, batch: MicroBatch) -> Tensor:
-        """Last hidden states, flattened to (rows * T, H)."""
+    def _states(self, batch: MicroBatch) -> tuple[Tensor, Routing | None]:
+        """Last hidden states, flattened to (rows * T, H), and what the routers chose."""
         offloaded = self.gradient_checkpointing == "offloaded" and torch.is_grad_enabled()
+        routed = {} if self.router is None else {"output_router_logits": True}
         with kept_on_cpu(self.planned_for is not None) if offloaded else nullcontext():
-            output = self.body(**self.model_inputs(batch), use_cache=False)
-        return output.last_hidden_state.flatten(0, 1)
+            output = self.body(**self.model_inputs(batch), use_cache=False, **routed)
+            told = None if self.router is None else self.router.routing(output.router_logits, counted_tokens(batch))
+        return output.last_hidden_state.flatten(0, 1), told
 
     @property
     def body(self) -> nn.Module:
@@ -306,7 +306,8 @@ class Policy(nn.Module, ABC):
         """A forward and backward pass that changes nothing: for what it takes of memory. The gradients are dropped."""
         weigh: Weigher | None = (lambda logps, _: torch.ones_like(logps)) if token_loss else None
         output = self(batch, weigh)
-        (-output.token_logps.sum() if output.objective is None else output.objective).backward()
+        objective = -output.token_logps.sum() if output.objective is None else output.objective
+        (objective if output.routing is None else objective + output.routing.probability.sum()).backward()
         self.drop_gradients()
 
     def drop_gradients(self) -> None:
@@ -327,9 +328,12 @@ class Policy(nn.Module, ABC):
         # Under autocast the model's own logits would be rounded too; kernels of flash attention take halves alone.
         tokens, device, attention = ids.flatten(), ids.device.type, str(self.causal_lm.config._attn_implementation)
         with torch.autocast(device, enabled=is_flash(attention) and torch.is_autocast_enabled(device)):
-            logits = self.causal_lm(**self.model_inputs(few), use_cache=False).logits.flatten(0, 1)
-            hidden = self._hidden(few)
-        head = self.head()
+            routed = {} if self.router is None else {"output_router_logits": True}
+            output = self.causal_lm(**self.model_inputs(few), use_cache=False, **routed)
+            hidden, routing = self._states(few)
+        logits, head = output.logits.flatten(0, 1), self.head()
+        if routing is not None:
+            check_balancing(output.aux_loss, routing, self.source)
         if hidden.shape[-1] != head.weight.shape[-1]:
             raise PolicyError(
                 f"source must be a model whose output layer follows on its last hidden states, got {self.source!r}, "
@@ -376,15 +380,6 @@ class Policy(nn.Module, ABC):
             return kept
         destination.update(kept)
         return destination
-
-
-def rounded_again(values: Tensor, draw: torch.Generator) -> Tensor:
-    """The values, each off by up to half a unit in its last place: what rounding once more does."""
-    unit = torch.finfo(values.dtype).eps
-    if values.dtype == torch.float32 and values.is_cuda and torch.backends.cuda.matmul.allow_tf32:
-        unit = 2**-10  # of the products that float32 is made of
-    shifts = torch.rand(values.shape, generator=draw, device=values.device) - 0.5
-    return (values * (1 + shifts * unit)).to(values.dtype)
 
 
 @contextmanager

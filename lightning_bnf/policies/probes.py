@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.steps.layout import PADDED, Layout
 from lightning_bnf.datamodules.tokens.rows import RowArrays
-from lightning_bnf.policies.base import Policy, evaluating, rounded_again
+from lightning_bnf.policies.base import Policy, evaluating
+from lightning_bnf.policies.head.tiles import rounded_again
 from lightning_bnf.runtime.distributed import gather_objects, local
 
 TIMES_NOISE = 2.0

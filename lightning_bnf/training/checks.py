@@ -11,6 +11,7 @@ from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.contract import ScoredData
 from lightning_bnf.policies.base import Policy, PolicyError
 from lightning_bnf.policies.reference.providers import Reference
+from lightning_bnf.policies.routing import router_of
 from lightning_bnf.runtime.distributed import gather, gather_objects, local
 from lightning_bnf.training.optimizers import trained_part
 
@@ -124,13 +125,7 @@ def check_start(policy: Policy, reference: Reference | None, batch: MicroBatch, 
     token, else a warning), where the reference is the start. The batch may be empty on some ranks, which all take part
     nevertheless."""
     policy.check_head(batch)
-    config = policy.causal_lm.config.get_text_config()
-    if getattr(config, "output_router_logits", False):
-        weight = getattr(config, "router_aux_loss_coef", None)
-        rank_zero_warn(
-            f"the config of {policy.source!r} adds {weight} (router_aux_loss_coef) times its experts' imbalance to its "
-            "own loss (output_router_logits): the loss here is trained without that"
-        )
+    _tell_of_routers(policy)
     if reference is None or not policy.reference_is_start:
         return
     distances = gather((policy(batch).token_logps - reference(batch)).abs()).values
@@ -143,6 +138,22 @@ def check_start(policy: Policy, reference: Reference | None, batch: MicroBatch, 
             f"policy and reference differ by {distance:.3g} nats a token before step 1 (accepted: {tolerance:g}): "
             "the reference is not the starting policy, or tokenisation, dropout or dtype differ"
         )
+
+
+def _tell_of_routers(policy: Policy) -> None:
+    """Whether a mixture of experts is trained with its routers' load-balancing loss."""
+    if policy.router is not None:
+        rank_zero_info(f"Beside the loss, {policy.router.weight:g} times the routers' load-balancing loss is trained.")
+        return
+    router = router_of(policy.causal_lm, policy.body)
+    if router is None:
+        return
+    told = (
+        f"{policy.source!r} is a mixture of experts with a load-balancing loss of its routers (router_aux_loss_coef "
+        f"{router.weight:g}): it is trained without, unless model.router_loss is true"
+    )
+    asked = getattr(policy.causal_lm.config.get_text_config(), "output_router_logits", False)
+    (rank_zero_warn if asked else rank_zero_info)(told)  # by its config the model itself would add it to its loss
 
 
 def stop_not_finite_weights(step: int, trainable: Mapping[str, Tensor]) -> None:

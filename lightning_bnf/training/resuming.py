@@ -103,7 +103,8 @@ def meaning_of(policy: Policy, loss: Loss, data: ScoredData | None) -> dict[str,
     """What the steps of a run are about, by the settings that say it. `data` are None where nothing is trained."""
     found = {f"model.policy.{name}": str(value) for name, value in policy.description().items() if name not in _NAMES}
     found[f"model.policy.source (weights of {policy.weights_of})"] = str(policy.base_fingerprint)
-    return found if data is None else found | {"model.loss": str(loss)} | data.meaning()
+    routed = {"model.router_loss": str(policy.router is not None)}
+    return found if data is None else found | {"model.loss": str(loss)} | routed | data.meaning()
 
 
 def check_meaning(held: Mapping[str, str], now: Mapping[str, str], changed: bool) -> None:

@@ -1,7 +1,7 @@
 """A tiny random model, and a handful of pairs."""
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
 
 PAIRS = [
     ("What is 3 + 4?", "7", "The sum is 8."),
@@ -27,3 +27,18 @@ def tiny_llama_model(vocab_size: int, dtype: torch.dtype = torch.float32, **conf
             **(sizes | config),
         )
     ).to(dtype)
+
+
+def tiny_mixture(config_class: type[PreTrainedConfig], vocab_size: int, **config: float) -> PreTrainedModel:
+    """A random mixture of four experts, of which a token goes to two; the same weights at every call."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes |= dict.fromkeys(("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size"), 16)
+    sizes |= {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2}
+    ids = {"vocab_size": vocab_size, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    made = config_class(**(sizes | ids | {"initializer_range": 0.2} | config))
+    model = AutoModelForCausalLM.from_config(made)
+    for parameter in model.parameters():
+        if not parameter.any():  # Qwen's routers begin at zeros, where experts tie
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model

@@ -85,6 +85,8 @@ class Cell:
     precision: str = "32-true"
     report: str | None = None
     """The folder inside the test's of a run whose page is written."""
+    mixture: str | None = None
+    """The folder of a mixture of experts that is trained instead, with its routers' loss."""
 
 
 def refuse_to_read(*_: Any) -> None:
@@ -100,11 +102,16 @@ def run_cell(cell: Cell, model: str, data: str, devices: int, num_nodes: int, fo
     base.load_model = LOAD_MODEL if reads_all else refuse_to_read  # type: ignore[assignment]
     lora: dict[str, Any] = {"dropout": cell.dropout} if cell.policy == "LoRAPolicy" else {}
     lora |= {"dtype": "float32"} if cell.policy == "QLoRAPolicy" else {}
-    policy = getattr(policies, cell.policy)(model, **lora)
+    policy = getattr(policies, cell.policy)(cell.mixture or model, **lora)
     optimization = Optimization(learning_rate=1e-3, schedule="constant", warmup_ratio=0.0, max_grad_norm=0.5)
     loss = getattr(losses, cell.loss)()
     module = PreferenceModule(
-        policy, loss, cell.reference, optimization, reference_cache=f"{folder}/cache-{cell.policy}"
+        policy,
+        loss,
+        cell.reference,
+        optimization,
+        reference_cache=f"{folder}/cache-{cell.policy}",
+        router_loss=cell.mixture is not None,
     )
     record = Losses()
     trainer = Trainer(

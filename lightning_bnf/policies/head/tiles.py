@@ -9,10 +9,10 @@ Two ways through the same tile:
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 
@@ -20,12 +20,18 @@ from lightning_bnf.losses.base import Weigher
 from lightning_bnf.policies.head.choose import tile_softmax
 from lightning_bnf.policies.head.softmax import Logits, empty_rows
 
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
 TILE_BYTES = 2**27
 """Of one tile of float32 logits on a CPU, where larger ones are hardly faster."""
 
 GPU_TILE_BYTES = {"trained": 2**30, "frozen": 2**29}
 """On GPUs, by whether the head's weight is trained. Its gradient is read and written once a tile: with so many tokens a
 tile the products take longer than that (planned by a roofline, not measured)."""
+
+SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+"""What configs call the bound of logits."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,25 @@ class Head:
     softcap: float | None = None
     device: str | None = None
 
+    @classmethod
+    def of(cls, layer: nn.Linear, config: "PretrainedConfig", device: str | None = None) -> "Head":
+        """The head with a model's output layer, and what its text config says of logits."""
+        scale = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+        caps = (getattr(config, name, None) for name in SOFT_CAPS)
+        return cls(layer.weight, layer.bias, float(scale), next((cap for cap in caps if cap), None), device)
+
     def to(self, dtype: torch.dtype) -> "Head":
         """The same head with weight and bias in `dtype`."""
         return replace(self, weight=self.weight.to(dtype), bias=None if self.bias is None else self.bias.to(dtype))
+
+
+def rounded_again(values: Tensor, draw: torch.Generator) -> Tensor:
+    """The values, each off by up to half a unit in its last place: what rounding once more does."""
+    unit = torch.finfo(values.dtype).eps
+    if values.dtype == torch.float32 and values.is_cuda and torch.backends.cuda.matmul.allow_tf32:
+        unit = 2**-10  # of the products that float32 is made of
+    shifts = torch.rand(values.shape, generator=draw, device=values.device) - 0.5
+    return (values * (1 + shifts * unit)).to(values.dtype)
 
 
 class TokenLogps(NamedTuple):
