@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +13,8 @@ from lightning_bnf.generation.sampling import Generated, Sampling, generate_with
 from lightning_bnf.policies.base import Dtype
 from lightning_bnf.policies.sources import BUNDLED
 from lightning_bnf.preparation.card import Outcome, write_card, yields
+from lightning_bnf.preparation.dry_run import Trial, fewest
+from lightning_bnf.preparation.dry_run import dry_run as forecast
 from lightning_bnf.preparation.engines import Engine, Sampled
 from lightning_bnf.preparation.families import Question, draw_questions
 from lightning_bnf.preparation.pick import Scored, pick_pair, pick_unpaired, scored
@@ -81,6 +84,7 @@ def prepare(
     parts: PositiveInt = 1,
     part: PositiveInt = 1,
     work: Path = Path("runs/prepare"),
+    dry_run: bool = False,
 ) -> None:
     """Make preference data from a model's own samples, sorted by verifiers, a reward model or a ranker. Resumable.
 
@@ -108,30 +112,41 @@ def prepare(
         parts: parts that the training prompts are dealt into, one for each round of training.
         part: the part that is made; validation and test prompts are of the first.
         work: folder that keeps the raw samples and scores, so that an interrupted run goes on where it was.
+        dry_run: print hours, tokens and disk of the whole by the rate of some prompts, and write nothing.
     """
-    settings = {name: value for name, value in locals().items() if name not in ("output", "work")}
+    given = {name: value for name, value in locals().items() if name not in ("output", "work", "dry_run")}
     _check_sources(families, kept_out, prompts, scorer, engine)
     check_claim("output", Path(output), "prepare")
-    _make(Path(output), Path(work) / f"{Path(output).name}.jsonl", settings)
+    if dry_run:
+        print(forecast(partial(_make, given), Trial(fewest(engine, _sampling(given)))))
+        return
+    _make(given, Path(output), Path(work) / f"{Path(output).name}.jsonl", Trial())
 
 
-def _make(output: Path, work_file: Path, given: Mapping[str, Any]) -> None:
+def _sampling(given: Mapping[str, Any]) -> Sampling:
+    drawn = {name: given[name] for name in ("samples", "seed", "batch_size")}
+    return Sampling(given["temperature"], **drawn)
+
+
+def _make(given: Mapping[str, Any], output: Path, work_file: Path, trial: Trial) -> None:
     """Draw the prompts of the part, sample them, and write the files; `given` are the arguments of `prepare`."""
-    prompts, scorer, seed = given["prompts"], given["scorer"], given["seed"]
-    drawn = Sampling(given["temperature"], samples=given["samples"], seed=seed, batch_size=given["batch_size"])
+    prompts, scorer, seed, drawn = given["prompts"], given["scorer"], given["seed"], _sampling(given)
     train, validation, test = (given[f"{split}_prompts"] for split in ("train", "validation", "test"))
     model = Sampled(given["source"], given["revision"], given["dtype"])
     if prompts is not None and scorer is not None:
         every = draw_prompts(prompts, train, validation, test, seed)
-        asked = part_of(every, [(one.split,) for one in every], given["parts"], given["part"])
-        try_out(scorer)
-        sampled = sample_prompts(prompts, asked, model, drawn, given["engine"], work_file)
-        write_scored(asked, sampled, scorer, output, work_file.with_suffix(".scores.jsonl"), dict(given))
+        asked = trial.of(part_of(every, [(one.split,) for one in every], given["parts"], given["part"]))
+        with trial.timed("trying the scorer out"):
+            try_out(scorer)
+        with trial.timed("sampling"):
+            sampled = sample_prompts(prompts, asked, model, drawn, given["engine"], work_file)
+        with trial.timed("scoring"):
+            write_scored(asked, sampled, scorer, output, work_file.with_suffix(".scores.jsonl"), dict(given))
         return
     kept = given["kept_out_prompts"], seed, given["kept_out_validation_prompts"]
     placed = draw_splits(given["families"], given["kept_out"], train, validation, test, *kept)
     questions = part_of(placed, [(split, name) for name, split, *_ in placed], given["parts"], given["part"])
-    items = _answered_by(model, questions, drawn, work_file)
+    items = _answered_by(model, trial.of(questions), drawn, work_file)
     shown = [*_OF_FAMILIES, *(("parts", "part") if given["parts"] > 1 else ())]
     write_files(items, output, {name: given[name] for name in shown})
 

@@ -44,7 +44,7 @@ def sample_jobs(jobs: Sequence[Job], complete: Complete, identity: str, work_fil
             bar.rename(job.name)
             start = time.perf_counter()
             completions = complete([job.prompts[index] for index in batch], job.sampling)
-            seconds = round(time.perf_counter() - start, 1)
+            seconds = round(time.perf_counter() - start, 3)
             fields = [[asdict(completion) for completion in row] for row in completions]
             store.add({key: {"job": job.name, "seconds": seconds, "completions": fields}})
             bar.update(counts[key])

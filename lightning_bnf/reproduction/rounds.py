@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import yaml
@@ -27,7 +28,7 @@ from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates,
 from lightning_bnf.policies.base import Dtype
 from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.sources import BUNDLED, placed
-from lightning_bnf.reproduction.runs import run_command
+from lightning_bnf.reproduction.runs import fit_words, run_command
 from lightning_bnf.results.markdown import markdown_table
 from lightning_bnf.results.style import looks, save_figure, single
 from lightning_bnf.runtime.arguments import NonNegativeInt, PositiveInt, checked
@@ -97,6 +98,7 @@ def rounds(
     settings: dict[str, Any] = {},  # noqa: B006 - never changed
     evaluation: Evaluation = EVALUATED,
     seed: int = 1,
+    dry_run: bool = False,
 ) -> None:
     """Align in rounds on the policy's own samples: sample, score, pick, fit, evaluate, and again. Resumable.
 
@@ -111,6 +113,7 @@ def rounds(
         settings: dotted settings over `fit`, such as {trainer.max_epochs: 2}.
         evaluation: what each round's policy is asked.
         seed: of the prompts; round n samples and trains with seed + n.
+        dry_run: print what sampling and scoring take in a round, by `prepare --dry_run`, and write nothing.
     """
     taken = sorted(_PREPARES & set(prepare))
     if taken:
@@ -118,14 +121,25 @@ def rounds(
     if (prepare.get("engine") or {}).get("server"):
         raise Refusal("prepare must be without engine.server, which would not have the next round's policy, got one")
     check_claim("output", Path(output), "rounds")
-    claim("output", Path(output), "rounds")
     base = here_or_shipped(str(fit), "configs")
     plan = _Plan(Path(output), base, source, rounds, prepare, settings, reference, evaluation, seed)
+    if dry_run:
+        _forecast(plan)
+        return
+    claim("output", Path(output), "rounds")
     done = _Done(source)
     for number in range(1, rounds + 1):
         if not _round(plan, number, done):
             break
     _write_table(plan, done)
+
+
+def _forecast(plan: _Plan) -> None:
+    with TemporaryDirectory() as scratch:
+        words, log = _sample_words(plan, 1, Path(scratch), plan.source), Path(scratch) / "sample.log"
+        run_command([*words, "--dry_run", "true"], log, os.environ | {ENDS_WITH_PARENT: "1"}, "sample")
+        print(log.read_text(encoding="utf-8"))
+    print(f"That is the first of {plan.rounds} rounds. What their fits take: plan --config {plan.fit}")
 
 
 def _round(plan: _Plan, number: int, done: _Done) -> bool:
@@ -173,12 +187,7 @@ def _fit_words(plan: _Plan, number: int, folder: Path, policy: str, pairs: Path)
         named |= {"model.policy.init_args.reference_of": "base"} if plan.reference == "first" else {}
     seeds = {"seed_everything": plan.seed + number, "data.seed": plan.seed + number}
     own = {"data.train": str(pairs), "trainer.default_root_dir": str(folder / "fit")}
-    given = {**plan.settings, **named, **seeds, **own}
-    return ["fit", "--config", str(plan.fit), *(word for name, value in given.items() for word in _typed(name, value))]
-
-
-def _typed(name: str, value: Any) -> list[str]:
-    return [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
+    return fit_words(plan.fit, {**plan.settings, **named, **seeds, **own})
 
 
 def _reference_of(plan: _Plan) -> Any:

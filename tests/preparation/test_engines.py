@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
+from threading import Barrier, Lock, Thread
 from typing import Any
 
 import pytest
@@ -100,6 +100,29 @@ def test_a_stopped_run_goes_on_without_a_request_twice(
     endpoints[0].seen.clear()
     assert sampled(tokenizer, endpoints[0], tmp_path / "first") == whole
     assert asked(endpoints[0]).total() == 2
+
+
+def test_as_many_requests_are_under_way_as_said(tokenizer: Any, endpoints: list[Endpoint], tmp_path: Path) -> None:
+    """Eight of 16; each waits until eight are there, so fewer would wait for ever."""
+    together, lock, under_way = Barrier(8, timeout=300), Lock(), [0, 0]
+
+    def reply(body: dict[str, Any]) -> tuple[int, object]:
+        if body["max_tokens"] > 1:
+            with lock:
+                under_way[0] += 1
+                under_way[1] = max(under_way)
+            together.wait()
+            with lock:
+                under_way[0] -= 1
+        choices = [{"text": "a", "finish_reason": "stop"}] * body["n"]
+        return 200, {"choices": choices, "usage": {"prompt_tokens": len(body["prompt"])}}
+
+    endpoints[0].script = reply
+    sampling = Sampling(0.8, 16, samples=2)
+    prompts = [(user(f"Say {i}."),) for i in range(16)]
+    engine = Engine(Server(endpoints[0].url, "big", at_once=8, tries=1))
+    assert len(draw(engine, MODEL, Renderer(tokenizer), prompts, sampling, tmp_path / "work.jsonl")) == 16
+    assert under_way == [0, 8]
 
 
 def test_servers_share_the_requests_and_one_that_dies_and_returns_is_waited_for(

@@ -121,6 +121,17 @@ def test_a_stopped_run_writes_nothing_and_then_the_same(run, tmp_path, stop):
     assert contents(run("out")) == whole
 
 
+def test_a_dry_run_prints_what_the_whole_takes_and_writes_nothing(run, tmp_path, capsys):
+    """16 of 6 + 3 + 4 questions of two families and 5 of a third one, 31; each is answered 3 times and greedily."""
+    before = set(tmp_path.rglob("*"))
+    run("out", dry_run=True)
+    assert set(tmp_path.rglob("*")) == before
+    shown = re.sub(" +", " ", capsys.readouterr().out)
+    assert "| prompts | 16 | 31 |" in shown
+    assert "| completions | 64 | 124 |" in shown
+    assert "| sampling | 0." in shown
+
+
 def test_splits_share_no_question_in_any_words():
     placed = draw_splits(["addition", "keywords", "plural"], ["smallest"], 60, 10, 20, 30, seed=1)
     for name in ("addition", "keywords", "plural"):

@@ -136,3 +136,18 @@ def test_an_evaluation_prompt_among_the_pairs_is_refused(tmp_path: Path, fit: Pa
     (tmp_path / "out/round_1/fit.json").unlink()
     with pytest.raises(Refusal, match="got 1 that are shared"):
         rounds(tmp_path / "out", fit, PREPARE, source="first", rounds=1)
+
+
+def test_a_dry_run_writes_nothing(
+    tmp_path: Path, fit: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(words: list[str], log_file: Path, environment: Any, name: str) -> None:
+        assert words[-2:] == ["--dry_run", "true"]
+        given = yaml.safe_load(Path(value(words, "--config")).read_text())
+        assert (given["source"], given["parts"], given["part"]) == ("first", 2, 1)
+        log_file.write_text("| sampling | 1 s | 17.2 hours |")
+
+    monkeypatch.setattr(module, "run_command", command)
+    rounds(tmp_path / "out", fit, PREPARE, source="first", dry_run=True)
+    assert not (tmp_path / "out").exists()
+    assert "17.2 hours" in capsys.readouterr().out
