@@ -6,13 +6,17 @@ KILLS=20 kills each of them so often; by default it is twice.
 """
 
 import json
+import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from support.kills import Command, contents, killed_again_and_again
+from support.models import tiny_llama_model
 from support.training import Write
+from transformers import LlamaForSequenceClassification, PreTrainedTokenizerBase
 
 from lightning_bnf.cli.main import main
 
@@ -159,3 +163,40 @@ def test_rounds(scratch: Path, tmp_path: Path) -> None:
         return told | {"table": [row.rsplit("|", 2)[0] for row in table]}
 
     killed_again_and_again(command, scratch, read)
+
+
+@pytest.mark.skipif("KILLS" not in os.environ, reason="minutes: KILLS=20 kills the stages of rounds themselves")
+def test_the_stages_of_rounds(
+    scratch: Path, tmp_path: Path, tiny_folder: str, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Two rounds with prepare, cache and fit themselves, killed at writes of each."""
+    prompts, reward, killed_in = tmp_path / "prompts.jsonl", str(tmp_path / "reward"), Counter[str]()
+    prompts.write_text("".join(json.dumps({"prompt": f"What is {i} + {i}?"}) + "\n" for i in range(10)))
+    scorer = tiny_llama_model(len(tokenizer)).config
+    scorer.num_labels = 1
+    LlamaForSequenceClassification(scorer).save_pretrained(reward)
+    tokenizer.save_pretrained(reward)
+    prepare: dict[str, Any] = {"prompts": {"path": str(prompts), "max_new_tokens": 6}, "engine": {"cut_off": "keep"}}
+    prepare["scorer"] = {"class_path": "lightning_bnf.preparation.RewardModel", "init_args": {"source": reward}}
+    prepare |= {"train_prompts": 8, "validation_prompts": 0, "test_prompts": 2, "samples": 3, "batch_size": 6}
+    config = {"fit": fit_config(tmp_path, tiny_folder, "given by rounds"), "prepare": prepare, "source": tiny_folder}
+    config["settings"] = {"model.reference": "cache"}
+    (tmp_path / "rounds.yaml").write_text(yaml.safe_dump(config))
+    words = ["rounds", "--config", str(tmp_path / "rounds.yaml"), "--output", "{root}/out"]
+    command = Command(words, "lightning_bnf.reproduction.rounds:run_command", "stage_here")
+
+    def read(root: Path) -> dict[str, Any]:
+        logs = sorted((root / "out").glob("*/*.log"), key=lambda path: path.stat().st_mtime_ns)
+        if not (root / "out/rounds.png").is_file():
+            killed_in[logs[-1].stem if logs else "before"] += 1
+            raise FileNotFoundError
+        found = contents(root / "out")
+        kept = [name for name in found if name.endswith((".jsonl", ".safetensors"))]
+        stages = [name for name in found if name.count("/") == 1 and name.endswith(".json")]
+        assert len(stages) == 9, "a start, and three stages and an evaluation a round"
+        return {name: found[name] for name in kept} | {
+            name: json.loads(found[name]) | {"minutes": 0} for name in stages
+        }
+
+    killed_again_and_again(command, scratch, read)
+    print(dict(killed_in))

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jsonargparse
 
@@ -21,4 +22,13 @@ def run_verb(verb: Callable[..., None], name: str, words: Sequence[str]) -> None
     parser.add_function_arguments(verb, as_group=False)
     config = parser.parse_args([word for option in options(name, words) for word in option.words()])
     config.pop("config", None)
-    verb(**parser.instantiate_classes(config))
+    verb(**_plain(parser.instantiate_classes(config)))
+
+
+def _plain(value: Any) -> Any:
+    """Settings of another command inside this one's (`dict[str, Any]`), in which a class path is no object, as the
+    mapping that was typed."""
+    if isinstance(value, jsonargparse.Namespace | dict):
+        items = vars(value) if isinstance(value, jsonargparse.Namespace) else value
+        return {name: _plain(one) for name, one in items.items()}
+    return [_plain(one) for one in value] if type(value) is list else value

@@ -23,7 +23,7 @@ from lightning_bnf.reproduction.stages import Expected, Stage, first_seed, forec
 from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import file_fingerprint
-from lightning_bnf.runtime.processes import ENDS_WITH_PARENT
+from lightning_bnf.runtime.processes import ENDS_WITH_PARENT, cores
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.runtime.shipped import here_or_shipped, shipped
 
@@ -342,20 +342,20 @@ class _Queue:
             print(f"{run.name}: {minutes:.1f} minutes; {self.left} runs, {to_go}", flush=True)
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
     """One run, in a process of its own, with so many threads of torch (None: its own choice). Raises `Refusal`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     log_file = folder.with_name(f"{folder.name}.log")  # beside the folder, which `fit` moves aside where it has a run
     environment = os.environ | {ENDS_WITH_PARENT: "1"}
     environment |= {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
-    settings = _seeds(run) | {"trainer.default_root_dir": folder}
-    words = [word for name, value in (dict(run.settings) | settings).items() for word in (f"--{name}", str(value))]
-    run_command(["fit", "--config", str(base), *words], log_file, environment, run.name)
+    settings = _seeds(run) | {"trainer.default_root_dir": str(folder)}
+    run_command(fit_words(base, dict(run.settings) | settings), log_file, environment, run.name)
+
+
+def fit_words(base: Path, settings: Mapping[str, Any]) -> list[str]:
+    """A fit with dotted settings over a config, as it is typed: text as it is, the rest as JSON (None is null)."""
+    typed = {name: v if isinstance(v, str) else json.dumps(v, default=vars) for name, v in settings.items()}
+    return ["fit", "--config", str(base), *(word for name, text in typed.items() for word in (f"--{name}", text))]
 
 
 def run_command(words: Sequence[str], log_file: Path, environment: Mapping[str, str], name: str) -> None:

@@ -1,4 +1,4 @@
-"""Processes that are started for a run's further devices, and how a process ends that is told to."""
+"""Processes that are started for others: the cores they may use, and how one ends that is told to."""
 
 import os
 import signal
@@ -22,6 +22,11 @@ def _watch(parent: int, seconds: float) -> None:
         threading.Event().wait(seconds)
     print(f"the first process of this node ({parent}) has died, so this one ends", flush=True)
     os._exit(1)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from unittest.mock import Mock
 
 import pytest
 import yaml
+from jsonargparse import Namespace
 
 from lightning_bnf.callbacks import run_report
 from lightning_bnf.callbacks.run_plots import RunPlots
@@ -18,6 +19,7 @@ from lightning_bnf.reproduction import runs as reproduction
 from lightning_bnf.reproduction import scores as matrix
 from lightning_bnf.reproduction.runs import Method, Run, expanded, read_results, reproduce
 from lightning_bnf.runtime.fingerprints import file_fingerprint
+from lightning_bnf.runtime.processes import cores
 
 pytestmark = pytest.mark.slow
 
@@ -101,7 +103,7 @@ def test_workers_run_at_a_time_and_share_the_cores(tmp_path: Path, monkeypatch: 
     order: list[str] = []
 
     def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
-        assert threads == max(1, reproduction.cores() // 2)
+        assert threads == max(1, cores() // 2)
         together.wait()
         order.append(run.name)
         fake_train(base, run, folder, threads)
@@ -231,6 +233,7 @@ def test_the_frontiers_first_run_is_measured_and_the_others_settings_are_taken(
     rows: dict[str, Any] = {"choices": "[]", "prose": str(texts), "pair_rows": 4, "prompt_rows": 2}
     rows["samples"] = str(tmp_path / "samples.json")
     small = {"model.policy.init_args.source": tiny_folder, "trainer.limit_train_batches": 4}
+    small |= {"model.optimization.max_grad_norm": None}
     small |= {f"trainer.callbacks.init_args.rows.{name}": value for name, value in rows.items()}
     first = {"settings": matrix["methods"]["BNF"]["settings"] | small}
     folders = {"output": str(tmp_path / "out"), "work": str(tmp_path / "work")}
@@ -241,14 +244,23 @@ def test_the_frontiers_first_run_is_measured_and_the_others_settings_are_taken(
     (result,) = read_results(tmp_path / "out")
     assert [point["step"] for point in result["results"]["likelihood"]["points"]] == [1, 2, 3, 4]
     assert len(result["results"]["likelihood"]["points"][-1]["values"]["kl_own"]) == 2
+    assert result["config"]["model"]["optimization"]["max_grad_norm"] is None, "null arrives as it is"
     for method in list(matrix["methods"].values())[::12]:
         settings = method["settings"] | method.get("grid", [{}])[0]
-        words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
         with pytest.raises(SystemExit) as stop:
-            main(["fit", "--config", str(matrix["base"]), *words, "--print_config"])
+            main([*reproduction.fit_words(matrix["base"], settings), "--print_config"])
         assert not stop.value.code, capsys.readouterr().err
         if "data.train" in settings:
             assert Path(settings["data.train"]).is_file()
+
+
+def test_settings_are_typed_so_that_fit_reads_the_same() -> None:
+    """null as null and true as true; a class path, which the parser holds in a namespace, as a mapping."""
+    spec = Namespace(class_path="X", init_args=Namespace(beta=None))
+    words = reproduction.fit_words(Path("base.yaml"), {"a": None, "b": True, "c": "configs/x.yaml", "d": spec, "e": 2})
+    expected = {"a": "null", "b": "true", "c": "configs/x.yaml"}
+    expected |= {"d": '{"class_path": "X", "init_args": {"beta": null}}', "e": "2"}
+    assert words == ["fit", "--config", "base.yaml", *(w for name, v in expected.items() for w in (f"--{name}", v))]
 
 
 def test_configs_take_up_what_the_stored_results_picked() -> None:

@@ -202,5 +202,14 @@ def staged(words: Sequence[str], log_file: Path, environment: Any, name: str) ->
         (folder / "policy/adapter_config.json").write_text("{}")
 
 
+def stage_here(words: Sequence[str], log_file: Path, environment: Any, name: str) -> None:
+    """A stage of `rounds` in this process, so that each write of its own can be the last, too."""
+    from lightning_bnf.cli.main import main
+
+    os.environ["LIGHTNING_BNF_CACHE"] = str(log_file.parents[2] / "cache")
+    with log_file.open("w") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        main(list(words))
+
+
 def _said(role: str, text: str) -> list[dict[str, str]]:
     return [{"role": role, "content": text}]
