@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lightning_bnf.results.style import NEUTRAL, TYPE, looks, sheet, styled
+from lightning_bnf.results.style import CHOSEN, NEUTRAL, REJECTED, TYPE, looks, sheet, styled
 
 LABELS = {
     "pairs_ranked": "held-out pairs ranked right",
@@ -138,4 +138,25 @@ def plot_near_duplicates(toy: pd.DataFrame) -> Figure:
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
     panels[0].legend(frameon=False, fontsize=TYPE)
     panels[1].set_ylim(-8, 0.5)
+    return figure
+
+
+def plot_pair(tokens: pd.DataFrame) -> Figure:
+    """What a model gives the tokens of a pair's answers, which lie over each other. `tokens` as
+    `reproduction.figure2.token_table` gives them; tokens that differ are hatched and bold."""
+    figure = sheet(3.4)
+    panels = figure.subplots(2, 1, sharey=True)
+    for axes, side, color in zip(panels, ("chosen", "rejected"), (CHOSEN, REJECTED)):
+        mine = tokens[tokens["side"] == side].reset_index()
+        total = mine["logp"].sum()
+        styled(axes, f"{side}: {total:.1f} nats in all", "", "probability")
+        bars = axes.bar(mine.index, np.exp(mine["logp"]), color=color, alpha=0.35)
+        for bar, differs in zip(bars, mine["differs"]):
+            if differs:
+                bar.set(alpha=1.0, edgecolor="black", hatch="//")
+        axes.grid(visible=False, axis="x")
+        axes.set_xticks(mine.index, [token.strip() or "·" for token in mine["token"]], fontsize=TYPE)
+        for label, differs in zip(axes.get_xticklabels(), mine["differs"]):
+            label.set_fontweight("bold" if differs else "normal")
+    panels[0].set_ylim(0, 1.05)
     return figure
