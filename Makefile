@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.developed
 PIP := $(BIN)/pip --disable-pip-version-check
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder  # a file is one worker's, in the order of tests/conftest.py
 
 .PHONY: help setup develop quickstart notebooks docs test test-fast fuzz walk format clean
 
@@ -54,18 +55,18 @@ test: develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest $(WORKERS)
 
 test-fast: develop
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest $(WORKERS) -m "not slow"
 
 # What tests generate, harm, kill and starve of room, in many more places than they do else.
 fuzz: develop
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),20000) BROKEN_FILES=1000 KILLS=20 DISK_SIZES=20 \
-		$(BIN)/pytest -n 2 -k "generated or broken_files or kill or filling_disk"
+		$(BIN)/pytest $(WORKERS) -k "generated or broken_files or kill or filling_disk"
 
 walk: develop
-	WALK=all $(BIN)/pytest -n 2 tests/gpu
+	WALK=all $(BIN)/pytest $(WORKERS) tests/gpu
 
 format: develop
 	$(BIN)/ruff check --fix .

@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported, as Lightning does: kernels run on CPUs
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run on each core already, and the processes that they start too
 
 import json
 import signal
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
-from support.models import PAIRS, tiny_llama_model
+from matplotlib.figure import Figure
+from support.forked import run_ranks
+from support.models import PAIRS, tiny_llama_model, write_pairs_to
 from support.two_processes import Cell, run_cell, run_cells
 from transformers import LlamaForCausalLM, PreTrainedTokenizerBase
 
@@ -23,6 +25,17 @@ from lightning_bnf.losses import Loss
 from lightning_bnf.policies.sources import BUNDLED, load_tokenizer
 
 torch.set_num_threads(1)  # tiny models are slower with more, and pytest-xdist uses the cores already
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that are slow as a whole begin, and of these the ones of whole commands: workers that take files in this
+    order end together."""
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        module = item.getparent(pytest.Module)
+        return module is None or module.get_closest_marker("slow") is None, len(item.path.parts)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +53,22 @@ def no_forecast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     is marked `forecast`; those in processes of their own do."""
     if request.node.get_closest_marker("forecast") is None:
         monkeypatch.setattr("lightning_bnf.costs.plan.forecast._expected", lambda *_: (None, None))
+
+
+def _leave_empty(figure: Figure, file: Any, *, format: str, **_: Any) -> None:
+    if format == "svg":
+        file.write('<svg viewBox="0 0 1 1"></svg>')
+    else:
+        Path(file).write_bytes(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.fixture(autouse=True)
+def no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process write their figures empty, of which drawing takes nearly half of a tiny one's time, unless
+    the test is marked `drawing` or its room is about figures; those in processes of their own draw."""
+    rooms = {"pages", "results", "judging", "evaluation", "reproduction", "costs"} & set(request.path.parts)
+    if not rooms and request.node.get_closest_marker("drawing") is None:
+        monkeypatch.setattr(Figure, "savefig", _leave_empty)
 
 
 @pytest.fixture(scope="session")
@@ -64,28 +93,10 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedT
 
 @pytest.fixture
 def write_pairs(tmp_path: Path) -> Callable[..., str]:
-    """Writes a JSONL file of conversational pairs (5 rows, repeated as asked for) and returns its path.
-
-    With `numbers`, every completion has all the numbers that a loss may ask for.
-    """
+    """Writes a JSONL file of conversational pairs (5 rows, repeated as asked for) and returns its path."""
 
     def write(name: str = "train.jsonl", rows: int = 5, numbers: bool = False) -> str:
-        path = tmp_path / name
-        with path.open("w") as file:
-            for i in range(rows):
-                prompt, chosen, rejected = PAIRS[i % len(PAIRS)]
-                question = prompt if i < len(PAIRS) else f"{prompt} ({i})"
-                row = {
-                    "prompt": [{"role": "user", "content": question}],
-                    "chosen": [{"role": "assistant", "content": chosen}],
-                    "rejected": [{"role": "assistant", "content": rejected}],
-                }
-                if numbers:
-                    row |= {"score_chosen": 1.0 + i, "score_rejected": -0.5 * i}
-                    row |= {"win_probability_chosen": 0.9, "win_probability_rejected": 0.3}
-                    row |= {"baseline_mean_logps_chosen": -1.0 - i / 10, "baseline_mean_logps_rejected": -2.0}
-                file.write(json.dumps(row) + "\n")
-        return str(path)
+        return write_pairs_to(tmp_path / name, rows, numbers)
 
     return write
 
@@ -136,7 +147,7 @@ def two(tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]) -> Ca
 
     def run(cells: list[Cell], nodes: int = 1, ranks: int = 2) -> list[dict[str, Any]]:
         port, data = free_port(), write_pairs(rows=17)
-        mp.spawn(run_cells, args=(port, ranks, nodes, cells, tiny_folder, data, str(tmp_path)), nprocs=ranks)
+        run_ranks(run_cells, (port, ranks, nodes, cells, tiny_folder, data, str(tmp_path)), ranks)
         return torch.load(tmp_path / "found.pt", weights_only=True)  # type: ignore[no-any-return]
 
     return run

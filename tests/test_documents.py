@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_pairs: Call
     return tmp_path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def quickstart(tmp_path_factory: pytest.TempPathFactory, tiny_folder: str) -> Path:
     """The run folder that `make quickstart` leaves, with few steps."""
     folder = tmp_path_factory.mktemp("quickstart")
@@ -145,15 +145,39 @@ def quickstart(tmp_path_factory: pytest.TempPathFactory, tiny_folder: str) -> Pa
     return folder / "quickstart"
 
 
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package as a wheel installs it."""
-    return installed_wheel(tmp_path_factory.mktemp("wheel"))
+@pytest.fixture(scope="module")
+def from_the_wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[list[str]]], tuple[int, str]]]:
+    """Runs commands with the package as a wheel installs it, in this folder and environment; the status and what they
+    said. One interpreter imports the package, and forks for each page."""
+    folder = tmp_path_factory.mktemp("wheel")
+    wheel = str(installed_wheel(folder))
+    server = subprocess.Popen(
+        [sys.executable, "-P", str(ROOT / "tests/support/page_commands.py"), wheel],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": wheel},
+        text=True,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    pipes = server.stdin, server.stdout
+
+    def run(commands: list[list[str]]) -> tuple[int, str]:
+        log = folder / "log"
+        log.unlink(missing_ok=True)
+        environment = os.environ | {"PYTHONPATH": wheel}
+        asked = {"commands": commands, "folder": os.getcwd(), "environment": dict(environment), "log": str(log)}
+        print(json.dumps(asked), file=pipes[0], flush=True)
+        return int(pipes[1].readline()), log.read_text()
+
+    yield run
+    server.stdin.close()
+    assert server.wait(300) == 0
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_runs_from_the_wheel(
-    page: str, workplace: Path, quickstart: Path, tiny_folder: str, wheel: Path
+    page: str, workplace: Path, quickstart: Path, tiny_folder: str, from_the_wheel: Callable[..., tuple[int, str]]
 ) -> None:
     """In a process that has no clone. A page's commands build on each other and on the quickstart at most, so they run
     in order in one folder."""
@@ -171,33 +195,9 @@ def test_every_command_runs_from_the_wheel(
             typed.append([words[0], *arguments, "--print_config"])  # its config files are read, and nothing is run
         elif words != ["fit", "--config", "configs/quickstart.yaml"]:  # which the fixture ran
             typed.append(shortened(words, tiny_folder) + files_of(words))
-    environment = os.environ | {"PYTHONPATH": str(wheel)}
-    run = subprocess.run(
-        [sys.executable, "-c", RUN_COMMANDS, str(wheel)],
-        input=json.dumps(typed),
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stdout.endswith(f"{len(typed)} commands ran\n")
-
-
-RUN_COMMANDS = """
-import json, sys
-import lightning_bnf
-from lightning_bnf.cli.main import main
-assert lightning_bnf.__file__.startswith(sys.argv[1]), lightning_bnf.__file__
-commands = json.load(sys.stdin)
-for words in commands:
-    print("$", *words, file=sys.stderr)
-    try:
-        main(words)
-    except SystemExit as stop:
-        if stop.code:
-            raise
-print(len(commands), "commands ran")
-"""
+    status, said = from_the_wheel(typed)
+    assert status == 0, said[-3000:]
+    assert said.endswith(f"{len(typed)} commands ran\n")
 
 
 BENCHMARKS = ("bnf_asdiv", "bnf_commonsense_qa", "bnf_openbookqa")

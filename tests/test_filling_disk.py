@@ -19,7 +19,7 @@ from lightning_bnf.cli.main import main
 from lightning_bnf.runtime.files import half_written
 from lightning_bnf.training.checkpoints import check_checkpoint
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.drawing]
 
 ROOT = Path(__file__).parents[1]
 SIZES = int(os.environ.get("DISK_SIZES", "2"))

@@ -16,6 +16,8 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from support.forked import Forked
+from support.models import write_pairs_to
 from support.training import Write
 
 pytestmark = pytest.mark.slow
@@ -25,9 +27,10 @@ STEPS = 30
 KILLS = int(os.environ.get("KILLS", "2"))
 
 
-@pytest.fixture
-def config(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> Path:
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory, tiny_folder: str) -> Path:
     """A run of 30 steps that saves every second one; every step's batch is another one, and dropout draws numbers."""
+    folder = tmp_path_factory.mktemp("interrupted")
     values = {
         "model": {
             "policy": {
@@ -37,7 +40,7 @@ def config(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> Path:
             "loss": str(ROOT / "configs/loss/bnf.yaml"),
             "optimization": {"learning_rate": 0.003},
         },
-        "data": {"train": write_pairs(rows=25), "examples_per_step": 8, "max_tokens": 100},
+        "data": {"train": write_pairs_to(folder / "train.jsonl", 25), "examples_per_step": 8, "max_tokens": 100},
         "trainer": {
             "accelerator": "cpu",
             "max_steps": STEPS,
@@ -46,7 +49,6 @@ def config(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> Path:
                 {
                     "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
                     "init_args": {
-                        "dirpath": str(tmp_path / "run" / "checkpoints"),
                         "filename": "{step}",
                         "every_n_train_steps": 2,
                         "monitor": "step",
@@ -58,42 +60,41 @@ def config(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> Path:
             ],
         },
     }
-    path = tmp_path / "config.yaml"
+    path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
 
 
-def start(config: Path, run: Path, *words: str, dirpath_of: int | None = None) -> subprocess.Popen[str]:
-    """`dirpath_of`: which of several callbacks saves the checkpoints."""
+@pytest.fixture(scope="module")
+def wanted(config: Path) -> Path:
+    """The folder of a run that nobody interrupts, in an interpreter of its own."""
+    run = config.parent / "wanted"
+    command = [sys.executable, "-m", "lightning_bnf", *words(config, run)]
+    subprocess.run(command, check=True, capture_output=True)
+    return run
+
+
+def words(config: Path, run: Path) -> list[str]:
+    """`fit` with a config, whose last callback saves the checkpoints, in a run folder."""
     values = yaml.safe_load(config.read_text())
-    if dirpath_of is not None:
-        values["trainer"]["callbacks"][dirpath_of]["init_args"]["dirpath"] = str(run / "checkpoints")
-        config = config.with_name(f"{run.name}.yaml")
-        config.write_text(yaml.safe_dump(values))
-    command = [sys.executable, "-m", "lightning_bnf", "fit", "--config", str(config)]
-    folders = [
-        "--trainer.default_root_dir",
-        str(run),
-    ]
-    if dirpath_of is None:
-        folders += ["--trainer.callbacks.init_args.dirpath", str(run / "checkpoints")]
-    return subprocess.Popen(
-        [*command, *folders, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-    )
+    values["trainer"]["callbacks"][-1]["init_args"]["dirpath"] = str(run / "checkpoints")
+    run.parent.mkdir(exist_ok=True)
+    own = run.with_suffix(".yaml")
+    own.write_text(yaml.safe_dump(values))
+    return ["fit", "--config", str(own), "--trainer.default_root_dir", str(run)]
 
 
-def finish(process: subprocess.Popen[str], status: int = 0) -> str:
+def start(config: Path, run: Path, *more: str) -> Forked:
+    return Forked(*words(config, run), *more)
+
+
+def finish(process: Forked, status: int = 0) -> str:
     shown, _ = process.communicate(timeout=600)
     assert process.returncode == status, shown[-3000:]
     return shown
 
 
-def wait_for(found: Callable[[], bool], seconds: float = 300) -> None:
+def wait_for(found: Callable[[], bool], seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not found():
         assert time.monotonic() < end, "it did not happen"
@@ -114,28 +115,21 @@ def same_end(run: Path, other: Path, lost: int = 0) -> None:
     pd.testing.assert_frame_equal(found, full.loc[found.index])
 
 
-def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(config: Path, tmp_path: Path) -> None:
-    """kill -9, again and again, each time a random while after the run has begun to save."""
-    wanted, run = tmp_path / "wanted", tmp_path / "run"
-    begin = time.monotonic()
-    finish(start(config, wanted))
-    whole = time.monotonic() - begin
-    draw = random.Random(1)
-    for _ in range(KILLS):
+def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(config: Path, wanted: Path, tmp_path: Path) -> None:
+    """kill -9, again and again, each time a random while after the run has saved a random step."""
+    run, draw = tmp_path / "run", random.Random(1)
+    for step in sorted(draw.choices(range(2, STEPS, 2), k=KILLS)):
         process = start(config, run, "--ckpt_path", "last")
-        try:
-            process.communicate(timeout=whole * draw.uniform(0.6, 1.0))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        wait_for(lambda: process.returncode is not None or max(steps_of(run), default=0) >= step)  # noqa: B023
+        time.sleep(draw.uniform(0, 0.5))
+        process.kill()
     finish(start(config, run, "--ckpt_path", "last"))
     assert sorted(steps_of(run))[-1] == STEPS
     same_end(run, wanted, lost=KILLS)
 
 
-def test_sigterm_saves_and_ends_the_run(config: Path, tmp_path: Path) -> None:
-    wanted, run = tmp_path / "wanted", tmp_path / "run"
-    finish(start(config, wanted))
+def test_sigterm_saves_and_ends_the_run(config: Path, wanted: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
     process = start(config, run)
     wait_for(lambda: bool(steps_of(run)))
     process.send_signal(signal.SIGTERM)
@@ -159,21 +153,18 @@ def test_an_interrupted_run_compares_with_the_same_start(config: Path, tmp_path:
     values["trainer"]["callbacks"].insert(
         0, {"class_path": "lightning_bnf.callbacks.ScorePrompts", "init_args": scoring}
     )
-    config.write_text(yaml.safe_dump(values))
-
-    def begin(run: Path, *words: str) -> subprocess.Popen[str]:
-        return start(config, run, *words, dirpath_of=1)
-
+    scored = tmp_path / "scored.yaml"
+    scored.write_text(yaml.safe_dump(values))
     wanted, run = tmp_path / "wanted", tmp_path / "run"
-    finish(begin(wanted))
-    process = begin(run)
+    finish(start(scored, wanted))
+    process = start(scored, run)
     wait_for(lambda: bool(steps_of(run)))
     process.send_signal(signal.SIGINT)
     shown = finish(process, 130)
     assert "a checkpoint is saved after this step" in shown
     assert "SIGINT: saved" in shown
     assert not (run / "before_after.md").exists()
-    finish(begin(run, "--ckpt_path", "last"))
+    finish(start(scored, run, "--ckpt_path", "last"))
     for name in ("before.json", "before_after.md", "completions.jsonl"):
         assert (run / name).read_text() == (wanted / name).read_text(), name
 
@@ -186,8 +177,8 @@ def test_a_killed_rank_ends_the_others(config: Path, tmp_path: Path, victim: int
     wait_for(lambda: bool(steps_of(run)))
     (child,) = (int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
     os.kill((process.pid, child)[victim], signal.SIGKILL)
-    shown, _ = process.communicate(timeout=600)
     wait_for(lambda: not Path(f"/proc/{child}").exists())
+    shown, _ = process.communicate(timeout=600)
     assert process.returncode != 0
     # Whichever notices first says it: the collective that lost its peer, the watch of a rank over its parent, or the
     # launcher's over its children.
@@ -195,14 +186,14 @@ def test_a_killed_rank_ends_the_others(config: Path, tmp_path: Path, victim: int
 
 
 def test_two_processes_from_the_command_line_export_what_one_does(config: Path, tmp_path: Path) -> None:
-    """Plain `fit` starts the second process itself; a run of 10 steps under FSDP2 goes on to 30 and is exported."""
+    """Plain `fit` starts the second process itself; a run of 4 steps under FSDP2 goes on to 10 and is exported."""
     wanted, run = tmp_path / "wanted", tmp_path / "run"
     exact = ["--model.policy.init_args.dropout", "0", "--model.optimization.schedule", "constant"]
-    exact += ["--model.optimization.warmup_ratio", "0"]
-    finish(start(config, wanted, *exact))
-    two = [*exact, "--trainer.strategy", "fsdp2", "--trainer.devices", "2"]
-    finish(start(config, run, *two, "--trainer.max_steps", "10"))
-    finish(start(config, run, *two, "--ckpt_path", "last"))
+    exact += ["--model.optimization.warmup_ratio", "0", "--trainer.max_steps"]
+    finish(start(config, wanted, *exact, "10"))
+    two = ["--trainer.strategy", "fsdp2", "--trainer.devices", "2", *exact]
+    finish(start(config, run, *two, "4"))
+    finish(start(config, run, *two, "10", "--ckpt_path", "last"))
     begun, alone = (json.loads((folder / "fingerprints.json").read_text()) for folder in (run, wanted))
     assert begun == alone, "the base's fingerprint, of shards as of whole weights"
     ours, other = (load_file(folder / "policy" / "adapter_model.safetensors") for folder in (run, wanted))

@@ -84,6 +84,7 @@ def test_every_config_is_taken_by_its_command(
     assert yaml.safe_load(capsys.readouterr().out)
 
 
+@pytest.mark.drawing
 def test_the_quickstart_runs_on_a_tiny_model(
     tmp_path: Path, tiny_folder: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

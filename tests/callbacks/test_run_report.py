@@ -19,7 +19,7 @@ from lightning_bnf.pages.scores import Snapshot, read_about, read_rows, read_sna
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
 from lightning_bnf.runtime.refusal import Refusal
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.drawing]
 
 
 def fit(

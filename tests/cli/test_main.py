@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.drawing
 def test_a_run_leaves_everything_in_its_folder(tmp_path: Path, config: Callable[..., str], tiny_folder: str) -> None:
     main(["fit", "--config", config()])
     run = tmp_path / "run"

@@ -111,6 +111,7 @@ def logger(kind: type, **arguments: Any) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.drawing
 @pytest.mark.parametrize("kinds", ["none", "csv", "two"])
 def test_a_run_leaves_the_same_whatever_logger_is_given(tmp_path: Path, config: Config, kinds: str) -> None:
     sys.modules.setdefault(Kept.__module__, sys.modules[__name__])

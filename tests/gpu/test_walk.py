@@ -30,7 +30,7 @@ if EVERY:
     CELLS += [WalkCell(loss, policy, layout) for loss in catalog.FILES for policy in POLICIES for layout in LAYOUTS]
 CELLS = list(dict.fromkeys(CELLS))
 DEPTHS = [WalkCell(loss, policy, layers=layers) for loss in ("bnf",) for policy in POLICIES for layers in (2, 3)]
-AT_ONCE = 20  # cells in one process
+AT_ONCE = 100  # cells in one process, whose imports take as long as ten of them
 
 LAUNCHES = {"full": 205, "lora": 285, "checkpointed": 380}
 """A layer, of the policy's pass, its reference's, and the backward pass, at most; 201, 280 and 372 were counted."""
@@ -44,7 +44,7 @@ def walked(library: Path, folder: Path, cells: list[WalkCell]) -> list[dict[str,
     environment["LD_LIBRARY_PATH"] = str(Path(fake_cuda.torch.__file__).parent / "lib")
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), str(TESTS.parent), environment.get("PYTHONPATH", "")])
     words = [sys.executable, "-m", "support.walk", str(library), str(folder / "model"), str(asked)]
-    found = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=900)
+    found = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=3600)
     assert found.returncode == 0, f"{found.stdout[-500:]}\n{found.stderr[-2000:]}"
     return [json.loads(line) for line in found.stdout.splitlines() if line.startswith("{")]
 

@@ -9,8 +9,8 @@ import torch
 from peft import PeftModel
 from support import two_processes
 from support.architectures import ARCHITECTURES, policy_of
+from support.forked import run_ranks
 from torch import Tensor
-from torch import multiprocessing as mp
 
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
 from lightning_bnf.policies.base import Policy
@@ -105,7 +105,7 @@ def test_the_type_of_a_sources_files(tmp_path: Path) -> None:
 
 def test_an_error_on_the_first_rank_ends_the_others(tiny_folder: str, tmp_path: Path) -> None:
     """No refusal, while it reads; a tensor that it lacks; and one that the model has no place for."""
-    mp.spawn(two_processes.first_fails, args=(str(tmp_path), tiny_folder), nprocs=2)
+    run_ranks(two_processes.first_fails, (str(tmp_path), tiny_folder), 2)
     first, second = (Path(tmp_path, f"{rank}.txt").read_text().splitlines() for rank in (0, 1))
     assert first[0] == "AssertionError: under FSDP2 the first rank alone reads the model"
     assert first[1].startswith("KeyError: ")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from support import two_processes
+from support.forked import run_ranks
 
 from lightning_bnf.runtime.distributed import gather
 
@@ -18,7 +18,7 @@ def test_alone_it_is_the_tensor_itself() -> None:
 
 @pytest.mark.slow
 def test_ranks_are_joined_in_their_order(tmp_path: Path) -> None:
-    mp.spawn(two_processes.gather_some, args=(str(tmp_path),), nprocs=2)
+    run_ranks(two_processes.gather_some, (str(tmp_path),), 2)
     for rank, first in ((0, 0), (1, 3)):
         values, where, pairs, pairs_where = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert values.tolist() == [0, 1, 2, 7]

@@ -7,7 +7,6 @@ kill comes just before it, so that every state that the folder ever has can be h
 import contextlib
 import importlib
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -19,11 +18,9 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from support import forked
+
 KILLS = int(os.environ.get("KILLS", "2"))
-PRELOADED = [
-    *("lightning_bnf.cli.trainer_commands", "lightning_bnf.preparation.prepare", "lightning_bnf.export.command"),
-    "lightning_bnf.judging.command",
-]
 CHANGES = {"os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.chmod"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
 
@@ -50,11 +47,9 @@ class Harness:
 
     def __init__(self, command: Command, scratch: Path, before: Path | None):
         self.command, self.scratch, self.root, self.before = command, scratch, scratch / "root", before
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOADED)
 
     def run(self, kill_at: int | None = None) -> Ended:
-        process = self._context.Process(target=_run, args=(self.command, self.scratch, kill_at))
+        process = forked.process(_run, self.command, self.scratch, kill_at)
         process.start()
         process.join()
         killed = process.exitcode == -signal.SIGKILL

@@ -1,5 +1,8 @@
 """A tiny random model, and a handful of pairs."""
 
+import json
+from pathlib import Path
+
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedConfig, PreTrainedModel
 
@@ -42,3 +45,23 @@ def tiny_mixture(config_class: type[PreTrainedConfig], vocab_size: int, **config
         if not parameter.any():  # Qwen's routers begin at zeros, where experts tie
             torch.nn.init.normal_(parameter, std=0.2)
     return model
+
+
+def write_pairs_to(path: Path, rows: int, numbers: bool = False) -> str:
+    """A JSONL file of conversational pairs, the five again and again; with `numbers`, every completion has all that a
+    loss may ask for. Returns its path."""
+    with path.open("w") as file:
+        for i in range(rows):
+            prompt, chosen, rejected = PAIRS[i % len(PAIRS)]
+            question = prompt if i < len(PAIRS) else f"{prompt} ({i})"
+            row = {
+                "prompt": [{"role": "user", "content": question}],
+                "chosen": [{"role": "assistant", "content": chosen}],
+                "rejected": [{"role": "assistant", "content": rejected}],
+            }
+            if numbers:
+                row |= {"score_chosen": 1.0 + i, "score_rejected": -0.5 * i}
+                row |= {"win_probability_chosen": 0.9, "win_probability_rejected": 0.3}
+                row |= {"baseline_mean_logps_chosen": -1.0 - i / 10, "baseline_mean_logps_rejected": -2.0}
+            file.write(json.dumps(row) + "\n")
+    return str(path)

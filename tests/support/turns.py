@@ -1,11 +1,11 @@
-"""Turns of the bench in this process."""
+"""Turns of the bench in this process, and what takes them in others: few imports, as each of these imports anew."""
 
 import contextlib
 import time
 import traceback
 from typing import Any
 
-from lightning_bnf.costs.bench.workers import Over, Turns, Variant
+from lightning_bnf.costs.bench.workers import Over, Turns, Variant, repeat
 
 
 class Few(Turns):
@@ -38,3 +38,17 @@ def here(group: list[Variant], repeats: int, *_: Any) -> None:
             variant.seconds.append(told.pop("seconds"))
             for name, value in told.items():
                 variant.more.setdefault(name, []).append(value)
+
+
+def sleeper(turns: Turns, seconds: float, log: str) -> None:
+    def run() -> None:
+        with open(log, "a") as file:
+            file.write(f"{seconds}\n")
+        time.sleep(seconds)
+
+    repeat(turns, run)
+
+
+def fails(turns: Turns) -> None:
+    turns.wait()
+    raise ValueError("no luck")

@@ -1,7 +1,6 @@
 """What tests run in processes of their own: started processes import it by this name."""
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from lightning.pytorch import Callback, Trainer
 
 from lightning_bnf import losses, policies
 from lightning_bnf.callbacks import RunReport
-from lightning_bnf.costs.bench.workers import Turns, repeat
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import base
@@ -54,20 +52,6 @@ def first_fails(rank: int, folder: str, source: str) -> None:
     note(lambda: fill([more], weights | ({"other": torch.ones(1)} if rank == 0 else {}), torch.device("cpu")))
     Path(folder, f"{rank}.txt").write_text("\n".join(found))
     dist.destroy_process_group()
-
-
-def sleeper(turns: Turns, seconds: float, log: str) -> None:
-    def run() -> None:
-        with open(log, "a") as file:
-            file.write(f"{seconds}\n")
-        time.sleep(seconds)
-
-    repeat(turns, run)
-
-
-def fails(turns: Turns) -> None:
-    turns.wait()
-    raise ValueError("no luck")
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from conftest import free_port
 from support.collectives import two_searches
 from support.fitted import ROWS, smallest
+from support.forked import run_ranks
 
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.steps.layout import PADDED
@@ -201,7 +201,7 @@ def test_ranks_that_measure_otherwise_take_the_same_steps(monkeypatch: pytest.Mo
 def test_ranks_search_together(tmp_path: Path, tiny_folder: str, write_pairs: Any) -> None:
     """First where a GPU's group is the only one, which takes no tensor of the CPU. Then under FSDP2, where one rank
     alone finds the third dry step to be above what is free; in the end each trains its own part."""
-    mp.spawn(two_searches, args=(free_port(), tiny_folder, write_pairs(rows=17), str(tmp_path)), nprocs=2)
+    run_ranks(two_searches, (free_port(), tiny_folder, write_pairs(rows=17), str(tmp_path)), 2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert first["refused"].startswith("No backend type associated with device type cpu")
     assert first["calls"] == second["calls"]
