@@ -68,22 +68,22 @@ def test_help_is_shown_whatever_else_is_typed(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", TRAINER_COMMANDS)
 def test_the_config_that_a_fit_saves_is_read_by_every_command(
-    tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str], command: str
+    tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As it lies there: --print_config prints what it was read as, alone on standard output, without hidden fields."""
     main(["fit", "--config", config(trainer__max_epochs=1)])
     saved = tmp_path / "run" / "config.yaml"
-    capsys.readouterr()
-    extra = ["--folder", "x", "--ckpt_path", "last"] if command == "export" else []
-    with pytest.raises(SystemExit):
-        main([command, "--config", str(saved), *extra, "--print_config"])
-    read = yaml.safe_load(capsys.readouterr().out)
     ours = yaml.safe_load(saved.read_text())
-    for part in ("trainer",) if command == "export" else ("model", "data", "trainer"):
-        assert read[part] == {name: ours[part][name] for name in read[part]}
-        assert len(read[part]) >= 2
+    for command in TRAINER_COMMANDS:
+        capsys.readouterr()
+        extra = ["--folder", "x", "--ckpt_path", "last"] if command == "export" else []
+        with pytest.raises(SystemExit):
+            main([command, "--config", str(saved), *extra, "--print_config"])
+        read = yaml.safe_load(capsys.readouterr().out)
+        for part in ("trainer",) if command == "export" else ("model", "data", "trainer"):
+            assert read[part] == {name: ours[part][name] for name in read[part]}, command
+            assert len(read[part]) >= 2, command
 
 
 class Kept(Logger):
