@@ -55,7 +55,7 @@ def no_forecast(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr("lightning_bnf.costs.plan.forecast._expected", lambda *_: (None, None))
 
 
-def _leave_empty(figure: Figure, file: Any, *, format: str, **_: Any) -> None:
+def _leave_empty(figure: Figure, file: Any, *, format: str | None = None, **_: Any) -> None:
     if format == "svg":
         file.write('<svg viewBox="0 0 1 1"></svg>')
     else:

@@ -20,7 +20,7 @@ from lightning_bnf.evaluation.verify import VERIFIERS, verify
 from lightning_bnf.reproduction import scores as matrix
 from lightning_bnf.reproduction.runs import expanded, read_results
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.drawing]
 
 README = DOCUMENTS["README.md"]
 
