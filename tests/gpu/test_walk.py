@@ -30,7 +30,7 @@ if EVERY:
     CELLS += [WalkCell(loss, policy, layout) for loss in catalog.FILES for policy in POLICIES for layout in LAYOUTS]
 CELLS = list(dict.fromkeys(CELLS))
 DEPTHS = [WalkCell(loss, policy, layers=layers) for loss in ("bnf",) for policy in POLICIES for layers in (2, 3)]
-AT_ONCE = 100  # cells in one process, whose imports take as long as ten of them
+AT_ONCE = 20  # cells in one process
 
 LAUNCHES = {"full": 205, "lora": 285, "checkpointed": 380}
 """A layer, of the policy's pass, its reference's, and the backward pass, at most; 201, 280 and 372 were counted."""
