@@ -51,8 +51,21 @@ class Table:
     notes: list[str]
 
 
-def table(judged: Sequence[Judged], gamed: Gamed | None = None, seed: int = 0) -> Table:
-    """Numbers of all pools. Raises `Refusal` for a model that is twice in a pool."""
+@dataclass(frozen=True)
+class Given:
+    """What numbers depend on beside judgments: AlpacaEval's difficulties, the ratings by model that WildBench's Elo
+    starts from (1000 for others), and the seed of draws."""
+
+    gamed: Gamed | None = None
+    initial_elo: Mapping[str, float] | None = None
+    seed: int = 0
+
+
+def table(judged: Sequence[Judged], given: Given = Given()) -> Table:
+    """Numbers of all pools. Raises `Refusal` for a model that is twice in a pool, and for initial ratings of none."""
+    rated = {one.model for one in judged if one.benchmark == "wildbench"}
+    if unknown := sorted(set(given.initial_elo or ()) - rated):
+        raise Refusal(f"initial_elo must be of models of wildbench ({', '.join(sorted(rated))}), got {unknown[0]!r}")
     pools: dict[tuple[str, ...], list[Judged]] = {}
     for one in judged:
         pools.setdefault(one.pool, []).append(one)
@@ -62,13 +75,13 @@ def table(judged: Sequence[Judged], gamed: Gamed | None = None, seed: int = 0) -
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise Refusal(f"judgments must be of each model once, got {twice} twice, of {key[0]} by {key[2]}")
-        _MAKERS[key[0]](pool, found, gamed, seed)
+        _MAKERS[key[0]](pool, found, given)
         if pool[0].own_prompt and key[0] != "pairs":
             found.notes.append(f"{key[0]} by {key[2]}: {OWN_PROMPT}, so these are not its numbers ({key[3]})")
         if key[0] != "wildbench":
             fought = joined([as_games(one, characters=_characters(one)) for one in pool])
-            found.biases[f"{key[0]} by {key[2]}"] = biases(fought, seed)
-    _mixtures(judged, found, seed)
+            found.biases[f"{key[0]} by {key[2]}"] = biases(fought, given.seed)
+    _mixtures(judged, found, given.seed)
     return found
 
 
@@ -99,17 +112,17 @@ def _rated(pool: Sequence[Judged], rows: Iterable[Rated], measure: str, level: i
     return lines
 
 
-def _arena_2024(pool: Sequence[Judged], found: Table, _: Gamed | None, seed: int) -> None:
+def _arena_2024(pool: Sequence[Judged], found: Table, given: Given) -> None:
     games = _fought(pool, found)
     if games is None:
         return
-    found.lines += _rated(pool, arena_hard_2024.win_rates(games, seed), "WR (%)", 95)
+    found.lines += _rated(pool, arena_hard_2024.win_rates(games, given.seed), "WR (%)", 95)
     if _with_lengths(games, pool, found, "LC"):
-        found.lines += _rated(pool, arena_hard_2024.length_controlled(games, seed), "LC (%), as published", 95)
-        found.lines += _rated(pool, arena_hard_2024.at_equal_lengths(games, seed), "LC (%), at equal lengths", 95)
+        found.lines += _rated(pool, arena_hard_2024.length_controlled(games, given.seed), "LC (%), as published", 95)
+        found.lines += _rated(pool, arena_hard_2024.at_equal_lengths(games, given.seed), "LC (%), at equal lengths", 95)
 
 
-def _pairs(pool: Sequence[Judged], found: Table, _: Gamed | None, seed: int) -> None:
+def _pairs(pool: Sequence[Judged], found: Table, given: Given) -> None:
     several = {
         "win rate (%)": [as_games(one, characters=True) for one in pool],
         "win rate (%), both orders as one": [games for one in pool if (games := both_orders(one)) is not None],
@@ -122,17 +135,19 @@ def _pairs(pool: Sequence[Judged], found: Table, _: Gamed | None, seed: int) -> 
             ("", arena_hard_2024.win_rates),
             (", at equal lengths", arena_hard_2024.at_equal_lengths),
         ):
-            lines = _rated(pool, statistic(games, seed), measure + name, 95)
+            lines = _rated(pool, statistic(games, given.seed), measure + name, 95)
             found.lines += [replace(line, published=None) for line in lines]
 
 
-def _arena_2025(pool: Sequence[Judged], found: Table, _: Gamed | None, seed: int) -> None:
+def _arena_2025(pool: Sequence[Judged], found: Table, given: Given) -> None:
     games = _fought(pool, found)
     if games is None:
         return
-    found.lines += _rated(pool, arena_hard_2025.scores(games, seed), "score (%)", 90)
+    found.lines += _rated(pool, arena_hard_2025.scores(games, given.seed), "score (%)", 90)
     if _with_lengths(games, pool, found, "style control"):
-        found.lines += _rated(pool, arena_hard_2025.style_controlled(games, seed), "style-controlled score (%)", 90)
+        found.lines += _rated(
+            pool, arena_hard_2025.style_controlled(games, given.seed), "style-controlled score (%)", 90
+        )
 
 
 def _fought(pool: Sequence[Judged], found: Table) -> Games | None:
@@ -152,41 +167,46 @@ def _with_lengths(games: Games, pool: Sequence[Judged], found: Table, what: str)
     return known
 
 
-def _wildbench(pool: Sequence[Judged], found: Table, _: Gamed | None, seed: int) -> None:
+def _wildbench(pool: Sequence[Judged], found: Table, given: Given) -> None:
     for one in pool:
         score = scores(one)
         if np.isnan(score).all():
             found.notes.append(f"wildbench by {one.judge}: no score at all of {one.model}")
             continue
-        plain = wildbench_score.adjusted_score(score, seed)
+        plain = wildbench_score.adjusted_score(score, given.seed)
         found.lines.append(_line(one, pool, "score", plain.value, plain.n, plain.missing))
         tags = [one.rows[line["question"]].get("tags") or [] for line in one.lines]
         if all(tags):
-            macro = wildbench_score.task_macro(score, tags, seed)
+            macro = wildbench_score.task_macro(score, tags, given.seed)
             found.lines.append(_line(one, pool, "task macro (the paper's score)", macro.value, macro.n, macro.missing))
         else:
             found.notes.append(f"wildbench by {one.judge}: no task macro of {one.model}, which needs --questions")
     if len(pool) < 2:
         found.notes.append(f"wildbench by {pool[0].judge}: no Elo, which needs two models or more")
         return
+    if given.initial_elo:
+        started = ", ".join(f"{name} {rating:g}" for name, rating in sorted(given.initial_elo.items()))
+        found.notes.append(f"wildbench by {pool[0].judge}: Elo starts from given ratings: {started}")
     names = sorted({line["question"] for one in pool for line in one.lines})
     score, length = (np.full((len(names), len(pool)), np.nan) for _ in range(2))
     for i, one in enumerate(pool):
         place = np.searchsorted(names, [line["question"] for line in one.lines])
         score[place, i], length[place, i] = scores(one), column(one, "own_characters")
-    for one, rating in zip(pool, elo(score, length, [one.model for one in pool], seed=seed), strict=True):
+    for one, rating in zip(
+        pool, elo(score, length, [one.model for one in pool], given.initial_elo, given.seed), strict=True
+    ):
         line = _line(one, pool, "Elo", rating.over_tasks, rating.n, int(np.isnan(scores(one)).sum()))
         found.lines.append(replace(line, published=(rating.published.low, rating.published.high)))
 
 
-def _wildbench_pairs(pool: Sequence[Judged], found: Table, _: Gamed | None, seed: int) -> None:
+def _wildbench_pairs(pool: Sequence[Judged], found: Table, given: Given) -> None:
     for one in pool:
         games = as_games(one, characters=True)
         if not len(games.judged):
             found.notes.append(f"wildbench_pairs by {one.judge}: no verdict at all of {one.model}")
             continue
         for k in (None, 500, 1000, 1500):
-            reward = wildbench_reward.mean_reward(games, k, seed)
+            reward = wildbench_reward.mean_reward(games, k, given.seed)
             name = "reward" if k is None else f"reward, K {k}"
             found.lines.append(_line(one, pool, name, reward.value, reward.n, reward.missing))
 
@@ -205,7 +225,7 @@ def _mixtures(judged: Sequence[Judged], found: Table, seed: int) -> None:
             found.lines.append(replace(line, baseline=", ".join(sorted(games))))
 
 
-def _alpaca(pool: Sequence[Judged], found: Table, gamed: Gamed | None, seed: int) -> None:
+def _alpaca(pool: Sequence[Judged], found: Table, given: Given) -> None:
     for one in pool:
         preference = preferences(one)
         if (~np.isnan(preference)).sum() < 10:
@@ -213,12 +233,12 @@ def _alpaca(pool: Sequence[Judged], found: Table, gamed: Gamed | None, seed: int
             continue
         lengths = column(one, "own_characters"), column(one, "base_characters")
         place = column(one, "index")
-        if gamed is not None and np.isnan(place).any():
+        if given.gamed is not None and np.isnan(place).any():
             raise Refusal(f"gamed must come with judgments of AlpacaEval's `--questions`, got {one.model} without")
-        index = place.astype(int) if gamed is not None else None
+        index = place.astype(int) if given.gamed is not None else None
         made = {"win rate (%)": win_rate(preference)}
         try:
-            made["LC win rate (%)"] = length_controlled(preference, *lengths, index, gamed, seed)
+            made["LC win rate (%)"] = length_controlled(preference, *lengths, index, given.gamed, given.seed)
         except Refusal as refused:
             found.notes.append(f"alpaca_eval_2 by {one.judge}: no LC win rate of {one.model}: {refused}")
         found.lines += [_preferred(one, pool, name, row) for name, row in made.items()]
@@ -230,7 +250,7 @@ def _preferred(one: Judged, pool: Sequence[Judged], measure: str, row: Preferred
     return replace(line, published=(row.rate.value - half, row.rate.value + half), rules=row.rules)
 
 
-_MAKERS: Mapping[str, Callable[[Sequence[Judged], Table, Gamed | None, int], None]] = {
+_MAKERS: Mapping[str, Callable[[Sequence[Judged], Table, Given], None]] = {
     "pairs": _pairs,
     "arena_hard_v0.1": _arena_2024,
     "arena_hard_v2": _arena_2025,

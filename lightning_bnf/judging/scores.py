@@ -13,7 +13,7 @@ from lightning_bnf.evaluation.judged.alpaca_eval import Gamed
 from lightning_bnf.evaluation.statistics.intervals import Interval
 from lightning_bnf.generation.questions import Question, read_questions
 from lightning_bnf.judging.lengths import gpt4o_length
-from lightning_bnf.judging.lines import Line, Table, table
+from lightning_bnf.judging.lines import Given, Line, Table, table
 from lightning_bnf.judging.plot import plot
 from lightning_bnf.judging.published import read_published
 from lightning_bnf.judging.reading import Judged, read_folder
@@ -40,6 +40,7 @@ def scores(
     questions: str | None = None,
     vocabulary: Path | None = None,
     gamed: Path | None = None,
+    initial_elo: dict[str, float] | None = None,
     seed: int = 0,
 ) -> None:
     """Print the scores of judged answers with intervals and the judge's biases; write them as a table and a plot.
@@ -51,6 +52,7 @@ def scores(
         questions: WildBench's question file, for the tags that its judgment files do not hold.
         vocabulary: file o200k_base.tiktoken, for their lengths in GPT-4o's tokens; null: those that they hold.
         gamed: AlpacaEval's df_gamed.csv, for its length-controlled win rate; null: a fit without difficulties.
+        initial_elo: model -> the rating that WildBench's Elo starts from; 1000 for others.
         seed: of draws.
     """
     if not judgments:
@@ -59,7 +61,7 @@ def scores(
     said = _answers(answers or (), vocabulary)
     asked = {one.id: one for one in read_questions(questions)} if questions is not None else {}
     judged = [_read(Path(path), said, asked) for path in judgments]
-    found = table(judged, _gamed(gamed) if gamed is not None else None, seed)
+    found = table(judged, Given(_gamed(gamed) if gamed is not None else None, initial_elo, seed))
     text = as_markdown(found, judged)
     claim("output", Path(output), "scores")
     write_text(Path(output) / "scores.md", text)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lightning_bnf.judging.lines import table
+from lightning_bnf.judging.lines import Given, table
 from lightning_bnf.judging.reading import Judged
 
 
@@ -56,6 +56,17 @@ def test_wildbench() -> None:
     alone = table([judged("wildbench", "m", ["8", None], "", own_characters=9)])
     assert [line.measure for line in alone.lines] == ["score"]
     assert [note.split(": ")[1][:13] for note in alone.notes] == ["no task macro", "no Elo, which", "not the bench"]
+
+
+def test_elo_starts_from_given_ratings() -> None:
+    """A single tie: 1200 and 1000 move to each other by 4 (1 / (1 + 10^(-1/2)) - 1/2) = 1.0390."""
+    pool = [judged("wildbench", name, ["6"], "", own_characters=9) for name in "mn"]
+    lines = table(pool, Given(initial_elo={"m": 1200})).lines
+    assert {line.model: line.value for line in lines if line.measure == "Elo"} == pytest.approx(
+        {"m": 1198.9610, "n": 1001.0390}, abs=1e-4
+    )
+    with pytest.raises(ValueError, match=r"initial_elo must be of models of wildbench \(m, n\), got 'x'"):
+        table(pool, Given(initial_elo={"x": 1200}))
 
 
 def test_rewards_and_their_mixture() -> None:

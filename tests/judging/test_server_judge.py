@@ -11,6 +11,7 @@ import pytest
 from support.endpoint import Endpoint
 from support.judges import by_server, fair, judge, sent, stored, verdict_of
 
+from lightning_bnf.generation import server
 from lightning_bnf.judging.server_judge import Budget, JudgeServer, OutOfBudget
 
 pytestmark = pytest.mark.slow
@@ -82,6 +83,36 @@ def test_busy_broken_and_odd_servers(
     assert stored(tmp_path / "out")[: len(first)] == first
     judge(sides, tmp_path / "out", *words)
     assert len(endpoint.seen) - asked == 3
+
+
+def test_requests_that_take_too_long_are_counted_and_asked_again(
+    sides: tuple[str, str], tmp_path: Path, endpoint: Endpoint, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both games of q2 get no answer within the time, as the client's own limit says it: no clock is waited for."""
+
+    def slow(kind: Any, seconds: float, late: type[Exception]) -> Any:
+        class Slow(kind):
+            def send(self, request: Any, **options: Any) -> Any:
+                if b"Question q2?" in request.content:
+                    raise late(f"a reply that took longer than {seconds} s")
+                return super().send(request, **options)
+
+        return Slow
+
+    endpoint.script = fair
+    words = by_server(endpoint.url, "--server.tries", "2", "--server.timeout", "30")
+    with monkeypatch.context() as patched:
+        patched.setattr(server, "_hurried", slow)
+        judge(sides, tmp_path / "out", *words)
+    shown = capsys.readouterr().out
+    assert re.search(r"22 verdicts; 2 failed: .* a reply that took longer than 30\.0 s; tried 2 times", shown), shown
+    first = stored(tmp_path / "out")
+    assert (len(first), len(endpoint.seen)) == (22, 22)
+    server.client.cache_clear()
+    judge(sides, tmp_path / "out", *words)
+    found = stored(tmp_path / "out")
+    assert (found[:22], [line["question"] for line in found[22:]]) == (first, ["q2", "q2"])
+    assert len(endpoint.seen) == 24
 
 
 def test_a_server_that_is_gone_stops_the_run(
