@@ -28,7 +28,7 @@ from lightning_bnf.generation import answers
 from lightning_bnf.generation.answers import Said
 from lightning_bnf.policies.reference.providers import AdapterOff
 from lightning_bnf.preparation import prepare as preparation
-from lightning_bnf.reproduction import runs as reproduction
+from lightning_bnf.reproduction import commands
 from lightning_bnf.runtime import workers
 from lightning_bnf.runtime.progress import Progress
 
@@ -238,7 +238,7 @@ def test_a_matrix_of_runs_ends_the_one_at_work(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "base.yaml").write_text("{}")
     matrix = {"base": str(tmp_path / "base.yaml"), "methods": {"a": {}, "b": {}}, "seeds": [1]}
     (tmp_path / "matrix.yaml").write_text(yaml.safe_dump(matrix))
-    monkeypatch.setattr(reproduction.subprocess, "Popen", Sleeps)
+    monkeypatch.setattr(commands.subprocess, "Popen", Sleeps)
     words = ["--config", str(tmp_path / "matrix.yaml"), "--output", str(tmp_path / "out")]
     words += ["--work", str(tmp_path / "work")]
     teller = threading.Thread(target=told)

@@ -105,8 +105,8 @@ VERBS = {
         shorthand="lightning_bnf.pages.report:expanded",
     ),
     "reproduce": Command(
-        "lightning_bnf.reproduction.runs:reproduce",
-        "Run a matrix of methods and seeds, one result file per run; finished runs are skipped.",
+        "lightning_bnf.reproduction.command:reproduce",
+        "Run a matrix of methods and seeds, or Table 4 at the paper's size; what is finished is skipped.",
         shorthand="lightning_bnf.reproduction.runs:expanded",
     ),
     "scores": Command(

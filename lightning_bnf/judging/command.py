@@ -75,7 +75,7 @@ def judge(
         dry_run: print calls, tokens and cost, and send nothing.
     """
     protocol = PROTOCOLS[benchmark]
-    _check(protocol, answers if Path(answers).is_dir() else baseline, prompt, server, scorer, source, max_cost)
+    check_judge(protocol, answers if Path(answers).is_dir() else baseline, prompt, server, scorer, source, max_cost)
     template = read_template(prompt or OWN, protocol, "letters" if source is not None else None)
     asked = pairs(answers, baseline, questions, category)[:limit]
     task = Task(protocol, template, asked, seed, max_new_tokens or protocol.max_tokens, tie_margin, category)
@@ -156,7 +156,7 @@ class Task:
                 print(f"spent: {folder.spent():.4f}")
 
 
-def _check(
+def check_judge(
     protocol: Protocol,
     baseline: str | None,
     prompt: str | None,
@@ -165,6 +165,7 @@ def _check(
     source: str | None,
     max_cost: float | None,
 ) -> None:
+    """Raises `Refusal` for a judge that cannot be asked; nothing is sent."""
     given = [name for name, one in (("server", server), ("scorer", scorer), ("source", source)) if one is not None]
     if len(given) != 1:
         raise Refusal(f"server, scorer, source: one of them must be given, got {' and '.join(given) or 'none'}")

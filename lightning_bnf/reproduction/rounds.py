@@ -10,7 +10,6 @@ that is done is skipped; one that was made with other settings is refused. One t
 on with what it had finished: samples and scores as they came, a fit from its last checkpoint.
 """
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,8 @@ from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates,
 from lightning_bnf.policies.base import Dtype
 from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.sources import BUNDLED, placed
-from lightning_bnf.reproduction.runs import fit_words, run_command
+from lightning_bnf.reproduction.commands import finish, finished, run_command
+from lightning_bnf.reproduction.runs import fit_words
 from lightning_bnf.results.markdown import markdown_table
 from lightning_bnf.results.style import looks, save_figure, single
 from lightning_bnf.runtime.arguments import NonNegativeInt, PositiveInt, checked
@@ -217,22 +217,11 @@ def _stage(plan: _Plan, folder: Path, name: str, words: Sequence[str], done: _Do
 def _held(folder: Path, name: str, depends: Any, done: _Done) -> dict[str, Any] | None:
     """What a stage that is done has found. Raises `Refusal` where it was made with other settings."""
     done.fingerprint = content_hash([done.fingerprint, name, depends])
-    path = folder / f"{name}.json"
-    if not path.is_file():
-        return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if found["fingerprint"] != done.fingerprint:
-        raise Refusal(
-            f"output must be another folder, or {path} and what comes after it taken away, got a stage that was made "
-            "with other settings"
-        )
-    return found
+    return finished(folder / f"{name}.json", done.fingerprint)
 
 
 def _keep(folder: Path, name: str, done: _Done, found: Mapping[str, Any]) -> dict[str, Any]:
-    record = {"fingerprint": done.fingerprint, **found}
-    write_text(folder / f"{name}.json", json.dumps(record, indent=1) + "\n")
-    return record
+    return finish(folder / f"{name}.json", done.fingerprint, found)
 
 
 def _refuse_shared(pairs: Path, evaluated: Path) -> None:

@@ -1,12 +1,10 @@
-"""The verb `reproduce`: a matrix of runs, methods by seeds, that can be stopped and started again."""
+"""A matrix of runs, methods by seeds, that can be stopped and started again."""
 
 import argparse
 import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from lightning_bnf.reproduction.commands import end_commands, run_command, typed
 from lightning_bnf.reproduction.stages import Expected, Stage, first_seed, forecast, in_order, power_lines
 from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
@@ -32,7 +31,6 @@ RESULTS = (
     "likelihood.json",
 )
 """Files of a run folder that are carried into its result."""
-_FITS: set["subprocess.Popen[bytes]"] = set()  # at work: they end with this process
 PACKAGES = ("lightning_bnf", "torch", "transformers", "lightning", "peft")
 
 
@@ -67,7 +65,7 @@ class Run(NamedTuple):
 
 
 @checked
-def reproduce(
+def run_matrix(
     base: Path,
     methods: dict[str, Method],
     output: Path,
@@ -79,24 +77,7 @@ def reproduce(
     expected: dict[str, Expected] | None = None,
     dry_run: bool = False,
 ) -> None:
-    """Run a matrix of methods and seeds, one result file per run; finished runs are skipped.
-
-    `reproduce TABLE --scale SCALE` is short for `reproduce --config configs/reproduce/TABLE_SCALE.yaml`.
-
-    Args:
-        base: config of `fit` that all runs share.
-        methods: name -> what differs from it: settings of all its runs, and a grid to pick from.
-        output: folder for the results, one JSON file a run; one made with other settings or data is refused.
-        seeds: seeds of order and adapters; every method gets its first one before any gets its second, and a grid is
-            picked from with the first.
-        work: folder for the run folders.
-        minutes_per_run: what a run takes, until one has been timed.
-        workers: runs at a time; the machine's cores are shared out among them.
-        stages: name -> runs that are a whole result together, done in this order instead of `seeds`: every point of the
-            methods' grids with every seed.
-        expected: measure -> its rows and variances, of which is printed which differences the seeds can see.
-        dry_run: whether to print what a run and the whole take, and what they can see, and run nothing.
-    """
+    """Run a matrix of methods and seeds, one JSON file a run; the arguments are those of the verb."""
     if (seeds is None) == (stages is None):
         raise Refusal("seeds must be given, or stages, got both or neither")
     for name, method in methods.items():
@@ -316,8 +297,7 @@ class _Queue:
                 except BaseException as error:
                     self.failed.set()
                     if not isinstance(error, Exception):  # Ctrl-C or SIGTERM: they save, and end
-                        for fit in list(_FITS):
-                            fit.terminate()
+                        end_commands()
                     raise
 
     def _do(self, run: Run) -> None:
@@ -353,25 +333,8 @@ def train(base: Path, run: Run, folder: Path, threads: int | None) -> None:
 
 
 def fit_words(base: Path, settings: Mapping[str, Any]) -> list[str]:
-    """A fit with dotted settings over a config, as it is typed: text as it is, the rest as JSON (None is null)."""
-    typed = {name: v if isinstance(v, str) else json.dumps(v, default=vars) for name, v in settings.items()}
-    return ["fit", "--config", str(base), *(word for name, text in typed.items() for word in (f"--{name}", text))]
-
-
-def run_command(words: Sequence[str], log_file: Path, environment: Mapping[str, str], name: str) -> None:
-    """A command of the package in a process of its own, which ends with this one. Raises `Refusal` with its last words
-    if it fails; `name` is what the refusal calls it."""
-    with log_file.open("w") as log:
-        command = [sys.executable, "-m", "lightning_bnf", *words]
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=dict(environment))
-    _FITS.add(process)
-    try:
-        status = process.wait()
-    finally:
-        _FITS.discard(process)
-    if status:
-        last = log_file.read_text(errors="replace").splitlines()[-5:]
-        raise Refusal(f"{name}: the run ended with status {status}; see {log_file}:\n" + "\n".join(last))
+    """A fit with dotted settings over a config, as it is typed."""
+    return ["fit", "--config", str(base), *(word for name, value in settings.items() for word in typed(name, value))]
 
 
 def result(run: Run, folder: Path, minutes: float) -> dict[str, Any]:

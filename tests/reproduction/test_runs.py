@@ -18,7 +18,7 @@ from lightning_bnf.cli.main import main
 from lightning_bnf.cli.trainer_commands import Fit
 from lightning_bnf.reproduction import runs as reproduction
 from lightning_bnf.reproduction import scores as matrix
-from lightning_bnf.reproduction.runs import Method, Run, expanded, read_results, reproduce
+from lightning_bnf.reproduction.runs import Method, Run, expanded, read_results, run_matrix
 from lightning_bnf.runtime.fingerprints import file_fingerprint
 from lightning_bnf.runtime.processes import cores
 
@@ -26,7 +26,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 FRONTIER = ROOT / "configs/reproduce/frontier_small.yaml"
-PICKED = sorted(path for path in (ROOT / "configs/reproduce").glob("*.yaml") if path != FRONTIER)
+PAPER = ROOT / "configs/reproduce/table4_paper.yaml"
+PICKED = sorted(set((ROOT / "configs/reproduce").glob("*.yaml")) - {FRONTIER, PAPER})
 """The matrices without stages."""
 
 
@@ -53,12 +54,12 @@ def test_every_method_gets_one_seed_first_and_done_runs_are_skipped(
         "methods": {"a": Method(), "b": Method({"x": 1})},
         "output": tmp_path / "out",
     }
-    reproduce(**arguments, seeds=[1, 2], work=tmp_path / "work")
+    run_matrix(**arguments, seeds=[1, 2], work=tmp_path / "work")
     assert order == ["a_seed1", "b_seed1", "a_seed2", "b_seed2"]
     assert "4 runs of some 5 minutes, 0 done\nabout 20 minutes to go" in capsys.readouterr().out
     (tmp_path / "out/b_seed1.json").unlink()
     (tmp_path / "out/other_seed1.json").write_text("{}")
-    reproduce(**arguments, seeds=[1, 2], work=tmp_path / "work2")
+    run_matrix(**arguments, seeds=[1, 2], work=tmp_path / "work2")
     assert order[4:] == ["b_seed1"]
     assert "3 done\nabout 5 minutes to go" in capsys.readouterr().out
     (tmp_path / "out/other_seed1.json").unlink()
@@ -89,7 +90,7 @@ def test_the_best_of_a_grid_on_validation_prompts_gets_the_other_seeds(
 
     monkeypatch.setattr(reproduction, "train", train)
     methods = {"a": Method(), "b": Method({"x": 0}, [{"lr": 1}, {"lr": 2}, {"lr": 3}]), "c": Method(once=True)}
-    reproduce(Path("c.yaml"), methods, tmp_path / "out", [1, 2], tmp_path / "work")
+    run_matrix(Path("c.yaml"), methods, tmp_path / "out", [1, 2], tmp_path / "work")
     first = [("a_seed1", None), ("b_setting1_seed1", 1), ("b_setting2_seed1", 2), ("b_setting3_seed1", 3)]
     assert order == [*first, ("c_seed1", None), ("a_seed2", None), ("b_setting2_seed2", 2)]
     shown = capsys.readouterr().out
@@ -113,7 +114,7 @@ def test_workers_run_at_a_time_and_share_the_cores(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(reproduction, "train", train)
     methods = {"a": Method(), "b": Method({}, [{"lr": 1}, {"lr": 2}, {"lr": 3}])}
-    reproduce(Path("c.yaml"), methods, tmp_path / "out", [1, 2], tmp_path / "work", workers=2)
+    run_matrix(Path("c.yaml"), methods, tmp_path / "out", [1, 2], tmp_path / "work", workers=2)
     first = {"a_seed1", "b_setting1_seed1", "b_setting2_seed1", "b_setting3_seed1"}
     assert set(order[:4]) == first
     assert set(order[4:]) == {"a_seed2", "b_setting1_seed2"}
@@ -147,7 +148,7 @@ def test_after_a_failure_no_run_is_begun(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(reproduction, "train", train)
     methods = {name: Method() for name in "abcdefgh"}
     with pytest.raises(ValueError, match=f"{last}: failed"):
-        reproduce(Path("c.yaml"), methods, tmp_path / "out", [1], tmp_path / "work", workers=workers)
+        run_matrix(Path("c.yaml"), methods, tmp_path / "out", [1], tmp_path / "work", workers=workers)
     assert set(begun) == {"a_seed1", last}  # in either order: the threads begin at once
     assert len(begun) == workers
     assert len(list((tmp_path / "out").glob("*.json"))) == workers - 1
@@ -172,24 +173,24 @@ def test_threads_reach_the_run(tmp_path: Path) -> None:
 def test_a_grid_without_scores_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reproduction, "train", fake_train)
     with pytest.raises(ValueError, match=r"b: base must be a config with .* ScorePrompts, .* got one without"):
-        reproduce(Path("c.yaml"), {"b": Method({}, [{"lr": 1}, {"lr": 2}])}, tmp_path / "out", [1], tmp_path / "work")
+        run_matrix(Path("c.yaml"), {"b": Method({}, [{"lr": 1}, {"lr": 2}])}, tmp_path / "out", [1], tmp_path / "work")
 
 
 def test_a_failing_run_is_named_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"(?s)a_seed1: the run ended with status 2; see .*a_seed1.log:.*nowhere.yaml"):
-        reproduce(tmp_path / "nowhere.yaml", {"a": Method()}, tmp_path / "out", [1], tmp_path / "work")
+        run_matrix(tmp_path / "nowhere.yaml", {"a": Method()}, tmp_path / "out", [1], tmp_path / "work")
     assert not list((tmp_path / "out").iterdir())
 
 
 def test_nothing_to_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="methods and seeds must be one or more of each"):
-        reproduce(Path("c.yaml"), {}, tmp_path, [1])
+        run_matrix(Path("c.yaml"), {}, tmp_path, [1])
     with pytest.raises(ValueError, match=r"seeds must be different, got \[1, 1\]"):
-        reproduce(Path("c.yaml"), {"a": Method()}, tmp_path, [1, 1])
+        run_matrix(Path("c.yaml"), {"a": Method()}, tmp_path, [1, 1])
     with pytest.raises(ValueError, match="methods 'a': grid must be of one setting with once, got 2"):
-        reproduce(Path("c.yaml"), {"a": Method({}, [{}, {}], once=True)}, tmp_path, [1])
+        run_matrix(Path("c.yaml"), {"a": Method({}, [{}, {}], once=True)}, tmp_path, [1])
     with pytest.raises(ValueError, match="workers must be >= 1, got 0"):
-        reproduce(Path("c.yaml"), {"a": Method()}, tmp_path, [1], workers=0)
+        run_matrix(Path("c.yaml"), {"a": Method()}, tmp_path, [1], workers=0)
 
 
 @pytest.mark.parametrize("path", PICKED, ids=lambda path: path.stem)
@@ -299,7 +300,7 @@ def test_finished_runs_with_other_settings_or_data_are_refused(tmp_path: Path, m
         base.write_text(yaml.safe_dump({"a": shared, "data": {"path": str(path)}}))
         data.write_text(rows)
         settings = {"a.lr": lr, "a.loss": "bnf.yaml"}
-        reproduce(base, {"m": Method(settings)}, tmp_path / "out", [1], tmp_path / "work")
+        run_matrix(base, {"m": Method(settings)}, tmp_path / "out", [1], tmp_path / "work")
 
     monkeypatch.setattr(reproduction, "train", train)
     go()
@@ -335,7 +336,8 @@ def test_a_table_and_a_scale_are_short_for_a_config(tmp_path: Path, monkeypatch:
     assert expanded(["collapse"]) == ["--config", str(ROOT / "configs/reproduce/collapse.yaml")]
     assert expanded(["--config", "x.yaml"]) == ["--config", "x.yaml"]
     with pytest.raises(
-        ValueError, match=r"reproduce must be one of collapse, frontier_small, table4_small.*, got table9 --scale small"
+        ValueError,
+        match=r"reproduce must be one of collapse, frontier_small, table4_paper, .*, got table9 --scale small",
     ):
         expanded(["table9"])
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lightning_bnf.reproduction import runs as reproduction
-from lightning_bnf.reproduction.runs import Method, Run, reproduce
+from lightning_bnf.reproduction.runs import Method, Run, run_matrix
 from lightning_bnf.reproduction.stages import Expected, Stage, first_seed, forecast, in_order, power_lines
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -74,16 +74,16 @@ def test_a_matrix_of_stages_runs_in_their_order_and_goes_on(tmp_path: Path, monk
     rates: list[dict[str, Any]] = [{"lr": 1}, {"lr": 2}]
     methods = {"base": Method(once=True), "a": Method(grid=rates), "b": Method()}
     arguments: dict[str, Any] = {"base": Path("c.yaml"), "methods": methods, "output": tmp_path / "out"}
-    reproduce(**arguments, stages=STAGES, work=tmp_path / "work", dry_run=True)
+    run_matrix(**arguments, stages=STAGES, work=tmp_path / "work", dry_run=True)
     assert not order
     assert "a run takes 5.0 minutes; 7 runs in all, 0.6 hours to go" in capsys.readouterr().out
-    reproduce(**arguments, stages=STAGES, work=tmp_path / "work")
+    run_matrix(**arguments, stages=STAGES, work=tmp_path / "work")
     assert order[:3] == ["base_seed1", "a_setting1_seed1", "a_setting2_seed1"]
     assert set(order[3:]) == {"b_seed1", "a_setting1_seed2", "a_setting2_seed2", "b_seed2"}
     assert "stage first is whole" in capsys.readouterr().out
     assert json.loads((tmp_path / "out/b_seed2.json").read_text())["results"]["likelihood"] == {"points": []}
     (tmp_path / "out/b_seed1.json").unlink()
-    reproduce(**arguments, stages=STAGES, work=tmp_path / "work2")
+    run_matrix(**arguments, stages=STAGES, work=tmp_path / "work2")
     assert order[7:] == ["b_seed1"]
     with pytest.raises(Refusal, match="seeds must be given, or stages, got both or neither"):
-        reproduce(**arguments)
+        run_matrix(**arguments)
