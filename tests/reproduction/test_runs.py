@@ -337,7 +337,7 @@ def test_a_table_and_a_scale_are_short_for_a_config(tmp_path: Path, monkeypatch:
     assert expanded(["--config", "x.yaml"]) == ["--config", "x.yaml"]
     with pytest.raises(
         ValueError,
-        match=r"reproduce must be one of collapse, frontier_small, table4_paper, .*, got table9 --scale small",
+        match=r"reproduce must be one of collapse, .*, got table9 --scale small",
     ):
         expanded(["table9"])
 
