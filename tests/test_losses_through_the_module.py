@@ -16,9 +16,10 @@ from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.steps.layout import PACKED, PADDED, SHARED_PROMPT, Layout
 from lightning_bnf.datamodules.steps.loader import Part, StepLoader
 from lightning_bnf.datamodules.steps.plan import StepPlan
+from lightning_bnf.datamodules.tokens.derived import Mismatched
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import mismatched
+from lightning_bnf.datamodules.tokens.rows import as_rows
 from lightning_bnf.losses import BCO, KTO
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
@@ -32,9 +33,9 @@ def step_gradient(
 ) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradient of one step over all rows, as the module takes it."""
     labels = module.loss.labels
-    others = mismatched(rows, 200)
+    others = Mismatched(rows, 200)
     plan, partners_plan = (
-        StepPlan([layout.lengths(row, labels) for row in some], len(rows), max_tokens, seed=3, packed=layout.packed)
+        StepPlan(layout.lengths(as_rows(some).columns, labels), len(rows), max_tokens, seed=3, packed=layout.packed)
         for some in (rows, others)
     )
     partners = Part(others, partners_plan)
@@ -81,15 +82,15 @@ def test_ktos_kl_is_that_of_single_mismatched_rows(
     policy.model, ref.model = ref.model, policy.model  # so that the mean is positive, and the clamp does nothing
     module.trainer = Trainer(accelerator="cpu", logger=False)
     ratios = []
-    for row in mismatched(rows, 200):
+    for row in Mismatched(rows, 200):
         for i in range(2):
             one = PADDED.batch([row], (1, -1))
             ratio = module.policy(one).token_logps - module.reference(one)  # type: ignore[misc]
             ratios.append(one.completions(ratio).sum()[i].item())
     kl = sum(ratios) / len(ratios)
-    plan = StepPlan([PADDED.lengths(row, (1, -1)) for row in rows], 5, 150)
-    others = mismatched(rows, 200)
-    partners = Part(others, StepPlan([PADDED.lengths(row, (1, -1)) for row in others], 5, 150))
+    plan = StepPlan(PADDED.lengths(as_rows(rows).columns, (1, -1)), 5, 150)
+    others = Mismatched(rows, 200)
+    partners = Part(others, StepPlan(PADDED.lengths(others.columns, (1, -1)), 5, 150))
     step = StepLoader(rows, plan, PADDED, mismatched=partners).step(0, 0)
     for context in module.contexts(step):
         assert context.statistics["kto/kl"].item() == pytest.approx(kl, rel=1e-6)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.datamodules.tokens.rows import as_rows
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
@@ -130,5 +132,6 @@ def alarms(since: dict[str, float], fall: float, held_out_fall: float) -> dict[s
 
 def evenly_spaced(rows: Sequence[TokenizedRow], count: int) -> list[TokenizedRow]:
     """At most `count` of the rows with completions, evenly apart."""
-    rows = [row for row in rows if row.completions]
-    return [rows[i * len(rows) // count] for i in range(count)] if len(rows) > count else rows
+    some = np.flatnonzero(as_rows(rows).columns.completions)
+    count = min(count, len(some))
+    return [rows[int(some[i * len(some) // count])] for i in range(count)]

@@ -5,6 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
@@ -19,17 +22,11 @@ from lightning_bnf.datamodules.steps.mixing import Mix, WeightedSet, mixed, weig
 from lightning_bnf.datamodules.steps.needs import check_labels, check_rows, usable_rows
 from lightning_bnf.datamodules.steps.plan import Budget, StepPlan, call_tokens_on
 from lightning_bnf.datamodules.steps.step_size import LARGEST, automatic_step_size
+from lightning_bnf.datamodules.tokens.columns import Ints, codes
+from lightning_bnf.datamodules.tokens.derived import Mismatched, PartlyPaired
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.report import ReportText
-from lightning_bnf.datamodules.tokens.rows import (
-    HeldRows,
-    PartlyPaired,
-    RowView,
-    all_arrays,
-    mismatched,
-    repeated_rows,
-    rows_fingerprint,
-)
+from lightning_bnf.datamodules.tokens.rows import RowView, as_rows, repeated_rows, rows_fingerprint
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.runtime.arguments import ClosedUnitInterval, PositiveInt, checked
@@ -107,7 +104,7 @@ class PreferenceData(LightningDataModule):
         self.reports: list[ReportText] = []
         self._needs: DataNeeds | None = None
         self._layouts: dict[str, Layout] = {}
-        self._partners: dict[str, HeldRows] = {}
+        self._partners: dict[str, Mismatched] = {}
         self._budget: Budget | None = None
         self._fingerprint: str | None = None
         self._mix: Mix | None = None
@@ -168,7 +165,8 @@ class PreferenceData(LightningDataModule):
         for source in self.sources[split]:
             loaded, report = load_stored(source, needs.tokenizer, self.options, needs.end_ids)
             if split == "train" and report.kept_out:
-                loaded = RowView([loaded]).where(lambda row: not row.kept_out)
+                view = RowView([loaded])
+                loaded = view.only(~view.columns.kept_out)
                 told.append(f"{report.kept_out:,} rows of {source} are marked kept_out, and not trained")
             parts.append(loaded)
             read += report.read
@@ -205,7 +203,7 @@ class PreferenceData(LightningDataModule):
             return None
         assert isinstance(rows, RowView)
         set_of = rows.part_of_rows()
-        if self._mix is None or self._mix.set_of != set_of:
+        if self._mix is None or not np.array_equal(self._mix.set_of, set_of):
             self._mix = mixed(self.sets, set_of, self.epoch_of)
         return self._mix
 
@@ -268,7 +266,7 @@ class PreferenceData(LightningDataModule):
         assert self.trainer is not None
         rows, layout, labels = self.rows[split].with_completions(), self.layout_of(split), self._labels(split)
         plan = StepPlan(
-            tokens=[layout.lengths(row, labels) for row in all_arrays(rows)],
+            tokens=layout.lengths(rows.columns, labels),
             examples_per_step=self.examples_per_step if split == "train" else self.step_size_for(None),
             max_tokens=self.budget.max_tokens,
             seed=seed,
@@ -281,18 +279,20 @@ class PreferenceData(LightningDataModule):
         partners = None
         if "mismatched" in self.needs.loss.step_passes:
             others = self._mismatched(split)
-            partners = Part(others, replace(plan, tokens=[layout.lengths(row, labels) for row in all_arrays(others)]))
+            partners = Part(others, replace(plan, tokens=layout.lengths(others.columns, labels)))
         device = self.trainer.strategy.root_device
         return StepLoader(rows, plan, layout, labels, self.trainer.global_rank, seed is None, partners, device)
 
-    def strata(self, rows: Sequence[TokenizedRow]) -> tuple[str, ...] | None:
-        """The family of each row under `stratify`. Raises `Refusal` where none has one."""
+    def strata(self, rows: Sequence[TokenizedRow]) -> Ints | None:
+        """(N,) the place of each row's family among all of them, under `stratify`. Raises `Refusal` where none has
+        one."""
         if not self.stratify:
             return None
-        families = tuple(row.family or "" for row in rows)
-        if not any(families):
+        encoded = as_rows(rows).values("family").fill_null(b"").dictionary_encode()
+        names = encoded.chunk(0).dictionary.to_pylist() if len(encoded) else []
+        if not any(names):
             raise Refusal("data.stratify must be false where no training row has a family, got true")
-        return families
+        return np.argsort(np.argsort(np.array(names)))[codes(encoded)]
 
     def _labels(self, split: str) -> tuple[int, ...]:
         """Training leaves out what the loss does not learn from; metrics are of all completions."""
@@ -310,10 +310,10 @@ class PreferenceData(LightningDataModule):
         rows = self.rows[split].with_completions()
         return RowView([rows, self._mismatched(split)] if "mismatched" in self.needs.loss.step_passes else [rows])
 
-    def _mismatched(self, split: str) -> HeldRows:
+    def _mismatched(self, split: str) -> Mismatched:
         if split not in self._partners:
             rows = self.rows[split].with_completions()
-            self._partners[split] = HeldRows(mismatched(rows, self.options.max_length))
+            self._partners[split] = Mismatched(rows, self.options.max_length)
         return self._partners[split]
 
     @property
@@ -344,17 +344,18 @@ class PreferenceData(LightningDataModule):
             if not len(rows):
                 continue
             layout = self.layout_of(split)
-            lengths = [layout.lengths(row, (1, -1)) for row in all_arrays(rows)]
+            lengths = layout.lengths(rows.columns, (1, -1))
             cut = self.budget._asdict()
             plan = StepPlan(lengths, len(rows), packed=layout.packed, **cut)
             places = plan.micro_batches(0, 0)[self.trainer.global_rank :: self.trainer.world_size]
-            batches += [PlannedBatch(RowView([rows], [(0, i) for i in batch]), layout) for batch in places]
+            batches += [PlannedBatch(RowView([rows], np.array(batch)), layout) for batch in places]
         return batches
 
     def places(self, ids: Collection[str]) -> list[str]:
         """Where the training rows of these ids stand, by file and line."""
         rows = self.split("train")
-        return [rows[i].source for i, row in enumerate(all_arrays(rows)) if row.id in ids]
+        wanted = pc.is_in(rows.values("id"), value_set=pa.array([one.encode() for one in ids], pa.large_binary()))
+        return [rows.source(i) for i in np.flatnonzero(wanted.to_numpy()).tolist()]
 
     def meaning(self) -> dict[str, str]:
         """The training rows in their order, how many a step takes, and the seed that steps are drawn by."""

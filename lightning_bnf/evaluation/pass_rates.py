@@ -13,6 +13,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.datamodules.tokens.rows import as_rows
 from lightning_bnf.evaluation.statistics.intervals import paired_bootstrap, wilson
 from lightning_bnf.evaluation.verify import VerifierError, check_verifier, verify
 from lightning_bnf.generation.sampling import Sampling, batches, generate_with_lengths
@@ -77,16 +78,16 @@ class Change:
     high: float
 
 
-def verified_prompts(rows: Iterable[TokenizedRow], max_new_tokens: int = 128) -> list[VerifiedPrompt]:
+def verified_prompts(rows: Sequence[TokenizedRow], max_new_tokens: int = 128) -> list[VerifiedPrompt]:
     """The prompts of the rows that carry a verifier, once each; `max_new_tokens` is for rows that state none.
 
     Raises `VerifierError` for a verifier that does not exist or does not take its arguments, and where two rows of one
     prompt disagree on how it is verified or whether it is kept out.
     """
     found: dict[tuple[int, ...], VerifiedPrompt] = {}
-    for row in rows:
-        if row.verifier is None:
-            continue
+    held = as_rows(rows)
+    for row in map(held.row, np.flatnonzero(held.columns.verified).tolist()):
+        assert row.verifier is not None
         try:
             check_verifier(dict(row.verifier))
         except VerifierError as error:

@@ -115,7 +115,7 @@ def _export_merged(
     policy, folder = module.policy, Path(options.folder)
     name = options.dtype or cast(Dtype, str(policy.dtype).removeprefix("torch."))
     dtype = getattr(torch, name)
-    rows = (data.split("validation") or data.split("train")).where(lambda row: bool(row.completions))[: options.rows]
+    rows = (data.split("validation") or data.split("train")).with_completions()[: options.rows]
     before, base = scores(policy.to(device), rows), change_of_base(policy, rows, name)
     policy.to("cpu")
     with finished_folder(folder) as unfinished:

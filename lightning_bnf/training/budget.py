@@ -10,17 +10,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.steps.layout import Layout
 from lightning_bnf.datamodules.steps.plan import Budget, call_tokens_on, size_of
+from lightning_bnf.datamodules.tokens.columns import Ragged
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import all_arrays, as_rows
+from lightning_bnf.datamodules.tokens.rows import as_rows
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.runtime.distributed import gather_objects, is_sharded
 from lightning_bnf.runtime.memory import available_bytes, peak_bytes, synchronize, taken_bytes
@@ -56,9 +57,9 @@ class DrySteps:
         """Where the policy lies."""
         return next(self.policy.causal_lm.parameters()).device
 
-    def lengths(self) -> list[Sequence[int]]:
+    def lengths(self) -> Ragged:
         """Of each row the tokens of its sequences in the layout."""
-        return [self.layout.lengths(row, self.labels) for row in all_arrays(self.rows)]
+        return self.layout.lengths(as_rows(self.rows).columns, self.labels)
 
     def on(self, chosen: Sequence[int]) -> Dry:
         """A dry step on some rows. Memory that runs out is a measurement too, but under FSDP2: there the other ranks
@@ -97,9 +98,10 @@ def choose_budget(steps: DrySteps, step_rows: int, optimizer_bytes: int) -> Budg
     where memory cannot be measured.
     """
     lengths, packed, device = steps.lengths(), steps.layout.packed, steps.device
-    longest = max(size_of(some, packed) for some in lengths if some)
-    largest = sorted(lengths, key=sum, reverse=True)[:step_rows]
-    step = -(-size_of(list(chain.from_iterable(largest)), packed) // 64) * 64  # as budgets are rounded down
+    longest, sums = int(lengths.sizes(packed).max()), lengths.sums()
+    largest = np.argsort(-sums, kind="stable")[:step_rows].tolist()
+    most_of_a_step = size_of([length for row in largest for length in lengths[row]], packed)
+    step = -(-most_of_a_step // 64) * 64  # as budgets are rounded down
     limit = min(gather_objects(int(SHARE_OF_FREE * available_bytes(device)) - optimizer_bytes))
     most = min(MOST_TOKENS.get(device.type, 16384), step)
 
@@ -109,7 +111,7 @@ def choose_budget(steps: DrySteps, step_rows: int, optimizer_bytes: int) -> Budg
     budget, taken = search(peak, max(longest, 256), most, limit, careful=is_sharded(steps.policy))
     call_tokens = call_tokens_on(device.type)
     if device.type == "cuda":  # on a CPU padding is what costs
-        shortest = min((row for row, some in enumerate(lengths) if some), key=lambda row: sum(lengths[row]))
+        shortest = int(np.where(lengths.counts > 0, sums, sums.max() + 1).argmin())
         few, many = (
             min((steps.on(chosen) for _ in range(2)), key=lambda dry: dry.seconds)
             for chosen in ([shortest], _largest(lengths, budget, packed))
@@ -159,11 +161,12 @@ def fixed_cost(few: Dry, many: Dry, usual: int) -> int:
     return min(max(2 ** round(math.log2(max(fixed, 1.0))), LEAST_CALL), MOST_CALL)
 
 
-def _largest(tokens: Sequence[Sequence[int]], budget: int, packed: bool) -> list[int]:
+def _largest(tokens: Ragged, budget: int, packed: bool) -> list[int]:
     """The micro-batch that takes most of all within a budget: the longest rows, as many as it holds, one at least."""
     chosen: list[int] = []
     lengths: list[int] = []
-    for row in sorted((row for row, some in enumerate(tokens) if some), key=lambda row: (-max(tokens[row]), row)):
+    falling = np.argsort(-tokens.largest(), kind="stable")
+    for row in map(int, falling[tokens.counts[falling] > 0]):
         lengths += tokens[row]
         if chosen and size_of(lengths, packed) > budget:
             break

@@ -1,6 +1,6 @@
 """What is found out from the loaded model before the first step: the layout, and the budget of a micro-batch."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import cast
@@ -14,7 +14,7 @@ from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.steps.layout import LAYOUTS, PADDED, Layout, LayoutName
 from lightning_bnf.datamodules.steps.plan import Budget
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import RowArrays, all_arrays
+from lightning_bnf.datamodules.tokens.rows import RowArrays, as_rows
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.policies.attention import is_flash, reach_of, windows_of
 from lightning_bnf.policies.base import Policy
@@ -60,15 +60,14 @@ def check_rows(policy: Policy, rows: Sequence[TokenizedRow], labels: Sequence[in
     known = cast(torch.Tensor, embeddings.weight).shape[0]
     if isinstance(declared := getattr(model.config.get_text_config(), "max_position_embeddings", 0), int):
         limit = max(declared, 0)  # 0 where the config names none
-    longest = np.zeros(len(rows), dtype=int)
-    for i, row in enumerate(all_arrays(rows)):
-        longest[i] = max(PADDED.lengths(row, labels), default=0)
-        largest = max(row.prompt.max(initial=0), row.ids.max(initial=0))
-        if largest >= known:
-            raise DataError(
-                f"{rows[i].source}: token ids must be below {known}, the model's vocabulary, got {largest}: the "
-                f"tokenizer of {policy.source!r} is larger than its model"
-            )
+    columns = as_rows(rows).columns
+    longest, unknown = columns.tokens(labels).largest(), np.flatnonzero(columns.largest >= known)
+    if len(unknown):
+        row = int(unknown[0])
+        raise DataError(
+            f"{rows[row].source}: token ids must be below {known}, the model's vocabulary, got {columns.largest[row]}: "
+            f"the tokenizer of {policy.source!r} is larger than its model"
+        )
     over = int((longest > limit).sum()) if limit else 0
     if not over:
         return
@@ -91,9 +90,9 @@ def preferred_layouts(
     attention: transformers' name of the attention implementation; reach: tokens of the longest sequence that it needs
     no mask for. Raises `DataError` where it cannot share prompts.
     """
-    lengths = [PADDED.lengths(row, labels) for row in all_arrays(rows)]
-    several = any(len(each) > 1 for each in lengths)
-    sequences = reach >= max((max(each, default=0) for each in lengths), default=0)
+    lengths = PADDED.lengths(as_rows(rows).columns, labels)
+    several = bool((lengths.counts > 1).any())
+    sequences = reach >= lengths.values.max(initial=0)
     shares: list[LayoutName] = ["shared_prompt", "packed_shared"]
     if name in shares and is_flash(attention) and not sequences:
         raise DataError(
@@ -121,7 +120,7 @@ def choose_layout(
     config = policy.causal_lm.config
     reach = reach_of(policy.attention_kernel, windows_of(config.get_text_config()))
     tried = preferred_layouts(name, str(config._attn_implementation), rows, labels, reach)
-    shortest, others = extremes(all_arrays(rows), LAYOUTS[tried[0]], labels)
+    shortest, others = extremes(rows, LAYOUTS[tried[0]], labels)
     if shortest is None:
         return PADDED
     probe = Probe(policy, labels, [*others[:1], shortest])
@@ -162,37 +161,31 @@ def _agreed(fault: str | None) -> str | None:
 
 
 def extremes(
-    rows: Iterable[RowArrays], layout: Layout, labels: Sequence[int]
+    rows: Sequence[TokenizedRow], layout: Layout, labels: Sequence[int]
 ) -> tuple[RowArrays | None, list[RowArrays]]:
     """The shortest row, and the others that a layout is wrong for if it is wrong for any, that of the longest sequence
     first: of rows with one completion, and of rows with several, those of the longest sequence and of the most tokens,
-    and those of a prompt or a completion that is much longer than theirs."""
-    shortest: tuple[int, RowArrays] | None = None
-    longest: dict[tuple[bool, str], tuple[int, RowArrays]] = {}
-    for row in rows:
-        sequences = PADDED.lengths(row, labels)
-        if not sequences:
-            continue
-        if shortest is None or sum(sequences) < shortest[0]:
-            shortest = sum(sequences), row
-        for name, size in _sizes(row, layout, labels).items():
-            kind = len(sequences) > 1, name
-            if kind not in longest or size > longest[kind][0]:
-                longest[kind] = size, row
-    if shortest is None:
+    and those of a prompt or a completion that is much longer than theirs. Of rows alike the first is taken."""
+    held = as_rows(rows)
+    columns = held.columns
+    sequences = PADDED.lengths(columns, labels)
+    some, longest = np.flatnonzero(sequences.counts), sequences.largest()
+    if not len(some):
         return None, []
-    chosen: list[RowArrays] = []
+    shortest = int(some[sequences.sums()[some].argmin()])
+    sizes = {
+        "sequence": (longest, 1.0),  # and by how much it has to be larger than those of the rows before
+        "tokens": (layout.lengths(columns, labels).sums(), 1.25),
+        "prompt": (columns.prompt, 1.25),
+        "completion": (longest - columns.prompt, 1.25),
+    }
+    chosen: list[int] = []
     for several in (False, True):
-        alike: list[RowArrays] = []
-        for name, slack in {"sequence": 1.0, "tokens": 1.25, "prompt": 1.25, "completion": 1.25}.items():
-            size, row = longest.get((several, name), (0, shortest[1]))
-            if size > slack * max((_sizes(other, layout, labels)[name] for other in alike), default=0):
+        alike: list[int] = []
+        kind = some[(sequences.counts[some] > 1) == several]
+        for size, slack in sizes.values() if len(kind) else ():
+            row = int(kind[size[kind].argmax()])
+            if size[row] > slack * max((size[other] for other in alike), default=0):
                 alike.append(row)
-        chosen += [row for row in alike if row is not shortest[1]]
-    return shortest[1], sorted(chosen, key=lambda row: -max(PADDED.lengths(row, labels)))
-
-
-def _sizes(row: RowArrays, layout: Layout, labels: Sequence[int]) -> dict[str, int]:
-    sequences, prompt = PADDED.lengths(row, labels), len(row.prompt)
-    tokens = sum(layout.lengths(row, labels))
-    return {"sequence": max(sequences), "tokens": tokens, "prompt": prompt, "completion": max(sequences) - prompt}
+        chosen += [row for row in alike if row != shortest]
+    return held.arrays(shortest), [held.arrays(row) for row in sorted(chosen, key=lambda row: -longest[row])]

@@ -12,7 +12,6 @@ from torch import nn
 
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.steps.layout import PACKED_SHARED, PADDED, SHARED_PROMPT
-from lightning_bnf.datamodules.tokens.rows import RowArrays
 from lightning_bnf.losses import BNF
 from lightning_bnf.policies import FullPolicy, base
 from lightning_bnf.training.fitting import PolicyFitting, check_rows, choose_layout, extremes
@@ -78,8 +77,7 @@ def test_the_rows_that_are_tried() -> None:
         "without": (400,),
     }
     rows = [
-        RowArrays.of(row(name, [5] * prompt, *(([7] * n, 1) for n in completions)))
-        for name, (prompt, *completions) in sizes.items()
+        row(name, [5] * prompt, *(([7] * n, 1) for n in completions)) for name, (prompt, *completions) in sizes.items()
     ]
     shortest, others = extremes(rows, SHARED_PROMPT, (1,))
     assert shortest is not None

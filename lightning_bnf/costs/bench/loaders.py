@@ -14,7 +14,6 @@ from lightning_bnf.datamodules.steps.layout import LAYOUTS, LayoutName
 from lightning_bnf.datamodules.steps.loader import StepLoader
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import all_arrays
 from lightning_bnf.datamodules.tokens.stored import write_rows
 
 ROWS, PAIRS, MAX_TOKENS = 1024, 128, 8192
@@ -42,7 +41,7 @@ def make_steps(turns: Turns, layout: LayoutName) -> None:
     chosen = LAYOUTS[layout]
     with tempfile.TemporaryDirectory() as folder:
         stored = write_rows(Path(folder) / "rows.arrow", rows())
-        lengths = [chosen.lengths(row, LABELS) for row in all_arrays(stored)]
+        lengths = chosen.lengths(stored.columns, LABELS)
         plan = StepPlan(lengths, PAIRS, MAX_TOKENS, seed=1, packed=chosen.packed)
         loader = StepLoader(stored, plan, chosen, LABELS)
         for number in count():

@@ -9,7 +9,7 @@ from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.datamodules.steps.layout import LAYOUTS, Layout, LayoutName
 from lightning_bnf.datamodules.steps.plan import StepPlan, call_tokens_on
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import Rows, RowView, all_arrays, as_rows
+from lightning_bnf.datamodules.tokens.rows import Rows, RowView, as_rows
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.policies.base import Policy
@@ -66,7 +66,7 @@ def of_rows(
     """
     layout = LAYOUTS[preferred_layouts(data.layout, attention, rows, loss.labels, reach)[0]]
     arrays = as_rows(rows)
-    lengths = [layout.lengths(row, loss.labels) for row in all_arrays(arrays)]
+    lengths = layout.lengths(arrays.columns, loss.labels)
     mix = data.mix(rows)
     plan = StepPlan(
         lengths,
@@ -105,7 +105,7 @@ def of_plan(
         accumulating=most > 1,
         rows=plan.examples,
         tokens=tokens * len(plan) // max(count, 1),
-        scored=sum(int(row.trained.sum()) for row in all_arrays(rows)),
+        scored=int(rows.columns.trained.sum()),
         assumed="the rows of data.train",
     )
 

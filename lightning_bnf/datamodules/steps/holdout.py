@@ -1,11 +1,13 @@
 """Validation rows and the prompts of training: `validation: auto` holds rows out so that none is on both sides."""
 
-import hashlib
-import json
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from lightning_bnf.datamodules.reading.answers import Text
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lightning_bnf.datamodules.tokens.columns import Ints, codes, digests, hash_order
 from lightning_bnf.datamodules.tokens.rows import RowView
 
 SHARE = 0.05  # of the rows
@@ -37,34 +39,36 @@ def hold_out(rows: RowView, seed: int) -> Divided:
     if len(rows) < ROWS_NEEDED:
         none = f"validation: none, as {len(rows)} training rows are under {ROWS_NEEDED}; name files of your own for one"
         return Divided(rows, RowView([]), none)
-    groups: dict[bytes, list[int]] = {}
-    for i in range(len(rows)):
-        groups.setdefault(_place(rows.prompt(i), seed), []).append(i)
-    held: set[int] = set()
+    prompt, digest = _prompts(rows, seed)
+    counts, order = np.bincount(prompt), hash_order(digest)
+    held = np.zeros(len(counts), dtype=bool)
     room = wanted(len(rows))
-    for _, group in sorted(groups.items()):
-        if len(group) <= room:
-            held.update(group)
-            room -= len(group)
-    if not held:
+    for place, count in zip(order.tolist(), counts[order].tolist()):
+        if count <= room:
+            held[place] = True
+            room -= count
+        if not room:
+            break
+    kept = held[prompt]
+    if not held.any():
         return Divided(rows, RowView([]), "validation: none, as no prompt has few enough of the rows to be held out")
     sentence = (
-        f"validation: {len(held):,} of the {len(rows):,} rows held out, drawn by their prompts with seed {seed}; no"
-        " prompt is on both sides"
+        f"validation: {int(kept.sum()):,} of the {len(rows):,} rows held out, drawn by their prompts with seed {seed}; "
+        "no prompt is on both sides"
     )
-    kept = [i in held for i in range(len(rows))]
-    return Divided(rows.only(not keep for keep in kept), rows.only(kept), sentence)
+    return Divided(rows.only(~kept), rows.only(kept), sentence)
 
 
 def shared_prompts(train: RowView, validation: RowView) -> list[str]:
     """The places of the validation rows that have a prompt that is trained on."""
-    trained = {_place(train.prompt(i), 0) for i in range(len(train))} if validation else set()
-    return [row.source for row in validation if _place(row.prompt, 0) in trained]
+    if not len(train) or not len(validation):
+        return []
+    shared = pc.is_in(validation.values("spaced"), value_set=train.values("spaced"))
+    return [validation.source(i) for i in np.flatnonzero(shared.to_numpy()).tolist()]
 
 
-def _place(prompt: Text, seed: int) -> bytes:
-    """Where a prompt is in the order of the draw. Plain text is the prompt of one user message, however spaced."""
-    turns: Sequence[tuple[str, str]]
-    turns = [("user", prompt)] if isinstance(prompt, str) else [(turn["role"], turn["content"]) for turn in prompt]
-    spaced = [[role, " ".join(text.split())] for role, text in turns]
-    return hashlib.sha256(json.dumps([seed, spaced]).encode()).digest()
+def _prompts(rows: RowView, seed: int) -> tuple[Ints, NDArray[np.uint64]]:
+    """(N,) which of the P prompts is each row's, and (P, 4) the hash of each: its place in the order of the draw."""
+    encoded = rows.values("spaced").dictionary_encode()
+    texts = pa.chunked_array([encoded.chunk(0).dictionary])
+    return codes(encoded), digests(texts, f"[{seed}, ".encode(), b"]")

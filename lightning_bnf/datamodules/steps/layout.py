@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lightning_bnf.batch import Document, MicroBatch
 from lightning_bnf.datamodules.steps.sequences import sequences_of
+from lightning_bnf.datamodules.tokens.columns import Ragged, RowColumns, starts_of
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import RowArrays, as_rows
 from lightning_bnf.losses.base import Examples
@@ -27,11 +28,11 @@ Row = TokenizedRow | RowArrays
 
 class Layout(NamedTuple):
     """batch: (rows, labels) -> the micro-batch of their completions with one of the labels.
-    lengths: (row, labels) -> tokens of each model row that the data row takes, or of each sequence where `packed`, that
-    is where all sequences lie in one model row and nothing is padded."""
+    lengths: (rows, labels) -> of each data row the tokens of the model rows that it takes, or of the sequences where
+    `packed`, that is where all sequences lie in one model row and nothing is padded."""
 
     batch: Callable[[Sequence[Row], Sequence[int]], MicroBatch]
-    lengths: Callable[[Row, Sequence[int]], tuple[int, ...]]
+    lengths: Callable[[RowColumns, Sequence[int]], Ragged]
     packed: bool = False
 
 
@@ -245,20 +246,15 @@ def _empty(lengths: NDArray[np.int64], padding: int = 0) -> NDArray[np.int64]:
     return np.full((max(len(lengths), 1), max(lengths, default=1)), padding, dtype=np.int64)
 
 
-def _padded_lengths(row: Row, labels: Sequence[int]) -> tuple[int, ...]:
-    arrays = RowArrays.of(row)
-    lengths = zip(arrays.label.tolist(), arrays.length.tolist())
-    return tuple(len(arrays.prompt) + length for label, length in lengths if label in labels)
+def _shared_lengths(rows: RowColumns, labels: Sequence[int]) -> Ragged:
+    tokens = rows.tokens(labels)
+    some = tokens.counts > 0
+    sums = tokens.sums() - (tokens.counts - 1) * rows.prompt
+    return Ragged(sums[some], starts_of(some))
 
 
-def _shared_lengths(row: Row, labels: Sequence[int]) -> tuple[int, ...]:
-    lengths = _padded_lengths(row, labels)
-    prompt = len(RowArrays.of(row).prompt)
-    return (sum(lengths) - (len(lengths) - 1) * prompt,) if lengths else ()
-
-
-PADDED = Layout(padded, _padded_lengths)
-PACKED = Layout(packed, _padded_lengths, packed=True)
+PADDED = Layout(padded, RowColumns.tokens)
+PACKED = Layout(packed, RowColumns.tokens, packed=True)
 SHARED_PROMPT = Layout(shared_prompt, _shared_lengths)
 PACKED_SHARED = Layout(packed_shared, _shared_lengths, packed=True)
 

@@ -11,44 +11,32 @@ from torch import Tensor
 from lightning_bnf.batch import MicroBatch, Step
 from lightning_bnf.datamodules.steps.layout import Layout
 from lightning_bnf.datamodules.steps.plan import StepPlan
+from lightning_bnf.datamodules.tokens.columns import Ragged
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import RowArrays, all_arrays, as_rows
+from lightning_bnf.datamodules.tokens.rows import as_rows
 from lightning_bnf.losses.base import StepContext
 
 
 class StepCounts:
-    """What step contexts are summed from: numbers of each row, counted once, so that no row is read for them again.
-
-    Arrays (R,) of the completions with one of the labels: whether there are any, whether the row is a pair, how many
-    are preferred and how many dispreferred, the tokens of the preferred ones, and those of the shortest.
-    """
+    """What step contexts are summed from: the columns of the rows, so that no row is read for them again."""
 
     def __init__(self, rows: Sequence[TokenizedRow], labels: Sequence[int]):
-        counted = np.array([_counts(row, labels) for row in all_arrays(rows)], dtype=np.int64).reshape(-1, 6)
-        self.taken, self.pairs, self.preferred, self.dispreferred, self.preferred_tokens, self.shortest = counted.T
+        self.columns, self.labels = as_rows(rows).columns, labels
 
     def context(self, rows: Sequence[int]) -> StepContext:
         """What losses may know of a whole step of these rows."""
-        taken = self.taken[rows] > 0
+        step = self.columns.take(np.array(rows, dtype=np.int64))
+        kept = step.has(self.labels)
+        taken = Ragged(kept.astype(np.int64), step.first).sums() > 0
+        preferred = kept & (step.label == 1)
         return StepContext(
             groups=int(taken.sum()),
-            pairs=int(self.pairs[rows].sum()),
-            preferred=int(self.preferred[rows].sum()),
-            dispreferred=int(self.dispreferred[rows].sum()),
-            preferred_tokens=int(self.preferred_tokens[rows].sum()),
-            smallest_length=int(self.shortest[rows][taken].min()) if taken.any() else 1,
+            pairs=int(step.pairs.sum()) if set(self.labels) == {1, -1} else 0,
+            preferred=int(preferred.sum()),
+            dispreferred=int((kept & (step.label == -1)).sum()),
+            preferred_tokens=int(step.trained[preferred].sum()),
+            smallest_length=int(step.trained[kept].min()) if kept.any() else 1,
         )
-
-
-def _counts(row: RowArrays, labels: Sequence[int]) -> tuple[int, ...]:
-    before, stops = np.concatenate([[0], np.cumsum(row.trained)]), np.cumsum(row.length)
-    trained = before[stops] - before[stops - row.length]
-    by_label = {label: trained[row.label == label] for label in labels}
-    preferred, dispreferred = (by_label.get(label, trained[:0]) for label in (1, -1))
-    tokens = np.concatenate([preferred, dispreferred])
-    pair = row.pairs and set(labels) == {1, -1}
-    shortest = tokens.min() if len(tokens) else 0
-    return len(tokens) > 0, pair, len(preferred), len(dispreferred), preferred.sum(), shortest
 
 
 class PromptBatch:

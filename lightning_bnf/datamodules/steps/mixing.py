@@ -13,7 +13,10 @@ from functools import cached_property
 from math import lcm
 from typing import Any
 
+import numpy as np
+
 from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.datamodules.tokens.columns import Ints
 from lightning_bnf.runtime.arguments import PositiveFloat, checked
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -70,17 +73,14 @@ class Mix:
     once; None takes the largest size by weight, so that none is cut short.
     """
 
-    set_of: Sequence[int]
+    set_of: Ints
     weights: Sequence[float]
     epoch_of: int | None = None
 
     @cached_property
-    def rows(self) -> list[list[int]]:
+    def rows(self) -> list[Ints]:
         """The rows of each set."""
-        found: list[list[int]] = [[] for _ in self.weights]
-        for row, number in enumerate(self.set_of):
-            found[number].append(row)
-        return found
+        return [np.flatnonzero(self.set_of == k) for k in range(len(self.weights))]
 
     @cached_property
     def leading(self) -> int:
@@ -90,39 +90,36 @@ class Mix:
         return max(range(len(self.weights)), key=lambda k: (len(self.rows[k]) / self.weights[k], -k))
 
     @cached_property
-    def sets(self) -> list[int]:
+    def sets(self) -> Ints:
         """Of each example of an epoch, which set it is drawn from."""
         given = [Fraction(str(weight)) for weight in self.weights]
         shares = [weight / sum(given) for weight in given]
         whole = lcm(*(share.denominator for share in shares))
         parts = [int(share * whole) for share in shares]
-        drawn = [0] * len(parts)
-        found: list[int] = []
-        while drawn[self.leading] < len(self.rows[self.leading]):
-            free = (k for k, part in enumerate(parts) if drawn[k] * whole // part <= len(found))
-            chosen = min(free, key=lambda k: (-(-(drawn[k] + 1) * whole // parts[k]), k))
-            drawn[chosen] += 1
-            found.append(chosen)
-        return found
+        wanted = len(self.rows[self.leading])
+        period = _drawn(parts, self.leading, wanted)
+        # After `whole` examples each set has had exactly its share, and what follows is the same again.
+        again, left = divmod(wanted - 1, parts[self.leading])
+        last = np.flatnonzero(period == self.leading)[left]
+        return np.concatenate([np.tile(period, again), period[: last + 1]])
 
     @cached_property
     def counts(self) -> list[int]:
         """Examples of each set in an epoch."""
-        return [self.sets.count(k) for k in range(len(self.weights))]
+        return np.bincount(self.sets, minlength=len(self.weights)).tolist()
 
-    def order(self, seed: int, epoch: int) -> list[int]:
+    def order(self, seed: int, epoch: int) -> Ints:
         """The rows of an epoch in their order. A set goes through all its rows, in an order of its own each time,
         before one is repeated, over the ends of epochs too."""
-        places = [epoch * count for count in self.counts]
-        orders: dict[tuple[int, int], list[int]] = {}
-        found = []
-        for k in self.sets:
-            turn, place = divmod(places[k], len(self.rows[k]))
-            if (k, turn) not in orders:
-                orders[k, turn] = list(self.rows[k])
-                random.Random(f"{seed}/{k}/{turn}").shuffle(orders[k, turn])
-            found.append(orders[k, turn][place])
-            places[k] += 1
+        found = np.empty(len(self.sets), dtype=np.int64)
+        for k, (rows, count) in enumerate(zip(self.rows, self.counts)):
+            turns, places = np.divmod(epoch * count + np.arange(count), len(rows))
+            orders = np.empty(count, dtype=np.int64)
+            for turn in np.unique(turns).tolist():
+                shuffled = rows.tolist()
+                random.Random(f"{seed}/{k}/{turn}").shuffle(shuffled)
+                orders[turns == turn] = np.array(shuffled)[places[turns == turn]]
+            found[self.sets == k] = orders
         return found
 
     def sentence(self, names: Sequence[str]) -> str:
@@ -135,12 +132,24 @@ class Mix:
         return f"an epoch is every row of {names[self.leading]} once; {'; '.join(told)}"
 
 
-def mixed(sets: Sequence[WeightedSet], set_of: Sequence[int], epoch_of: str | None) -> Mix:
+def _drawn(parts: Sequence[int], leading: int, ends: int) -> Ints:
+    """Which set each example is drawn from, of sets that have such parts of as many examples as the parts sum to: of
+    that many, or until the leading set has had `ends`."""
+    whole, drawn, found = sum(parts), [0] * len(parts), list[int]()
+    while len(found) < whole and drawn[leading] < ends:
+        free = (k for k, part in enumerate(parts) if drawn[k] * whole // part <= len(found))
+        chosen = min(free, key=lambda k: (-(-(drawn[k] + 1) * whole // parts[k]), k))
+        drawn[chosen] += 1
+        found.append(chosen)
+    return np.array(found, dtype=np.int64)
+
+
+def mixed(sets: Sequence[WeightedSet], set_of: Ints, epoch_of: str | None) -> Mix:
     """How rows of such sets are mixed, of each of which `set_of` says its set. Raises `DataError` for a set of which
     nothing is left."""
     paths = [one.path for one in sets]
     mix = Mix(set_of, [one.weight for one in sets], None if epoch_of is None else paths.index(epoch_of))
     for path, held in zip(paths, mix.rows):
-        if not held:
+        if not len(held):
             raise DataError(f"data.train must be sets of one row to train on or more, got {path} with none")
     return mix

@@ -1,23 +1,33 @@
 """Whether rows have what a loss declares that it needs: known before any model is loaded."""
 
 from collections.abc import Sequence
+from typing import NoReturn
+
+import numpy as np
 
 from lightning_bnf.datamodules.reading.columns import NUMBERS
 from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.datamodules.tokens.columns import Bools, Ragged, reduced
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import RowView, all_arrays
+from lightning_bnf.datamodules.tokens.rows import RowView, as_rows
 from lightning_bnf.losses.base import Loss
 
 
 def check_rows(rows: Sequence[TokenizedRow], loss: Loss) -> None:
     """Refuse (`DataError`) rows that the loss cannot be computed on, naming the first one."""
-    for i, row in enumerate(all_arrays(rows)):
-        lacks = loss.needs_pairs and not row.pairs
-        if lacks or loss.needs_groups or loss.needs_columns or not len(row.length):
-            _check_row(rows[i], loss)  # decoded as a whole, which takes long: the sentence needs it
+    held = as_rows(rows)
+    columns = held.columns
+    lacks = columns.completions == 0
+    lacks |= loss.needs_pairs & ~columns.pairs
+    lacks |= loss.needs_groups & ~columns.groups
+    for name in loss.needs_columns:
+        missing = np.isnan(held.numbers(name)) & columns.has(loss.labels)
+        lacks |= Ragged(missing.astype(np.int64), columns.first).sums() > 0
+    for i in np.flatnonzero(lacks)[:1].tolist():
+        _refuse_row(rows[i], loss)
 
 
-def _check_row(row: TokenizedRow, loss: Loss) -> None:
+def _refuse_row(row: TokenizedRow, loss: Loss) -> NoReturn:
     name = type(loss).__name__
     if not row.completions:
         raise DataError(
@@ -33,13 +43,21 @@ def _check_row(row: TokenizedRow, loss: Loss) -> None:
         raise DataError(
             f"{row.source}: must be grouped for {name} (columns prompt, samples and rejected), got {row.format}"
         )
-    _check_columns(row, loss)
+    for name in loss.needs_columns:
+        if any(name not in completion.numbers for completion in row.completions if completion.label in loss.labels):
+            column = NUMBERS[name]
+            columns = f"{column}_chosen and {column}_rejected" if row.pairs else column
+            raise DataError(
+                f"{row.source}: must be a row with {columns} for {type(loss).__name__}, which needs the {name} of "
+                "every completion it learns from, got none; other names through data.options.column_map"
+            )
+    raise AssertionError(f"{row.source} has all that {name} needs")
 
 
 def check_labels(rows: Sequence[TokenizedRow], loss: Loss) -> None:
     """Refuse (`DataError`) training rows whose labels teach the loss nothing."""
     name = type(loss).__name__
-    labels = {label for row in all_arrays(rows) for label in row.label.tolist()}
+    labels = set(np.unique(as_rows(rows).columns.label).tolist())
     if not labels & set(loss.labels):
         raise DataError(f"data.train: labels must be of {loss.labels} for {name} to learn from, got {labels}")
     if loss.needs_both_labels and labels != {1, -1}:
@@ -49,17 +67,6 @@ def check_labels(rows: Sequence[TokenizedRow], loss: Loss) -> None:
         )
 
 
-def _check_columns(row: TokenizedRow, loss: Loss) -> None:
-    for name in loss.needs_columns:
-        if any(name not in completion.numbers for completion in row.completions if completion.label in loss.labels):
-            column = NUMBERS[name]
-            columns = f"{column}_chosen and {column}_rejected" if row.pairs else column
-            raise DataError(
-                f"{row.source}: must be a row with {columns} for {type(loss).__name__}, which needs the {name} of "
-                "every completion it learns from, got none; other names through data.options.column_map"
-            )
-
-
 def usable_rows(rows: RowView, loss: Loss, allow_drop: float) -> tuple[RowView, str | None]:
     """The rows without those that the loss leaves out by its own rule, and a sentence that counts them.
 
@@ -67,13 +74,14 @@ def usable_rows(rows: RowView, loss: Loss, allow_drop: float) -> tuple[RowView, 
     """
     if not loss.needs_ordered_rewards:
         return rows, None
-    kept = rows.where(_ordered)
+    ordered = _ordered(rows)
+    kept = rows.only(ordered)
     dropped = len(rows) - len(kept)
     if not dropped:
         return rows, None
     rule = f"{type(loss).__name__} needs chosen completions scored above the rejected ones"
     if dropped > allow_drop * len(rows) or not kept:
-        first = next(row.source for row in rows if not _ordered(row))
+        first = rows.source(int(ordered.argmin()))
         raise DataError(
             f"{first}: dropped rows must be at most allow_drop ({allow_drop:g}) of all, got {dropped} of {len(rows)}, "
             f"since {rule}: raise allow_drop, or mend the scores"
@@ -81,10 +89,10 @@ def usable_rows(rows: RowView, loss: Loss, allow_drop: float) -> tuple[RowView, 
     return kept, f"{dropped} of {len(rows)} rows dropped: {rule}"
 
 
-def _ordered(row: TokenizedRow) -> bool:
-    """Whether each preferred completion's reward is above each dispreferred one's; also where one is not given."""
-    rewards = {
-        label: [c.numbers["reward"] for c in row.completions if c.label == label and "reward" in c.numbers]
-        for label in (1, -1)
-    }
-    return not (rewards[1] and rewards[-1]) or min(rewards[1]) > max(rewards[-1])
+def _ordered(rows: RowView) -> Bools:
+    """(N,) whether each preferred completion's reward is above each dispreferred one's; also where one is not given."""
+    columns, reward = rows.columns, rows.numbers("reward")
+    worst = np.where((columns.label == 1) & ~np.isnan(reward), reward, np.inf)
+    best = np.where((columns.label == -1) & ~np.isnan(reward), reward, -np.inf)
+    lowest = reduced(np.minimum.reduceat, worst, columns.first, np.inf)
+    return lowest > reduced(np.maximum.reduceat, best, columns.first, -np.inf)

@@ -7,10 +7,13 @@ neither does the result; step n means the same everywhere, and resuming is: star
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+import numpy as np
+
 from lightning_bnf.datamodules.steps.mixing import Mix
+from lightning_bnf.datamodules.tokens.columns import Ints
 from lightning_bnf.runtime.arguments import PositiveInt, checked
 
 CALL_TOKENS = {"cpu": 64, "cuda": 1024}
@@ -31,7 +34,7 @@ class Budget(NamedTuple):
 
 
 @checked
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StepPlan:
     """Plans the steps over some rows.
 
@@ -42,7 +45,8 @@ class StepPlan:
     world_size: number of ranks that share a step
     packed: whether a micro-batch's sequences lie one behind the other, so that nothing is padded
     call_tokens: what a micro-batch costs beside its tokens, in tokens
-    strata: of each row a name; then every step holds each name in its share of the rows, as far as whole rows go
+    strata: of each row a name, or the place of its name among all; then every step holds each name in its share of the
+        rows, as far as whole rows go
     mix: of several sets with weights, which row follows which; some are then in an epoch more than once, or not at all
     """
 
@@ -53,8 +57,15 @@ class StepPlan:
     world_size: PositiveInt = 1
     packed: bool = False
     call_tokens: PositiveInt = CALL_TOKENS["cpu"]
-    strata: tuple[str, ...] | None = None
+    strata: Sequence[str] | Ints | None = None
     mix: Mix | None = None
+
+    @cached_property
+    def _strata(self) -> "_Strata | None":
+        if self.strata is None:
+            return None
+        names, of = np.unique(np.asarray(self.strata), return_inverse=True)
+        return _Strata(of, len(names))
 
     @property
     def examples(self) -> int:
@@ -67,8 +78,11 @@ class StepPlan:
 
     def rows(self, epoch: int, step: int) -> list[int]:
         """The rows of a step, over all micro-batches and ranks."""
-        order = _order(len(self.tokens), self.seed, epoch, self.strata, self.mix)
-        return order[step * self.examples_per_step : (step + 1) * self.examples_per_step]
+        first, stop = step * self.examples_per_step, (step + 1) * self.examples_per_step
+        if self.seed is None:
+            return list(range(first, min(stop, len(self.tokens))))
+        order = _order(len(self.tokens), self.seed, epoch, self._strata, self.mix)
+        return order[first:stop].tolist()
 
     def micro_batches(self, epoch: int, step: int) -> list[list[int]]:
         """All micro-batches of a step: rows of like length together, the largest micro-batch first, so that memory
@@ -77,13 +91,14 @@ class StepPlan:
         Cut where the least time is lost to padding and to further micro-batches; with several ranks, into such equal
         ones that none waits long for another. Rows without tokens, of which the loss learns nothing, are in none.
         """
-        rows = [row for row in self.rows(epoch, step) if self.tokens[row]]
-        rows.sort(key=lambda row: (-max(self.tokens[row]), row))
+        lengths = {row: self.tokens[row] for row in self.rows(epoch, step)}
+        rows = [row for row in self.rows(epoch, step) if lengths[row]]
+        rows.sort(key=lambda row: (-max(lengths[row]), row))
         batches = self._cut(rows, self.max_tokens)
         if self.world_size == 1 or not rows:
             return batches
         wanted = -(-len(batches) // self.world_size) * self.world_size
-        budget = sum(sum(self.tokens[row]) for row in rows) / wanted
+        budget = sum(sum(lengths[row]) for row in rows) / wanted
         while budget < self.max_tokens:
             even = self._cut(rows, budget)
             if len(even) <= wanted:
@@ -98,13 +113,14 @@ class StepPlan:
     def _cut(self, rows: Sequence[int], budget: float) -> list[list[int]]:
         """Rows by falling length, cut into runs within the budget so that tokens, with padding, and `call_tokens` for
         each run sum to the least: by the best way to cut the first j rows, for each j. The largest run first."""
+        tokens = [self.tokens[row] for row in rows]
         least, start = [0.0], [0]
         for j in range(1, len(rows) + 1):
             count = total = 0
             least.append(float("inf"))
             start.append(j - 1)
             for i in range(j - 1, -1, -1):
-                lengths = self.tokens[rows[i]]
+                lengths = tokens[i]
                 count, total = count + len(lengths), total + sum(lengths)
                 size = total if self.packed else count * max(lengths)
                 if size > budget and i < j - 1:
@@ -129,22 +145,25 @@ def size_of(lengths: Sequence[int], packed: bool) -> int:
     return sum(lengths) if packed else len(lengths) * max(lengths)
 
 
+@dataclass(frozen=True, eq=False)
+class _Strata:
+    """of: (N,) the place of each row's name among the `names`, in their order"""
+
+    of: Ints
+    names: int
+
+
 @lru_cache(maxsize=4)  # an epoch asks for the same order at every step
-def _order(rows: int, seed: int | None, epoch: int, strata: tuple[str, ...] | None, mix: Mix | None) -> list[int]:
-    order = list(range(rows))
-    if seed is None:
-        return order
+def _order(rows: int, seed: int, epoch: int, strata: _Strata | None, mix: Mix | None) -> Ints:
     if mix is not None:
         return mix.order(seed, epoch)
-    generator = random.Random(f"{seed}/{epoch}")
-    generator.shuffle(order)
+    generator, shuffled = random.Random(f"{seed}/{epoch}"), list(range(rows))
+    generator.shuffle(shuffled)
+    order = np.array(shuffled, dtype=np.int64)
     if strata is None:
         return order
-    mine: dict[str, list[int]] = {}
-    for row in order:
-        mine.setdefault(strata[row], []).append(row)
-    places: dict[int, float] = {}
-    for name in sorted(mine):  # each stratum evenly apart over the epoch, from a start of its own
-        start = generator.random()
-        places |= {row: (j + start) / len(mine[name]) for j, row in enumerate(mine[name])}
-    return sorted(order, key=places.__getitem__)
+    places, stratum = np.empty(rows), strata.of[order]
+    for name in range(strata.names):  # each stratum evenly apart over the epoch, from a start of its own
+        mine = np.flatnonzero(stratum == name)
+        places[mine] = (np.arange(len(mine)) + generator.random()) / len(mine)
+    return order[np.argsort(places, kind="stable")]

@@ -1,20 +1,25 @@
-"""Sequences of tokenized rows: read one by one, some of others, pairs with one side, prompts with other completions."""
+"""Sequences of tokenized rows: read one by one or as columns, and some of others."""
 
 import hashlib
+import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
-import torch
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lightning_bnf.datamodules.reading.answers import Text
-from lightning_bnf.datamodules.reading.formats import Unpaired
-from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
-from lightning_bnf.runtime.arguments import ClosedUnitInterval, checked
+from lightning_bnf.datamodules.tokens.columns import Bools, Ints, RowColumns, places_of, starts_of
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+
+Name = Literal["id", "family", "spaced", "prompt_ids"]
+_AT_ONCE = 2**15  # rows whose contents are hashed together
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +84,30 @@ class Rows(Sequence[TokenizedRow]):
     def arrays(self, index: int) -> RowArrays:
         """The same row's arrays."""
 
+    @property
+    @abstractmethod
+    def columns(self) -> RowColumns:
+        """What decides on all rows."""
+
+    @abstractmethod
+    def values(self, name: Name) -> pa.ChunkedArray:
+        """(N,) bytes of each row: its `id` or `family`, its prompt as `spaced` writes it, or its `prompt_ids`."""
+
+    @abstractmethod
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """(C,) what the data say of each completion under a name of `NUMBERS`; NaN where they do not."""
+
     def prompt(self, index: int) -> Text:
         """The same row's prompt, as it was before it was tokens."""
         return self.row(index).prompt
+
+    def source(self, index: int) -> str:
+        """Where the same row stands."""
+        return self.row(index).source
+
+    def content(self, rows: Ints) -> bytes:
+        """All that training reads of some rows, in their order: what their fingerprint is of."""
+        return b"".join(_content(self.arrays(i)) for i in rows.tolist())
 
     @overload
     def __getitem__(self, index: int) -> TokenizedRow: ...
@@ -116,142 +142,148 @@ class HeldRows(Rows):
             self._arrays[index] = RowArrays.of(self._rows[index])
         return self._arrays[index]
 
+    @cached_property
+    def columns(self) -> RowColumns:
+        held = [self.arrays(i) for i in range(len(self))]
+        length = np.array([n for row in held for n in row.length], dtype=np.int32)
+        ends = np.cumsum(length)
+        before = starts_of(np.concatenate([np.zeros(0, bool), *(row.trained for row in held)]))
+        flags = {
+            name: np.array([bool(getattr(row, name)) for row in self._rows], dtype=bool)
+            for name in ("pairs", "groups", "kept_out")
+        }
+        return RowColumns(
+            first=starts_of([len(row.label) for row in held]),
+            prompt=np.array([len(row.prompt) for row in held], dtype=np.int32),
+            largest=np.array([max(row.prompt.max(initial=0), row.ids.max(initial=0)) for row in held], dtype=np.int32),
+            verified=np.array([row.verifier is not None for row in self._rows], dtype=bool),
+            length=length,
+            trained=(before[ends] - before[ends - length]).astype(np.int32),
+            label=np.array([label for row in held for label in row.label], dtype=np.int8),
+            **flags,
+        )
+
+    def values(self, name: Name) -> pa.ChunkedArray:
+        held: list[str | bytes | None]
+        if name == "prompt_ids":
+            held = [self.arrays(i).prompt.tobytes() for i in range(len(self))]
+        else:
+            held = [spaced(row.prompt) if name == "spaced" else getattr(row, name) for row in self._rows]
+        return pa.chunked_array([held], type=pa.large_binary())
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        given = [one.numbers.get(name, np.nan) for row in self._rows for one in row.completions]
+        return np.array(given, dtype=np.float64)
+
 
 def as_rows(rows: Sequence[TokenizedRow]) -> Rows:
     """The rows, with arrays."""
     return rows if isinstance(rows, Rows) else HeldRows(rows)
 
 
-def all_arrays(rows: Sequence[TokenizedRow]) -> Iterator[RowArrays]:
-    """The arrays of each row in turn."""
-    held = as_rows(rows)
-    return (held.arrays(i) for i in range(len(held)))
+def spaced(prompt: Text) -> str:
+    """A prompt as JSON, alike for all that are the same but for their spaces; plain text is one user message's."""
+    turns: Sequence[tuple[str, str]]
+    turns = [("user", prompt)] if isinstance(prompt, str) else [(turn["role"], turn["content"]) for turn in prompt]
+    return json.dumps([[role, " ".join(text.split())] for role, text in turns])
+
+
+def _content(row: RowArrays) -> bytes:
+    arrays = (row.prompt, row.ids, row.trained, row.length, row.label)
+    parts = [part for values in arrays for part in (len(values).to_bytes(8), values.tobytes())]
+    return b"".join([*parts, content_of_numbers(row.numbers)])
+
+
+def content_of_numbers(numbers: Sequence[Mapping[str, float]]) -> bytes:
+    """What a row's numbers add to its content; nothing where it has none."""
+    return repr([sorted(given.items()) for given in numbers]).encode() if any(numbers) else b""
 
 
 def rows_fingerprint(rows: Sequence[TokenizedRow]) -> str:
     """16 hex digits over all that training reads of the rows, in their order."""
-    hashed = hashlib.sha256()
-    for row in all_arrays(rows):
-        for values in (row.prompt, row.ids, row.trained, row.length, row.label):
-            hashed.update(len(values).to_bytes(8) + values.tobytes())
-        if any(row.numbers):
-            hashed.update(repr([sorted(numbers.items()) for numbers in row.numbers]).encode())
+    held, hashed = as_rows(rows), hashlib.sha256()
+    for start in range(0, len(held), _AT_ONCE):
+        hashed.update(held.content(np.arange(start, min(start + _AT_ONCE, len(held)))))
     return hashed.hexdigest()[:16]
 
 
 class RowView(Rows):
-    """Some rows of several sequences, in an order, without holding them."""
+    """Some rows of several sequences, without holding them: of all of them one behind the other those at `places`, in
+    that order."""
 
-    def __init__(self, parts: Sequence[Sequence[TokenizedRow]], places: Sequence[tuple[int, int]] | None = None):
+    def __init__(self, parts: Sequence[Sequence[TokenizedRow]], places: Ints | None = None):
         self._parts = tuple(as_rows(part) for part in parts)
-        self._places = (
-            [(part, i) for part, rows in enumerate(self._parts) for i in range(len(rows))] if places is None else places
-        )
+        self._starts = starts_of([len(part) for part in self._parts])
+        self._places = np.arange(self._starts[-1]) if places is None else places
+        self._whole = places is None
 
     def __len__(self) -> int:
         return len(self._places)
 
+    def _at(self, index: int) -> tuple[Rows, int]:
+        place = int(self._places[index])
+        part = int(np.searchsorted(self._starts, place, side="right")) - 1
+        return self._parts[part], place - int(self._starts[part])
+
     def row(self, index: int) -> TokenizedRow:
-        part, i = self._places[index]
-        return self._parts[part].row(i)
+        rows, i = self._at(index)
+        return rows.row(i)
 
     def arrays(self, index: int) -> RowArrays:
-        part, i = self._places[index]
-        return self._parts[part].arrays(i)
+        rows, i = self._at(index)
+        return rows.arrays(i)
 
     def prompt(self, index: int) -> Text:
-        part, i = self._places[index]
-        return self._parts[part].prompt(i)
+        rows, i = self._at(index)
+        return rows.prompt(i)
 
-    def part_of_rows(self) -> list[int]:
-        """Of each row, which of the sequences it is of."""
-        return [part for part, _ in self._places]
+    def source(self, index: int) -> str:
+        rows, i = self._at(index)
+        return rows.source(i)
 
-    def where(self, keep: Callable[[TokenizedRow], bool]) -> "RowView":
-        """The rows for which `keep` is true."""
-        return self.only(map(keep, self))
+    @cached_property
+    def _all(self) -> RowColumns:
+        return RowColumns.joined([part.columns for part in self._parts])
 
-    def only(self, kept: Iterable[bool]) -> "RowView":
-        """The rows whose place in `kept` is true."""
-        return RowView(self._parts, [place for place, keep in zip(self._places, kept) if keep])
+    @cached_property
+    def columns(self) -> RowColumns:
+        return self._all if self._whole else self._all.take(self._places)
+
+    def values(self, name: Name) -> pa.ChunkedArray:
+        chunks = [chunk for part in self._parts for chunk in part.values(name).chunks]
+        found = pa.chunked_array(chunks, type=pa.large_binary())
+        return found if self._whole else found.take(pa.array(self._places))
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        found = np.concatenate([np.zeros(0), *(part.numbers(name) for part in self._parts)])
+        return found if self._whole else found[places_of(self._all.first, self._places)[0]]
+
+    def content(self, rows: Ints) -> bytes:
+        places, parts = self._places[rows], self.part_of_rows()[rows]
+        runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(parts)) + 1) if len(rows) else []
+        return b"".join(self._parts[parts[run[0]]].content(places[run] - self._starts[parts[run[0]]]) for run in runs)
+
+    def part_of_rows(self) -> Ints:
+        """(N,) of each row, which of the sequences it is of."""
+        return np.searchsorted(self._starts, self._places, side="right") - 1
+
+    def only(self, kept: Bools) -> "RowView":
+        """The rows that are `kept` (N,)."""
+        return self if kept.all() else RowView(self._parts, self._places[kept])
 
     def with_completions(self) -> "RowView":
         """The rows that are no prompts alone."""
-        return RowView(self._parts, [place for i, place in enumerate(self._places) if len(self.arrays(i).label)])
+        return self.only(self.columns.completions > 0)
 
 
 def repeated_rows(parts: Sequence[Sequence[TokenizedRow]]) -> list[str]:
     """The places of rows whose content is in an earlier part too."""
-    seen: set[str] = set()
+    seen: list[pa.Array] = []
     found: list[str] = []
     for rows in map(as_rows, parts if len(parts) > 1 else ()):
-        ids = [rows.arrays(i).id for i in range(len(rows))]
-        found += [rows.row(i).source for i, row_id in enumerate(ids) if row_id in seen]
-        seen.update(ids)
+        ids = rows.values("id")
+        if seen:
+            again = pc.is_in(ids, value_set=pa.chunked_array(seen, type=ids.type))
+            found += [rows.source(i) for i in np.flatnonzero(again.to_numpy()).tolist()]
+        seen += ids.chunks
     return found
-
-
-@checked
-class PartlyPaired(Rows):
-    """Rows of which only the share `ratio` of the pairs keeps both sides; each other pair keeps one, preferred or not.
-
-    Which pairs, and which of their sides, is drawn from `seed`, equally likely. Other rows stay as they are. With the
-    same seed, the pairs whole at a ratio are whole at every larger one, and the others keep the same side. Rows are
-    read when they are asked for. Raises `Refusal` for a ratio outside [0, 1].
-    """
-
-    def __init__(self, rows: Sequence[TokenizedRow], ratio: ClosedUnitInterval, seed: int):
-        self._rows = as_rows(rows)
-        pairs = [i for i in range(len(rows)) if self._rows.arrays(i).pairs]
-        drawn = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(pairs), generator=drawn).tolist()
-        sides = (2 * torch.randint(2, (len(pairs),), generator=drawn) - 1).tolist()
-        whole = round(ratio * len(pairs))
-        self._kept = {pairs[place]: sides[place] for place in order[whole:]}
-        self.report = f"pairing_ratio {ratio:g}: {whole} of {len(rows)} rows are pairs"
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def row(self, index: int) -> TokenizedRow:
-        row, side = self._rows.row(index), self._kept.get(index)
-        if side is None:
-            return row
-        kept = tuple(completion for completion in row.completions if completion.label == side)
-        return replace(row, format=Unpaired.name, completions=kept)
-
-    def arrays(self, index: int) -> RowArrays:
-        row, side = self._rows.arrays(index), self._kept.get(index)
-        return row if side is None else row.only(row.label == side)
-
-
-def mismatched(rows: Sequence[TokenizedRow], max_length: int) -> list[TokenizedRow]:
-    """For each row its prompt with its partner's completions, cut to `max_length` tokens in all.
-
-    The partner is fixed by the rows' contents: the next one with another prompt in the order of the hashes of their
-    ids, whatever the order of training is. Where all prompts are equal there is none, and the row has no completions.
-    """
-    order = sorted(range(len(rows)), key=lambda i: hashlib.sha256(rows[i].id.encode()).digest())
-    held = as_rows(rows)
-    prompts = [held.arrays(i).prompt.tobytes() for i in order]
-    partner: dict[int, int] = {}
-    following: int | None = None
-    for step in reversed(range(2 * len(order))):  # once around to know what follows the last one
-        place, after = step % len(order), (step + 1) % len(order)
-        following = after if prompts[after] != prompts[place] else following  # equal prompts are followed by the same
-        if following is not None:
-            partner[order[place]] = order[following]
-    return [
-        _with_completions_of(row, rows[partner[i]] if i in partner else None, max_length) for i, row in enumerate(rows)
-    ]
-
-
-def _with_completions_of(row: TokenizedRow, partner: TokenizedRow | None, max_length: int) -> TokenizedRow:
-    room = max_length - len(row.prompt_ids)
-    cut = [_cut(completion, room) for completion in partner.completions] if partner else []
-    kept = tuple(completion for completion in cut if any(completion.completion_mask))
-    return replace(row, id=f"{row.id} (mismatched)", format=Unpaired.name, completions=kept)
-
-
-def _cut(completion: TokenizedCompletion, room: int) -> TokenizedCompletion:
-    return replace(completion, ids=completion.ids[:room], completion_mask=completion.completion_mask[:room])

@@ -8,140 +8,98 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import ipc
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.reading.answers import Text
 from lightning_bnf.datamodules.reading.errors import reason
 from lightning_bnf.datamodules.reading.files import streamable
-from lightning_bnf.datamodules.reading.formats import format_of
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.tables import Table
+from lightning_bnf.datamodules.tokens.columns import Ints, RowColumns
 from lightning_bnf.datamodules.tokens.load import load_rows
-from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
+from lightning_bnf.datamodules.tokens.record_batches import SCHEMA, StoredBatch, batch_of, merged
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.report import ReportText
-from lightning_bnf.datamodules.tokens.rows import RowArrays, Rows
+from lightning_bnf.datamodules.tokens.rows import Name, RowArrays, Rows
 from lightning_bnf.datamodules.tokens.streamed import stream_rows
 from lightning_bnf.runtime.files import cache_folder, replacing, write_text
 from lightning_bnf.runtime.fingerprints import file_fingerprint, tokenizer_state
 from lightning_bnf.runtime.progress import say
 from lightning_bnf.runtime.shipped import here_or_shipped
 
-FORMAT = 4  # of the files; a new one never meets the old
+FORMAT = 5  # of the files; a new one never meets the old
 STORED_FROM = 2000  # rows of a file; less is tokenized in a second
 _BATCH = 1000
 
-_COMPLETION = pa.struct(
-    [
-        ("ids", pa.list_(pa.int32())),
-        ("completion_mask", pa.list_(pa.bool_())),
-        ("label", pa.int8()),
-        ("numbers", pa.string()),
-    ]
-)
-_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("format", pa.string()),
-        ("prompt_ids", pa.list_(pa.int32())),
-        ("completions", pa.list_(_COMPLETION)),
-        ("rest", pa.string()),  # what training does not read, as JSON
-    ]
-)
-_REST = ("verifier", "family", "prompt_id", "max_new_tokens", "kept_out", "prompt")
-
 
 class StoredRows(Rows):
-    """Rows of an Arrow file, read one by one when they are asked for."""
+    """Rows of an Arrow file, read one by one or as columns when they are asked for."""
 
     def __init__(self, path: Path):
         self.path = path
-        batches = ipc.open_file(pa.memory_map(str(path))).read_all().to_batches()
-        self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)]).tolist()
-        self._batches = [_Batch(batch) for batch in batches]
+        file = ipc.open_file(pa.memory_map(str(path)))
+        self._batches = [StoredBatch(file.get_batch(i)) for i in range(file.num_record_batches)]
+        self._starts = [0, *accumulate(map(len, self._batches))]
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
-    def _at(self, index: int) -> tuple["_Batch", int]:
+    def _at(self, index: int) -> tuple[StoredBatch, int]:
         batch = bisect_right(self._starts, index) - 1
         return self._batches[batch], index - self._starts[batch]
 
     def row(self, index: int) -> TokenizedRow:
         batch, at = self._at(index)
-        arrays, rest = batch.arrays(at), self._rest(index)
-        ids, trained, stops = arrays.ids.tolist(), arrays.trained.tolist(), np.cumsum(arrays.length).tolist()
-        completions = tuple(
-            TokenizedCompletion(ids[start:stop], trained[start:stop], label, numbers)
-            for start, stop, label, numbers in zip([0, *stops], stops, arrays.label.tolist(), arrays.numbers)
-        )
-        source, format = batch.source[at].as_py(), batch.format[at]
-        return TokenizedRow(arrays.id, source, format, arrays.prompt.tolist(), completions, **rest)
+        return batch.row(at)
 
     def arrays(self, index: int) -> RowArrays:
         batch, at = self._at(index)
         return batch.arrays(at)
 
     def prompt(self, index: int) -> Text:
-        prompt: Text = self._rest(index)["prompt"]
-        return prompt
-
-    def _rest(self, index: int) -> dict[str, Any]:
         batch, at = self._at(index)
-        rest: dict[str, Any] = json.loads(batch.rest[at].as_py())
-        if isinstance(rest["prompt"], list):
-            rest["prompt"] = tuple(rest["prompt"])
-        return rest
+        return batch.text(at)
 
+    def source(self, index: int) -> str:
+        batch, at = self._at(index)
+        return str(batch.value("source", at))
 
-class _Batch:
-    """A record batch's columns, as arrays that look into the mapped file and lists of what is short: reading a row is
-    a few slices of them."""
+    @cached_property
+    def columns(self) -> RowColumns:
+        return RowColumns.joined([batch.columns() for batch in self._batches])
 
-    def __init__(self, batch: pa.RecordBatch):
-        row_id, self.source, format, prompt, completions, self.rest = batch.columns
-        self.id, self.format = row_id.to_pylist(), format.to_pylist()
-        self.prompt, self.prompt_at = prompt.values.to_numpy(), prompt.offsets.to_pylist()
-        ids, trained, label, numbers = completions.values.flatten()
-        self.completion_at, self.numbers = completions.offsets.to_pylist(), numbers.to_pylist()
-        self.ids, self.ids_at = ids.values.to_numpy(), ids.offsets.to_pylist()
-        self.label, self.length = label.to_numpy().astype(np.int64), np.diff(ids.offsets.to_numpy()).astype(np.int64)
-        self.trained = np.frombuffer(trained.values.buffers()[1] or b"", dtype=np.uint8)  # a bit for each token
+    def values(self, name: Name) -> pa.ChunkedArray:
+        return pa.chunked_array([batch.values(name) for batch in self._batches], type=pa.large_binary())
 
-    def arrays(self, at: int) -> RowArrays:
-        first, stop = self.completion_at[at], self.completion_at[at + 1]
-        begin, end = self.ids_at[first], self.ids_at[stop]
-        bits = np.unpackbits(self.trained[begin // 8 : end // 8 + 1], bitorder="little")
-        return RowArrays(
-            id=self.id[at],
-            pairs=format_of(self.format[at]).pairs,
-            prompt=self.prompt[self.prompt_at[at] : self.prompt_at[at + 1]],
-            ids=self.ids[begin:end],
-            trained=bits[begin % 8 : begin % 8 + end - begin].view(bool),
-            length=self.length[first:stop],
-            label=self.label[first:stop],
-            numbers=[{} if text == "{}" else json.loads(text) for text in self.numbers[first:stop]],
-        )
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        return np.concatenate([np.zeros(0), *(batch.numbers(name) for batch in self._batches)])
+
+    def content(self, rows: Ints) -> bytes:
+        batch = np.searchsorted(self._starts, rows, side="right") - 1
+        runs = np.split(rows, np.flatnonzero(np.diff(batch)) + 1)
+        found = ((bisect_right(self._starts, run[0]) - 1, run) for run in runs if len(run))
+        return b"".join(self._batches[number].content(run - self._starts[number]) for number, run in found)
 
 
 def write_rows(path: Path, rows: Sequence[TokenizedRow]) -> StoredRows:
     """Write rows to a file, which appears whole or not at all, and open it."""
-    return write_batches(path, (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)))
+    return write_batches(path, (batch_of(rows[start : start + _BATCH]) for start in range(0, len(rows), _BATCH)))
 
 
-def write_batches(path: Path, batches: Iterable[Sequence[TokenizedRow]]) -> StoredRows:
+def write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> StoredRows:
     """The same of rows that come in batches."""
-    with replacing(path) as unfinished, ipc.new_file(str(unfinished), _SCHEMA) as file:
-        for rows in filter(None, batches):
-            file.write_batch(pa.RecordBatch.from_pylist([_values(row) for row in rows], schema=_SCHEMA))
+    with replacing(path) as unfinished, ipc.new_file(str(unfinished), SCHEMA) as file:
+        for batch in merged(batches):
+            file.write_batch(batch)
     return StoredRows(path)
 
 
@@ -201,24 +159,3 @@ def _opened(stored: Path) -> tuple[StoredRows, ReportText] | None:
         why = reason(error)
     say(f"tokenized rows {stored}: not as they were written ({why}); the rows are tokenized anew")
     return None
-
-
-def _values(row: TokenizedRow) -> dict[str, Any]:
-    completions = [
-        {
-            "ids": np.asarray(completion.ids, dtype=np.int32),
-            "completion_mask": completion.completion_mask,
-            "label": completion.label,
-            "numbers": json.dumps(dict(completion.numbers)),
-        }
-        for completion in row.completions
-    ]
-    rest = {name: getattr(row, name) for name in _REST}
-    return {
-        "id": row.id,
-        "source": row.source,
-        "format": row.format,
-        "prompt_ids": np.asarray(row.prompt_ids, dtype=np.int32),
-        "completions": completions,
-        "rest": json.dumps(rest, ensure_ascii=False),
-    }

@@ -1,10 +1,11 @@
 """Large files: read, checked and tokenized row by row into the store, so that memory does not grow with them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.reading.errors import DataError, Fault, Unfit
@@ -13,11 +14,12 @@ from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.records import Row, RowReader, reader_of
 from lightning_bnf.datamodules.reading.tables import RawRecord
 from lightning_bnf.datamodules.tokens.load import AT_ONCE, Loading, sampled
-from lightning_bnf.datamodules.tokens.renderer import Renderer, TokenizedRow
+from lightning_bnf.datamodules.tokens.record_batches import batch_of
+from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.datamodules.tokens.report import Report
 from lightning_bnf.datamodules.tokens.rows import Rows
 
-Write = Callable[[Iterator[Sequence[TokenizedRow]]], Rows]
+Write = Callable[[Iterator[pa.RecordBatch]], Rows]
 
 
 def stream_rows(
@@ -44,10 +46,10 @@ def stream_rows(
     repeated: list[str] = []
     reports: list[Report] = []
 
-    def batches() -> Iterator[Sequence[TokenizedRow]]:
+    def batches() -> Iterator[pa.RecordBatch]:
         with loading.progress(count) as bar:
             for rows, taken in _chunks(stream_raw(path, file), reader, loading, repeated):
-                yield loading.take(rows)
+                yield batch_of(loading.take(rows))
                 bar.update(taken)
         reports.append(loading.report(reader.format.name, reader.labels, reader.unread(), tuple(repeated)))
 

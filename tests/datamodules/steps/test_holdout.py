@@ -1,10 +1,14 @@
 """Which rows are held out of training: how many, that a prompt stays on one side, and what the draw depends on."""
 
+from pathlib import Path
+
 import pytest
+from support import slow_rows as slow
 
 from lightning_bnf.datamodules.steps.holdout import hold_out, shared_prompts, wanted
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import RowView
+from lightning_bnf.datamodules.tokens.stored import write_rows
 
 
 def rows_of(*prompts: str) -> RowView:
@@ -58,6 +62,20 @@ def test_a_prompt_is_the_same_as_text_and_as_a_message_however_spaced() -> None:
         for seed in range(40)
     }
     assert found == {0, 2}, "both or none of them, under some seed each"
+
+
+@pytest.mark.parametrize("seed", [1, 7])
+def test_the_draw_is_that_of_one_row_after_the_other(tmp_path: Path, seed: int) -> None:
+    rows = slow.some_rows(500)
+    wanted = slow.held_out(rows, seed)
+    for given in (rows, write_rows(tmp_path / "rows.arrow", rows)):
+        divided = hold_out(RowView([given]), seed)
+        assert [row.source for row in divided.validation] == [rows[i].source for i in wanted]
+        assert [row.source for row in divided.train] == [row.source for i, row in enumerate(rows) if i not in wanted]
+        shared = shared_prompts(divided.train, RowView([rows[:50]]))
+        trained = {slow.place(row, 0) for row in divided.train}
+        assert shared == [row.source for row in rows[:50] if slow.place(row, 0) in trained]
+        assert 0 < len(shared) < 50
 
 
 def test_where_nothing_can_be_held_out_it_is_said() -> None:

@@ -4,12 +4,14 @@ from threading import Event, Thread
 from threading import enumerate as enumerate_threads
 
 import pytest
+from support import slow_rows as slow
 
 from lightning_bnf.batch import Step
 from lightning_bnf.datamodules.steps.layout import PADDED
 from lightning_bnf.datamodules.steps.loader import PromptLoader, StepCounts, StepLoader
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
+from lightning_bnf.datamodules.tokens.rows import HeldRows
 
 
 def row(name: str, chosen: int, rejected: int, limit: int | None = None) -> TokenizedRow:
@@ -24,7 +26,7 @@ ROWS = [row(str(i), i + 1, 7 - i) for i in range(7)]
 
 
 def loader(fixed: bool = False, world_size: int = 1, rank: int = 0) -> StepLoader:
-    plan = StepPlan([PADDED.lengths(r, (1, -1)) for r in ROWS], 2, 20, None if fixed else 1, world_size)
+    plan = StepPlan(PADDED.lengths(HeldRows(ROWS).columns, (1, -1)), 2, 20, None if fixed else 1, world_size)
     return StepLoader(ROWS, plan, PADDED, rank=rank, fixed=fixed)
 
 
@@ -41,6 +43,15 @@ def test_facts_by_hand() -> None:
     only = StepCounts([row("9", 0, 4), ROWS[1]], (1,)).context([0, 1])
     assert (only.pairs, only.preferred, only.dispreferred, only.smallest_length, only.groups) == (0, 1, 0, 2, 1)
     assert StepCounts([row("9", 0, 4)], (1,)).context([0]).smallest_length == 1, "as good as any, of none"
+
+
+@pytest.mark.parametrize("labels", [(1, -1), (1,), (-1,)])
+def test_facts_are_those_of_one_row_after_the_other(labels: tuple[int, ...]) -> None:
+    rows = slow.some_rows(60)
+    counts = StepCounts(rows, labels)
+    for start in range(0, 60, 12):
+        places = [*range(start, start + 12), start]  # one twice, as mixed sets may have it
+        assert counts.context(places) == slow.context([rows[i] for i in places], labels)
 
 
 def test_resuming_goes_on_after_the_last_step_given_out() -> None:
@@ -67,7 +78,7 @@ class Watched(StepLoader):
     """Tells when a step is begun and waits with it until it is let go on; one of them fails."""
 
     def __init__(self, fails: int = -1) -> None:
-        plan = StepPlan([PADDED.lengths(r, (1, -1)) for r in ROWS], 2, 20, 1)
+        plan = StepPlan(PADDED.lengths(HeldRows(ROWS).columns, (1, -1)), 2, 20, 1)
         super().__init__(ROWS, plan, PADDED)
         self.begun, self.let_go = [Event() for _ in range(4)], [Event() for _ in range(4)]
         self.fails = fails

@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 from support import catalog
+from support import slow_rows as slow
 from support.training import train
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.datamodules.steps.needs import check_rows, usable_rows
+from lightning_bnf.datamodules.tokens.rows import RowView
 from lightning_bnf.losses import DPO, MADPO, SFT, SPO, AOTUnpaired, PoFT
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
@@ -22,6 +25,31 @@ def test_a_pair_loss_refuses_unpaired_rows(tmp_path: Path, tiny_folder: str) -> 
     path.write_text('{"prompt": "a", "completion": "b", "label": true}\n')
     with pytest.raises(ValueError, match=r"unpaired.jsonl:1: must be a pair .* for DPO, got unpaired"):
         train(tmp_path, PreferenceModule(FullPolicy(tiny_folder), DPO()), PreferenceData(str(path)))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_rows_in_the_order_of_their_rewards_are_those_found_one_by_one(seed: int) -> None:
+    rows = slow.some_rows(200, seed)
+    wanted = [row for row in rows if slow.ordered(row)]
+    kept, sentence = usable_rows(RowView([rows]), SPO(), allow_drop=1.0)
+    assert [*kept] == wanted
+    assert sentence is not None
+    assert sentence.startswith(f"{200 - len(wanted)} of 200 rows dropped")
+    first = next(row for row in rows if not slow.ordered(row))
+    with pytest.raises(DataError, match=f"^{first.source}: dropped rows must be at most"):
+        usable_rows(RowView([rows]), SPO(), allow_drop=0.0)
+
+
+@pytest.mark.parametrize(
+    ("good", "wrong", "loss"),
+    [("paired", "unpaired", DPO()), ("grouped", "paired", catalog.build("d2o")), ("paired", "prompt", SFT())],
+)
+def test_the_first_row_that_a_loss_cannot_take_is_named(good: str, wrong: str, loss: Any) -> None:
+    rows = slow.some_rows(50, kinds=(good, wrong))
+    bad = next(row for row in rows if row.format == wrong)
+    with pytest.raises(DataError, match=f"^{bad.source}: must be"):
+        check_rows(RowView([rows]), loss)
+    check_rows(RowView([[row for row in rows if row.format == good]]), loss)
 
 
 class Unloadable(FullPolicy):

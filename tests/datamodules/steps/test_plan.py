@@ -1,14 +1,19 @@
 """The step plan: pure, complete, independent of budget and ranks."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support import slow_rows as slow
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.steps.layout import LAYOUTS, LayoutName
 from lightning_bnf.datamodules.steps.plan import CALL_TOKENS, StepPlan, call_tokens_on
+from lightning_bnf.datamodules.tokens.columns import Ragged
 from lightning_bnf.datamodules.tokens.load import load_rows
+from lightning_bnf.datamodules.tokens.rows import as_rows
 
 ROOT = Path(__file__).parents[3]
 
@@ -48,6 +53,25 @@ def test_every_step_holds_each_stratum_in_its_share() -> None:
     }
     assert len(orders) == 4
     assert plan(strata=("a",) * 7, seed=None).rows(0, 0) == [0, 1, 2]
+
+
+def test_the_order_is_that_of_one_row_after_the_other() -> None:
+    strata = tuple("bacab" * 20)
+    for epoch in (0, 2):
+        whole = plan(tokens=[(1,)] * 100, examples_per_step=100)
+        assert whole.rows(epoch, 0) == slow.order(100, 1, epoch)
+        alike = plan(tokens=[(1,)] * 100, examples_per_step=100, strata=strata)
+        assert alike.rows(epoch, 0) == slow.order(100, 1, epoch, strata)
+        numbered = replace(alike, strata=np.array([" abc".index(name) for name in strata]))
+        assert numbered.rows(epoch, 0) == alike.rows(epoch, 0)
+
+
+def test_lengths_in_arrays_are_cut_as_those_in_lists() -> None:
+    lengths = [(random.Random(i).randint(1, 30),) * (i % 3) for i in range(60)]
+    for packed in (False, True):
+        listed = plan(tokens=lengths, examples_per_step=20, max_tokens=100, packed=packed, world_size=2)
+        arrays = replace(listed, tokens=Ragged.of(lengths))
+        assert [arrays.micro_batches(1, i) for i in range(3)] == [listed.micro_batches(1, i) for i in range(3)]
 
 
 @pytest.mark.parametrize("max_tokens", [1, 20, 40, 1000])
@@ -138,7 +162,7 @@ def test_little_is_padded_on_the_quickstart_data(
 ) -> None:
     rows, _ = load_rows(str(ROOT / "data/quickstart/train_pairs.jsonl"), tokenizer)
     layout = LAYOUTS[name]
-    lengths = [layout.lengths(row, (1, -1)) for row in rows]
+    lengths = layout.lengths(as_rows(rows).columns, (1, -1))
     assert padding(StepPlan(lengths, examples, max_tokens, seed=1, packed=layout.packed)) < most
 
 
