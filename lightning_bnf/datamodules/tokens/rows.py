@@ -259,7 +259,8 @@ class RowView(Rows):
         return found if self._whole else found[places_of(self._all.first, self._places)[0]]
 
     def content(self, rows: Ints) -> bytes:
-        places, parts = self._places[rows], self.part_of_rows()[rows]
+        places = self._places[rows]
+        parts = np.searchsorted(self._starts, places, side="right") - 1
         runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(parts)) + 1) if len(rows) else []
         return b"".join(self._parts[parts[run[0]]].content(places[run] - self._starts[parts[run[0]]]) for run in runs)
 
