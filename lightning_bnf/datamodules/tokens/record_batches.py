@@ -192,7 +192,8 @@ class StoredBatch:
     def text(self, at: int) -> Text:
         """The prompt of the row at a place."""
         found = json.loads(self.value("prompt", at))
-        return tuple(found) if isinstance(found, list) else found
+        prompt: Text = tuple(found) if isinstance(found, list) else found
+        return prompt
 
     def _numbers_of(self, first: int, stop: int) -> list[dict[str, float]]:
         if self.numbers_at[first] == self.numbers_at[stop]:
