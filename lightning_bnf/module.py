@@ -340,7 +340,7 @@ class PreferenceModule(LightningModule):
     def mean_logps(self, rows: Sequence[TokenizedRow], max_tokens: int) -> list[list[float]]:
         """Mean token log-prob (nats) of every completion of every row, under the policy, without dropout."""
         found: list[list[float]] = [[] for _ in rows]
-        plan = StepPlan([PADDED.lengths(row, (1, -1)) for row in rows], max(len(rows), 1), max_tokens)
+        plan = StepPlan(PADDED.lengths_of(rows, (1, -1)), max(len(rows), 1), max_tokens)
         for batch in plan.micro_batches(0, 0):
             inputs = PADDED.batch([rows[i] for i in batch], (1, -1)).to(self.device)
             with evaluating(self.policy), forward_context(self):

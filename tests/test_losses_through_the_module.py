@@ -19,7 +19,6 @@ from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.derived import Mismatched
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import as_rows
 from lightning_bnf.losses import BCO, KTO
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
@@ -35,7 +34,7 @@ def step_gradient(
     labels = module.loss.labels
     others = Mismatched(rows, 200)
     plan, partners_plan = (
-        StepPlan(layout.lengths(as_rows(some).columns, labels), len(rows), max_tokens, seed=3, packed=layout.packed)
+        StepPlan(layout.lengths_of(some, labels), len(rows), max_tokens, seed=3, packed=layout.packed)
         for some in (rows, others)
     )
     partners = Part(others, partners_plan)
@@ -88,9 +87,9 @@ def test_ktos_kl_is_that_of_single_mismatched_rows(
             ratio = module.policy(one).token_logps - module.reference(one)  # type: ignore[misc]
             ratios.append(one.completions(ratio).sum()[i].item())
     kl = sum(ratios) / len(ratios)
-    plan = StepPlan(PADDED.lengths(as_rows(rows).columns, (1, -1)), 5, 150)
+    plan = StepPlan(PADDED.lengths_of(rows, (1, -1)), 5, 150)
     others = Mismatched(rows, 200)
-    partners = Part(others, StepPlan(PADDED.lengths(others.columns, (1, -1)), 5, 150))
+    partners = Part(others, StepPlan(PADDED.lengths_of(others, (1, -1)), 5, 150))
     step = StepLoader(rows, plan, PADDED, mismatched=partners).step(0, 0)
     for context in module.contexts(step):
         assert context.statistics["kto/kl"].item() == pytest.approx(kl, rel=1e-6)

@@ -10,7 +10,6 @@ from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.steps.layout import Layout
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import as_rows
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.pages.pieces import Pieces
 from lightning_bnf.pages.scores import Answer, ShownRow
@@ -57,7 +56,7 @@ class ScoredRows:
 
     def score(self, module: PreferenceModule, layout: Layout, max_tokens: int, rank: int, world_size: int) -> Logps:
         """The policy's log-probs now, without gradients; the ranks share the rows, and each makes as many passes."""
-        lengths = layout.lengths(as_rows(self.rows).columns, (1, -1))
+        lengths = layout.lengths_of(self.rows, (1, -1))
         plan = StepPlan(lengths, max(len(self.rows), 1), max_tokens, None, world_size, layout.packed)
         self._found = {}
         for places in plan.for_rank(0, 0, rank):

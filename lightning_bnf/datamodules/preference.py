@@ -266,7 +266,7 @@ class PreferenceData(LightningDataModule):
         assert self.trainer is not None
         rows, layout, labels = self.rows[split].with_completions(), self.layout_of(split), self._labels(split)
         plan = StepPlan(
-            tokens=layout.lengths(rows.columns, labels),
+            tokens=layout.lengths_of(rows, labels),
             examples_per_step=self.examples_per_step if split == "train" else self.step_size_for(None),
             max_tokens=self.budget.max_tokens,
             seed=seed,
@@ -279,7 +279,7 @@ class PreferenceData(LightningDataModule):
         partners = None
         if "mismatched" in self.needs.loss.step_passes:
             others = self._mismatched(split)
-            partners = Part(others, replace(plan, tokens=layout.lengths(others.columns, labels)))
+            partners = Part(others, replace(plan, tokens=layout.lengths_of(others, labels)))
         device = self.trainer.strategy.root_device
         return StepLoader(rows, plan, layout, labels, self.trainer.global_rank, seed is None, partners, device)
 
@@ -344,7 +344,7 @@ class PreferenceData(LightningDataModule):
             if not len(rows):
                 continue
             layout = self.layout_of(split)
-            lengths = layout.lengths(rows.columns, (1, -1))
+            lengths = layout.lengths_of(rows, (1, -1))
             cut = self.budget._asdict()
             plan = StepPlan(lengths, len(rows), packed=layout.packed, **cut)
             places = plan.micro_batches(0, 0)[self.trainer.global_rank :: self.trainer.world_size]

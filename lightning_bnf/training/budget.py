@@ -59,7 +59,7 @@ class DrySteps:
 
     def lengths(self) -> Ragged:
         """Of each row the tokens of its sequences in the layout."""
-        return self.layout.lengths(as_rows(self.rows).columns, self.labels)
+        return self.layout.lengths_of(self.rows, self.labels)
 
     def on(self, chosen: Sequence[int]) -> Dry:
         """A dry step on some rows. Memory that runs out is a measurement too, but under FSDP2: there the other ranks

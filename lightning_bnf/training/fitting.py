@@ -90,7 +90,7 @@ def preferred_layouts(
     attention: transformers' name of the attention implementation; reach: tokens of the longest sequence that it needs
     no mask for. Raises `DataError` where it cannot share prompts.
     """
-    lengths = PADDED.lengths(as_rows(rows).columns, labels)
+    lengths = PADDED.lengths_of(rows, labels)
     several = bool((lengths.counts > 1).any())
     sequences = reach >= lengths.values.max(initial=0)
     shares: list[LayoutName] = ["shared_prompt", "packed_shared"]
@@ -173,17 +173,13 @@ def extremes(
     if not len(some):
         return None, []
     shortest = int(some[sequences.sums()[some].argmin()])
-    sizes = {
-        "sequence": (longest, 1.0),  # and by how much it has to be larger than those of the rows before
-        "tokens": (layout.lengths(columns, labels).sums(), 1.25),
-        "prompt": (columns.prompt, 1.25),
-        "completion": (longest - columns.prompt, 1.25),
-    }
+    tokens, prompt = layout.lengths(columns, labels).sums(), columns.prompt
+    sizes = ((longest, 1.0), (tokens, 1.25), (prompt, 1.25), (longest - prompt, 1.25))  # and how much above the others
     chosen: list[int] = []
     for several in (False, True):
         alike: list[int] = []
         kind = some[(sequences.counts[some] > 1) == several]
-        for size, slack in sizes.values() if len(kind) else ():
+        for size, slack in sizes if len(kind) else ():
             row = int(kind[size[kind].argmax()])
             if size[row] > slack * max((size[other] for other in alike), default=0):
                 alike.append(row)

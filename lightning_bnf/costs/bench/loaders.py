@@ -41,7 +41,7 @@ def make_steps(turns: Turns, layout: LayoutName) -> None:
     chosen = LAYOUTS[layout]
     with tempfile.TemporaryDirectory() as folder:
         stored = write_rows(Path(folder) / "rows.arrow", rows())
-        lengths = chosen.lengths(stored.columns, LABELS)
+        lengths = chosen.lengths_of(stored, LABELS)
         plan = StepPlan(lengths, PAIRS, MAX_TOKENS, seed=1, packed=chosen.packed)
         loader = StepLoader(stored, plan, chosen, LABELS)
         for number in count():

@@ -18,7 +18,6 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.steps.layout import LAYOUTS, LayoutName
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.load import load_rows
-from lightning_bnf.datamodules.tokens.rows import as_rows
 from lightning_bnf.losses import Loss, StepContext, TokenLoss, Tokens
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy
@@ -152,7 +151,7 @@ def token_counts(workload: Workload, steps: int) -> list[list[tuple[int, int]]]:
     with tempfile.TemporaryDirectory() as folder:
         ends = load_end_ids(workload.source, None)
         rows, _ = load_rows(workload.written(folder), load_tokenizer(workload.source), data.AS_TEXT, ends)
-    lengths = layout.lengths(as_rows(rows).columns, (1, -1))
+    lengths = layout.lengths_of(rows, (1, -1))
     assert isinstance(workload.max_tokens, int)
     plan = StepPlan(lengths, workload.pairs, workload.max_tokens, SEED, packed=layout.packed)
     counts = []

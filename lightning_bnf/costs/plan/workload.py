@@ -66,7 +66,7 @@ def of_rows(
     """
     layout = LAYOUTS[preferred_layouts(data.layout, attention, rows, loss.labels, reach)[0]]
     arrays = as_rows(rows)
-    lengths = layout.lengths(arrays.columns, loss.labels)
+    lengths = layout.lengths_of(arrays, loss.labels)
     mix = data.mix(rows)
     plan = StepPlan(
         lengths,

@@ -35,6 +35,10 @@ class Layout(NamedTuple):
     lengths: Callable[[RowColumns, Sequence[int]], Ragged]
     packed: bool = False
 
+    def lengths_of(self, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Ragged:
+        """The `lengths` of rows of any kind."""
+        return self.lengths(as_rows(rows).columns, labels)
+
 
 class PlannedBatch(NamedTuple):
     """All completions of some rows, which are read and laid out when they are needed."""

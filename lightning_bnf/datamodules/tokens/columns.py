@@ -103,9 +103,9 @@ def digests(values: pa.ChunkedArray, before: bytes = b"", behind: bytes = b"") -
     for chunk in filter(len, values.chunks):
         _, offsets, content = chunk.buffers()
         ends = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
-        held = memoryview(content or b"")
+        held = b"" if content is None else content.to_pybytes()
         for start, stop in pairwise(ends):
-            found += sha256(b"%b%b%b" % (before, held[start:stop], behind)).digest()
+            found += sha256(before + held[start:stop] + behind).digest()
     return np.frombuffer(found, ">u8").reshape(-1, 4).astype(np.uint64)
 
 
@@ -171,7 +171,8 @@ class RowColumns:
 
     def tokens(self, labels: Sequence[int]) -> Ragged:
         """Of each row the tokens of its prompt with each completion that has one of the labels."""
-        whole = Ragged(np.repeat(self.prompt, self.completions) + self.length.astype(np.int64), self.first)
+        tokens = self.length.astype(np.int64) + np.repeat(self.prompt, self.completions)
+        whole = Ragged(tokens, self.first)
         return whole.where(self.has(labels))
 
     def has(self, labels: Sequence[int]) -> Bools:

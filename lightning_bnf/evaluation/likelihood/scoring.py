@@ -48,7 +48,7 @@ def way_of(policy: Policy, rows: Sequence[TokenizedRow], max_tokens: int, contex
 
 def cut(rows: Sequence[TokenizedRow], way: Way, device: torch.device) -> list[list[int]]:
     """The places of the rows, in micro-batches."""
-    lengths, calls = [way.layout.lengths(row, LABELS) for row in rows], call_tokens_on(device.type)
+    lengths, calls = way.layout.lengths_of(rows, LABELS), call_tokens_on(device.type)
     plan = StepPlan(lengths, max(len(rows), 1), way.max_tokens, packed=way.layout.packed, call_tokens=calls)
     return plan.micro_batches(0, 0)
 

@@ -10,7 +10,6 @@ from transformers import LlamaForCausalLM
 
 from lightning_bnf.datamodules.steps.layout import PACKED, PADDED, SHARED_PROMPT, Layout, packed, padded, shared_prompt
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import as_rows
 from lightning_bnf.policies.attention import sees
 
 pytestmark = pytest.mark.slow
@@ -82,7 +81,7 @@ def test_packed_sequences_stand_one_behind_the_other_by_hand() -> None:
 @pytest.mark.parametrize("layout", [PADDED, SHARED_PROMPT])
 @pytest.mark.parametrize("labels", [(1, -1), (1,), (-1,)])
 def test_lengths_are_those_of_the_model_rows(layout: Layout, labels: tuple[int, ...]) -> None:
-    wanted = [n for lengths in layout.lengths(as_rows(ROWS).columns, labels) for n in lengths]
+    wanted = [n for lengths in layout.lengths_of(ROWS, labels) for n in lengths]
     inputs = layout.batch(ROWS, labels).inputs
     assert len(inputs["input_ids"]) == len(wanted)
     assert inputs["input_ids"].shape[1] == max(wanted)

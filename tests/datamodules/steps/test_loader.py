@@ -11,7 +11,6 @@ from lightning_bnf.datamodules.steps.layout import PADDED
 from lightning_bnf.datamodules.steps.loader import PromptLoader, StepCounts, StepLoader
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import HeldRows
 
 
 def row(name: str, chosen: int, rejected: int, limit: int | None = None) -> TokenizedRow:
@@ -26,7 +25,7 @@ ROWS = [row(str(i), i + 1, 7 - i) for i in range(7)]
 
 
 def loader(fixed: bool = False, world_size: int = 1, rank: int = 0) -> StepLoader:
-    plan = StepPlan(PADDED.lengths(HeldRows(ROWS).columns, (1, -1)), 2, 20, None if fixed else 1, world_size)
+    plan = StepPlan(PADDED.lengths_of(ROWS, (1, -1)), 2, 20, None if fixed else 1, world_size)
     return StepLoader(ROWS, plan, PADDED, rank=rank, fixed=fixed)
 
 
@@ -78,7 +77,7 @@ class Watched(StepLoader):
     """Tells when a step is begun and waits with it until it is let go on; one of them fails."""
 
     def __init__(self, fails: int = -1) -> None:
-        plan = StepPlan(PADDED.lengths(HeldRows(ROWS).columns, (1, -1)), 2, 20, 1)
+        plan = StepPlan(PADDED.lengths_of(ROWS, (1, -1)), 2, 20, 1)
         super().__init__(ROWS, plan, PADDED)
         self.begun, self.let_go = [Event() for _ in range(4)], [Event() for _ in range(4)]
         self.fails = fails

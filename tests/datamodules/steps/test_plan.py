@@ -13,7 +13,6 @@ from lightning_bnf.datamodules.steps.layout import LAYOUTS, LayoutName
 from lightning_bnf.datamodules.steps.plan import CALL_TOKENS, StepPlan, call_tokens_on
 from lightning_bnf.datamodules.tokens.columns import Ragged
 from lightning_bnf.datamodules.tokens.load import load_rows
-from lightning_bnf.datamodules.tokens.rows import as_rows
 
 ROOT = Path(__file__).parents[3]
 
@@ -162,7 +161,7 @@ def test_little_is_padded_on_the_quickstart_data(
 ) -> None:
     rows, _ = load_rows(str(ROOT / "data/quickstart/train_pairs.jsonl"), tokenizer)
     layout = LAYOUTS[name]
-    lengths = layout.lengths(as_rows(rows).columns, (1, -1))
+    lengths = layout.lengths_of(rows, (1, -1))
     assert padding(StepPlan(lengths, examples, max_tokens, seed=1, packed=layout.packed)) < most
 
 
