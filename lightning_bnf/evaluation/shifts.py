@@ -81,7 +81,7 @@ def score(
     plan = StepPlan(PADDED.lengths_of(responses, (1, -1)), max(len(responses), 1), max_tokens)
     device = next(policy.causal_lm.parameters()).device
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    shortest = sorted(range(len(responses)), key=plan.tokens.__getitem__)[:1]
+    shortest = sorted(range(len(responses)), key=lambda i: plan.tokens[i])[:1]
     _check_logits(policy, PADDED.batch([responses[i] for i in shortest], (1, -1)))
     with Progress(len(responses), progress, "response") as bar:
         for places in plan.micro_batches(0, 0):
