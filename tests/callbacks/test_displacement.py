@@ -13,7 +13,7 @@ from lightning_bnf.callbacks import DisplacementAlarm
 from lightning_bnf.callbacks.displacement import alarms, evenly_spaced
 from lightning_bnf.cli.main import main
 from lightning_bnf.datamodules.preference import PreferenceData
-from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.losses import NLLPLL, SFT
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import LoRAPolicy
@@ -116,7 +116,8 @@ def test_what_it_has_measured_survives_a_checkpoint() -> None:
 
 
 def test_watched_rows_are_spread_evenly() -> None:
-    rows = [TokenizedRow(str(i), "", "paired", [1], (object(),)) for i in range(10)]  # type: ignore[arg-type]
+    answer = TokenizedCompletion([7], [True], 1)
+    rows = [TokenizedRow(str(i), "", "unpaired", [1], (answer,)) for i in range(10)]
     assert [row.id for row in evenly_spaced(rows, 3)] == ["0", "3", "6"]
     assert evenly_spaced(rows[:2], 3) == rows[:2]
 
