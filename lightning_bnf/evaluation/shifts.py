@@ -78,10 +78,11 @@ def score(
     is made but for the shortest response with its prompt, on which head and model are compared. Raises `PolicyError`
     where they differ, and where a value is not finite.
     """
-    plan = StepPlan(PADDED.lengths_of(responses, (1, -1)), max(len(responses), 1), max_tokens)
+    tokens = PADDED.lengths_of(responses, (1, -1))
+    plan = StepPlan(tokens, max(len(responses), 1), max_tokens)
     device = next(policy.causal_lm.parameters()).device
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    shortest = sorted(range(len(responses)), key=lambda i: plan.tokens[i])[:1]
+    shortest = sorted(range(len(responses)), key=lambda i: tokens[i])[:1]
     _check_logits(policy, PADDED.batch([responses[i] for i in shortest], (1, -1)))
     with Progress(len(responses), progress, "response") as bar:
         for places in plan.micro_batches(0, 0):

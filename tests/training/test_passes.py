@@ -64,7 +64,7 @@ def slow(module: PreferenceModule, rows: list[TokenizedRow]) -> tuple[float, Ten
 
 
 def _plan(module: PreferenceModule, rows: list[TokenizedRow], layout: Layout, max_tokens: int) -> StepPlan:
-    lengths = [layout.lengths(row, module.loss.labels) for row in rows]
+    lengths = layout.lengths_of(rows, module.loss.labels)
     return StepPlan(lengths, len(rows), max_tokens, packed=layout.packed)
 
 
