@@ -207,10 +207,9 @@ def _stage(plan: _Plan, folder: Path, name: str, words: Sequence[str], done: _Do
         return held
     started = time.monotonic()
     again = ["--ckpt_path", "last"] if name == "fit" and (folder / "fit" / "config.yaml").is_file() else []
-    print(f"{folder.name}: {name}", flush=True)
-    run_command(
-        [*words, *again], folder / f"{name}.log", os.environ | {ENDS_WITH_PARENT: "1"}, f"{folder.name}: {name}"
-    )
+    log = folder / f"{name}.log"
+    print(f"{folder.name}: {name}; what it says is in {log}", flush=True)
+    run_command([*words, *again], log, os.environ | {ENDS_WITH_PARENT: "1"}, f"{folder.name}: {name}")
     return _keep(folder, name, done, {"minutes": (time.monotonic() - started) / 60})
 
 
