@@ -92,6 +92,7 @@ def test_a_run_says_what_it_is(tmp_path: Path, tiny_folder: str, tokenizer: PreT
     assert len(run.tokenizer) == len(tokenizer)
 
 
+@pytest.mark.drawing
 def test_metrics_figure_and_page_are_of_the_folder(tmp_path: Path, tiny_folder: str) -> None:
     (tmp_path / "metrics.csv").write_text("step,train/loss,train/logps_mean/chosen\n0,1.5,-2.0\n1,1.25,-1.5\n")
     run = moved(LoRAPolicy(tiny_folder), tmp_path)
