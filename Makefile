@@ -14,10 +14,10 @@ help:
 	@echo "make quickstart  align a small model with BNF and show what changed (3 to 4 minutes on 2 cores)"
 	@echo "make notebooks   open the notebooks in JupyterLab"
 	@echo "make docs        build the documentation into site/"
-	@echo "make test        lint, types and all tests (some 25 minutes on 2 cores)"
+	@echo "make test        lint, types and all tests (25 to 30 minutes on 2 cores)"
 	@echo "make fuzz        inputs made by a machine, EXAMPLES of each kind: each is refused in a sentence, or harmless; kills"
 	@echo "make walk        a step of every loss, policy and layout on fake CUDA tensors (test takes the main ones)"
-	@echo "make test-fast   the tests of parts, without runs and processes of their own (under 2 minutes on 2 cores)"
+	@echo "make test-fast   the tests of parts, without runs and processes of their own (2 minutes on 2 cores)"
 
 setup: $(INSTALLED)
 
