@@ -82,12 +82,27 @@ def tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> list[Any]:
     """All that token ids and rendered texts depend on, as JSON: vocabulary, merges, normalizer, pre-tokenizer, what is
     added around a text, special tokens, template. Not how the last call cut and padded."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    whole = json.loads(backend.to_str()) if backend is not None else tokenizer.get_vocab()
+    whole = _uncut(backend.to_str()) if backend is not None else tokenizer.get_vocab()
     added = {number: repr(token) for number, token in tokenizer.added_tokens_decoder.items()}
     special = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
     sample = tokenizer("a b")["input_ids"]  # whether a BOS is added is no part of every backend
-    kept = {name: part for name, part in whole.items() if backend is None or name not in ("truncation", "padding")}
-    return [type(tokenizer).__name__, kept, added, special, tokenizer.chat_template, sample]
+    return [type(tokenizer).__name__, whole, added, special, tokenizer.chat_template, sample]
+
+
+def _uncut(text: str) -> Any:
+    """A tokenizer's JSON without how the last call cut and padded. That stands at its beginning, so that the megabytes
+    of the vocabulary need not be read."""
+    head, name, rest = text.partition(_BEHIND_CUT)
+    try:
+        if name and set(json.loads(head + "}")) <= {"version", *_CUT}:
+            return rest
+    except ValueError:
+        pass  # it is no end of an object: another order
+    return {name: part for name, part in json.loads(text).items() if name not in _CUT}
+
+
+_CUT = ("truncation", "padding")
+_BEHIND_CUT = ',"added_tokens":'
 
 
 def file_fingerprint(path: str | Path) -> str:

@@ -4,15 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from lightning_bnf.datamodules.tokens.columns import Ints, codes, digests, hash_order
+from lightning_bnf.datamodules.tokens.columns import Bools, among, codes, content_key, digests, hash_order
+from lightning_bnf.datamodules.tokens.kept_arrays import kept_array
 from lightning_bnf.datamodules.tokens.rows import RowView
 
 SHARE = 0.05  # of the rows
 AT_LEAST = 16  # rows, so that a metric of them says something
 AT_MOST = 0.2  # of the rows: few rows are for training
+_VERSION = 1  # of the draw, which is kept on disk
 ROWS_NEEDED = 40  # with fewer, a fifth are under 8 rows, which say nothing
 
 
@@ -39,18 +39,10 @@ def hold_out(rows: RowView, seed: int) -> Divided:
     if len(rows) < ROWS_NEEDED:
         none = f"validation: none, as {len(rows)} training rows are under {ROWS_NEEDED}; name files of your own for one"
         return Divided(rows, RowView([]), none)
-    prompt, digest = _prompts(rows, seed)
-    counts, order = np.bincount(prompt), hash_order(digest)
-    held = np.zeros(len(counts), dtype=bool)
-    room = wanted(len(rows))
-    for place, count in zip(order.tolist(), counts[order].tolist()):
-        if count <= room:
-            held[place] = True
-            room -= count
-        if not room:
-            break
-    kept = held[prompt]
-    if not held.any():
+    spaced = rows.values("spaced")
+    key = f"{_VERSION} {seed} ".encode() + content_key(spaced)
+    kept = kept_array("held_out", key, len(rows), lambda: _drawn(spaced, seed), np.bool_)
+    if not kept.any():
         return Divided(rows, RowView([]), "validation: none, as no prompt has few enough of the rows to be held out")
     sentence = (
         f"validation: {int(kept.sum()):,} of the {len(rows):,} rows held out, drawn by their prompts with seed {seed}; "
@@ -59,16 +51,26 @@ def hold_out(rows: RowView, seed: int) -> Divided:
     return Divided(rows.only(~kept), rows.only(kept), sentence)
 
 
+def _drawn(spaced: pa.ChunkedArray, seed: int) -> Bools:
+    """(N,) which rows are held out, by their prompts."""
+    encoded = spaced.dictionary_encode()
+    prompt = codes(encoded)
+    places = digests(pa.chunked_array([encoded.chunk(0).dictionary]), f"[{seed}, ".encode(), b"]")
+    counts, order = np.bincount(prompt), hash_order(places)
+    held = np.zeros(len(counts), dtype=bool)
+    room = wanted(len(prompt))
+    for place, count in zip(order.tolist(), counts[order].tolist()):
+        if count <= room:
+            held[place] = True
+            room -= count
+        if not room:
+            break
+    return held[prompt]
+
+
 def shared_prompts(train: RowView, validation: RowView) -> list[str]:
     """The places of the validation rows that have a prompt that is trained on."""
     if not len(train) or not len(validation):
         return []
-    shared = pc.is_in(validation.values("spaced"), value_set=train.values("spaced"))
-    return [validation.source(i) for i in np.flatnonzero(shared.to_numpy()).tolist()]
-
-
-def _prompts(rows: RowView, seed: int) -> tuple[Ints, NDArray[np.uint64]]:
-    """(N,) which of the P prompts is each row's, and (P, 4) the hash of each: its place in the order of the draw."""
-    encoded = rows.values("spaced").dictionary_encode()
-    texts = pa.chunked_array([encoded.chunk(0).dictionary])
-    return codes(encoded), digests(texts, f"[{seed}, ".encode(), b"]")
+    shared = among(validation.values("spaced"), train.values("spaced"))
+    return [validation.source(i) for i in np.flatnonzero(shared).tolist()]

@@ -1,6 +1,6 @@
 """What decides on rows, as arrays of all of them: so that no pass over a million rows is a loop in Python."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from itertools import pairwise
@@ -8,6 +8,7 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
@@ -100,13 +101,36 @@ def digests(values: pa.ChunkedArray, before: bytes = b"", behind: bytes = b"") -
     """(N, 4) the SHA-256 of each of some bytes (large binary), between those given: of one after the other, as that is
     how the hash is made."""
     found = bytearray()
-    for chunk in filter(len, values.chunks):
-        _, offsets, content = chunk.buffers()
-        ends = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
-        held = b"" if content is None else content.to_pybytes()
-        for start, stop in pairwise(ends):
+    for ends, content in _buffers(values):
+        held = content.tobytes()
+        for start, stop in pairwise(ends.tolist()):
             found += sha256(before + held[start:stop] + behind).digest()
     return np.frombuffer(found, ">u8").reshape(-1, 4).astype(np.uint64)
+
+
+def content_key(values: pa.ChunkedArray) -> bytes:
+    """The SHA-256 of all of some bytes (large binary) and of where each ends, however they lie in chunks."""
+    held, lengths = sha256(), sha256()
+    for ends, content in _buffers(values):
+        held.update(content[ends[0] : ends[-1]])
+        lengths.update(np.diff(ends).tobytes())
+    return held.digest() + lengths.digest()
+
+
+def _buffers(values: pa.ChunkedArray) -> Iterator[tuple[Ints, memoryview]]:
+    """Of each chunk of bytes (large binary) where they begin and end, and what holds them."""
+    for chunk in filter(len, values.chunks):
+        _, offsets, content = chunk.buffers()
+        ends = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+        yield ends, memoryview(b"" if content is None else content)
+
+
+def among(values: pa.ChunkedArray, others: pa.ChunkedArray) -> Bools:
+    """(N,) whether each of some bytes is one of the others. The fewer of both are hashed, as that is what takes time
+    and memory."""
+    if len(others) > len(values):
+        others = others.filter(pc.is_in(others, value_set=values))
+    return pc.is_in(values, value_set=others).to_numpy()
 
 
 def hash_order(hashes: NDArray[np.uint64]) -> Ints:

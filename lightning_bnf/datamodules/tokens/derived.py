@@ -17,14 +17,18 @@ from lightning_bnf.datamodules.tokens.columns import (
     Ints,
     RowColumns,
     codes,
+    content_key,
     digests,
     hash_order,
     places_of,
     starts_of,
 )
+from lightning_bnf.datamodules.tokens.kept_arrays import kept_array
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import Name, RowArrays, Rows, as_rows
 from lightning_bnf.runtime.arguments import ClosedUnitInterval, checked
+
+_VERSION = 1  # of how partners are chosen, which is kept on disk
 
 
 @checked
@@ -159,10 +163,16 @@ def _partners(rows: Rows) -> Ints:
     """(N,) the partner of each row; -1 where there is none."""
     if not len(rows):
         return np.zeros(0, dtype=np.int64)
-    order = hash_order(digests(rows.values("id")))
-    prompts = codes(rows.values("prompt_ids"))[order]
+    ids, prompts = rows.values("id"), rows.values("prompt_ids")
+    key = f"{_VERSION} ".encode() + content_key(ids) + content_key(prompts)
+    return kept_array("mismatched", key, len(rows), lambda: _following(ids, prompts), np.int64)
+
+
+def _following(ids: pa.ChunkedArray, prompt_ids: pa.ChunkedArray) -> Ints:
+    order = hash_order(digests(ids))
+    prompts = codes(prompt_ids)[order]
     ends = np.flatnonzero(prompts != np.roll(prompts, -1))  # of runs of one prompt, around the end
-    partner = np.full(len(rows), -1)
+    partner = np.full(len(order), -1)
     if len(ends):
         following = ends[np.searchsorted(ends, np.arange(len(order))) % len(ends)] + 1
         partner[order] = order[following % len(order)]

@@ -11,11 +11,10 @@ from typing import Literal, overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lightning_bnf.datamodules.reading.answers import Text
-from lightning_bnf.datamodules.tokens.columns import Bools, Ints, RowColumns, places_of, starts_of
+from lightning_bnf.datamodules.tokens.columns import Bools, Ints, RowColumns, among, places_of, starts_of
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 
 Name = Literal["id", "family", "spaced", "prompt_ids"]
@@ -283,8 +282,7 @@ def repeated_rows(parts: Sequence[Sequence[TokenizedRow]]) -> list[str]:
     found: list[str] = []
     for rows in map(as_rows, parts if len(parts) > 1 else ()):
         ids = rows.values("id")
-        if seen:
-            again = pc.is_in(ids, value_set=pa.chunked_array(seen, type=ids.type))
-            found += [rows.source(i) for i in np.flatnonzero(again.to_numpy()).tolist()]
+        again = among(ids, pa.chunked_array(seen, type=ids.type))
+        found += [rows.source(i) for i in np.flatnonzero(again).tolist()]
         seen += ids.chunks
     return found

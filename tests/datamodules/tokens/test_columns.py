@@ -10,7 +10,7 @@ import pytest
 from support import slow_rows as slow
 
 from lightning_bnf.datamodules.steps.layout import PACKED, PACKED_SHARED, PADDED, SHARED_PROMPT
-from lightning_bnf.datamodules.tokens.columns import Ragged, codes, digests, hash_order, reduced
+from lightning_bnf.datamodules.tokens.columns import Ragged, among, codes, content_key, digests, hash_order, reduced
 from lightning_bnf.datamodules.tokens.derived import Mismatched, PartlyPaired
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import HeldRows, Rows, RowView, rows_fingerprint, spaced
@@ -118,6 +118,24 @@ def test_bytes_are_numbered_and_hashed() -> None:
     assert digests(values, b"<", b">").astype(">u8").tobytes() == b"".join(wanted)
     assert digests(values.slice(1, 2), b"<", b">").astype(">u8").tobytes() == wanted[1] + wanted[2]
     assert hash_order(digests(values, b"<", b">")).tolist() == sorted(range(5), key=wanted.__getitem__)
+
+
+def test_the_key_of_bytes_is_of_each_and_not_of_their_chunks() -> None:
+    def key(*chunks: list[bytes]) -> bytes:
+        return content_key(pa.chunked_array(chunks, pa.large_binary()))
+
+    values = pa.chunked_array([[b"x", b"ab", b"", b"c", b"y"]], pa.large_binary())
+    assert key([b"ab", b"", b"c"]) == key([b"ab"], [], [b"", b"c"]) == content_key(values.slice(1, 3))
+    others = [key([b"a", b"b", b"c"]), key([b"ab", b"c", b""]), key([b"ab", b"c"]), key([b"ab", b"", b"d"]), key()]
+    assert len({key([b"ab", b"", b"c"]), *others}) == 6
+
+
+@pytest.mark.parametrize("more", [0, 9])
+def test_which_bytes_are_among_others(more: int) -> None:
+    values = pa.chunked_array([[b"a", b"b"], [b"", b"a"]], pa.large_binary())
+    others = pa.chunked_array([[b"a", b"c"], [b"", b"d"] * more], pa.large_binary())
+    assert among(values, others).tolist() == [True, False, more > 0, True]
+    assert among(values, others.slice(0, 0)).tolist() == [False] * 4
 
 
 def test_hashes_with_equal_beginnings_are_ordered_by_their_ends() -> None:
