@@ -113,7 +113,7 @@ def _about(data: PreferenceData, fingerprint: str) -> dict[str, Any]:
         "fingerprint": fingerprint,
         "examples_per_step": data.examples_per_step,
         "seed": data.seed,
-    } | dataclasses.asdict(data.options)
+    } | data.options.of_rows()
 
 
 def _run(trained: Trained) -> dict[str, Any]:

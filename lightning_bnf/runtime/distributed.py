@@ -26,6 +26,11 @@ def several() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+def ranks() -> int:
+    """How many ranks the run has; 1 where this process is alone."""
+    return dist.get_world_size() if several() else 1
+
+
 def gather_objects(value: Any) -> list[Any]:
     """The values of all ranks in their order. Alone: this one's."""
     if not several():

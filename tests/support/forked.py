@@ -36,14 +36,14 @@ ENVIRONMENT = dict(os.environ) | {"OMP_NUM_THREADS": "1"}
 
 def process(function: Callable[..., None], *arguments: Any) -> BaseProcess:
     """One that calls a module's function, not yet started."""
-    _serve()
+    serve()
     return multiprocessing.get_context("forkserver").Process(target=function, args=arguments)
 
 
 def run_ranks(function: Callable[..., None], arguments: Sequence[Any], number: int) -> None:
     """`torch.multiprocessing.spawn`: so many processes, each called with its rank and the arguments, in the environment
     of this one; an error of one ends all and is raised."""
-    _serve()
+    serve()
     mp.start_processes(_rank, (dict(os.environ), function, *arguments), number, start_method="forkserver")
 
 
@@ -99,7 +99,7 @@ def clear_away() -> None:
         one._log.unlink(missing_ok=True)
 
 
-def _serve() -> None:
+def serve() -> None:
     """Start the server, once."""
     forkserver.set_forkserver_preload(IMPORTED)
     with patch.dict(os.environ, ENVIRONMENT, clear=True):

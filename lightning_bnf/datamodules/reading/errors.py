@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Self
 
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -29,6 +30,10 @@ class Unfit(Fault):
     def __init__(self, rule: str, sentence: str):
         super().__init__(sentence)
         self.rule = rule
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        """How it comes out of the process that reads the row."""
+        return type(self), (self.rule, str(self))
 
 
 @contextmanager
@@ -73,6 +78,11 @@ class Faults:
         self.count += 1
         if self.count <= _SHOWN:
             self._shown.append(f"{place}: {sentence}")
+
+    def extend(self, others: "Faults") -> None:
+        """Those of the rows that follow."""
+        self.count += others.count
+        self._shown = [*self._shown, *others._shown][:_SHOWN]
 
     def raise_if_any(self) -> None:
         if not self.count:

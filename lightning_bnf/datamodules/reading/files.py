@@ -40,7 +40,7 @@ def read_raw(
         return _records(source, here_or_shipped(source, "data"), split, subset, revision, columns)
 
 
-STREAMED_FROM = 2**26  # bytes of a file, compressed or not
+STREAMED_FROM = 2**24  # bytes of a file, compressed or not
 
 
 def streamable(file: Path) -> bool:

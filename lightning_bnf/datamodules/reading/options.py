@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from lightning_bnf.datamodules.reading.formats import format_of
@@ -72,6 +72,8 @@ class DataOptions:
         subset: Configuration of hub data that has several.
         revision: Commit, tag or branch of hub data.
         rendering: How rows become token ids.
+        processes: Processes that tokenize a JSON lines or Parquet file of 16 MiB or more; `auto` takes one for each
+            core, 8 at most. It changes nothing of what they make.
     """
 
     max_length: AtLeastTwo = 4096
@@ -84,6 +86,7 @@ class DataOptions:
     subset: str | None = None
     revision: str | None = None
     rendering: Rendering = field(default_factory=Rendering)
+    processes: PositiveInt | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         if self.max_prompt_length is not None and self.max_prompt_length >= self.max_length:
@@ -92,3 +95,7 @@ class DataOptions:
             )
         if self.format != "auto":
             format_of(self.format)
+
+    def of_rows(self) -> dict[str, Any]:
+        """Those that rows depend on, by name."""
+        return {name: value for name, value in asdict(self).items() if name != "processes"}

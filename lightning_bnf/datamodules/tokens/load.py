@@ -4,8 +4,10 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
@@ -49,15 +51,20 @@ def load_rows(
         revision=options.revision,
         unfit=unfit,
     )
-    loading = Loading(path, Renderer(tokenizer, options.rendering, end_ids), options, unfit)
+    renderer, tally = Renderer(tokenizer, options.rendering, end_ids), Tally(unfit)
     kept: list[TokenizedRow] = []
-    with loading.progress(len(records.rows)) as bar:
+    with tokenizing(path, len(records.rows)) as bar:
         for start in range(0, len(records.rows), AT_ONCE):
             some = records.rows[start : start + AT_ONCE]
-            kept += loading.take(some)
+            kept += fitting(some, renderer, options, tally)
             bar.update(len(some))
-    report = loading.report(records.format, records.labels, records.ignored, records.repeated)
+    report = report_of(path, renderer, options, tally, records)
     return kept, replace(report, samples=tuple(kept[i] for i in sampled(len(kept))))
+
+
+def tokenizing(path: str, rows: int) -> Progress:
+    """A bar that is shown from 5 seconds on."""
+    return Progress(rows, f"Tokenizing {path}", "row", delay=5)
 
 
 def sampled(kept: int) -> list[int]:
@@ -65,79 +72,112 @@ def sampled(kept: int) -> list[int]:
     return list(range(kept))[:: max(1, (kept - 1) // 2)][:3]
 
 
-class Loading:
-    """Rows as they come, rendered and cut to length, and what the report says of them all."""
+@dataclass
+class Tally:
+    """What became of rows as they were rendered and cut to length: what the report says of them all.
 
-    def __init__(self, path: str, renderer: Renderer, options: DataOptions, unfit: list[tuple[str, Unfit]]):
-        self.path, self.renderer, self.options, self.unfit = path, renderer, options, unfit
-        self.faults, self.controls = Faults(), list[tuple[str, str]]()
-        self.kept = self.kept_out = self.trimmed = self.longest = 0
-        self.conversational = self.plain = False
-        self.prompts, self.completions, self.together = array("q"), array("q"), array("q")  # lengths
+    unfit: those that are dropped, by their places; faults: those that cannot be used; controls: the control tokens in
+    the texts of some, by their places; kept, kept_out, trimmed: rows; longest: tokens of the longest, before any is
+    cut; conversational, plain: whether there are prompts of messages, and of plain text; dated: whether the chat
+    template asked for the date; prompts, completions, together: lengths in tokens, the last of prompt and longest
+    completion
+    """
 
-    def progress(self, rows: int) -> Progress:
-        """A bar that is shown from 5 seconds on."""
-        return Progress(rows, f"Tokenizing {self.path}", "row", delay=5)
+    unfit: list[tuple[str, Unfit]] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
+    controls: list[tuple[str, str]] = field(default_factory=list)
+    kept: int = 0
+    kept_out: int = 0
+    trimmed: int = 0
+    longest: int = 0
+    conversational: bool = False
+    plain: bool = False
+    dated: bool = False
+    prompts: "array[int]" = field(default_factory=partial(array, "q"))
+    completions: "array[int]" = field(default_factory=partial(array, "q"))
+    together: "array[int]" = field(default_factory=partial(array, "q"))
 
-    def take(self, rows: Sequence[Row]) -> list[TokenizedRow]:
-        """Those of the rows that are kept, as token ids."""
-        kept = []
-        for row, found in zip(rows, self.renderer.rows(rows)):
-            self.plain |= isinstance(row.prompt, str)
-            self.conversational |= not isinstance(row.prompt, str)
-            try:
-                if isinstance(found, Fault):
-                    raise found
-                self.longest = max(self.longest, _longest(found))
-                fitting = fit(found, self.options, self.renderer.tokenizer.bos_token_id)
-                self.controls += [(row.source, token) for token in self.renderer.control_tokens(row)]
-            except Unfit as reason:
-                self.unfit.append((row.source, reason))
-            except Fault as fault:
-                self.faults.add(row.source, fault)
-            else:
-                self.trimmed += fitting is not found
-                self._count(fitting)
-                kept.append(fitting)
-        return kept
-
-    def _count(self, row: TokenizedRow) -> None:
+    def count(self, row: TokenizedRow) -> None:
+        """A row that is kept."""
         self.kept += 1
         self.kept_out += row.kept_out
         self.prompts.append(len(row.prompt_ids))
         self.completions.extend(len(completion.ids) for completion in row.completions)
         self.together.append(_longest(row))
 
-    def report(
-        self,
-        format: str,
-        labels: Mapping[tuple[str, bool], int],
-        ignored: tuple[str, ...],
-        repeated: tuple[str, ...],
-    ) -> Report:
-        """The report, without samples. Raises `DataError` for faulty rows, and for too many that are dropped."""
-        self.faults.raise_if_any()
-        report = Report(
-            path=self.path,
-            format=format,
-            conversational=self.conversational,
-            strings=_strings(self.renderer) if self.plain else None,
-            notes=tuple(_notes(self.renderer, self.controls)),
-            read=self.kept + len(self.unfit),
-            kept=self.kept,
-            labels=labels,
-            dropped=Counter(reason.rule for _, reason in self.unfit),
-            dropped_at=tuple(place for place, _ in self.unfit),
-            trimmed=self.trimmed,
-            ignored=ignored,
-            repeated=repeated,
-            kept_out=self.kept_out,
-            prompt_lengths=lengths(self.prompts),
-            completion_lengths=lengths(self.completions),
-            row_lengths=lengths(self.together),
-        )
-        _check_dropped(report, self.options, self.unfit, self.longest)
-        return report
+    def add(self, other: "Tally") -> None:
+        """What became of the rows that follow."""
+        self.faults.extend(other.faults)
+        self.longest = max(self.longest, other.longest)
+        for name in ("unfit", "controls", "prompts", "completions", "together"):
+            getattr(self, name).extend(getattr(other, name))
+        for name in ("kept", "kept_out", "trimmed"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("conversational", "plain", "dated"):
+            setattr(self, name, getattr(self, name) or getattr(other, name))
+
+
+def fitting(rows: Sequence[Row], renderer: Renderer, options: DataOptions, tally: Tally) -> list[TokenizedRow]:
+    """Those of the rows that are kept, as token ids; `tally` is told what became of each."""
+    kept = []
+    for row, found in zip(rows, renderer.rows(rows)):
+        tally.plain |= isinstance(row.prompt, str)
+        tally.conversational |= not isinstance(row.prompt, str)
+        try:
+            if isinstance(found, Fault):
+                raise found
+            tally.longest = max(tally.longest, _longest(found))
+            cut = fit(found, options, renderer.tokenizer.bos_token_id)
+            tally.controls += [(row.source, token) for token in renderer.control_tokens(row)]
+        except Unfit as reason:
+            tally.unfit.append((row.source, reason))
+        except Fault as fault:
+            tally.faults.add(row.source, fault)
+        else:
+            tally.trimmed += cut is not found
+            tally.count(cut)
+            kept.append(cut)
+    tally.dated |= renderer.asked_for_the_date
+    return kept
+
+
+class SeenInFile(Protocol):
+    """What is known of a file when its rows were read: as `RecordFile` says."""
+
+    @property
+    def format(self) -> str: ...
+    @property
+    def labels(self) -> Mapping[tuple[str, bool], int]: ...
+    @property
+    def ignored(self) -> tuple[str, ...]: ...
+    @property
+    def repeated(self) -> tuple[str, ...]: ...
+
+
+def report_of(path: str, renderer: Renderer, options: DataOptions, tally: Tally, seen: SeenInFile) -> Report:
+    """The report, without samples. Raises `DataError` for faulty rows, and for too many that are dropped."""
+    tally.faults.raise_if_any()
+    report = Report(
+        path=path,
+        format=seen.format,
+        conversational=tally.conversational,
+        strings=_strings(renderer) if tally.plain else None,
+        notes=tuple(_notes(renderer, tally)),
+        read=tally.kept + len(tally.unfit),
+        kept=tally.kept,
+        labels=seen.labels,
+        dropped=Counter(reason.rule for _, reason in tally.unfit),
+        dropped_at=tuple(place for place, _ in tally.unfit),
+        trimmed=tally.trimmed,
+        ignored=seen.ignored,
+        repeated=seen.repeated,
+        kept_out=tally.kept_out,
+        prompt_lengths=lengths(tally.prompts),
+        completion_lengths=lengths(tally.completions),
+        row_lengths=lengths(tally.together),
+    )
+    _check_dropped(report, options, tally.unfit, tally.longest)
+    return report
 
 
 def _split_name(path: str) -> tuple[str, str | None]:
@@ -157,13 +197,13 @@ def _strings(renderer: Renderer) -> str:
     return f"as they are, the end-of-sequence token behind the answer {given}{template})"
 
 
-def _notes(renderer: Renderer, controls: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _notes(renderer: Renderer, tally: Tally) -> Iterator[str]:
     """What the chat template and the texts do that nobody may have meant."""
-    if renderer.asked_for_the_date:
+    if tally.dated:
         yield f"the chat template writes the date: always {renderer.rendering.date} (data.options.rendering.date)"
-    if controls:
-        counts = Counter(token for _, token in controls).most_common(3)
-        places = list(dict.fromkeys(place for place, _ in controls))
+    if tally.controls:
+        counts = Counter(token for _, token in tally.controls).most_common(3)
+        places = list(dict.fromkeys(place for place, _ in tally.controls))
         named = ", ".join(f"{token} in {count:,}" for token, count in counts)
         option = "data.options.rendering.control_tokens"
         yield f"{len(places):,} rows have control tokens in their texts ({named}; {option}): {some_of(places)}"

@@ -7,7 +7,6 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from functools import cached_property, partial
 from importlib.metadata import version
 from itertools import accumulate
@@ -114,7 +113,7 @@ def store_key(
         while piece := file.read(2**20):
             hashed.update(piece)
     versions = [FORMAT, *map(version, ("lightning_bnf", "transformers", "tokenizers"))]
-    about = [versions, path, asdict(options), tokenizer_state(tokenizer), list(end_ids)]
+    about = [versions, path, options.of_rows(), tokenizer_state(tokenizer), list(end_ids)]
     hashed.update(json.dumps(about, sort_keys=True, default=str).encode())
     return hashed.hexdigest()[:32]
 

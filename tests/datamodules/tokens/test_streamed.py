@@ -2,20 +2,27 @@
 
 import gzip
 import json
+import os
+import signal
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from support import forked
 from support.rows import assistant, user
 
 from lightning_bnf.datamodules.reading import files
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.options import DataOptions
-from lightning_bnf.datamodules.tokens import stored
+from lightning_bnf.datamodules.tokens import stored, streamed
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.stored import StoredRows, load_stored
+from lightning_bnf.runtime import pools
+from lightning_bnf.runtime.processes import ended_by_sigterm
 
 ROWS = [
     {"prompt": [user(f"{i} + {i}?")], "chosen": [assistant(f"{2 * i}")], "rejected": [assistant(f"{2 * i + 1}!")]}
@@ -23,13 +30,20 @@ ROWS = [
 ]
 ROWS[700] = ROWS[3]
 ROWS[1200] = {**ROWS[1200], "rejected": [assistant("word " * 200)], "late": 1}
-OPTIONS = DataOptions(max_length=120)
+OPTIONS = DataOptions(max_length=120, processes=1)
 
 
 @pytest.fixture(autouse=True)
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "STREAMED_FROM", 0)
     monkeypatch.setattr(stored, "cache_folder", lambda: tmp_path / "cache")
+
+
+@pytest.fixture
+def forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that have imported everything, as in `support.forked`: what starts one in a run is tested of pools."""
+    forked.serve()
+    monkeypatch.setattr(pools, "START", "forkserver")
 
 
 def lines(rows: list[dict[str, Any]]) -> bytes:
@@ -63,9 +77,78 @@ def test_rows_and_report_are_those_of_a_file_that_is_read_at_once(tmp_path: Path
         (b"", "must be at least one row, got an empty file"),
     ],
 )
-def test_of_a_faulty_file_nothing_is_stored(tmp_path: Path, tokenizer: Any, content: bytes, sentence: str) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_of_a_faulty_file_nothing_is_stored(
+    tmp_path: Path, tokenizer: Any, content: bytes, sentence: str, processes: int, forks: None
+) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
     with pytest.raises(DataError, match=sentence):
-        load_stored(str(path), tokenizer, DataOptions(max_length=120, allow_drop=0), ())
-    assert not list((tmp_path / "cache").rglob("*.arrow"))
+        load_stored(str(path), tokenizer, replace(OPTIONS, allow_drop=0, processes=processes), ())
+    assert not [*(tmp_path / "cache").rglob("*.*")]
+
+
+def test_however_many_processes_the_bytes_are_the_same(
+    tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, forks: None
+) -> None:
+    monkeypatch.setattr(streamed, "AT_ONCE", 100)
+    rows = [*ROWS, {"prompt": "one", "chosen": "two", "rejected": "three", "prompt_id": "<|im_end|>", "other": 1}]
+    rows[40] = {**rows[40], "chosen": [{**assistant("<|im_start|> "), "name": "x"}]}
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(lines(rows))
+    texts, stored = [], []
+    for processes in (1, 2, 3):
+        options = replace(OPTIONS, processes=processes)
+        texts.append(load_stored(str(path), tokenizer, options, ())[1])
+        (arrow,) = (tmp_path / "cache/tokens").glob("*.arrow")
+        stored.append(arrow.read_bytes())
+        arrow.unlink()
+    assert stored[0] == stored[1] == stored[2]
+    assert texts[0] == texts[1] == texts[2]
+    for word in (
+        "control tokens",
+        "columns not used: late, other, chosen[].name",
+        "repeat an earlier one",
+        "dropped 1",
+    ):
+        assert word in texts[0].head
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_told_to_end_in_the_middle_it_leaves_nothing_that_counts(
+    tmp_path: Path, tokenizer: Any, number: signal.Signals, forks: None
+) -> None:
+    path, cache = tmp_path / "rows.jsonl", tmp_path / "cache"
+    path.write_bytes(lines(ROWS[:400]))
+    process = forked.process(load_until_told, str(path), str(cache), tokenizer)
+    process.start()
+    while not (cache / "middle").exists():
+        assert process.is_alive()
+        process.join(0.05)
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == {signal.SIGKILL: -9, signal.SIGINT: 1, signal.SIGTERM: 143}[number]
+    assert not [*cache.rglob("*.arrow"), *cache.rglob("*.json")]
+    assert bool([*(cache / "tokens").iterdir()]) == (number == signal.SIGKILL), (
+        "of which a hidden, unfinished file is left"
+    )
+    found, _ = load_stored(str(path), tokenizer, OPTIONS, ())
+    assert list(found) == load_rows(str(path), tokenizer, OPTIONS)[0]
+
+
+def load_until_told(path: str, cache: str, tokenizer: Any) -> None:
+    """The file by two processes; after two batches it says so, and waits for the end."""
+
+    def merged(batches: Any) -> Any:
+        for count, batch in enumerate(batches):
+            if count == 2:
+                (Path(cache) / "middle").touch()
+                time.sleep(600)
+            yield batch
+
+    files.STREAMED_FROM, pools.START, streamed.AT_ONCE = 0, "forkserver", 100
+    stored.cache_folder, stored.merged = lambda: Path(cache), merged
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with ended_by_sigterm():
+        load_stored(path, tokenizer, replace(OPTIONS, processes=2), ())
