@@ -37,6 +37,8 @@ class ServerPool:
         self.workers = sum(server.at_once for server in servers)
         self._free: SimpleQueue[_Place] = SimpleQueue()
         self._answered: set[str] = set()
+        self._away: set[str] = set()  # addresses, so that it is said once for all places of a server
+        self._saying = threading.Lock()
         self._failed = threading.Event()
         for turn in range(max(server.at_once for server in servers)):  # in turn, so that all begin at once
             for server in servers:
@@ -59,6 +61,7 @@ class ServerPool:
                 raise
             else:
                 self._answered.add(place.server.base_url)
+                self._away.discard(place.server.base_url)
                 place.rest()
                 return found
             finally:
@@ -69,8 +72,10 @@ class ServerPool:
         return not answered or place.away >= self.patience or self._failed.is_set()
 
     def _leave_alone(self, place: _Place, error: Unreachable) -> None:
-        if not place.away:
-            say(f"{place.server.base_url} is away ({error}); looked for again for {self.patience:g} s")
+        with self._saying:
+            if place.server.base_url not in self._away:
+                self._away.add(place.server.base_url)
+                say(f"{place.server.base_url} is away ({error}); looked for again for {self.patience:g} s")
         started = time.monotonic()
         self._failed.wait(place.pause)
         place.away += max(time.monotonic() - started, 0.001)

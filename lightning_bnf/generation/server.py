@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'lightning_bnf[server]'"
 LARGEST_REPLY = 2**26  # bytes
+NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""What OpenAI's completions do not name, each switched off: for what a request leaves out, servers take the model's
+generation config or values of their own. vLLM, SGLang and llama.cpp know these names."""
 LONGEST_WAIT = 86_400  # seconds
 _SENT = {"host", "accept", "content-type", "content-length", "connection", "user-agent", "x-stainless-raw-response"}
 """Headers of the package that are sent; by the last one it knows its own raw replies."""
@@ -230,8 +233,9 @@ def complete(
     server: Server, ids: Sequence[int], n: int, temperature: float, max_new_tokens: int, seed: int, top_p: float = 1.0
 ) -> list[Reply]:
     """`n` completions of a prompt of token ids, by one request. Raises `ServerError` as `ask` does, and where the
-    server counts other prompt tokens than it was sent."""
+    server counts other prompt tokens than it was sent. vLLM draws the k-th with seed `seed + k`."""
     body = _body(server, temperature, top_p, max_new_tokens, seed) | {"prompt": list(ids), "n": n}
+    body["extra_body"] = NEUTRAL
     answer = _post(server, body, "completions")
     try:
         found = [(one["text"], one["finish_reason"], one.get("token_ids")) for one in answer["choices"]]

@@ -55,6 +55,30 @@ def test_one_that_goes_away_and_returns_is_asked_again() -> None:
     assert [pool.run(work), pool.run(work)] == ["here", "here"]
 
 
+def test_that_it_is_away_is_said_once_and_again_when_it_went_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of four requests at once each finds it away; then it answers, and is away for one more."""
+    together = threading.Barrier(4, timeout=300)
+    left, lock = Counter(away=4), threading.Lock()
+
+    def work(server: Server) -> str:
+        with lock:
+            left["away"] -= 1
+            away = left["away"] >= 0
+        if away:
+            if left["more"] == 0:
+                together.wait()
+            raise Unreachable("away")
+        return "here"
+
+    pool = ServerPool([Server("http://a:1/v1", "big", at_once=4)], 600.0)
+    pool.run(lambda server: "here")
+    at_once(lambda index: pool.run(work), range(4), 4, Progress(4, None), lambda index, text: None)
+    assert capsys.readouterr().err.count("is away") == 1
+    left.update(away=1 - left["away"], more=1)
+    pool.run(work)
+    assert capsys.readouterr().err.count("is away") == 1
+
+
 def test_what_it_had_is_done_by_the_other() -> None:
     first = threading.Event()
 
