@@ -27,7 +27,7 @@ from lightning_bnf.export import command as export_command
 from lightning_bnf.generation import answers
 from lightning_bnf.generation.answers import Said
 from lightning_bnf.policies.reference.providers import AdapterOff
-from lightning_bnf.preparation import prepare as preparation
+from lightning_bnf.preparation import engines
 from lightning_bnf.reproduction import commands
 from lightning_bnf.runtime import workers
 from lightning_bnf.runtime.progress import Progress
@@ -116,8 +116,8 @@ def test_while_answers_are_generated(
 
 
 def test_while_samples_are_drawn(tmp_path: Path, tiny_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = telling(preparation.generate_with_lengths, 2, signal.SIGTERM)
-    monkeypatch.setattr(preparation, "generate_with_lengths", batches)
+    batches = telling(engines.generate_with_lengths, 2, signal.SIGTERM)
+    monkeypatch.setattr(engines, "generate_with_lengths", batches)
     words = ["--families", '["plural"]', "--train_prompts", "2", "--validation_prompts", "1", "--test_prompts", "1"]
     words += ["--samples", "2", "--source", tiny_folder, "--output", str(tmp_path / "out"), "--work", str(tmp_path)]
     with pytest.raises(SystemExit) as stop:

@@ -1,8 +1,10 @@
 """The verb `generate`: questions -> answers of a model or a server -> a file that a benchmark's judge reads."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,12 @@ from lightning_bnf.datamodules.reading.records import Completion, Row
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation.answer_files import Answer, AnswerFormat, Generator, answer_file
 from lightning_bnf.generation.questions import Question, read_questions
-from lightning_bnf.generation.sampling import Sampling, batches, generate_with_lengths
+from lightning_bnf.generation.sampling import Complete, Sampling, batches, generate_with_lengths
 from lightning_bnf.generation.server import Server, ServerError, ask
-from lightning_bnf.policies.base import Dtype
+from lightning_bnf.generation.vllm_engine import Vllm, serving
+from lightning_bnf.policies.base import Dtype, Policy
 from lightning_bnf.policies.exported import exported
-from lightning_bnf.policies.sources import load_tokenizer, placed
+from lightning_bnf.policies.sources import load_config, load_tokenizer, placed
 from lightning_bnf.runtime.arguments import NonNegativeFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import (
@@ -45,6 +48,7 @@ def write_answers(
     name: str,
     source: str | None = None,
     server: Server | None = None,
+    vllm: Vllm | None = None,
     split: str | None = None,
     subset: str | None = None,
     revision: str | None = None,
@@ -69,6 +73,7 @@ def write_answers(
         name: the model's name in the file.
         source: model that answers: hub id, folder (also an exported adapter's), GGUF file or bundled model.
         server: OpenAI-compatible server that answers.
+        vllm: vLLM, in this process, that runs the source instead of transformers; `{}` takes its defaults.
         split: split of hub data.
         subset: configuration of hub data that has several.
         revision: commit, tag or branch of hub data.
@@ -81,17 +86,18 @@ def write_answers(
         rendering: how prompts become token ids; as in training.
         work: folder that keeps finished answers, so that an interrupted run goes on where it was.
     """
-    _check(source, server, limit)
+    _check(source, server, vllm)
     _check_output(Path(output))
     asked = read_questions(questions, split, subset, revision)[:limit]
     sampling = Sampling(temperature, max_new_tokens, seed=seed, batch_size=batch_size)
     store = JsonlStore(Path(work) / f"{Path(output).name}.jsonl")
     if source is not None:
-        answers, identity = answers_of_model(asked, source, dtype, rendering, sampling, store)
+        answers, identity = answers_of_model(asked, source, dtype, rendering, sampling, store, vllm)
     else:
         assert server is not None
         answers, identity = answers_of_server(asked, server, rendering, sampling, store)
-    generator = Generator(name, "transformers" if source else "openai", temperature, max_new_tokens, seed)
+    engine = "openai" if server else "vllm" if vllm else "transformers"
+    generator = Generator(name, engine, temperature, max_new_tokens, seed)
     cut_off = sum(not answer.finished for answer in answers)
     record = {"questions": questions, "format": format, "answers": len(answers), "cut_off": cut_off}
     _write_settings(output, record, generator, identity)  # first: answers without them would not be replaced
@@ -99,9 +105,11 @@ def write_answers(
     print(f"{len(answers)} answers in {output}, {cut_off} of them cut off at {max_new_tokens} tokens")
 
 
-def _check(source: str | None, server: Server | None, limit: int | None) -> None:
+def _check(source: str | None, server: Server | None, vllm: Vllm | None) -> None:
     if (source is None) == (server is None):
         raise Refusal(f"source, server: one of them must be given, got {'neither' if source is None else 'both'}")
+    if server is not None and vllm is not None:
+        raise Refusal(f"vllm must be null with a server, which has the model itself, got {vllm}")
 
 
 def _check_output(output: Path) -> None:
@@ -165,8 +173,9 @@ def answers_of_model(
     rendering: Rendering,
     sampling: Sampling,
     store: JsonlStore,
+    vllm: Vllm | None = None,
 ) -> tuple[list[Answer], dict[str, Any]]:
-    """The answers of a model that runs here, and what identifies it.
+    """The answers of a model that runs here, by transformers or vLLM, and what identifies it.
 
     The batches are those of all questions, whatever is stored already: so sampled answers do not depend on where a run
     was interrupted.
@@ -174,26 +183,34 @@ def answers_of_model(
     policy = exported(source, dtype)
     renderer = Renderer(policy.tokenizer, rendering, policy.end_ids)
     ids = prompt_ids(questions, renderer)  # before the weights are loaded
+    with _running(policy, vllm, max(map(len, ids), default=0) + sampling.max_new_tokens) as (complete, identity):
+        identity |= {**tokenizer_fingerprints(policy.tokenizer), "source": source}
+        how = [identity["weights"], identity["config"], sampling.temperature, sampling.max_new_tokens, sampling.seed]
+        keys = [content_hash([*how, prompt]) for prompt in ids]
+        with Progress(len(questions), "Answers", "answer") as bar:
+            for batch in batches(ids, sampling):
+                if any(keys[index] not in store for index in batch):
+                    rows = complete([ids[index] for index in batch], sampling)
+                    now = time.time()
+                    for index, (answer,) in zip(batch, rows, strict=True):
+                        _keep(store, keys[index], Said(answer.text, answer.length, answer.finished, now))
+                bar.update(len(batch))
+    return _in_order(questions, keys, store, [_text(policy.tokenizer, prompt) for prompt in ids]), identity
+
+
+@contextmanager
+def _running(policy: Policy, vllm: Vllm | None, longest: int) -> Iterator[tuple[Complete, dict[str, Any]]]:
+    """What completes prompts of at most `longest` tokens with their answers, and the model's fingerprints."""
+    if vllm is not None:
+        with serving(vllm, policy, longest) as served:
+            config = load_config(policy.source, policy.revision)
+            about = {"weights": served.identity, "config": config_fingerprint(config), "engine": served.version}
+            yield served.complete, about
+        return
     policy.load()
     model = placed(policy.loaded)
-    identity = {
-        "weights": weights_fingerprint(model),
-        "config": config_fingerprint(policy.causal_lm.config),
-        **tokenizer_fingerprints(policy.tokenizer),
-        "source": source,
-    }
-    how = [identity["weights"], identity["config"], sampling.temperature, sampling.max_new_tokens, sampling.seed]
-    keys = [content_hash([*how, prompt]) for prompt in ids]
-    bar = Progress(len(questions), "Answers", "answer")
-    with bar:
-        for batch in batches(ids, sampling):
-            if any(keys[index] not in store for index in batch):
-                rows = generate_with_lengths(model, policy.tokenizer, [ids[index] for index in batch], sampling)
-                now = time.time()
-                for index, (answer,) in zip(batch, rows, strict=True):
-                    _keep(store, keys[index], Said(answer.text, answer.length, answer.finished, now))
-            bar.update(len(batch))
-    return _in_order(questions, keys, store, [_text(policy.tokenizer, prompt) for prompt in ids]), identity
+    identity = {"weights": weights_fingerprint(model), "config": config_fingerprint(policy.causal_lm.config)}
+    yield partial(generate_with_lengths, model, policy.tokenizer), identity
 
 
 def answers_of_server(

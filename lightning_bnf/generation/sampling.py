@@ -26,6 +26,9 @@ from lightning_bnf.runtime.fingerprints import content_hash
 from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
 
+SEEDS_APART = 1_000_003
+"""Where each sample has a seed of its own, sample k of seed s has s * SEEDS_APART + k: vLLM counts a request's seed up
+for its `n` completions, so that neighbouring seeds would draw the same ones."""
 _STRIDE = 16  # tokens between two looks at which rows have finished; each look costs a copy of the cache
 
 
@@ -64,6 +67,10 @@ class Generated:
     finished: bool
 
 
+Complete = Callable[[list[list[int]], Sampling], list[list[Generated]]]
+"""What completes prompts of token ids, each `Sampling.samples` times, in their order."""
+
+
 def generate_with_lengths(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -80,7 +87,7 @@ def generate_with_lengths(
     """
     rows = generate_ids(model, tokenizer, prompts, sampling, progress, stop)
     ends = set(_generation_config(model, tokenizer, sampling).eos_token_id)
-    return [[_decoded(ids, ends, tokenizer) for ids in row] for row in rows]
+    return [[decoded(ids, ends, tokenizer) for ids in row] for row in rows]
 
 
 def generate_ids(
@@ -245,7 +252,8 @@ def _until_end(tokens: list[int], ends: set[int]) -> list[int]:
     return tokens[: stop + 1]
 
 
-def _decoded(ids: list[int], ends: set[int], tokenizer: PreTrainedTokenizerBase) -> Generated:
+def decoded(ids: list[int], ends: set[int], tokenizer: PreTrainedTokenizerBase) -> Generated:
+    """A completion of its token ids, of which the last is one of `ends` where it came to its end."""
     finished = bool(ids) and ids[-1] in ends
     text = str(tokenizer.decode(ids[:-1] if finished else ids, skip_special_tokens=True))
     return Generated(text, len(ids), finished)

@@ -1,10 +1,11 @@
-"""Where samples are drawn: by transformers in this process, or by servers, from the same prompts as token ids."""
+"""Where samples are drawn: by transformers or vLLM in this process, or by servers, of the same prompts' token ids."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -12,12 +13,13 @@ from transformers import PreTrainedTokenizerBase
 from lightning_bnf.datamodules.reading.messages import Messages
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation.requests import ServerPool
-from lightning_bnf.generation.sampling import Generated, Sampling, generate_with_lengths
+from lightning_bnf.generation.sampling import SEEDS_APART, Complete, Generated, Sampling, generate_with_lengths
 from lightning_bnf.generation.server import Reply, Server, ServerError, ask, complete, why_no_ids
+from lightning_bnf.generation.vllm_engine import Vllm, serving
 from lightning_bnf.policies.base import Dtype, Policy
-from lightning_bnf.policies.exported import exported
-from lightning_bnf.policies.sources import load_model, load_tokenizer, placed
-from lightning_bnf.preparation.sample import Job, sample_jobs, sampling_key
+from lightning_bnf.policies.exported import Exported, exported
+from lightning_bnf.policies.sources import load_model, placed
+from lightning_bnf.preparation.sample import Job, longest_of, sample_jobs, sampling_key
 from lightning_bnf.runtime.arguments import AboveZeroToOne, NonNegativeFloat, checked
 from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints, weights_fingerprint
 from lightning_bnf.runtime.jsonl import JsonlStore
@@ -32,9 +34,10 @@ class Engine:
     """What draws the samples, and how.
 
     Args:
-        server: OpenAI-compatible server that has the model; null: transformers, in this process. Prompts go as token
+        server: OpenAI-compatible server that has the model; null: the model is run in this process. Prompts go as token
             ids where the server completes them, else as messages; the server's counts of prompt tokens must be ours
             either way. Stored samples are kept by the server's `model` name: give each model its own.
+        vllm: vLLM, in this process, instead of transformers; `{}` takes its defaults.
         more_urls: addresses of further servers of the same model, which share the requests.
         patience: seconds for which a server that has answered before is looked for again when it is away.
         top_p: share of the probability that is sampled from, the likeliest tokens first; 1: all of it.
@@ -44,6 +47,7 @@ class Engine:
     """
 
     server: Server | None = None
+    vllm: Vllm | None = None
     more_urls: tuple[str, ...] = ()
     patience: NonNegativeFloat = 600.0
     top_p: AboveZeroToOne = 1.0
@@ -53,6 +57,8 @@ class Engine:
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):
             raise Refusal(f"seeds must be different ones, got {', '.join(map(str, self.seeds))}")
+        if self.vllm is not None and self.server is not None:
+            raise Refusal(f"vllm must be null with a server, which has the model itself, got {self.vllm}")
         if self.more_urls and self.server is None:
             raise Refusal(f"more_urls must be left out without a server, got {', '.join(self.more_urls)}")
         self.servers()
@@ -74,23 +80,45 @@ class Sampled:
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """Its tokenizer; an exported adapter's own."""
-        return self._adapter().tokenizer if self.is_adapter else load_tokenizer(self.source, self.revision)
+        return self._policy().tokenizer
 
-    def loaded(self) -> tuple[Any, PreTrainedTokenizerBase]:
-        """The model, on a GPU where there is one, and its tokenizer. An adapter is on its base, not merged."""
-        if not self.is_adapter:
-            return placed(load_model(self.source, getattr(torch, self.dtype), self.revision)), self.tokenizer()
-        policy = self._adapter()
-        policy.load()
-        return placed(policy.loaded), policy.tokenizer
+    @contextmanager
+    def running(self, vllm: Vllm | None, longest: int) -> Iterator["Runner"]:
+        """The model in this process, on a GPU where there is one. An adapter is on its base, not merged.
+
+        longest: tokens of a prompt with its completion, at most.
+        """
+        if vllm is not None:
+            with serving(vllm, self._policy(), longest) as served:
+                yield Runner(served.complete, served.identity, served.start)
+            return
+        if self.is_adapter:
+            policy = self._policy()
+            policy.load()
+            model = placed(policy.loaded)
+        else:
+            model = placed(load_model(self.source, getattr(torch, self.dtype), self.revision))
+        tokenizer = self.tokenizer()
+        complete = partial(generate_with_lengths, model, tokenizer)
+        yield Runner(complete, weights_fingerprint(model), None)
 
     @property
     def is_adapter(self) -> bool:
         """Whether the source is an exported adapter's folder."""
         return (Path(self.source).expanduser() / "adapter_config.json").is_file()
 
-    def _adapter(self) -> Policy:
-        return exported(self.source, self.dtype)
+    def _policy(self) -> Policy:
+        if self.is_adapter:
+            return exported(self.source, self.dtype)
+        return Exported(self.source, self.revision, self.dtype)
+
+
+class Runner(NamedTuple):
+    """What completes prompts; 16 hex digits that tell it from others; what it begins with, if that takes a while."""
+
+    complete: Complete
+    identity: str
+    start: Callable[[], None] | None
 
 
 def draw(
@@ -109,24 +137,14 @@ def draw(
         for seed in engine.seeds or (sampling.seed,)
     ]
     if engine.server is None:
-        found = _in_process(jobs, model, renderer.tokenizer, work_file)
+        with model.running(engine.vllm, longest_of(jobs)) as (complete, identity, start):
+            found = sample_jobs(jobs, complete, identity, work_file, start)
     else:
         found = [_by_servers(job, engine, engine.server, model, renderer, prompts, work_file) for job in jobs]
     rows = [[one for row in rows for one in row] for rows in zip(*found, strict=True)]
     if engine.cut_off == "keep":
         return [[replace(one, finished=True) for one in row] for row in rows]
     return rows
-
-
-def _in_process(
-    jobs: Sequence[Job], model: Sampled, tokenizer: PreTrainedTokenizerBase, work_file: Path
-) -> list[list[list[Generated]]]:
-    loaded, _ = model.loaded()
-
-    def made(ids: list[list[int]], sampling: Sampling) -> list[list[Generated]]:
-        return generate_with_lengths(loaded, tokenizer, ids, sampling)
-
-    return sample_jobs(jobs, made, weights_fingerprint(loaded), work_file)
 
 
 @dataclass(frozen=True)
@@ -154,12 +172,13 @@ def _by_servers(
     store, tokenizer = JsonlStore(work_file), renderer.tokenizer
     identity = [server.model, model.source, model.revision, tokenizer_fingerprints(tokenizer)]
     about = [identity, sampling_key(job.sampling)]
+    first = job.sampling.seed * SEEDS_APART
     together = [
-        _Request(i, job.sampling.samples, job.sampling.seed, content_hash([*about, ids]))
+        _Request(i, job.sampling.samples, first, content_hash([*about, ids, {"first seed": first}]))
         for i, ids in enumerate(job.prompts)
     ]
     apart = [
-        _Request(one.prompt, 1, one.seed * 1_000_003 + k, content_hash([*about, job.prompts[one.prompt], k]))
+        _Request(one.prompt, 1, first + k, content_hash([*about, job.prompts[one.prompt], k]))
         for one in together
         for k in range(one.samples)
     ]

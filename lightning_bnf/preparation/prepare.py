@@ -2,14 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.evaluation.verify import verify
-from lightning_bnf.generation.sampling import Generated, Sampling, generate_with_lengths
+from lightning_bnf.generation.sampling import Complete, Sampling
+from lightning_bnf.generation.vllm_engine import Vllm
 from lightning_bnf.policies.base import Dtype
 from lightning_bnf.policies.sources import BUNDLED
 from lightning_bnf.preparation.card import Outcome, write_card, yields
@@ -19,12 +20,11 @@ from lightning_bnf.preparation.engines import Engine, Sampled
 from lightning_bnf.preparation.families import Question, draw_questions
 from lightning_bnf.preparation.pick import Scored, pick_pair, pick_unpaired, scored
 from lightning_bnf.preparation.prompts import PromptFile, draw_prompts, sample_prompts, try_out, write_scored
-from lightning_bnf.preparation.sample import Complete, Job, sample_jobs
+from lightning_bnf.preparation.sample import Job, longest_of, sample_jobs
 from lightning_bnf.preparation.scoring import Scorer
 from lightning_bnf.preparation.tasks import FAMILIES
 from lightning_bnf.runtime.arguments import PositiveInt
 from lightning_bnf.runtime.files import write_text
-from lightning_bnf.runtime.fingerprints import weights_fingerprint
 from lightning_bnf.runtime.jsonl import write_jsonl
 from lightning_bnf.runtime.ownership import check_claim, claim
 from lightning_bnf.runtime.refusal import Refusal
@@ -108,7 +108,7 @@ def prepare(
         temperature: softmax temperature of the samples.
         batch_size: completions generated together.
         seed: chooses the questions and the samples.
-        engine: what draws the samples of `prompts`, and how: a server, top-p, several seeds.
+        engine: what draws the samples, and how: vLLM, and of `prompts` also a server, top-p, several seeds.
         parts: parts that the training prompts are dealt into, one for each round of training.
         part: the part that is made; validation and test prompts are of the first.
         work: folder that keeps the raw samples and scores, so that an interrupted run goes on where it was.
@@ -146,7 +146,7 @@ def _make(given: Mapping[str, Any], output: Path, work_file: Path, trial: Trial)
     kept = given["kept_out_prompts"], seed, given["kept_out_validation_prompts"]
     placed = draw_splits(given["families"], given["kept_out"], train, validation, test, *kept)
     questions = part_of(placed, [(split, name) for name, split, *_ in placed], given["parts"], given["part"])
-    items = _answered_by(model, trial.of(questions), drawn, work_file)
+    items = _answered_by(model, given["engine"].vllm, trial.of(questions), drawn, work_file)
     shown = [*_OF_FAMILIES, *(("parts", "part") if given["parts"] > 1 else ())]
     write_files(items, output, {name: given[name] for name in shown})
 
@@ -159,8 +159,8 @@ def _check_sources(
     engine: Engine,
 ) -> None:
     """Refuse (ValueError) what would be ignored: families beside prompts, a scorer without prompts, and neither."""
-    if prompts is None and engine != ENGINE:
-        raise Refusal("engine must be left out with families, which are sampled by transformers, got settings of it")
+    if prompts is None and replace(engine, vllm=None) != ENGINE:
+        raise Refusal("engine must be left out with families but for vllm, got other settings of it")
     if prompts is None and scorer is not None:
         raise Refusal(f"scorer must be null without prompts, got {scorer}: families are sorted by their verifiers")
     if prompts is None and not families and not kept_out:
@@ -189,18 +189,18 @@ def part_of(drawn: Sequence[Drawn], kinds: Sequence[tuple[str, ...]], parts: int
 Placed = tuple[str, str, bool, Question]  # family, split, kept out, question
 
 
-def _answered_by(sampled: Sampled, questions: Sequence[Placed], sampling: Sampling, work_file: Path) -> list[Item]:
+def _answered_by(
+    model: Sampled, vllm: Vllm | None, questions: Sequence[Placed], sampling: Sampling, work_file: Path
+) -> list[Item]:
     """The questions with a model's verified samples; the model is loaded for it."""
-    model, tokenizer = sampled.loaded()
-    renderer = Renderer(tokenizer)
-
-    def complete(prompts: list[list[int]], drawn: Sampling) -> list[list[Generated]]:
-        return generate_with_lengths(model, tokenizer, prompts, drawn)
+    renderer = Renderer(model.tokenizer())
 
     def ids(question: Question) -> list[int]:
         return renderer.prompt_ids(tuple(question.messages))
 
-    return answer(questions, ids, complete, weights_fingerprint(model), sampling, work_file)
+    jobs = jobs_of(questions, ids, sampling)
+    with model.running(vllm, longest_of(jobs)) as (complete, identity, start):
+        return answer(questions, jobs, complete, identity, work_file, start)
 
 
 def draw_splits(
@@ -238,26 +238,30 @@ def check_families(names: Sequence[str]) -> None:
             raise Refusal(f"families and kept_out must be each family once, got {name!r} twice")
 
 
-def answer(
-    questions: Sequence[Placed],
-    ids: Callable[[Question], list[int]],
-    complete: Complete,
-    identity: str,
-    sampling: Sampling,
-    work_file: Path,
-) -> list[Item]:
-    """Sample and verify every question: `sampling.samples` completions each, and one greedy completion beside them."""
-    names = list(dict.fromkeys(name for name, *_ in questions))
+def jobs_of(questions: Sequence[Placed], ids: Callable[[Question], list[int]], sampling: Sampling) -> list[Job]:
+    """Two of every family: `sampling.samples` completions of each question, and a greedy one beside them."""
     jobs = []
-    for name in names:
+    for name in _families(questions):
         prompts = [ids(question) for family, _, _, question in questions if family == name]
         limit = FAMILIES[name].max_new_tokens
         greedy = Sampling(0.0, limit, batch_size=sampling.batch_size)
         drawn = Sampling(sampling.temperature, limit, sampling.samples, sampling.seed, sampling.batch_size)
         jobs += [Job(name, prompts, drawn), Job(f"{name}, greedy", prompts, greedy)]
-    answers = sample_jobs(jobs, complete, identity, work_file)
+    return jobs
+
+
+def answer(
+    questions: Sequence[Placed],
+    jobs: Sequence[Job],
+    complete: Complete,
+    identity: str,
+    work_file: Path,
+    start: Callable[[], None] | None = None,
+) -> list[Item]:
+    """Sample and verify every question; `jobs` are those of `jobs_of`."""
+    answers = sample_jobs(jobs, complete, identity, work_file, start)
     items = []
-    for position, name in enumerate(names):
+    for position, name in enumerate(_families(questions)):
         mine = [placed for placed in questions if placed[0] == name]
         for (family, split, kept, question), drawn_rows, greedy_rows in zip(
             mine, answers[2 * position], answers[2 * position + 1], strict=True
@@ -265,6 +269,10 @@ def answer(
             judged = [scored(one, verify(one.text, question.verifier)) for one in [*drawn_rows, *greedy_rows]]
             items.append(Item(family, split, kept, question, judged[:-1], judged[-1]))
     return items
+
+
+def _families(questions: Sequence[Placed]) -> list[str]:
+    return list(dict.fromkeys(name for name, *_ in questions))
 
 
 def write_files(items: Sequence[Item], output: Path, settings: dict[str, Any]) -> None:

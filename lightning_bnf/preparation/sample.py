@@ -11,12 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_bnf.generation.sampling import Generated, Sampling, batches
+from lightning_bnf.generation.sampling import Complete, Generated, Sampling, batches
 from lightning_bnf.runtime.fingerprints import content_hash
 from lightning_bnf.runtime.jsonl import JsonlStore
 from lightning_bnf.runtime.progress import Progress
-
-Complete = Callable[[list[list[int]], Sampling], list[list[Generated]]]
 
 
 @dataclass(frozen=True)
@@ -28,10 +26,17 @@ class Job:
     sampling: Sampling
 
 
-def sample_jobs(jobs: Sequence[Job], complete: Complete, identity: str, work_file: Path) -> list[list[list[Generated]]]:
+def sample_jobs(
+    jobs: Sequence[Job],
+    complete: Complete,
+    identity: str,
+    work_file: Path,
+    start: Callable[[], None] | None = None,
+) -> list[list[list[Generated]]]:
     """Complete every job's prompts; returns per job and prompt its completions.
 
     `complete` generates one batch, `identity` names the model (`weights_fingerprint`), `work_file` is made if missing.
+    `start` is called before the first batch, if there is one to generate; its seconds count for none.
     """
     store = JsonlStore(work_file)
     planned = [(job, batch, _key(identity, job, batch)) for job in jobs for batch in batches(job.prompts, job.sampling)]
@@ -41,10 +46,13 @@ def sample_jobs(jobs: Sequence[Job], complete: Complete, identity: str, work_fil
         for job, batch, key in planned:
             if key in store:
                 continue
+            if start is not None:
+                start()
+                start = None
             bar.rename(job.name)
-            start = time.perf_counter()
+            begun = time.perf_counter()
             completions = complete([job.prompts[index] for index in batch], job.sampling)
-            seconds = round(time.perf_counter() - start, 3)
+            seconds = round(time.perf_counter() - begun, 3)
             fields = [[asdict(completion) for completion in row] for row in completions]
             store.add({key: {"job": job.name, "seconds": seconds, "completions": fields}})
             bar.update(counts[key])
@@ -57,6 +65,11 @@ def sample_jobs(jobs: Sequence[Job], complete: Complete, identity: str, work_fil
                 rows[index] = [Generated(**completion) for completion in row]
         results.append(rows)
     return results
+
+
+def longest_of(jobs: Sequence[Job]) -> int:
+    """Tokens of the longest prompt with its completion, at most."""
+    return max((len(ids) + job.sampling.max_new_tokens for job in jobs for ids in job.prompts), default=1)
 
 
 def _key(identity: str, job: Job, batch: list[int]) -> str:

@@ -12,7 +12,7 @@ from support.rows import user
 
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation import requests
-from lightning_bnf.generation.sampling import Sampling
+from lightning_bnf.generation.sampling import SEEDS_APART, Sampling
 from lightning_bnf.generation.server import Server, ServerError, client
 from lightning_bnf.preparation.engines import Engine, Sampled, draw
 from lightning_bnf.runtime.refusal import Refusal
@@ -53,12 +53,13 @@ def test_token_ids_are_sent_and_all_samples_of_a_prompt_come_in_one_reply(
 ) -> None:
     found = sampled(tokenizer, endpoints[0], tmp_path, top_p=0.9)
     length = len(Renderer(tokenizer).prompt_ids(PROMPTS[0]))
-    assert [[one.text for one in row] for row in found] == [[f"{length} {k} 5" for k in range(3)]] * 4
+    assert [[one.text for one in row] for row in found] == [[f"{length} {5 * SEEDS_APART + k}" for k in range(3)]] * 4
     assert [one.finished for one in found[0]] == [True, False, True]
     path, body, _ = endpoints[0].seen[1]
     assert path == "/v1/completions"
     assert body["prompt"] == Renderer(tokenizer).prompt_ids(PROMPTS[0])
-    expected = {"n": 3, "temperature": 0.8, "top_p": 0.9, "max_tokens": 16, "seed": 5}
+    expected = {"n": 3, "temperature": 0.8, "top_p": 0.9, "max_tokens": 16, "seed": 5 * SEEDS_APART}
+    expected |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}  # a server's own are not taken
     assert {name: body[name] for name in expected} == expected
     assert len(endpoints[0].seen) == 5
     assert sampled(tokenizer, endpoints[0], tmp_path, top_p=0.9) == found
@@ -68,8 +69,9 @@ def test_token_ids_are_sent_and_all_samples_of_a_prompt_come_in_one_reply(
 def test_every_seed_draws_its_own_and_cut_off_ones_are_kept_where_asked_for(
     tokenizer: Any, endpoints: list[Endpoint], tmp_path: Path
 ) -> None:
-    found = sampled(tokenizer, endpoints[0], tmp_path, seeds=(13, 21), cut_off="keep")
-    assert [one.text.split()[1:] for one in found[0]] == [[str(k), seed] for seed in ("13", "21") for k in range(3)]
+    found = sampled(tokenizer, endpoints[0], tmp_path, seeds=(13, 14), cut_off="keep")
+    seeds = [int(one.text.split()[1]) for one in found[0]]
+    assert seeds == [seed * SEEDS_APART + k for seed in (13, 14) for k in range(3)]
     assert all(one.finished for one in found[0])
     with pytest.raises(Refusal, match="seeds must be different ones, got 1, 1"):
         Engine(seeds=(1, 1))
@@ -82,7 +84,8 @@ def test_a_server_that_takes_no_ids_gets_messages_one_sample_each(
     endpoints[0].prompt_tokens = len(Renderer(tokenizer).prompt_ids(PROMPTS[0]))
     found = sampled(tokenizer, endpoints[0], tmp_path)
     assert [one.text for one in found[0]] == ["SAY A."] * 3
-    assert len({body["seed"] for _, body, _ in endpoints[0].seen if "messages" in body}) == 3
+    seeds = {body["seed"] for _, body, _ in endpoints[0].seen if "messages" in body}
+    assert seeds == {5 * SEEDS_APART + k for k in range(3)}
     assert "prompts are sent as messages" in capsys.readouterr().err
     endpoints[0].prompt_tokens += 1
     with pytest.raises(ServerError, match="training's chat template"):
@@ -132,7 +135,10 @@ def test_servers_share_the_requests_and_one_that_dies_and_returns_is_waited_for(
     length = len(Renderer(tokenizer).prompt_ids(PROMPTS[0]))
 
     def ok(n: int) -> tuple[int, object]:
-        choices = [{"text": f"{length} {k} 5", "finish_reason": "length" if k == 1 else "stop"} for k in range(n)]
+        choices = [
+            {"text": f"{length} {5 * SEEDS_APART + k}", "finish_reason": "length" if k == 1 else "stop"}
+            for k in range(n)
+        ]
         return 200, {"choices": choices, "usage": {"prompt_tokens": length}}
 
     whole = sampled(tokenizer, endpoints[1], tmp_path / "whole")

@@ -10,7 +10,7 @@ import yaml
 
 from lightning_bnf.evaluation.verify import verify
 from lightning_bnf.generation.sampling import Generated
-from lightning_bnf.preparation import prepare as module
+from lightning_bnf.preparation import engines
 from lightning_bnf.preparation.prepare import draw_splits, interleaved, prepare
 
 pytestmark = pytest.mark.slow
@@ -59,7 +59,7 @@ def invented(tokenizer, stop: int | None = None):
 @pytest.fixture
 def run(tiny_folder, tokenizer, tmp_path, monkeypatch):
     def run(output: str, work: str = "work", stop: int | None = None, **changed) -> Path:
-        monkeypatch.setattr(module, "generate_with_lengths", invented(tokenizer, stop))
+        monkeypatch.setattr(engines, "generate_with_lengths", invented(tokenizer, stop))
         prepare(output=tmp_path / output, source=tiny_folder, work=tmp_path / work, **(SETTINGS | changed))
         return tmp_path / output
 

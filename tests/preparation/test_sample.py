@@ -90,6 +90,25 @@ def test_other_settings_prompts_or_models_do_not_meet_old_samples(tmp_path):
     assert other.calls == 2
 
 
+def test_what_is_started_is_started_once_for_what_is_missing_and_not_counted(tmp_path, monkeypatch):
+    """The start takes 100 s, each of two batches 1 s."""
+    now, work = [0.0], tmp_path / "work.jsonl"
+    monkeypatch.setattr("lightning_bnf.preparation.sample.time.perf_counter", lambda: now[0])
+
+    def start():
+        now[0] += 100
+
+    def complete(prompts, sampling):
+        now[0] += 1
+        return Fake()(prompts, sampling)
+
+    sample_jobs(JOBS[:1], complete, "model", work, start)
+    assert [line["seconds"] for line in map(json.loads, work.read_text().splitlines())] == [1, 1]
+    assert now == [102]
+    sample_jobs(JOBS[:1], complete, "model", work, start)
+    assert now == [102], "nothing was missing"
+
+
 def test_a_real_model_resumes_bit_equal(tiny_llama, tokenizer, tmp_path):
     def complete(prompts, sampling):
         return generate_with_lengths(tiny_llama, tokenizer, prompts, sampling)

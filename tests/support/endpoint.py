@@ -56,12 +56,13 @@ class Handler(BaseHTTPRequestHandler):
         return 200, {"choices": [{"message": message, "finish_reason": "stop"}], "usage": usage}
 
     def _completions(self, body: dict) -> tuple[int, object]:
-        """Each completion names its prompt's length, its place and the seed; the second of a prompt is cut off."""
+        """Each completion names its prompt's length and its seed, which is counted up as vLLM's; the second of a prompt
+        is cut off."""
         if not self.server.takes_ids:
             return 404, {"error": "no such path"}
-        ids, seed = body["prompt"], body.get("seed", "-")
+        ids, seed = body["prompt"], body.get("seed", 0)
         choices = [
-            {"text": f"{len(ids)} {k} {seed}", "finish_reason": "length" if k == 1 else "stop"}
+            {"text": f"{len(ids)} {seed + k}", "finish_reason": "length" if k == 1 else "stop"}
             for k in range(body["n"])
         ]
         return 200, {"choices": choices, "usage": {"completion_tokens": 9, "prompt_tokens": len(ids)}}

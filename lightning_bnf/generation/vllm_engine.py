@@ -1,0 +1,212 @@
+"""vLLM in this process: the same prompts as token ids, sampled by an engine that keeps a GPU full.
+
+What shapes the samples is stated, as for transformers: no top-k, no penalty, the end tokens of the model's generation
+config and no other; vLLM's own defaults of these are never taken. Sample k of seed s has a generator of its own, begun
+with s * SEEDS_APART + k, whatever else is sampled beside it. A LoRA adapter is served on its base, not merged.
+"""
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from transformers import PreTrainedTokenizerBase
+
+from lightning_bnf.generation.sampling import SEEDS_APART, Generated, Sampling, decoded
+from lightning_bnf.policies.adapters import adapter_fingerprint, read_config
+from lightning_bnf.policies.base import Policy
+from lightning_bnf.policies.exported import ExportedAdapter
+from lightning_bnf.policies.sources import found_source, load_config, load_end_ids, weight_files
+from lightning_bnf.runtime.arguments import AboveZeroToOne, PositiveInt, checked
+from lightning_bnf.runtime.fingerprints import config_fingerprint, content_hash, fingerprint_part
+from lightning_bnf.runtime.refusal import Refusal, refusing
+
+INSTALL = "pip install 'lightning_bnf[vllm]'"
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM makes room for in an adapter; the smallest that holds its rank is asked for."""
+
+
+class VllmError(Refusal):
+    """A model that vLLM does not serve as it is given, or vLLM that is not there."""
+
+
+@checked
+@dataclass(frozen=True)
+class Vllm:
+    """vLLM in this process, of the extra `vllm`.
+
+    Args:
+        tensor_parallel_size: GPUs that each layer is cut over.
+        gpu_memory_utilization: share of each GPU's memory that weights and cache may take.
+        enforce_eager: whether to do without compiling and CUDA graphs: starts sooner, samples more slowly.
+    """
+
+    tensor_parallel_size: PositiveInt = 1
+    gpu_memory_utilization: AboveZeroToOne = 0.9
+    enforce_eager: bool = False
+
+
+class VllmModel:
+    """A policy as vLLM serves it; `start` brings the weights, or the first completion does."""
+
+    def __init__(self, settings: Vllm, policy: Policy, longest: int):
+        """longest: tokens of a prompt with its completion, at most; room for it is taken from the GPU's memory.
+
+        Raises `VllmError` without vLLM, or for weights that are not in safetensors.
+        """
+        self.settings, self.policy, self.longest = settings, policy, longest
+        self._vllm: Any = _vllm()
+        self._llm: Any = None
+        if not weight_files(policy.source, policy.revision):
+            raise VllmError(f"source must be a model in safetensors for vllm, got {policy.source!r}")
+
+    @property
+    def version(self) -> str:
+        return f"vllm {self._vllm.__version__}"
+
+    @cached_property
+    def identity(self) -> str:
+        """16 hex digits of the weights as they lie in their files, of the adapter, of the config and the type."""
+        parts = []
+        for file in weight_files(self.policy.source, self.policy.revision):
+            with safe_open(file, "pt") as held:
+                parts += [fingerprint_part(name, held.get_tensor(name)) for name in sorted(held.keys())]
+        adapter = None if self._adapter is None else adapter_fingerprint(str(self._adapter))
+        config = config_fingerprint(load_config(self.policy.source, self.policy.revision))
+        return content_hash(["vllm", parts, adapter, config, str(self.policy.dtype)])
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """Token ids that end a completion: those that `generate` of transformers ends with."""
+        named = load_end_ids(self.policy.source, self.policy.revision)
+        named = named or _listed(load_config(self.policy.source, self.policy.revision).eos_token_id)
+        ends = list(named or _listed(self.tokenizer.eos_token_id))
+        if not ends:
+            raise Refusal("an end-of-turn token must be named by the generation config or the tokenizer, got none")
+        return ends
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.policy.tokenizer
+
+    def start(self) -> None:
+        """Load the weights, once. Raises `VllmError` where vLLM does not serve the model."""
+        if self._llm is not None:
+            return
+        source = found_source(self.policy.source, self.policy.revision)
+        with refusing(f"source must be a model that {self.version} serves, got {source.location!r}", VllmError):
+            self._llm = self._vllm.LLM(
+                model=source.location,
+                revision=source.revision,
+                dtype=str(self.policy.dtype).removeprefix("torch."),
+                trust_remote_code=False,
+                load_format="safetensors",  # else pickled weights are read
+                max_model_len=self._room(),
+                generation_config="vllm",
+                tensor_parallel_size=self.settings.tensor_parallel_size,
+                gpu_memory_utilization=self.settings.gpu_memory_utilization,
+                enforce_eager=self.settings.enforce_eager,
+                **self._for_adapter(),
+            )
+
+    def complete(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Generated]]:
+        """As `generate_with_lengths`: every prompt (token ids) completed `sampling.samples` times."""
+        self.start()
+        settings = self._vllm.SamplingParams(
+            n=sampling.samples,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=0,
+            seed=sampling.seed * SEEDS_APART if sampling.temperature > 0 else None,
+            max_tokens=sampling.max_new_tokens,
+            stop_token_ids=self.ends,
+            ignore_eos=True,  # of the tokenizer, which may end other things than turns
+            detokenize=False,
+        )
+        with refusing(f"prompts must be ones that {self.version} completes", VllmError):
+            replies = self._llm.generate(
+                [{"prompt_token_ids": list(prompt)} for prompt in prompts],
+                settings,
+                use_tqdm=False,
+                lora_request=self._lora_request(),
+            )
+        rows = []
+        for prompt, reply in zip(prompts, replies, strict=True):
+            if list(reply.prompt_token_ids) != list(prompt) or len(reply.outputs) != sampling.samples:
+                raise VllmError(f"vllm must complete the {len(prompt)} ids that it is given, got a reply to others")
+            outputs = sorted(reply.outputs, key=lambda one: one.index)
+            rows.append([decoded(list(one.token_ids), set(self.ends), self.tokenizer) for one in outputs])
+        return rows
+
+    def close(self) -> None:
+        """Let the weights go, and the group of processes that vLLM opens even for a single one."""
+        if self._llm is None:
+            return
+        self._llm.llm_engine.engine_core.shutdown()
+        self._llm = None
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        cleanup_dist_env_and_memory()
+
+    @property
+    def _adapter(self) -> Path | None:
+        return self.policy.folder if isinstance(self.policy, ExportedAdapter) else None
+
+    def _room(self) -> int:
+        """Tokens of the longest row; where the model ends before, completions are cut off there."""
+        limit = getattr(load_config(self.policy.source, self.policy.revision), "max_position_embeddings", None)
+        return min(self.longest, limit) if isinstance(limit, int) else self.longest
+
+    def _for_adapter(self) -> dict[str, Any]:
+        if self._adapter is None:
+            return {}
+        config = read_config(self._adapter)
+        rank = max([config.get("r", 0), *(config.get("rank_pattern") or {}).values()])
+        if rank > RANKS[-1]:
+            raise VllmError(f"source must be an adapter of rank {RANKS[-1]} at most for vllm, got {rank}")
+        return {"enable_lora": True, "max_lora_rank": next(room for room in RANKS if room >= rank)}
+
+    def _lora_request(self) -> Any:
+        if self._adapter is None:
+            return None
+        from vllm.lora.request import LoRARequest
+
+        return LoRARequest("policy", 1, str(self._adapter.resolve()))
+
+
+@contextmanager
+def serving(settings: Vllm, policy: Policy, longest: int) -> Iterator[VllmModel]:
+    """A `VllmModel` that is let go behind the block; the random state of the CPU, which vLLM sets, is left as found."""
+    model = VllmModel(settings, policy, longest)
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):  # of no GPU: asking would begin CUDA before vLLM does
+            yield model
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        model.close()
+
+
+def _listed(ids: int | Sequence[int] | None) -> tuple[int, ...]:
+    return () if ids is None else (ids,) if isinstance(ids, int) else tuple(ids)
+
+
+def _vllm() -> Any:
+    """The module, set to run its engine in this process, so that one that is killed leaves no other behind on the GPU,
+    and to tell nobody of its use."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    try:
+        import vllm
+    except ImportError as error:
+        raise VllmError(f"vllm must be installed ({INSTALL}), got {error}") from None
+    return vllm
