@@ -96,8 +96,7 @@ def write_answers(
     else:
         assert server is not None
         answers, identity = answers_of_server(asked, server, rendering, sampling, store)
-    engine = "openai" if server else "vllm" if vllm else "transformers"
-    generator = Generator(name, engine, temperature, max_new_tokens, seed)
+    generator = Generator(name, _engine(server, vllm), temperature, max_new_tokens, seed)
     cut_off = sum(not answer.finished for answer in answers)
     record = {"questions": questions, "format": format, "answers": len(answers), "cut_off": cut_off}
     _write_settings(output, record, generator, identity)  # first: answers without them would not be replaced
@@ -110,6 +109,10 @@ def _check(source: str | None, server: Server | None, vllm: Vllm | None) -> None
         raise Refusal(f"source, server: one of them must be given, got {'neither' if source is None else 'both'}")
     if server is not None and vllm is not None:
         raise Refusal(f"vllm must be null with a server, which has the model itself, got {vllm}")
+
+
+def _engine(server: Server | None, vllm: Vllm | None) -> str:
+    return "openai" if server else "vllm" if vllm else "transformers"
 
 
 def _check_output(output: Path) -> None:
