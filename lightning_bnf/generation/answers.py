@@ -86,8 +86,7 @@ def write_answers(
         rendering: how prompts become token ids; as in training.
         work: folder that keeps finished answers, so that an interrupted run goes on where it was.
     """
-    _check(source, server, vllm)
-    _check_output(Path(output))
+    _check(source, server, vllm, Path(output))
     asked = read_questions(questions, split, subset, revision)[:limit]
     sampling = Sampling(temperature, max_new_tokens, seed=seed, batch_size=batch_size)
     store = JsonlStore(Path(work) / f"{Path(output).name}.jsonl")
@@ -104,24 +103,21 @@ def write_answers(
     print(f"{len(answers)} answers in {output}, {cut_off} of them cut off at {max_new_tokens} tokens")
 
 
-def _check(source: str | None, server: Server | None, vllm: Vllm | None) -> None:
+def _check(source: str | None, server: Server | None, vllm: Vllm | None, output: Path) -> None:
+    """Who answers is one; and a file is replaced only if its settings lie beside it, as those of answers do."""
     if (source is None) == (server is None):
         raise Refusal(f"source, server: one of them must be given, got {'neither' if source is None else 'both'}")
     if server is not None and vllm is not None:
         raise Refusal(f"vllm must be null with a server, which has the model itself, got {vllm}")
-
-
-def _engine(server: Server | None, vllm: Vllm | None) -> str:
-    return "openai" if server else "vllm" if vllm else "transformers"
-
-
-def _check_output(output: Path) -> None:
-    """A file is replaced only if its settings lie beside it, as those of answers do."""
     if (output.exists() or output.is_symlink()) and not _settings_of(output).is_file():
         raise Refusal(
             f"output must be a new file, or answers that were written with {_settings_of(output).name} beside them, "
             f"got {output}"
         )
+
+
+def _engine(server: Server | None, vllm: Vllm | None) -> str:
+    return "openai" if server else "vllm" if vllm else "transformers"
 
 
 def _settings_of(output: Path) -> Path:
