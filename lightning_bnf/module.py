@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch, Step
 from lightning_bnf.datamodules.contract import DataNeeds, ScoredData
-from lightning_bnf.datamodules.steps.layout import PADDED
+from lightning_bnf.datamodules.steps.layout import PADDED, ToScore
 from lightning_bnf.datamodules.steps.loader import PromptBatch, StepLoader
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
@@ -261,7 +261,7 @@ class PreferenceModule(LightningModule):
         elif not self.trainer.ckpt_path and untrained(self.policy, self.reference.cache):
             live = AsItIs(self.policy)
         with forward_context(self):
-            self.reference.fill(live, self._data.batches_to_score(splits) if self._data else [], self.device)
+            self.reference.fill(live, self._data.to_score(splits) if self._data else ToScore.of([]), self.device)
 
     def training_step(self, step: Step, index: int) -> dict[str, Tensor]:
         if self.global_step == 0 and step.micro_batches:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.preference import PreferenceData
-from lightning_bnf.datamodules.steps.layout import PlannedBatch
+from lightning_bnf.datamodules.steps.layout import PlannedBatch, ToScore
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.evaluation.likelihood.material import LikelihoodRows, Material, material, sampled
 from lightning_bnf.evaluation.likelihood.measures import (
@@ -198,7 +198,8 @@ class _Meter:
         module = self.module
         cached = CachedReference(open_cache(module.policy, module.reference_cache, module.global_rank, precision))
         batches = [[rows[i] for i in places] for places in cut(rows, self.way, module.device)]
-        cached.fill(self._base_gives, [PlannedBatch(batch, self.way.layout) for batch in batches], module.device)
+        asked = ToScore.of([PlannedBatch(batch, self.way.layout) for batch in batches])
+        cached.fill(self._base_gives, asked, module.device)
         return cached
 
 

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from transformers import PreTrainedTokenizerBase
 
-from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, PlannedBatch
+from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, ToScore
 from lightning_bnf.datamodules.steps.plan import Budget
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.losses.base import Loss
@@ -53,8 +53,8 @@ class ScoredData(Protocol):
     def split(self, split: str) -> Sequence[TokenizedRow]:
         """The rows of `train`, `validation` or `test`."""
 
-    def batches_to_score(self, splits: Sequence[str]) -> list[PlannedBatch]:
-        """This rank's part of all completions that a reference is asked for."""
+    def to_score(self, splits: Sequence[str]) -> ToScore:
+        """All completions that a reference is asked for."""
 
     def places(self, ids: Collection[str]) -> list[str]:
         """Where the training rows of these ids stand, by file and line."""

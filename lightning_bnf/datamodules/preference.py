@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from lightning_bnf.datamodules.reading.errors import DataError, some_of
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.tables import ACCEPTED, Sources, sources_of
 from lightning_bnf.datamodules.steps.holdout import hold_out, shared_prompts
-from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, PlannedBatch
+from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, PlannedBatch, ToScore
 from lightning_bnf.datamodules.steps.loader import Part, PromptLoader, StepLoader
 from lightning_bnf.datamodules.steps.mixing import Mix, WeightedSet, mixed, weighted_sets
 from lightning_bnf.datamodules.steps.needs import check_labels, check_rows, usable_rows
@@ -26,7 +27,7 @@ from lightning_bnf.datamodules.tokens.columns import Ints, codes
 from lightning_bnf.datamodules.tokens.derived import Mismatched, PartlyPaired
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.report import ReportText
-from lightning_bnf.datamodules.tokens.rows import RowView, as_rows, repeated_rows, rows_fingerprint
+from lightning_bnf.datamodules.tokens.rows import RowView, as_rows, content_keys, repeated_rows, rows_fingerprint
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.runtime.arguments import ClosedUnitInterval, PositiveInt, checked
@@ -335,20 +336,21 @@ class PreferenceData(LightningDataModule):
             self._budget = self.needs.fitting.budget(rows, self.layout_of("train"), self.needs.loss, step_rows)
         return self._budget
 
-    def batches_to_score(self, splits: Sequence[str]) -> list[PlannedBatch]:
-        """This rank's part of all completions that a reference is asked for, mismatched ones included."""
+    def to_score(self, splits: Sequence[str]) -> ToScore:
+        """All completions that a reference is asked for, mismatched ones included."""
+        rows = {split: found for split in splits if split in self.rows and len(found := self._scored(split))}
+        keys = [content_keys(found) for found in rows.values()]
+        return ToScore(np.concatenate([np.zeros((0, 2), np.uint64), *keys]), partial(self._batches, rows))
+
+    def _batches(self, rows: Mapping[str, RowView]) -> list[PlannedBatch]:
         assert self.trainer is not None
         batches: list[PlannedBatch] = []
-        for split in splits:
-            rows = self._scored(split) if split in self.rows else RowView([])
-            if not len(rows):
-                continue
+        for split, some in rows.items():
             layout = self.layout_of(split)
-            lengths = layout.lengths_of(rows, (1, -1))
-            cut = self.budget._asdict()
-            plan = StepPlan(lengths, len(rows), packed=layout.packed, **cut)
+            lengths = layout.lengths_of(some, (1, -1))
+            plan = StepPlan(lengths, len(some), packed=layout.packed, **self.budget._asdict())
             places = plan.micro_batches(0, 0)[self.trainer.global_rank :: self.trainer.world_size]
-            batches += [PlannedBatch(RowView([rows], np.array(batch)), layout) for batch in places]
+            batches += [PlannedBatch(RowView([some], np.array(batch)), layout) for batch in places]
         return batches
 
     def places(self, ids: Collection[str]) -> list[str]:

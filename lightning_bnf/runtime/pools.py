@@ -44,17 +44,21 @@ def in_order(work: Callable[[Piece], Made], pieces: Iterable[Piece], processes: 
     if processes == 1:
         yield from map(work, pieces)
         return
-    left = iter(pieces)
+    left, before = iter(pieces), set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context(START), initializer=_begin, initargs=(work,))
     try:
         waiting: deque[Future[Made]] = deque(_submit(pool, piece) for piece in islice(left, _AHEAD * processes))
+        started = [one for one in multiprocessing.active_children() if one not in before]
         while waiting:
             made = waiting.popleft().result()
             waiting.extend(_submit(pool, piece) for piece in islice(left, 1))
             yield made
     except BrokenProcessPool as error:
+        pool.shutdown()
+        codes = ", ".join(str(one.exitcode) for one in started)  # -15 of those that the first one's end has ended
         raise RuntimeError(
-            f"one of {processes} processes ended before its work was done, such as for want of memory"
+            f"one of {processes} processes ended before its work was done, such as for want of memory (-9): they ended"
+            f" with {codes}"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lightning_bnf.batch import Document, MicroBatch
 from lightning_bnf.datamodules.steps.sequences import sequences_of
-from lightning_bnf.datamodules.tokens.columns import Ragged, RowColumns, starts_of
+from lightning_bnf.datamodules.tokens.columns import Ragged, RowColumns, key_numbers, starts_of
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import RowArrays, as_rows
 from lightning_bnf.losses.base import Examples
@@ -57,6 +57,21 @@ class PlannedBatch(NamedTuple):
     def _arrays(self) -> list[RowArrays]:
         rows = as_rows(self.rows)
         return [rows.arrays(i) for i in range(len(rows))]
+
+
+class ToScore(NamedTuple):
+    """Completions that a reference is asked for.
+
+    keys: (K, 2) of all of them, on all ranks: who has them all need not cut them; batches: makes this rank's part
+    """
+
+    keys: NDArray[np.uint64]
+    batches: Callable[[], list[PlannedBatch]]
+
+    @staticmethod
+    def of(batches: list[PlannedBatch]) -> "ToScore":
+        """What is cut already."""
+        return ToScore(key_numbers([key for batch in batches for key in batch.content_keys()]), lambda: batches)
 
 
 class _Keys(Sequence[bytes]):

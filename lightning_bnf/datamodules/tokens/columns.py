@@ -141,6 +141,17 @@ def hash_order(hashes: NDArray[np.uint64]) -> Ints:
     return np.lexsort(hashes.T[::-1]) if unclear.any() else order
 
 
+def key_numbers(keys: Sequence[bytes]) -> NDArray[np.uint64]:
+    """(K, 2) keys of 16 bytes as numbers of 64 bits, which are in the same order."""
+    return np.frombuffer(b"".join(keys), dtype=">u8").reshape(-1, 2).astype(np.uint64)
+
+
+def key_bytes(keys: NDArray[np.uint64]) -> list[bytes]:
+    """The keys that are such numbers (K, 2)."""
+    held = keys.astype(">u8").tobytes()
+    return [held[at : at + 16] for at in range(0, len(held), 16)]
+
+
 @dataclass(frozen=True, eq=False)
 class RowColumns:
     """N rows with C completions in all, as arrays.

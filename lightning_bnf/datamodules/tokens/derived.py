@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from hashlib import sha256
 
 import numpy as np
 import pyarrow as pa
@@ -72,6 +73,10 @@ class PartlyPaired(Rows):
         return self._rows.source(index)
 
     @cached_property
+    def digest(self) -> bytes:
+        return sha256(b"partly paired" + self._rows.digest + self._side.tobytes()).digest()
+
+    @cached_property
     def _kept(self) -> Bools:
         """(C,) which of the rows' completions are there."""
         whole = self._rows.columns
@@ -119,6 +124,11 @@ class Mismatched(Rows):
 
     def source(self, index: int) -> str:
         return self._rows.source(index)
+
+    @cached_property
+    def digest(self) -> bytes:
+        cut = f"mismatched {self._max_length} ".encode()
+        return sha256(cut + self._rows.digest + self._partner.tobytes()).digest()
 
     @cached_property
     def _taken(self) -> tuple[Ints, Ints]:

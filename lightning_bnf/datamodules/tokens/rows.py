@@ -7,17 +7,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from lightning_bnf.datamodules.reading.answers import Text
-from lightning_bnf.datamodules.tokens.columns import Bools, Ints, RowColumns, among, places_of, starts_of
+from lightning_bnf.datamodules.tokens.columns import Bools, Ints, RowColumns, among, key_numbers, places_of, starts_of
+from lightning_bnf.datamodules.tokens.kept_arrays import kept_array
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.runtime.fingerprints import content_key
 
 Name = Literal["id", "family", "spaced", "prompt_ids"]
+_KEYS_VERSION = 1  # of how they are made, which are kept on disk
 _AT_ONCE = 2**15  # rows whose contents are hashed together
 
 
@@ -107,6 +110,11 @@ class Rows(Sequence[TokenizedRow]):
     def content(self, rows: Ints) -> bytes:
         """All that training reads of some rows, in their order: what their fingerprint is of."""
         return b"".join(_content(self.arrays(i)) for i in rows.tolist())
+
+    @cached_property
+    def digest(self) -> bytes:
+        """What tells the rows from others: of their content, or of all that it depends on."""
+        return _hashed(self).digest()
 
     @overload
     def __getitem__(self, index: int) -> TokenizedRow: ...
@@ -200,10 +208,32 @@ def content_of_numbers(numbers: Sequence[Mapping[str, float]]) -> bytes:
 
 def rows_fingerprint(rows: Sequence[TokenizedRow]) -> str:
     """16 hex digits over all that training reads of the rows, in their order."""
-    held, hashed = as_rows(rows), hashlib.sha256()
-    for start in range(0, len(held), _AT_ONCE):
-        hashed.update(held.content(np.arange(start, min(start + _AT_ONCE, len(held)))))
-    return hashed.hexdigest()[:16]
+    return str(_hashed(as_rows(rows)).hexdigest()[:16])
+
+
+def _hashed(rows: Rows) -> Any:
+    hashed = hashlib.sha256()
+    for start in range(0, len(rows), _AT_ONCE):
+        hashed.update(rows.content(np.arange(start, min(start + _AT_ONCE, len(rows)))))
+    return hashed
+
+
+def content_keys(rows: Sequence[TokenizedRow]) -> NDArray[np.uint64]:
+    """(C, 2) of all completions the `content_key`, as `key_numbers` gives them. Kept for the next run, as they are made
+    one by one."""
+    held = as_rows(rows)
+
+    def made() -> NDArray[np.uint64]:
+        return key_numbers([key for i in range(len(held)) for key in _keys(held.arrays(i))]).ravel()
+
+    key = f"{_KEYS_VERSION} ".encode() + held.digest
+    return kept_array("content_keys", key, 2 * len(held.columns.length), made, np.uint64).reshape(-1, 2)
+
+
+def _keys(row: RowArrays) -> Iterator[bytes]:
+    stops = np.cumsum(row.length).tolist()
+    for start, stop in zip([0, *stops], stops):
+        yield content_key(row.prompt, row.ids[start:stop], row.trained[start:stop])
 
 
 class RowView(Rows):
@@ -262,6 +292,11 @@ class RowView(Rows):
         parts = np.searchsorted(self._starts, places, side="right") - 1
         runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(parts)) + 1) if len(rows) else []
         return b"".join(self._parts[parts[run[0]]].content(places[run] - self._starts[parts[run[0]]]) for run in runs)
+
+    @cached_property
+    def digest(self) -> bytes:
+        parts = (part.digest + len(part).to_bytes(8) for part in self._parts)
+        return hashlib.sha256(b"view" + b"".join(parts) + np.ascontiguousarray(self._places).data).digest()
 
     def part_of_rows(self) -> Ints:
         """(N,) of each row, which of the sequences it is of."""

@@ -10,7 +10,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch
-from lightning_bnf.datamodules.steps.layout import PADDED, PlannedBatch
+from lightning_bnf.datamodules.steps.layout import PADDED, PlannedBatch, ToScore
+from lightning_bnf.datamodules.tokens.columns import key_numbers
 from lightning_bnf.policies.base import Policy, PolicyError
 from lightning_bnf.policies.reference.providers import Reference
 from lightning_bnf.policies.reference.store import LogpsCache
@@ -38,29 +39,27 @@ class CachedReference(Reference):
     def forward(self, batch: MicroBatch) -> Tensor:
         return self.cache.get(batch.keys, batch.row_ids).to(batch.target.device, non_blocking=True)
 
-    def fill(
-        self, reference: Callable[[MicroBatch], Tensor] | None, batches: Sequence[PlannedBatch], device: torch.device
-    ) -> None:
-        """Add what the cache lacks of some micro-batches, with a progress bar; killed, the next run goes on.
+    def fill(self, reference: Callable[[MicroBatch], Tensor] | None, asked: ToScore, device: torch.device) -> None:
+        """Add what the cache lacks of what is asked for, with a progress bar; killed, the next run goes on.
 
         Raises `PolicyError` where something is lacking and there is no `reference` to compute it.
         """
-        counts = gather_objects(sum(len(batch.content_keys()) for batch in self._lacking(batches)))
-        if any(counts) and reference is None:
+        lacking = max(gather_objects(int((~self.cache.holds(asked.keys)).sum())))
+        if lacking and reference is None:
             raise PolicyError(
                 f"reference cache {self.cache.folder}: must be filled before training (python -m lightning_bnf cache "
-                f"--config FILE): {sum(counts)} completions are lacking, and the policy is no longer its reference"
+                f"--config FILE): {lacking} completions are lacking, and the policy is no longer its reference"
             )
-        if any(counts) and reference is not None:
+        if lacking and reference is not None:
             with self._alone():
-                self._fill(reference, batches, device)
+                self._fill(reference, asked.batches(), device)
         self.cache.reload()
 
     def _fill(
         self, reference: Callable[[MicroBatch], Tensor], batches: Sequence[PlannedBatch], device: torch.device
     ) -> None:
         self.cache.reload(mend=True)
-        lacking = self._lacking(batches)
+        lacking = [batch for batch in batches if not self.cache.holds(key_numbers(batch.content_keys())).all()]
         # Every rank runs equally many, some of them empty: under FSDP2 all take part in each other's forward passes.
         lacking += [PlannedBatch([], PADDED)] * (max(gather_objects(len(lacking))) - len(lacking))
         title = f"Reference log-probs into {self.cache.folder}"
@@ -71,9 +70,6 @@ class CachedReference(Reference):
                 bar.update()
         for sizes in gather_objects(self.cache.written()):  # when all have written
             self.cache.await_files(sizes)
-
-    def _lacking(self, batches: Sequence[PlannedBatch]) -> list[PlannedBatch]:
-        return [batch for batch in batches if any(key not in self.cache for key in batch.content_keys())]
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -10,11 +10,22 @@ import pytest
 from support import slow_rows as slow
 
 from lightning_bnf.datamodules.steps.layout import PACKED, PACKED_SHARED, PADDED, SHARED_PROMPT
-from lightning_bnf.datamodules.tokens.columns import Ragged, among, codes, content_key, digests, hash_order, reduced
+from lightning_bnf.datamodules.tokens.columns import (
+    Ragged,
+    among,
+    codes,
+    digests,
+    hash_order,
+    key_bytes,
+    key_numbers,
+    reduced,
+)
+from lightning_bnf.datamodules.tokens.columns import content_key as key_of_all
 from lightning_bnf.datamodules.tokens.derived import Mismatched, PartlyPaired
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
-from lightning_bnf.datamodules.tokens.rows import HeldRows, Rows, RowView, rows_fingerprint, spaced
+from lightning_bnf.datamodules.tokens.rows import HeldRows, Rows, RowView, content_keys, rows_fingerprint, spaced
 from lightning_bnf.datamodules.tokens.stored import write_rows
+from lightning_bnf.runtime.fingerprints import content_key
 
 ROWS = slow.some_rows(300)
 
@@ -83,6 +94,21 @@ def test_the_fingerprint_is_that_of_the_rows_one_by_one(rows: Rows) -> None:
     assert rows_fingerprint(rows) == rows_fingerprint([*rows]) == slow.fingerprint([*rows])
 
 
+def test_keys_in_a_reference_cache_are_those_of_the_completions_one_by_one(rows: Rows) -> None:
+    wanted = [content_key(row.prompt_ids, one.ids, one.completion_mask) for row in rows for one in row.completions]
+    assert key_bytes(content_keys(rows)) == wanted
+
+
+def test_no_two_kinds_have_the_same_digest(kinds: dict[str, Rows], tmp_path: Path) -> None:
+    """But those of the same content; and the same rows have the same one in another run."""
+    digests = {name: rows.digest for name, rows in kinds.items()}
+    assert len(set(digests.values())) == len(kinds) - 1
+    assert digests["held"] == digests["stored"]
+    assert {name: rows.digest for name, rows in every_kind(tmp_path).items()} == digests
+    others = [Mismatched(ROWS, 12), Mismatched(ROWS[:-1], 11), PartlyPaired(ROWS, 0.3, 3), RowView([ROWS[:7]])]
+    assert not {rows.digest for rows in others} & set(digests.values())
+
+
 @pytest.mark.parametrize("labels", [(1, -1), (1,), (-1,)])
 def test_lengths_in_every_layout(rows: Rows, labels: tuple[int, ...]) -> None:
     alone: dict[Any, Callable[..., Any]] = {
@@ -122,10 +148,10 @@ def test_bytes_are_numbered_and_hashed() -> None:
 
 def test_the_key_of_bytes_is_of_each_and_not_of_their_chunks() -> None:
     def key(*chunks: list[bytes]) -> bytes:
-        return content_key(pa.chunked_array(chunks, pa.large_binary()))
+        return key_of_all(pa.chunked_array(chunks, pa.large_binary()))
 
     values = pa.chunked_array([[b"x", b"ab", b"", b"c", b"y"]], pa.large_binary())
-    assert key([b"ab", b"", b"c"]) == key([b"ab"], [], [b"", b"c"]) == content_key(values.slice(1, 3))
+    assert key([b"ab", b"", b"c"]) == key([b"ab"], [], [b"", b"c"]) == key_of_all(values.slice(1, 3))
     others = [key([b"a", b"b", b"c"]), key([b"ab", b"c", b""]), key([b"ab", b"c"]), key([b"ab", b"", b"d"]), key()]
     assert len({key([b"ab", b"", b"c"]), *others}) == 6
 
@@ -136,6 +162,13 @@ def test_which_bytes_are_among_others(more: int) -> None:
     others = pa.chunked_array([[b"a", b"c"], [b"", b"d"] * more], pa.large_binary())
     assert among(values, others).tolist() == [True, False, more > 0, True]
     assert among(values, others.slice(0, 0)).tolist() == [False] * 4
+
+
+def test_keys_are_numbers_in_the_same_order() -> None:
+    keys = [bytes(16), bytes(15) + b"\1", bytes(7) + b"\1" + bytes(8), b"\xff" * 16]
+    assert key_numbers(keys).tolist() == [[0, 0], [0, 1], [1, 0], [2**64 - 1, 2**64 - 1]]
+    assert key_bytes(key_numbers(keys)) == keys
+    assert (key_numbers([]).shape, key_bytes(key_numbers([]))) == ((0, 2), [])
 
 
 def test_hashes_with_equal_beginnings_are_ordered_by_their_ends() -> None:

@@ -71,6 +71,7 @@ def test_a_full_cache_is_reused_by_other_losses_orders_and_subsets(
         raise AssertionError("computed again")
 
     monkeypatch.setattr(LogpsCache, "add", refuse)
+    monkeypatch.setattr(PreferenceData, "_batches", refuse)
     (tmp_path / "part.jsonl").write_text("".join(Path(path).read_text().splitlines(keepends=True)[2:6]))
     for loss, rows in ((DPO(), path), (BNF(), str(tmp_path / "part.jsonl"))):
         train(tmp_path, module(tiny_folder, cache, loss), PreferenceData(rows, examples_per_step=3, seed=9))

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -12,7 +13,9 @@ from support.cache import MANIFEST, A, B, C, filled
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.reading.errors import DataError
-from lightning_bnf.datamodules.steps.layout import PADDED, PlannedBatch
+from lightning_bnf.datamodules.steps.layout import PADDED, PlannedBatch, ToScore
+from lightning_bnf.datamodules.tokens import kept_arrays
+from lightning_bnf.datamodules.tokens.columns import key_numbers
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.policies.reference import store
 from lightning_bnf.policies.reference.cached import CachedReference
@@ -36,6 +39,28 @@ def test_the_files_of_all_ranks_are_read(tmp_path: Path) -> None:
     other = LogpsCache(tmp_path, MANIFEST, rank=1)
     other.add([C], [torch.tensor([-9.0])])
     assert LogpsCache(tmp_path, MANIFEST).get([C, B], ["c", "b"]).tolist() == [-9.0, -3.0]
+
+
+def test_keys_with_like_halves_and_keys_that_come_twice(tmp_path: Path) -> None:
+    """All 27 keys of three halves, in an order of their own, and nine of them again: the last values hold."""
+    halves = [b"a" * 8, b"b" * 8, bytes(8)]
+    keys = [(one + other, i) for i, one in enumerate(halves) for other in [*halves, b"c" * 8]]
+    keys = [*keys[::-1], *keys[:5]]
+    for rank in (0, 1):
+        cache = LogpsCache(tmp_path, MANIFEST, rank)
+        mine = keys[rank::2]
+        cache.add([key for key, _ in mine], [torch.full((1 + at,), float(-at)) for at in range(len(mine))])
+    cache.reload()
+    wanted = {key: [float(-at)] * (1 + at) for rank in (0, 1) for at, (key, _) in enumerate(keys[rank::2])}
+    assert len(cache) == len(wanted) == 12
+    assert all(cache.get([key], ["x"]).tolist() == values for key, values in wanted.items())
+    asked = [b"a" * 16, b"a" * 8 + b"d" * 8, b"b" * 16, b"z" * 16, bytes(16), b"c" * 16]
+    assert cache.holds(key_numbers(asked)).tolist() == [True, False, True, False, True, False]
+    assert cache.holds(key_numbers([])).tolist() == []
+    other = LogpsCache(tmp_path / "other", MANIFEST)
+    assert other.take(cache) == 12
+    assert all(other.get([key], ["x"]).tolist() == values for key, values in wanted.items())
+    assert other.take(cache) == 0
 
 
 @pytest.mark.parametrize("lost", [*range(13), *range(15, 60, 7)])
@@ -77,7 +102,7 @@ def test_two_runs_fill_a_cache_one_after_the_other(
         computed.extend(batch.row_ids)
         return torch.tensor([-1.0, -2.0])
 
-    fill = Thread(target=reference.fill, args=(compute, [planned("a"), planned("b")], torch.device("cpu")))
+    fill = Thread(target=reference.fill, args=(compute, ToScore.of([planned("a"), planned("b")]), torch.device("cpu")))
     with FileLock(tmp_path / "writing.lock"):
         fill.start()
         while not said:
@@ -92,10 +117,16 @@ def test_two_runs_fill_a_cache_one_after_the_other(
     assert reference.cache.get(keys, ["a", "b"]).tolist() == [-7.0, -8.0, -1.0, -2.0]
 
 
+@pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("name", ["keys-0.bin", "values-0.f32"])
-def test_any_flipped_bit_is_noticed(tmp_path: Path, name: str) -> None:
-    """No bit of the two files is free: either the folder is refused, or the completion is lacking and computed anew."""
+def test_any_flipped_bit_is_noticed(tmp_path: Path, name: str, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No bit of the two files is free: either the folder is refused, or the completion is lacking and computed anew;
+    also where it is kept that the checksums of what was written were right."""
+    if kept:
+        monkeypatch.setattr(kept_arrays, "FROM", 1)
+        monkeypatch.setattr(kept_arrays, "cache_folder", lambda: tmp_path / "kept")
     filled(tmp_path)
+    assert (tmp_path / "kept").exists() == kept
     path, values = tmp_path / name, {A: [-1.0, -2.0], B: [-3.0]}
     written = path.read_bytes()
     for bit in range(8 * len(written)):
@@ -114,6 +145,22 @@ def read(folder: Path) -> dict[bytes, list[float]] | None:
         cache = LogpsCache(folder, MANIFEST)
         return {key: cache.get([key], ["x"]).tolist() for key in (A, B) if key in cache}
     return None
+
+
+def test_checksums_of_what_was_read_before_are_not_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_arrays, "FROM", 1)
+    monkeypatch.setattr(kept_arrays, "cache_folder", lambda: tmp_path / "kept")
+    filled(tmp_path / "cache")
+
+    def refuse(*_: object) -> int:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(store, "_checksum", refuse)
+    again = LogpsCache(tmp_path / "cache", MANIFEST)
+    assert again.get([B, A], ["b", "a"]).tolist() == [-3.0, -1.0, -2.0]
+    monkeypatch.setattr(np, "memmap", refuse)
+    again.reload()
+    assert again.get([B], ["b"]).tolist() == [-3.0], "nor are files read again that are as they were"
 
 
 @pytest.mark.parametrize("text", ["", '{"dtype": "float3', "[1, 2]", "\udc80"])
