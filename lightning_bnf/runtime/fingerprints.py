@@ -5,14 +5,15 @@ import json
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from lightning_bnf.runtime.distributed import whole
+if TYPE_CHECKING:  # late: processes that tokenize need no torch, which takes 0.2 GB in each
+    import torch
+    from transformers import PreTrainedConfig
 
 Numbers = Sequence[int] | NDArray[Any]
 
@@ -23,12 +24,16 @@ def content_hash(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def weights_fingerprint(model: torch.nn.Module, frozen_only: bool = False) -> str:
+def weights_fingerprint(model: "torch.nn.Module", frozen_only: bool = False) -> str:
     """16 hex digits over every parameter's name, shape and 64 of its values: tells models apart, proves nothing.
 
     The names are those of the model without adapters around it; `frozen_only` leaves trainable parameters out. Of 4-bit
     weights the blocks' scales count too. Of sharded weights the whole counts, so that every rank has to call this.
     """
+    import torch
+
+    from lightning_bnf.runtime.distributed import whole
+
     parts: list[list[Any]] = []
     for name, parameter in model.named_parameters():
         if not (frozen_only and parameter.requires_grad):
@@ -44,12 +49,14 @@ def weights_fingerprint(model: torch.nn.Module, frozen_only: bool = False) -> st
     return content_hash(parts)
 
 
-def fingerprint_part(name: str, tensor: torch.Tensor) -> list[Any]:
+def fingerprint_part(name: str, tensor: "torch.Tensor") -> list[Any]:
     """What a tensor adds to the fingerprint of its model: the hash of the list of all of them."""
     return [name, list(tensor.shape), _some(tensor)]
 
 
-def _some(values: torch.Tensor) -> list[float]:
+def _some(values: "torch.Tensor") -> list[float]:
+    from lightning_bnf.runtime.distributed import whole
+
     values = whole(values.detach()).flatten()
     return values[:: max(1, len(values) // 64)].float().tolist()
 
@@ -58,7 +65,7 @@ _UNREAD = {"_name_or_path", "transformers_version", "architectures", "dtype", "t
 """Entries of a model's config that change no log-prob, or are said elsewhere."""
 
 
-def config_entries(config: PreTrainedConfig) -> dict[str, str]:
+def config_entries(config: "PreTrainedConfig") -> dict[str, str]:
     """What a model's config says that can change log-probs, as JSON by name: weights alone do not tell models apart."""
     entries = config.to_diff_dict().items()
     return {
@@ -68,7 +75,7 @@ def config_entries(config: PreTrainedConfig) -> dict[str, str]:
     }
 
 
-def config_fingerprint(config: PreTrainedConfig) -> str:
+def config_fingerprint(config: "PreTrainedConfig") -> str:
     """16 hex digits of a model's config."""
     return content_hash(config_entries(config))
 

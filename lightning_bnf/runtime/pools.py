@@ -19,7 +19,7 @@ from lightning_bnf.runtime.processes import cores
 Piece = TypeVar("Piece")
 Made = TypeVar("Made")
 
-MOST = 8  # by themselves: each takes some 0.4 GB, and the process that they work for has to keep up
+MOST = 8  # by themselves: each takes some 0.2 GB, and the process that they work for has to keep up
 START = "spawn"  # new interpreters: a fork of a process with threads may hang, and Windows knows none
 _AHEAD = 2  # pieces for each process, so that none waits for the next
 

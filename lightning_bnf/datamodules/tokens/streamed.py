@@ -2,87 +2,26 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from lightning_bnf.datamodules.reading.errors import DataError, Fault, Unfit
+from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.files import stream_raw
 from lightning_bnf.datamodules.reading.options import DataOptions
-from lightning_bnf.datamodules.reading.records import RowReader, reader_of
+from lightning_bnf.datamodules.reading.records import RowReader
 from lightning_bnf.datamodules.reading.tables import RawRecord
-from lightning_bnf.datamodules.tokens.load import AT_ONCE, Tally, fitting, report_of, sampled, tokenizing
-from lightning_bnf.datamodules.tokens.record_batches import batch_of
-from lightning_bnf.datamodules.tokens.renderer import Renderer
+from lightning_bnf.datamodules.tokens.load import AT_ONCE, Tally, report_of, sampled, tokenizing
 from lightning_bnf.datamodules.tokens.report import Report
 from lightning_bnf.datamodules.tokens.rows import Rows
+from lightning_bnf.datamodules.tokens.tokenizing import Tokenized, Tokenizing
 from lightning_bnf.runtime.distributed import ranks
 from lightning_bnf.runtime.pools import in_order, processes_for
 
 Write = Callable[[Iterator[pa.RecordBatch]], Rows]
-
-
-@dataclass(frozen=True)
-class Tokenized:
-    """What is made of some records, and goes from process to process.
-
-    records: how many; batch: the rows that are kept; tally: what became of all; labels, keys: what their reader saw
-    ids, sources: (N,) of each row that could be read, whether it is kept or not
-    """
-
-    records: int
-    batch: pa.RecordBatch
-    tally: Tally
-    labels: Mapping[tuple[str, bool], int]
-    keys: frozenset[str]
-    ids: NDArray[np.uint64]
-    sources: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Tokenizing:
-    """Makes token ids of the records of a file with these columns."""
-
-    path: str
-    columns: tuple[str, ...]
-    tokenizer: PreTrainedTokenizerBase
-    options: DataOptions
-    end_ids: tuple[int, ...]
-
-    def reader(self) -> RowReader:
-        """One that has seen no row yet. Raises `DataError` for columns of no format."""
-        options, ignored = self.options, self.options.ignore_columns or ()
-        return reader_of(self.path, self.columns, options.column_map, options.format, ignored)
-
-    @cached_property
-    def renderer(self) -> Renderer:
-        """Tries the chat template at the first row that needs it."""
-        return Renderer(self.tokenizer, self.options.rendering, self.end_ids)
-
-    def __call__(self, records: list[RawRecord]) -> Tokenized:
-        reader, tally, rows = self.reader(), Tally(), []
-        for record in records:
-            try:
-                rows.append(reader.row(record))
-            except Unfit as reason:
-                tally.unfit.append((record.place, reason))
-            except Fault as fault:
-                tally.faults.add(record.place, fault)
-        return Tokenized(
-            records=len(records),
-            batch=batch_of(fitting(rows, self.renderer, self.options, tally)),
-            tally=tally,
-            labels=reader.labels,
-            keys=frozenset(reader.keys),
-            ids=np.array([int(row.id, 16) for row in rows], dtype=np.uint64),
-            sources=tuple(row.source for row in rows),
-        )
 
 
 class Seen:
