@@ -10,17 +10,22 @@ from torch import Tensor
 from lightning_bnf.losses.base import Examples, StepContext
 from lightning_bnf.losses.completions import Completions
 
+IN_COMMON = -1
+"""In `documents` of a model's inputs: of tokens that all documents of their row see."""
+
 
 class Document(NamedTuple):
     """A prompt and its completions, each of which sees the prompt and itself; or a sequence alone, all of it `prompt`.
 
-    start: where it begins in its model row; prompt, completions: tokens
+    start: where it begins in its model row; prompt, completions: tokens; common: tokens at the beginning of its row, a
+    document of their own, that it sees before its prompt
     """
 
     row: int
     start: int
     prompt: int
     completions: tuple[int, ...] = ()
+    common: int = 0
 
     @property
     def stop(self) -> int:
@@ -33,11 +38,13 @@ class Sequences:
     """Who sees whom among the flattened (rows * T) tokens, for attention that computes nothing else.
 
     A document's first sequence is its prompt with the first completion, causal; each further completion is one whose
-    keys are the prompt's once more and its own. The last queries of a sequence see all of its keys.
+    keys are the prompt's once more and its own; before these come the keys of tokens that all documents have in common.
+    The last queries of a sequence see all of its keys.
 
     query_ends, key_ends: (S + 1,) int32, 0 first, where each sequence's queries end, and its keys
     keys: (K,) the token that each key is of; None where all tokens are keys once
     copies: (R, rows * T) which of the keys are each token's; K, one behind the last, for none
+    common: (C, P) which of the keys are those of the first P tokens in sequences of other documents
     longest_query, longest_key: tokens of a sequence
     """
 
@@ -46,14 +53,15 @@ class Sequences:
     key_ends: Tensor
     keys: Tensor | None
     copies: Tensor | None
+    common: Tensor | None
     longest_query: int
     longest_key: int
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """The same with `function` of each tensor."""
         mapped: dict[str, Any] = {name: function(getattr(self, name)) for name in ("query_ends", "key_ends")}
-        if self.keys is not None and self.copies is not None:
-            mapped |= {"keys": function(self.keys), "copies": function(self.copies)}
+        repeated = {name: getattr(self, name) for name in ("keys", "copies", "common")}
+        mapped |= {name: function(value) for name, value in repeated.items() if value is not None}
         return replace(self, **mapped)
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.errors import DataError
-from lightning_bnf.datamodules.steps.layout import PACKED, PADDED, SHARED_PROMPT, Layout
+from lightning_bnf.datamodules.steps.layout import PACKED, PADDED, SHARED_PROMPT, Layout, layout_for
 from lightning_bnf.datamodules.steps.loader import Part, StepLoader
 from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.datamodules.tokens.derived import Mismatched
@@ -34,7 +34,12 @@ def step_gradient(
     labels = module.loss.labels
     others = Mismatched(rows, 200)
     plan, partners_plan = (
-        StepPlan(layout.lengths_of(some, labels), len(rows), max_tokens, seed=3, packed=layout.packed)
+        StepPlan(
+            *(layout.lengths_of(some, labels), len(rows), max_tokens),
+            seed=3,
+            packed=layout.packed,
+            common=layout.common,
+        )
         for some in (rows, others)
     )
     partners = Part(others, partners_plan)
@@ -54,7 +59,8 @@ def step_gradient(
 def test_micro_batches_and_layouts_change_nothing(
     name: str, tiny_folder: str, tokenizer: PreTrainedTokenizerBase, write_for: Write
 ) -> None:
-    """In float64, whole passes over the step included: one micro-batch, many, prompts shared, packed.
+    """In float64, whole passes over the step included: one micro-batch, many, prompts shared, packed, and what they
+    begin with shared.
 
     To 1e-6: the model's own RMSNorm and rotary embedding compute in float32 whatever the weights' dtype.
     """
@@ -65,7 +71,9 @@ def test_micro_batches_and_layouts_change_nothing(
     value, whole = step_gradient(module, rows, PADDED, 10_000)
     norm = torch.cat([grad.flatten() for grad in whole.values()]).norm()
     assert norm > 0
-    for layout, budget in ((PADDED, 150), (SHARED_PROMPT, 100), (PACKED, 150)):
+    alike = layout_for("packed_shared", rows)
+    assert alike.common > 20, "the system prompt"
+    for layout, budget in ((PADDED, 150), (SHARED_PROMPT, 100), (PACKED, 150), (alike, 100)):
         again, parts = step_gradient(module, rows, layout, budget)
         assert again == pytest.approx(value, rel=1e-6)
         assert torch.cat([(parts[name] - grad).flatten() for name, grad in whole.items()]).norm() < 1e-6 * norm

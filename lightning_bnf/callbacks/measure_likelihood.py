@@ -197,8 +197,8 @@ class _Meter:
     def _cached(self, rows: list[TokenizedRow], precision: str) -> Give:
         module = self.module
         cached = CachedReference(open_cache(module.policy, module.reference_cache, module.global_rank, precision))
-        batches = [[rows[i] for i in places] for places in cut(rows, self.way, module.device)]
-        asked = ToScore.of([PlannedBatch(batch, self.way.layout) for batch in batches])
+        batches = cut(rows, self.way, module.device)
+        asked = ToScore.of([PlannedBatch([rows[i] for i in places], layout) for layout, places in batches])
         cached.fill(self._base_gives, asked, module.device)
         return cached
 

@@ -57,7 +57,9 @@ class ScoredRows:
     def score(self, module: PreferenceModule, layout: Layout, max_tokens: int, rank: int, world_size: int) -> Logps:
         """The policy's log-probs now, without gradients; the ranks share the rows, and each makes as many passes."""
         lengths = layout.lengths_of(self.rows, (1, -1))
-        plan = StepPlan(lengths, max(len(self.rows), 1), max_tokens, None, world_size, layout.packed)
+        plan = StepPlan(
+            lengths, max(len(self.rows), 1), max_tokens, None, world_size, layout.packed, common=layout.common
+        )
         self._found = {}
         for places in plan.for_rank(0, 0, rank):
             batch = layout.batch([self.rows[i] for i in places], (1, -1)).to(module.device)

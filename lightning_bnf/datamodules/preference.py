@@ -77,8 +77,8 @@ class PreferenceData(LightningDataModule):
                 largest that fits, by dry steps on the longest rows.
             seed: Order of the rows, which of them are held out, and which sides of pairs are left out.
             layout: `padded` (a model row for each completion), `packed` (one for all), `shared_prompt` (a prompt's
-                tokens once, its completions behind it), `packed_shared` (all of these in one row), or `auto`: shared
-                where that saves tokens, packed where attention needs no mask, if the model gives the same numbers.
+                tokens once, its completions behind it), `packed_shared` (all of these in one row, what all prompts
+                begin with once), or `auto`: shared where that saves tokens, packed where attention needs no mask, if the model gives the same numbers.
             pairing_ratio: Share of the training pairs that keep both answers; each other one keeps either, so that a
                 loss that needs no pairs can be tried without them (Table 6 of the BNF paper).
             stratify: Whether every step holds each task family (column `family`) in its share of the training rows, so
@@ -276,6 +276,7 @@ class PreferenceData(LightningDataModule):
             call_tokens=self.budget.call_tokens,
             strata=None if seed is None else self.strata(rows),
             mix=None if seed is None else self.mix(rows),
+            common=layout.common,
         )
         partners = None
         if "mismatched" in self.needs.loss.step_passes:
@@ -347,8 +348,8 @@ class PreferenceData(LightningDataModule):
         batches: list[PlannedBatch] = []
         for split, some in rows.items():
             layout = self.layout_of(split)
-            lengths = layout.lengths_of(some, (1, -1))
-            plan = StepPlan(lengths, len(some), packed=layout.packed, **self.budget._asdict())
+            lengths, cut = layout.lengths_of(some, (1, -1)), self.budget._asdict()
+            plan = StepPlan(lengths, len(some), packed=layout.packed, common=layout.common, **cut)
             places = plan.micro_batches(0, 0)[self.trainer.global_rank :: self.trainer.world_size]
             batches += [PlannedBatch(RowView([some], np.array(batch)), layout) for batch in places]
         return batches

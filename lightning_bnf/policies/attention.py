@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
-from lightning_bnf.batch import MicroBatch, Sequences
+from lightning_bnf.batch import IN_COMMON, MicroBatch, Sequences
 from lightning_bnf.policies.sequence_attention import Kernel, Told, install, kernel_for
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ class _Seen(NamedTuple):
         own, other = self.segments[row, query], self.segments[row, key]
         seen = (key <= query) & (own >= 0) & ((own == other) | (other == 0))
         if self.documents is not None:
-            seen = seen & (self.documents[row, query] == self.documents[row, key])
+            other = self.documents[row, key]
+            seen = seen & ((self.documents[row, query] == other) | (other == IN_COMMON))
         seen = seen | (query == key)
         if window is None or self.positions is None:
             return seen
@@ -135,7 +136,8 @@ def sees(
 ) -> Tensor:
     """(rows, T) segments, 0 the prompt, k its k-th completion, -1 padding -> (rows, T, T), True where a token
     (dimension 1) sees another (dimension 2): what comes before it in its segment and the prompt, and itself, of these
-    by their positions (rows, T) the last `window`; and nothing of another document (rows, T).
+    by their positions (rows, T) the last `window`; and nothing of another document (rows, T) but what documents have in
+    common, which is of the document `IN_COMMON`.
 
     Padding sees itself alone, since a softmax over nothing is NaN.
     """

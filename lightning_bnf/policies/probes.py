@@ -88,6 +88,8 @@ class Probe:
         if not torch.is_grad_enabled() or any(parameter.grad is not None for parameter in trained):
             return None
         few = [_few(row) for row in rows]
+        if layout.common:
+            layout = layout.sharing(min(layout.common, FEW_TOKENS // 2))
         alone = [self._batch(row) for row in self._alone(few)]
         try:
             with evaluating(self.policy), torch.enable_grad():
@@ -203,10 +205,12 @@ def _longer(row: RowArrays) -> RowArrays:
 
 
 def _few(row: RowArrays) -> RowArrays:
-    """The row with the last tokens of its prompt, and the first ones of each completion."""
+    """The row with the first and last tokens of its prompt, and the first ones of each completion."""
     starts = row.length.cumsum() - row.length
     kept = np.concatenate([np.arange(s, s + min(n, FEW_TOKENS)) for s, n in zip(starts, row.length)])
-    length, prompt = np.minimum(row.length, FEW_TOKENS), row.prompt[-FEW_TOKENS:]
+    length, prompt, half = np.minimum(row.length, FEW_TOKENS), row.prompt, FEW_TOKENS // 2
+    if len(prompt) > FEW_TOKENS:
+        prompt = np.concatenate([prompt[:half], prompt[-half:]])
     return replace(row, prompt=prompt, ids=row.ids[kept], trained=row.trained[kept], length=length)
 
 

@@ -75,7 +75,7 @@ def router_of(model: "PreTrainedModel", body: object) -> Router | None:
 
 def counted_tokens(batch: MicroBatch) -> Tensor:
     """(rows * T,) how many of the micro-batch's completions each token stands for: padding for none, the tokens of a
-    prompt that completions share for each of them, as though every completion had its own."""
+    prompt that completions share, and of what prompts have in common, for each of them, as though each had its own."""
     ids = batch.inputs["input_ids"]
     if not len(batch.length):  # a row that keeps ranks together
         return torch.zeros(ids.numel(), device=ids.device)
@@ -85,6 +85,8 @@ def counted_tokens(batch: MicroBatch) -> Tensor:
     for one in batch.sequences.documents:
         counted[one.row, one.start : one.start + one.prompt] = max(len(one.completions), 1)
         counted[one.row, one.start + one.prompt : one.stop] = 1
+    if sharing := [one for one in batch.sequences.documents if one.common]:
+        counted[sharing[0].row, : sharing[0].common] = sum(max(len(one.completions), 1) for one in sharing)
     return counted.flatten().to(ids.device)
 
 

@@ -191,7 +191,7 @@ def _keys(tensor: Tensor, sequences: Sequences) -> Tensor:
     tokens = _flat(tensor)
     if sequences.keys is None or sequences.copies is None:
         return tokens
-    repeated: Tensor = _Repeated.apply(tokens, sequences.keys, sequences.copies)
+    repeated: Tensor = _Repeated.apply(tokens, sequences.keys, sequences.copies, sequences.common)
     return repeated
 
 
@@ -199,17 +199,19 @@ class _Repeated(torch.autograd.Function):
     """index_select whose gradient is summed in one order: torch's own adds as its threads come."""
 
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, keys: Tensor, copies: Tensor) -> Tensor:
-        ctx.save_for_backward(copies)
+    def forward(ctx: Any, tokens: Tensor, keys: Tensor, copies: Tensor, common: Tensor | None) -> Tensor:
+        ctx.save_for_backward(copies, common)
         return tokens.index_select(0, keys)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (copies,) = ctx.saved_tensors
-        nothing = gradient.new_zeros(1, *gradient.shape[1:])
-        each = torch.cat([gradient, nothing]).index_select(0, copies.flatten())
-        return each.unflatten(0, copies.shape).sum(0), None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        copies, common = ctx.saved_tensors
+        gradient = torch.cat([gradient, gradient.new_zeros(1, *gradient.shape[1:])])
+        tokens = gradient.index_select(0, copies.flatten()).unflatten(0, copies.shape).sum(0)
+        if common is not None:
+            tokens[: common.shape[1]] += gradient.index_select(0, common.flatten()).unflatten(0, common.shape).sum(0)
+        return tokens, None, None, None
 
 
 class Pass(NamedTuple):
@@ -222,9 +224,9 @@ class Pass(NamedTuple):
 
 
 def passes(documents: Sequence[Document]) -> Iterator[Pass]:
-    """What is computed of documents: the prompt with its first completion, each further one over itself, and all of
-    these over the prompt."""
-    for row, start, prompt, completions in documents:
+    """What is computed of documents: the prompt with its first completion, each further one over itself, all of these
+    over the prompt, and all documents over what they have in common, which lies in one row."""
+    for row, start, prompt, completions, _ in documents:
         first = start + prompt + sum(completions[:1])
         if first > start:
             yield Pass(row, slice(start, first), slice(start, first), True)
@@ -235,6 +237,9 @@ def passes(documents: Sequence[Document]) -> Iterator[Pass]:
             at += length
         if prompt and at > first:
             yield Pass(row, slice(first, at), slice(start, start + prompt), False)
+    if sharing := [document for document in documents if document.common]:
+        first_of_all, common = sharing[0], slice(0, sharing[0].common)
+        yield Pass(first_of_all.row, slice(first_of_all.start, sharing[-1].stop), common, False)
 
 
 def scores(documents: Sequence[Document], causal: bool = True) -> int:

@@ -97,16 +97,17 @@ def choose_budget(steps: DrySteps, step_rows: int, optimizer_bytes: int) -> Budg
     comes with the first step. Raises `DataError` where even the longest row does not fit, and `memory.Unmeasurable`
     where memory cannot be measured.
     """
-    lengths, packed, device = steps.lengths(), steps.layout.packed, steps.device
-    longest, sums = int(lengths.sizes(packed).max()), lengths.sums()
+    lengths, layout, device = steps.lengths(), steps.layout, steps.device
+    packed, common = layout.packed, layout.common
+    longest, sums = int(lengths.sizes(packed).max()) + common, lengths.sums()
     largest = np.argsort(-sums, kind="stable")[:step_rows].tolist()
-    most_of_a_step = size_of([length for row in largest for length in lengths[row]], packed)
+    most_of_a_step = size_of([length for row in largest for length in lengths[row]], packed, common)
     step = -(-most_of_a_step // 64) * 64  # as budgets are rounded down
     limit = min(gather_objects(int(SHARE_OF_FREE * available_bytes(device)) - optimizer_bytes))
     most = min(MOST_TOKENS.get(device.type, 16384), step)
 
     def peak(budget: int) -> float:
-        return steps.on(_largest(lengths, budget, packed)).bytes
+        return steps.on(_largest(lengths, budget, packed, common)).bytes
 
     budget, taken = search(peak, max(longest, 256), most, limit, careful=is_sharded(steps.policy))
     call_tokens = call_tokens_on(device.type)
@@ -114,7 +115,7 @@ def choose_budget(steps: DrySteps, step_rows: int, optimizer_bytes: int) -> Budg
         shortest = int(np.where(lengths.counts > 0, sums, sums.max() + 1).argmin())
         few, many = (
             min((steps.on(chosen) for _ in range(2)), key=lambda dry: dry.seconds)
-            for chosen in ([shortest], _largest(lengths, budget, packed))
+            for chosen in ([shortest], _largest(lengths, budget, packed, common))
         )
         call_tokens = fixed_cost(few, many, call_tokens)
     rank_zero_info(
@@ -161,14 +162,14 @@ def fixed_cost(few: Dry, many: Dry, usual: int) -> int:
     return min(max(2 ** round(math.log2(max(fixed, 1.0))), LEAST_CALL), MOST_CALL)
 
 
-def _largest(tokens: Ragged, budget: int, packed: bool) -> list[int]:
+def _largest(tokens: Ragged, budget: int, packed: bool, common: int = 0) -> list[int]:
     """The micro-batch that takes most of all within a budget: the longest rows, as many as it holds, one at least."""
     chosen: list[int] = []
     lengths: list[int] = []
     falling = np.argsort(-tokens.largest(), kind="stable")
     for row in map(int, falling[tokens.counts[falling] > 0]):
         lengths += tokens[row]
-        if chosen and size_of(lengths, packed) > budget:
+        if chosen and size_of(lengths, packed, common) > budget:
             break
         chosen.append(row)
     return chosen

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from lightning_bnf.datamodules.reading.errors import DataError
-from lightning_bnf.datamodules.steps.layout import LAYOUTS, PADDED, Layout, LayoutName
+from lightning_bnf.datamodules.steps.layout import LAYOUTS, PADDED, Layout, LayoutName, layout_for, tokens_in_common
 from lightning_bnf.datamodules.steps.plan import Budget
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import RowArrays, as_rows
@@ -85,7 +85,7 @@ def preferred_layouts(
     name: LayoutName, attention: str, rows: Sequence[TokenizedRow], labels: Sequence[int], reach: float
 ) -> list[LayoutName]:
     """The layout asked for, and under `auto` those that are tried, the fastest first, before rows are padded; sharing
-    where nothing is shared is padded, or packed.
+    where no row has two completions is padded, or packed, unless prompts have much in common.
 
     attention: transformers' name of the attention implementation; reach: tokens of the longest sequence that it needs
     no mask for. Raises `DataError` where it cannot share prompts.
@@ -99,6 +99,8 @@ def preferred_layouts(
             f"layout must be 'auto', 'packed' or 'padded' with attention {attention} and a model that does not hand "
             f"down who sees whom, got {name!r}; or take another attention, such as sdpa"
         )
+    if sequences and name in ("auto", "packed_shared") and not several and tokens_in_common(rows):
+        return ["packed_shared"]
     if name == "auto" and several and (sequences or not is_flash(attention)):
         return ["packed_shared", "shared_prompt"] if sequences else ["shared_prompt"]
     if name == "auto":
@@ -139,13 +141,13 @@ def choose_layout(
     if not known or padded:
         refuse(probe.fault(PADDED, probe.measured, gradients=padded and not known))
     for wanted in tried if not padded else ():
-        fault = None
+        layout, fault = layout_for(wanted, rows), None
         for i, row in enumerate(others or [shortest]):  # two at a time: together they may be more than memory holds
             both = [row, shortest] if others else [row]
-            if fault := _agreed(probe.fault(LAYOUTS[wanted], both, gradients=i == 0 and not known)):
+            if fault := _agreed(probe.fault(layout, both, gradients=i == 0 and not known)):
                 break
         if fault is None:
-            return LAYOUTS[wanted]
+            return layout
         if name != "auto":
             raise DataError(f"layout must be 'padded' for this model, got {name!r}, with which its {fault}")
         following = [*tried, "padded"][tried.index(wanted) + 1]

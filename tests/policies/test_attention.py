@@ -1,5 +1,6 @@
 """What each way of attention is told of packed sequences and shared prompts."""
 
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -9,6 +10,7 @@ import transformers
 from support.architectures import (
     ARCHITECTURES,
     ROWS,
+    alike_rows,
     assert_alike,
     gradients,
     long_rows,
@@ -20,32 +22,41 @@ from torch.nn.attention.flex_attention import BlockMask, create_mask
 from transformers.masking_utils import flash_attention_mask
 
 from lightning_bnf.datamodules.reading.errors import DataError
-from lightning_bnf.datamodules.steps.layout import packed, packed_shared, padded, shared_prompt
+from lightning_bnf.datamodules.steps.layout import packed, packed_shared, padded, shared_prompt, tokens_in_common
 from lightning_bnf.policies.attention import added_once, model_inputs, sees
 from lightning_bnf.training.fitting import preferred_layouts
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("layout", [packed, shared_prompt, packed_shared])
+@pytest.mark.parametrize(
+    ("layout", "made"),
+    [
+        (packed, long_rows),
+        (shared_prompt, long_rows),
+        (packed_shared, long_rows),
+        (partial(packed_shared, common=14), alike_rows),
+    ],
+)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_flash_attention_is_told_where_sequences_end(
-    architecture: str, layout: Any, monkeypatch: pytest.MonkeyPatch
+    architecture: str, layout: Any, made: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its kernels need a GPU; here a function of the same arguments stands for them."""
     monkeypatch.setitem(transformers.AttentionInterface._global_mapping, "flash_by_hand", flash_by_hand)
     monkeypatch.setitem(transformers.AttentionMaskInterface._global_mapping, "flash_by_hand", flash_attention_mask)
-    policy, rows = policy_of(architecture), long_rows()
+    policy, rows = policy_of(architecture), made()
     wanted = gradients(policy, padded(rows))
     policy.causal_lm.config._attn_implementation = "flash_by_hand"
     found = gradients(policy, layout(rows))
     assert_alike(found, wanted)
 
 
+@pytest.mark.parametrize("made", [long_rows, alike_rows])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_flex_attention_takes_shared_prompts_in_blocks(architecture: str) -> None:
+def test_flex_attention_takes_shared_prompts_in_blocks(architecture: str, made: Any) -> None:
     """Log-probs alone, and uncompiled: on the CPU it has no backward pass."""
-    policy, rows = policy_of(architecture), long_rows()
+    policy, rows = policy_of(architecture), made()
     wanted = policy(padded(rows)).token_logps.detach()
     if not policy.causal_lm._supports_flex_attn:
         with pytest.raises(ValueError, match=r"does not support .*flex"):
@@ -54,7 +65,9 @@ def test_flex_attention_takes_shared_prompts_in_blocks(architecture: str) -> Non
     policy.causal_lm.set_attn_implementation("flex_attention")
     assert isinstance(policy.model_inputs(shared_prompt(rows))["attention_mask"], BlockMask)
     with torch.compiler.set_stance("force_eager"), torch.no_grad():
-        for layout in (shared_prompt, packed_shared, packed):
+        common = tokens_in_common(rows)
+        assert common == (14 if made is alike_rows else 0)
+        for layout in (shared_prompt, partial(packed_shared, common=common), packed):
             torch.testing.assert_close(policy(layout(rows)).token_logps, wanted, rtol=0, atol=1e-5)
 
 
@@ -75,6 +88,28 @@ def test_blocks_and_masks_tell_documents_apart() -> None:
     assert torch.equal(seen, torch.block_diag(apart[0], apart[1, :5, :5]).bool())
     blocks = model_inputs(packed_shared(ROWS), "flex_attention", torch.float32, {})["attention_mask"]
     assert torch.equal(create_mask(blocks.mask_mod, 1, 1, 14, 14, "cpu")[0, 0], seen)
+
+
+def test_all_documents_see_what_their_prompts_begin_with() -> None:
+    """Each token sees as many as it does alone, and none of another row."""
+    batch = packed_shared(alike_rows(), common=14)
+    seen = sees(batch.inputs["segments"], documents=batch.inputs["documents"])[0]
+    assert (
+        batch.inputs["input_ids"].numel()
+        == sum(len(row.prompt_ids) + sum(len(one.ids) for one in row.completions) for row in alike_rows()) - 2 * 14
+    )
+    assert torch.equal(seen.sum(1), batch.inputs["position_ids"][0] + 1)
+    owner = batch.inputs["documents"][0]
+    assert not seen[(owner[:, None] != owner) & (owner != -1)].any()
+
+
+@pytest.mark.parametrize(("labels", "reach"), [((1,), inf), ((1, -1), inf), ((1,), 0)])
+def test_single_completions_are_packed_where_their_prompts_begin_alike(labels: tuple[int, ...], reach: float) -> None:
+    rows = alike_rows()
+    sharing = preferred_layouts("auto", "sdpa", rows, labels, reach)[0] == "packed_shared"
+    assert sharing == (reach > 0)
+    assert preferred_layouts("auto", "sdpa", long_rows(), (1,), inf) == ["padded"]
+    assert preferred_layouts("packed_shared", "sdpa", rows, (1,), 0) == ["packed"]
 
 
 @pytest.mark.parametrize("attention", ["flash_attention_2", "kernels-community/flash-attn2"])

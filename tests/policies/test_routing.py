@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from support.architectures import HEADS, ROWS, SIZES
+from support.architectures import HEADS, ROWS, SIZES, alike_rows
 from torch import Tensor
 from transformers import DogeConfig, DogeForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
 
 from lightning_bnf.batch import MicroBatch
-from lightning_bnf.datamodules.steps.layout import LAYOUTS
+from lightning_bnf.datamodules.steps.layout import LAYOUTS, LayoutName, layout_for
 from lightning_bnf.policies import FullPolicy
 from lightning_bnf.policies.routing import (
     Router,
@@ -66,7 +66,7 @@ def test_it_is_transformers_own_with_padding_and_several_layers() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_counts_the_tokens_that_padded_rows_have(layout: str) -> None:
+def test_every_layout_counts_the_tokens_that_padded_rows_have(layout: LayoutName) -> None:
     """Rows a and b: prompts of 3 and 2 tokens with two completions each, 2 + 4 and 1 + 2 tokens: 2 * 5 + 9 = 19."""
 
     def counts(batch: MicroBatch) -> Tensor:
@@ -77,6 +77,8 @@ def test_every_layout_counts_the_tokens_that_padded_rows_have(layout: str) -> No
     assert torch.equal(found, counts(LAYOUTS["padded"].batch(ROWS, (1, -1))))
     assert found.sum() == 19
     assert counted_tokens(LAYOUTS[layout].batch([], (1, -1))).sum() == 0, "a row that keeps ranks together"
+    alike, padded = (layout_for(name, alike_rows()).batch(alike_rows(), (1, -1)) for name in (layout, "padded"))
+    assert torch.equal(counts(alike), counts(padded)), "also where prompts begin alike"
 
 
 def test_which_models_have_one() -> None:

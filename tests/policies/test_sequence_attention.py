@@ -1,11 +1,12 @@
 """Attention within sequences against dense masks: values, gradients, what is computed, and whole models."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from support.architectures import ARCHITECTURES, ROWS, assert_alike, gradients, long_rows, policy_of
+from support.architectures import ARCHITECTURES, ROWS, alike_rows, assert_alike, gradients, long_rows, policy_of
 from support.attention import dense, varlen_by_hand
 from torch import Tensor
 from torch.nn import functional
@@ -50,6 +51,22 @@ def test_merged_passes_equal_dense_attention(dtype: torch.dtype, close: float, f
     of_wanted, of_found = (torch.autograd.grad(one, tensors, gradient) for one in (wanted, found))
     for ours, theirs in zip(of_found, of_wanted):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=close)
+
+
+def test_three_passes_equal_dense_attention() -> None:
+    """Of what all documents see, of prompts, and of completions."""
+    batch = packed_shared(alike_rows(), common=14)
+    assert documents(batch)[0] == (0, 0, 14, (), 0), "what they have in common"
+    *tensors, gradient = given(batch, torch.float64)
+    for one in tensors:
+        one.requires_grad_()
+    seen = sees(batch.inputs["segments"], documents=batch.inputs["documents"])
+    assert scores(documents(batch)) == int(seen.sum()), "no pair is computed that is not seen"
+    wanted, found = dense(*tensors, seen), merged_attention(*tensors, documents(batch)).transpose(1, 2)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-11)
+    of_wanted, of_found = (torch.autograd.grad(one, tensors, gradient) for one in (wanted, found))
+    for ours, theirs in zip(of_found, of_wanted):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("narrowest", [0, 512])
@@ -99,16 +116,24 @@ def test_operations_are_those_that_are_allowed() -> None:
     assert scores([sequence_attention.Document(*row)]) == allowed
 
 
-@pytest.mark.parametrize("layout", [shared_prompt, packed_shared, packed])
+@pytest.mark.parametrize(
+    ("layout", "rows"),
+    [
+        (shared_prompt, long_rows),
+        (packed_shared, long_rows),
+        (packed, long_rows),
+        (partial(packed_shared, common=14), alike_rows),
+    ],
+)
 @pytest.mark.parametrize("architecture", [*ARCHITECTURES, "Mistral of 8", "Gemma3Text of 8"])
 def test_models_give_what_they_give_of_padded_rows(
-    architecture: str, layout: Any, monkeypatch: pytest.MonkeyPatch
+    architecture: str, layout: Any, rows: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By merged passes on a CPU, where the model takes torch's attention, and by what stands for torch's kernel on a
     GPU, which knows windows, here of 8 tokens."""
     name, *window = architecture.split(" of ")
     changes = {"sliding_window": int(window[0])} if window else {}
-    wanted = gradients(policy_of(name, **changes), padded(long_rows()))
+    wanted = gradients(policy_of(name, **changes), padded(rows()))
     monkeypatch.setattr(sequence_attention, "varlen_attn", lambda: varlen_by_hand)
     monkeypatch.setattr(sequence_attention, "HALVES", (torch.float32,))
     for planned, kernel in ((None, "merged"), ("cuda", "varlen")):
@@ -116,9 +141,9 @@ def test_models_give_what_they_give_of_padded_rows(
         policy.planned_for = planned
         eager = policy.causal_lm.config._attn_implementation == "eager"
         assert policy.attention_kernel == (None if eager else kernel)
-        told = policy.model_inputs(layout(long_rows()))
+        told = policy.model_inputs(layout(rows()))
         assert ("sequences" in told) == (not eager and (planned is not None or not window))
-        assert_alike(gradients(policy, layout(long_rows())), wanted)
+        assert_alike(gradients(policy, layout(rows())), wanted)
 
 
 def test_other_calls_of_the_same_attention_are_as_they_were() -> None:

@@ -73,6 +73,17 @@ def assert_alike(found: Results, wanted: Results) -> None:
             torch.testing.assert_close(other, grad, rtol=0, atol=1e-4 * scale)
 
 
+def alike_rows() -> list[TokenizedRow]:
+    """Of prompts that begin with the same 14 tokens: a pair, a row of one completion, and one of three."""
+    ids = torch.randint(3, 60, (4, 60), generator=torch.Generator().manual_seed(2)).tolist()
+    common = ids[3][:14]
+    return [
+        row("a", common + ids[0][:9], (ids[0][20:30], 1), (ids[0][30:50], -1)),
+        row("b", common + ids[1][:1], (ids[1][7:20], 1)),
+        row("c", common + ids[2][:5], (ids[2][5:7], 1), (ids[2][7:16], -1), (ids[2][16:30], -1)),
+    ]
+
+
 def long_rows() -> list[TokenizedRow]:
     ids = torch.randint(3, 60, (2, 60), generator=torch.Generator().manual_seed(1)).tolist()
     return [

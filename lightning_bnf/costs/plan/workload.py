@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.tables import Table
-from lightning_bnf.datamodules.steps.layout import LAYOUTS, Layout, LayoutName
+from lightning_bnf.datamodules.steps.layout import LAYOUTS, Layout, LayoutName, layout_for
 from lightning_bnf.datamodules.steps.plan import StepPlan, call_tokens_on
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import Rows, RowView, as_rows
@@ -64,7 +64,7 @@ def of_rows(
 
     attention, reach: as `preferred_layouts` takes them
     """
-    layout = LAYOUTS[preferred_layouts(data.layout, attention, rows, loss.labels, reach)[0]]
+    layout = layout_for(preferred_layouts(data.layout, attention, rows, loss.labels, reach)[0], rows)
     arrays = as_rows(rows)
     lengths = layout.lengths_of(arrays, loss.labels)
     mix = data.mix(rows)
@@ -78,6 +78,7 @@ def of_rows(
         call_tokens_on(device),
         data.strata(rows),
         mix,
+        layout.common,
     )
     return of_plan(plan, arrays, layout, loss.labels, devices)
 
@@ -101,7 +102,7 @@ def of_plan(
                 largest, found = (size, longest), batch
     return Workload(
         batch=layout.batch([rows.arrays(i) for i in found], labels),
-        layout=next(name for name, known in LAYOUTS.items() if known is layout),
+        layout=layout.name,
         accumulating=most > 1,
         rows=plan.examples,
         tokens=tokens * len(plan) // max(count, 1),

@@ -4,10 +4,12 @@ padded          a model row for each completion, its prompt first
 packed          one model row for all completions, each with its prompt, one behind the other, without padding
 shared_prompt   a model row for each data row: the prompt's tokens once, all its completions behind it, each of which
                 sees the prompt and itself
-packed_shared   one model row for all data rows, each with its prompt once, one behind the other, without padding
+packed_shared   one model row for all data rows, each with its prompt once, one behind the other, without padding; what
+                all prompts begin with, such as a system prompt, stands before them once
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple, overload
 
 import numpy as np
@@ -15,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_bnf.batch import Document, MicroBatch
+from lightning_bnf.batch import IN_COMMON, Document, MicroBatch
 from lightning_bnf.datamodules.steps.sequences import sequences_of
 from lightning_bnf.datamodules.tokens.columns import Ragged, RowColumns, key_numbers, starts_of
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
@@ -25,19 +27,32 @@ from lightning_bnf.runtime.fingerprints import content_key
 
 Row = TokenizedRow | RowArrays
 
+WORTH_SHARING = 0.05
+"""Share of the rows' tokens that is saved at least where what all prompts begin with stands once in a micro-batch."""
+
+LayoutName = Literal["auto", "padded", "packed", "shared_prompt", "packed_shared"]
+
 
 class Layout(NamedTuple):
     """batch: (rows, labels) -> the micro-batch of their completions with one of the labels.
     lengths: (rows, labels) -> of each data row the tokens of the model rows that it takes, or of the sequences where
-    `packed`, that is where all sequences lie in one model row and nothing is padded."""
+    `packed`, that is where all sequences lie in one model row and nothing is padded, without the tokens in `common`,
+    which stand once in a micro-batch."""
 
+    name: LayoutName
     batch: Callable[[Sequence[Row], Sequence[int]], MicroBatch]
     lengths: Callable[[RowColumns, Sequence[int]], Ragged]
     packed: bool = False
+    common: int = 0
 
     def lengths_of(self, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> Ragged:
         """The `lengths` of rows of any kind."""
         return self.lengths(as_rows(rows).columns, labels)
+
+    def sharing(self, common: int) -> "Layout":
+        """Of `packed_shared`: for rows whose prompts all begin with the same `common` tokens."""
+        batch, lengths = partial(packed_shared, common=common), partial(_shared_lengths, common=common)
+        return self._replace(batch=batch, lengths=lengths, common=common)
 
 
 class PlannedBatch(NamedTuple):
@@ -221,25 +236,52 @@ def shared_prompt(rows: Sequence[Row], labels: Sequence[int] = (1, -1)) -> Micro
     return _shared(_Completions(rows, labels), one_row=False)
 
 
-def packed_shared(rows: Sequence[Row], labels: Sequence[int] = (1, -1)) -> MicroBatch:
+def packed_shared(rows: Sequence[Row], labels: Sequence[int] = (1, -1), common: int = 0) -> MicroBatch:
     """One model row of all data rows, each its prompt once and its completions, without padding.
 
-    As `shared_prompt`, with `documents` that tell the data rows apart.
+    As `shared_prompt`, with `documents` that tell the data rows apart. The `common` tokens that all prompts begin with,
+    and that are the whole of none, are the row's first document, which all others see.
     """
-    return _shared(_Completions(rows, labels), one_row=True)
+    return _shared(_Completions(rows, labels), one_row=True, common=common)
 
 
-def _shared(taken: _Completions, one_row: bool) -> MicroBatch:
-    lengths = np.array([len(row.prompt) + len(row.ids) for row in taken.rows], dtype=int)
-    offsets = lengths.cumsum() - lengths if one_row else np.zeros(len(lengths), dtype=int)
+def layout_for(name: LayoutName, rows: Sequence[TokenizedRow]) -> Layout:
+    """The layout of some rows: what all prompts begin with is shared where prompts are, in one row."""
+    layout = LAYOUTS[name]
+    common = tokens_in_common(rows) if layout is PACKED_SHARED else 0
+    return layout.sharing(common) if common else layout
+
+
+def tokens_in_common(rows: Sequence[TokenizedRow]) -> int:
+    """How many tokens all prompts begin with, such as those of a system prompt; 0 where sharing them saves too little.
+
+    Of each prompt a token is left, whose hidden state predicts the completion's first.
+    """
+    held = as_rows(rows)
+    columns = held.columns
+    tokens = int(columns.prompt.sum() + columns.length.sum())
+    most = min(len(held.beginning()), int(columns.prompt.min()) - 1) if len(held) > 1 else 0
+    return most if most * (len(held) - 1) >= WORTH_SHARING * tokens else 0
+
+
+def _shared(taken: _Completions, one_row: bool, common: int = 0) -> MicroBatch:
+    lengths = np.array([len(row.prompt) + len(row.ids) - common for row in taken.rows], dtype=int)
+    offsets = common + lengths.cumsum() - lengths if one_row else np.zeros(len(lengths), dtype=int)
     lines = np.zeros(len(lengths), dtype=int) if one_row else np.arange(len(lengths))
-    widths = lengths.sum(keepdims=True) if one_row and len(lengths) else lengths
+    widths = lengths.sum(keepdims=True) + common if one_row and len(lengths) else lengths
     ids, segments, positions, owners = (_empty(widths, padding) for padding in (0, -1, 0, 0))
-    counted, start, documents = np.arange(max(lengths, default=1)), [], []
+    counted, start, documents = common + np.arange(max(lengths, default=1)), [], []
+    if common and taken.rows:
+        prompts = [row.prompt for row in taken.rows]
+        if any(len(one) <= common or (one[:common] != prompts[0][:common]).any() for one in prompts):
+            raise ValueError(f"rows must have prompts of more than {common} tokens that begin with the same {common}")
+        ids[0, :common], segments[0, :common] = taken.rows[0].prompt[:common], 0
+        positions[0, :common], owners[0, :common] = np.arange(common), IN_COMMON
+        documents.append(Document(0, 0, common))
     for i, (line, begin, row) in enumerate(zip(lines.tolist(), offsets.tolist(), taken.rows)):
-        document = Document(line, begin, len(row.prompt), tuple(row.length.tolist()))
+        document = Document(line, begin, len(row.prompt) - common, tuple(row.length.tolist()), common)
         at, stop = begin + document.prompt, document.stop
-        ids[line, begin:at], ids[line, at:stop] = row.prompt, row.ids
+        ids[line, begin:at], ids[line, at:stop] = row.prompt[common:], row.ids
         segments[line, begin:at], positions[line, begin:at] = 0, counted[: document.prompt]
         segments[line, at:stop] = np.repeat(np.arange(1, len(row.length) + 1), row.length)
         owners[line, begin:stop] = i
@@ -252,7 +294,7 @@ def _shared(taken: _Completions, one_row: bool) -> MicroBatch:
     inputs = {
         name: torch.from_numpy(values) for name, values in (named | ({"documents": owners} if one_row else {})).items()
     }
-    before = (lines * ids.shape[1] + offsets)[taken.row] + taken.prompt_length - 1
+    before = (lines * ids.shape[1] + offsets)[taken.row] + taken.prompt_length - common - 1
     return taken.micro_batch(inputs, np.array(start, dtype=int), before, documents)
 
 
@@ -265,17 +307,21 @@ def _empty(lengths: NDArray[np.int64], padding: int = 0) -> NDArray[np.int64]:
     return np.full((max(len(lengths), 1), max(lengths, default=1)), padding, dtype=np.int64)
 
 
-def _shared_lengths(rows: RowColumns, labels: Sequence[int]) -> Ragged:
+def _shared_lengths(rows: RowColumns, labels: Sequence[int], common: int = 0) -> Ragged:
     tokens = rows.tokens(labels)
     some = tokens.counts > 0
-    sums = tokens.sums() - (tokens.counts - 1) * rows.prompt
+    sums = tokens.sums() - (tokens.counts - 1) * rows.prompt - common
     return Ragged(sums[some], starts_of(some))
 
 
-PADDED = Layout(padded, RowColumns.tokens)
-PACKED = Layout(packed, RowColumns.tokens, packed=True)
-SHARED_PROMPT = Layout(shared_prompt, _shared_lengths)
-PACKED_SHARED = Layout(packed_shared, _shared_lengths, packed=True)
+PADDED = Layout("padded", padded, RowColumns.tokens)
+PACKED = Layout("packed", packed, RowColumns.tokens, packed=True)
+SHARED_PROMPT = Layout("shared_prompt", shared_prompt, _shared_lengths)
+PACKED_SHARED = Layout("packed_shared", packed_shared, _shared_lengths, packed=True)
 
-LayoutName = Literal["auto", "padded", "packed", "shared_prompt", "packed_shared"]
-LAYOUTS = {"padded": PADDED, "packed": PACKED, "shared_prompt": SHARED_PROMPT, "packed_shared": PACKED_SHARED}
+LAYOUTS: dict[LayoutName, Layout] = {
+    "padded": PADDED,
+    "packed": PACKED,
+    "shared_prompt": SHARED_PROMPT,
+    "packed_shared": PACKED_SHARED,
+}

@@ -44,6 +44,7 @@ class StepPlan:
     seed: of the order of rows, another one every epoch; None keeps the rows' own order
     world_size: number of ranks that share a step
     packed: whether a micro-batch's sequences lie one behind the other, so that nothing is padded
+    common: tokens that each micro-batch has beside its rows'
     call_tokens: what a micro-batch costs beside its tokens, in tokens
     strata: of each row a name, or the place of its name among all; then every step holds each name in its share of the
         rows, as far as whole rows go
@@ -59,6 +60,7 @@ class StepPlan:
     call_tokens: PositiveInt = CALL_TOKENS["cpu"]
     strata: Sequence[str] | Ints | None = None
     mix: Mix | None = None
+    common: int = 0
 
     @cached_property
     def _strata(self) -> "_Strata | None":
@@ -98,7 +100,7 @@ class StepPlan:
         if self.world_size == 1 or not rows:
             return batches
         wanted = -(-len(batches) // self.world_size) * self.world_size
-        budget = sum(sum(lengths[row]) for row in rows) / wanted
+        budget = self.common + sum(sum(lengths[row]) for row in rows) / wanted
         while budget < self.max_tokens:
             even = self._cut(rows, budget)
             if len(even) <= wanted:
@@ -108,7 +110,7 @@ class StepPlan:
 
     def size(self, rows: Sequence[int]) -> int:
         """Tokens of a micro-batch of these rows, padding included."""
-        return size_of([length for row in rows for length in self.tokens[row]], self.packed)
+        return size_of([length for row in rows for length in self.tokens[row]], self.packed, self.common)
 
     def _cut(self, rows: Sequence[int], budget: float) -> list[list[int]]:
         """Rows by falling length, cut into runs within the budget so that tokens, with padding, and `call_tokens` for
@@ -122,7 +124,7 @@ class StepPlan:
             for i in range(j - 1, -1, -1):
                 lengths = tokens[i]
                 count, total = count + len(lengths), total + sum(lengths)
-                size = total if self.packed else count * max(lengths)
+                size = self.common + (total if self.packed else count * max(lengths))
                 if size > budget and i < j - 1:
                     break
                 if least[i] + size + self.call_tokens < least[j]:
@@ -140,9 +142,10 @@ class StepPlan:
         return [batches[i] if i < len(batches) else [] for i in range(rank, rounds * self.world_size, self.world_size)]
 
 
-def size_of(lengths: Sequence[int], packed: bool) -> int:
-    """Tokens of a micro-batch of sequences of these lengths, padding included; `packed` ones have none."""
-    return sum(lengths) if packed else len(lengths) * max(lengths)
+def size_of(lengths: Sequence[int], packed: bool, common: int = 0) -> int:
+    """Tokens of a micro-batch of sequences of these lengths, padding included; `packed` ones have none. With those that
+    stand in it once."""
+    return common + (sum(lengths) if packed else len(lengths) * max(lengths))
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,15 +11,17 @@ from lightning_bnf.batch import Document, Sequences
 def sequences_of(documents: Sequence[Document], shape: Sequence[int]) -> Sequences:
     """The sequences of documents that lie in (rows, T) tokens, in their order, each row's from its first token on.
 
-    Padding behind the last document of a row counts as the end of its last sequence, which no other token sees. A row
-    without a document is a sequence alone.
+    Documents that have their row's beginning in common are of one row, whose first document that beginning is. Padding
+    behind the last document of a row counts as the end of its last sequence, which no other token sees. A row without
+    a document is a sequence alone.
     """
     rows, width = shape
     placed = list(documents) or [Document(row, 0, width) for row in range(rows)]
     starts = [document.row * width + document.start for document in placed]
     most = max(max(len(document.completions), 1) for document in placed)
     keys: list[np.ndarray] = []
-    occurrences: list[tuple[int, int, int]] = []  # which copy of its tokens a run of keys is, and where both begin
+    occurrences: list[tuple[int, int, int, int]] = []  # which copy of its tokens keys are, where both begin, how many
+    common: list[np.ndarray] = []
     queries, seen, count = [0], [0], 0
     for start, stop, document in zip(starts, [*starts[1:], rows * width], placed):
         prompt, completions = document.prompt, document.completions or (0,)
@@ -29,20 +31,22 @@ def sequences_of(documents: Sequence[Document], shape: Sequence[int]) -> Sequenc
             end = stop if last else at + (length if copy else 0)
             if copy and end == at:
                 continue
-            if copy and prompt:
-                keys.append(np.arange(start, start + prompt))
-                occurrences.append((copy, start, count))
-                count += prompt
+            if document.common:
+                keys.append(np.arange(document.common))
+                common.append(np.arange(count, count + document.common))
+                count += document.common
+            runs = [(copy, start, prompt)] if copy and prompt else []
             begin = at if copy else start
-            keys.append(np.arange(begin, end))
-            occurrences.append((0, begin, count))
-            count += end - begin
+            for which, first, tokens in [*runs, (0, begin, end - begin)]:
+                keys.append(np.arange(first, first + tokens))
+                occurrences.append((which, first, count, tokens))
+                count += tokens
             queries.append(end)
             seen.append(count)
             at = end
     copies = np.full((most, rows * width), count, dtype=np.int64)
-    for (copy, start, place), run in zip(occurrences, keys):
-        copies[copy, start : start + len(run)] = np.arange(place, place + len(run))
+    for copy, start, place, tokens in occurrences:
+        copies[copy, start : start + tokens] = np.arange(place, place + tokens)
     repeated = count > rows * width
     return Sequences(
         documents=tuple(documents),
@@ -50,6 +54,7 @@ def sequences_of(documents: Sequence[Document], shape: Sequence[int]) -> Sequenc
         key_ends=torch.tensor(seen, dtype=torch.int32),
         keys=torch.from_numpy(np.concatenate(keys)) if repeated else None,
         copies=torch.from_numpy(copies) if repeated else None,
+        common=torch.from_numpy(np.stack(common)) if common else None,
         longest_query=int(np.diff(queries).max()),
         longest_key=int(np.diff(seen).max()),
     )

@@ -99,6 +99,13 @@ class Rows(Sequence[TokenizedRow]):
     def numbers(self, name: str) -> NDArray[np.float64]:
         """(C,) what the data say of each completion under a name of `NUMBERS`; NaN where they do not."""
 
+    def beginning(self) -> NDArray[np.int32]:
+        """The token ids that all prompts begin with; of a part of rows perhaps fewer, those of all."""
+        found: NDArray[np.int32] | None = None
+        for chunk in self.values("prompt_ids").chunks:
+            found = _beginning(chunk, found)
+        return np.zeros(0, np.int32) if found is None else found
+
     def prompt(self, index: int) -> Text:
         """The same row's prompt, as it was before it was tokens."""
         return self.row(index).prompt
@@ -183,6 +190,33 @@ class HeldRows(Rows):
         return np.array(given, dtype=np.float64)
 
 
+_AT_A_TIME = 64
+"""Ids of all prompts that are looked at before the next ones are: those of most chat templates' own beginning."""
+
+
+def _alike(one: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.int32]:
+    shorter = min(len(one), len(other))
+    differing = np.flatnonzero(one[:shorter] != other[:shorter])
+    return one[: differing[0] if len(differing) else shorter]
+
+
+def _beginning(prompts: pa.Array, known: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
+    """What some prompts (bytes of int32) begin with, of the ids known of those before them."""
+    if not len(prompts):
+        return known
+    _, offsets, content = prompts.buffers()
+    at = np.frombuffer(offsets, np.int64)[prompts.offset : prompts.offset + len(prompts) + 1] // 4
+    ids = np.frombuffer(content or b"", np.int32)
+    first = ids[at[0] : at[1]] if known is None else known
+    alike: NDArray[np.int32] = first[: np.diff(at).min()]
+    for start in range(0, len(alike), _AT_A_TIME):
+        some = alike[start : start + _AT_A_TIME]
+        same = (ids[at[:-1, None] + np.arange(start, start + len(some))] == some).all(axis=0)
+        if not same.all():
+            return alike[: start + int(same.argmin())]
+    return alike
+
+
 def as_rows(rows: Sequence[TokenizedRow]) -> Rows:
     """The rows, with arrays."""
     return rows if isinstance(rows, Rows) else HeldRows(rows)
@@ -261,6 +295,12 @@ class RowView(Rows):
     def arrays(self, index: int) -> RowArrays:
         rows, i = self._at(index)
         return rows.arrays(i)
+
+    def beginning(self) -> NDArray[np.int32]:
+        found: NDArray[np.int32] | None = None
+        for other in (part.beginning() for part in self._parts if len(part)):
+            found = other if found is None else _alike(found, other)
+        return np.zeros(0, np.int32) if found is None else found
 
     def prompt(self, index: int) -> Text:
         rows, i = self._at(index)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch
-from lightning_bnf.datamodules.steps.layout import Layout
+from lightning_bnf.datamodules.steps.layout import Layout, layout_for
 from lightning_bnf.datamodules.steps.plan import StepPlan, call_tokens_on
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.evaluation.likelihood.material import LikelihoodRows, Material, sampled
@@ -30,27 +30,44 @@ Context = Callable[[], AbstractContextManager[None]]
 
 
 class Way(NamedTuple):
-    """How rows become micro-batches: the layout, and tokens of a micro-batch at most."""
+    """How rows become micro-batches: the layout of those whose prompts a chat template wrote, that of plain text, and
+    tokens of a micro-batch at most."""
 
-    layout: Layout
+    templated: Layout
+    plain: Layout
     max_tokens: int
 
 
 def way_of(policy: Policy, rows: Sequence[TokenizedRow], max_tokens: int, context: Context = nullcontext) -> Way:
-    """The layout in which the loaded model scores these rows as it scores them alone: prompts once where it can.
+    """The layouts in which the loaded model scores these rows as it scores them alone: prompts once where it can, and
+    so what all templated prompts begin with.
 
     Raises `DataError` for rows that it cannot take.
     """
     check_rows(policy, rows, LABELS)
+    templated, plain = ([rows[i] for i in kind] for kind in _kinds(rows))
     with torch.no_grad(), context():
-        return Way(choose_layout("auto", policy, rows, LABELS), max_tokens)
+        first = choose_layout("auto", policy, templated, LABELS)
+        return Way(first, choose_layout("auto", policy, plain, LABELS, known=bool(templated)), max_tokens)
 
 
-def cut(rows: Sequence[TokenizedRow], way: Way, device: torch.device) -> list[list[int]]:
-    """The places of the rows, in micro-batches."""
-    lengths, calls = way.layout.lengths_of(rows, LABELS), call_tokens_on(device.type)
-    plan = StepPlan(lengths, max(len(rows), 1), way.max_tokens, packed=way.layout.packed, call_tokens=calls)
-    return plan.micro_batches(0, 0)
+def _kinds(rows: Sequence[TokenizedRow]) -> tuple[list[int], list[int]]:
+    """The places of rows whose prompts a chat template wrote, and of plain text, before which there is BOS at most."""
+    templated = [len(row.prompt_ids) > 1 for row in rows]
+    return [i for i, one in enumerate(templated) if one], [i for i, one in enumerate(templated) if not one]
+
+
+def cut(rows: Sequence[TokenizedRow], way: Way, device: torch.device) -> list[tuple[Layout, list[int]]]:
+    """The places of the rows, in micro-batches, each with its layout."""
+    found: list[tuple[Layout, list[int]]] = []
+    calls = call_tokens_on(device.type)
+    for kind, known in zip(_kinds(rows), (way.templated, way.plain)):
+        some = [rows[i] for i in kind]
+        layout = layout_for(known.name, some)
+        lengths, count = layout.lengths_of(some, LABELS), max(len(some), 1)
+        plan = StepPlan(lengths, count, way.max_tokens, packed=layout.packed, call_tokens=calls, common=layout.common)
+        found += [(layout, [kind[i] for i in places]) for places in plan.micro_batches(0, 0)]
+    return found
 
 
 def summed_logps(
@@ -63,8 +80,8 @@ def summed_logps(
     """
     found: list[np.ndarray] = [np.zeros(0)] * len(rows)
     with Progress(len(rows), progress, "row") as bar:
-        for places in cut(rows, way, device):
-            batch = way.layout.batch([rows[i] for i in places], LABELS).to(device)
+        for layout, places in cut(rows, way, device):
+            batch = layout.batch([rows[i] for i in places], LABELS).to(device)
             sums = batch.completions(give(batch).double()).sum().cpu().numpy()
             if not np.isfinite(sums).all():
                 raise PolicyError(

@@ -20,14 +20,16 @@ def test_the_workload_is_that_of_the_runs_own_steps(tiny_folder: str, write_pair
     work = run.workload()
     assert (work.rows, work.layout, work.accumulating) == (10, "packed_shared", False)
     assert work.batch.sequences is not None
-    assert len(work.batch.sequences.documents) == 5
+    assert len(work.batch.sequences.documents) == 6, "the system prompt, and a step's rows"
     assert work.batch_tokens <= work.tokens <= 2 * work.batch_tokens
     assert work.scored == sum(sum(c.completion_mask) for row in run.rows for c in row.completions)
     single = replace(run, max_tokens=1).workload()
     assert single.accumulating
     assert single.batch.sequences is not None
-    assert len(single.batch.sequences.documents) == 1
-    assert single.tokens == work.tokens, "nothing is padded"
+    assert len(single.batch.sequences.documents) == 2
+    common = work.batch.sequences.documents[0].prompt
+    assert common > 20
+    assert single.tokens == work.tokens + (10 - 2) * common, "in two micro-batches, and in ten: nothing is padded"
 
 
 def test_a_sum_of_token_losses_is_planned_on_the_fused_path(tiny_folder: str) -> None:

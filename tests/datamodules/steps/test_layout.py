@@ -1,14 +1,25 @@
 """The layouts against one sequence at a time, and where their tokens lie."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from support import oracles
-from support.architectures import ARCHITECTURES, ROWS, assert_alike, gradients, long_rows, policy_of
+from support.architectures import ARCHITECTURES, ROWS, assert_alike, gradients, long_rows, policy_of, row
 from transformers import LlamaForCausalLM
 
-from lightning_bnf.datamodules.steps.layout import PACKED, PADDED, SHARED_PROMPT, Layout, packed, padded, shared_prompt
+from lightning_bnf.datamodules.steps.layout import (
+    PACKED,
+    PADDED,
+    SHARED_PROMPT,
+    Layout,
+    layout_for,
+    packed,
+    padded,
+    shared_prompt,
+    tokens_in_common,
+)
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.policies.attention import sees
 
@@ -76,6 +87,39 @@ def test_packed_sequences_stand_one_behind_the_other_by_hand() -> None:
     assert batch.examples.pair is not None
     assert batch.examples.pair.tolist() == [[0, 1], [2, 3]]
     assert packed(ROWS[:0]).inputs["input_ids"].shape == (1, 1)
+
+
+def test_what_prompts_begin_with_stands_once_by_hand() -> None:
+    """5 6 in common, then 7 with 8 and with 9 10, then 3 4 with 2: 9 tokens for 13."""
+    rows = [row("a", [5, 6, 7], ([8], 1), ([9, 10], -1)), row("b", [5, 6, 3, 4], ([2], 1))]
+    layout = layout_for("packed_shared", rows)
+    assert layout.common == 2
+    assert [*layout.lengths_of(rows, (1, -1))] == [(4,), (3,)]
+    assert [*layout.lengths_of(rows, (-1,))] == [(3,), ()]
+    batch = layout.batch(rows, (1, -1))
+    assert batch.inputs["input_ids"].tolist() == [[5, 6, 7, 8, 9, 10, 3, 4, 2]]
+    assert batch.inputs["position_ids"].tolist() == [[0, 1, 2, 3, 3, 4, 2, 3, 4]]
+    assert batch.inputs["documents"].tolist() == [[-1, -1, 0, 0, 0, 0, 1, 1, 1]]
+    assert batch.inputs["segments"].tolist() == [[0, 0, 0, 1, 2, 2, 0, 0, 1]]
+    assert batch.position.tolist() == [2, 2, 4, 7]
+    assert batch.target.tolist() == [8, 9, 10, 2]
+    assert [*batch.keys] == [*padded(rows).keys], "the reference cache knows no layouts"
+    seen = sees(batch.inputs["segments"], documents=batch.inputs["documents"])[0]
+    assert seen[8].nonzero().flatten().tolist() == [0, 1, 6, 7, 8]
+    assert seen[5].nonzero().flatten().tolist() == [0, 1, 2, 4, 5]
+    assert layout.batch([], (1, -1)).inputs["input_ids"].tolist() == [[0]], "a row that keeps ranks together"
+    with pytest.raises(ValueError, match="more than 2 tokens that begin with the same 2"):
+        layout.batch([rows[0], row("c", [5, 7, 1], ([2], 1))], (1, -1))
+
+
+def test_little_in_common_is_not_shared() -> None:
+    """Of 50 + 1 tokens a row, 3 are more than a twentieth, and 2 are not; of one row nothing is; a prompt keeps one."""
+    ids = torch.randint(3, 60, (2, 60), generator=torch.Generator().manual_seed(3)).tolist()
+    for alike, wanted in ((3, 0), (6, 6), (50, 49)):
+        rows = [row(str(i), [*ids[0][:alike], 60 + i, *one[: 49 - alike]], ([2], 1)) for i, one in enumerate(ids)]
+        rows = [replace(one, prompt_ids=one.prompt_ids[:50]) for one in rows]
+        assert tokens_in_common(rows) == wanted
+        assert tokens_in_common(rows[:1]) == tokens_in_common([]) == 0
 
 
 @pytest.mark.parametrize("layout", [PADDED, SHARED_PROMPT])

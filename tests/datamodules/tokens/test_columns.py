@@ -1,6 +1,7 @@
 """Columns of all rows against the rows one by one, for every kind of sequence of rows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,21 @@ def test_values_and_single_reads_are_of_the_rows(rows: Rows) -> None:
     assert [rows.source(i) for i in range(len(rows))] == [row.source for row in alone]
     assert [rows.prompt(i) for i in range(len(rows))] == [row.prompt for row in alone]
     assert [rows.arrays(i).id for i in range(len(rows))] == [row.id for row in alone]
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 64, 100])
+def test_the_beginning_of_all_prompts(tokens: int, tmp_path: Path) -> None:
+    """Stored rows lie in batches of 1,000; a view may know of less in common than its own rows have."""
+    common = list(range(1, tokens + 1))
+    made = [replace(one, prompt_ids=[*common, 200 + i % 3, *one.prompt_ids]) for i, one in enumerate(ROWS * 4)]
+    stored = write_rows(tmp_path / "rows.arrow", made)
+    some = [made[3], made[7]]
+    for rows in (HeldRows(made), stored, RowView([stored]), RowView([some, [], stored]), Mismatched(stored, 10_000)):
+        assert rows.beginning().tolist() == common
+    assert HeldRows(some[:1]).beginning().tolist() == some[0].prompt_ids
+    assert RowView([stored, [replace(made[0], prompt_ids=common[:50])]]).beginning().tolist() == common[:50]
+    assert RowView([]).beginning().tolist() == []
+    assert RowView([stored], np.array([0, 3])).beginning().tolist() == common
 
 
 def test_the_fingerprint_is_that_of_the_rows_one_by_one(rows: Rows) -> None:
