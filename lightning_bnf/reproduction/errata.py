@@ -7,6 +7,7 @@ from math import log, log10
 import pandas as pd
 import torch
 
+from lightning_bnf.reproduction.case_studies import ways_to_pay
 from lightning_bnf.reproduction.printed import table5
 from lightning_bnf.reproduction.table2 import check, table2
 
@@ -54,10 +55,17 @@ def _units() -> str:
     return f"Wild-Bench / Arena-Hard is {ratio.min():.1f} to {ratio.max():.1f}, about the characters of a token"
 
 
+def _coins() -> str:
+    ways = list(ways_to_pay(100, 19))
+    (few,) = (way for way in ways if way[50] == way[25] == 0 and way[1] == 5)
+    return f"{len(ways)} ways, one of them {few[1]} pennies, {few[5]} nickels and {few[10]} dimes"
+
+
 ERRATA = (
     Erratum("Section 2.3", "0.8 against 0.05 is a gap of 1.2", "2.77 nats; 1.2 is log10", _gap),
     Erratum("Table 2, SimPO", "C without a factor", "beta / |y| belongs before it, of each side", _simpo_factor),
     Erratum("Appendix B, return", "the sum of label / |y| f log pi", "its negative, as in Eq. 4", _sign),
+    Erratum("Table 9, BNF and SimPO", "no 19 coins make a dollar", "many do", _coins),
     Erratum("Table 5", "one unit", "Wild-Bench in characters, Arena-Hard in tokens", _units),
     Erratum(
         "Appendix B, gather",
