@@ -76,10 +76,9 @@ class PreferenceData(LightningDataModule):
             max_tokens: Token budget of a micro-batch, padding included: sets memory, never the result. `auto` finds the
                 largest that fits, by dry steps on the longest rows.
             seed: Order of the rows, which of them are held out, and which sides of pairs are left out.
-            layout: `padded` (a model row for each completion), `packed` (one for all), `shared_prompt` (a prompt's
-                tokens once, its completions behind it), `packed_shared` (all of these in one row, what all prompts
-                begin with once), or `auto`: shared where that saves tokens, packed where attention needs no mask, if
-                the model gives the same numbers.
+            layout: `padded` (a model row for each completion), `packed` (one for all), `shared_prompt` (a prompt once,
+                its completions behind it), `packed_shared` (all of these in one row, what all prompts begin with
+                once), or `auto`: shared where that saves tokens, if the model gives the same numbers.
             pairing_ratio: Share of the training pairs that keep both answers; each other one keeps either, so that a
                 loss that needs no pairs can be tried without them (Table 6 of the BNF paper).
             stratify: Whether every step holds each task family (column `family`) in its share of the training rows, so
