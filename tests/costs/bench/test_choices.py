@@ -33,4 +33,4 @@ def test_both_pass_as_many_of_the_questions(tmp_path, tiny_folder, monkeypatch):
 def test_the_stored_run_passed_the_same_rows_and_took_less():
     harness, shared = json.loads(STORED.read_text())["rows"]
     assert harness["which"] == shared["which"]
-    assert statistics.median(harness["cpu_seconds"]) > 1.4 * statistics.median(shared["cpu_seconds"])
+    assert statistics.median(harness["cpu_seconds"]) > 2 * statistics.median(shared["cpu_seconds"])
