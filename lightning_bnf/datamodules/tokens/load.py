@@ -79,8 +79,8 @@ class Tally:
     unfit: those that are dropped, by their places; faults: those that cannot be used; controls: the control tokens in
     the texts of some, by their places; kept, kept_out, trimmed: rows; longest: tokens of the longest, before any is
     cut; conversational, plain: whether there are prompts of messages, and of plain text; dated: whether the chat
-    template asked for the date; prompts, completions, together: lengths in tokens, the last of prompt and longest
-    completion
+    template asked for the date; open_ended: whether it ends turns that are trained with no token; prompts, completions,
+    together: lengths in tokens, the last of prompt and longest completion
     """
 
     unfit: list[tuple[str, Unfit]] = field(default_factory=list)
@@ -93,6 +93,7 @@ class Tally:
     conversational: bool = False
     plain: bool = False
     dated: bool = False
+    open_ended: bool = False
     prompts: "array[int]" = field(default_factory=partial(array, "q"))
     completions: "array[int]" = field(default_factory=partial(array, "q"))
     together: "array[int]" = field(default_factory=partial(array, "q"))
@@ -113,7 +114,7 @@ class Tally:
             getattr(self, name).extend(getattr(other, name))
         for name in ("kept", "kept_out", "trimmed"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("conversational", "plain", "dated"):
+        for name in ("conversational", "plain", "dated", "open_ended"):
             setattr(self, name, getattr(self, name) or getattr(other, name))
 
 
@@ -138,6 +139,7 @@ def fitting(rows: Sequence[Row], renderer: Renderer, options: DataOptions, tally
             tally.count(cut)
             kept.append(cut)
     tally.dated |= renderer.asked_for_the_date
+    tally.open_ended |= renderer.leaves_turns_open and any(row.completions for row in kept)
     return kept
 
 
@@ -201,6 +203,11 @@ def _notes(renderer: Renderer, tally: Tally) -> Iterator[str]:
     """What the chat template and the texts do that nobody may have meant."""
     if tally.dated:
         yield f"the chat template writes the date: always {renderer.rendering.date} (data.options.rendering.date)"
+    if tally.open_ended:
+        yield (
+            "the chat template ends the assistant's last turn with no token: where answers end is not trained, and"
+            " stays as the model has it"
+        )
     if tally.controls:
         counts = Counter(token for _, token in tally.controls).most_common(3)
         places = list(dict.fromkeys(place for place, _ in tally.controls))

@@ -110,6 +110,11 @@ class Renderer:
         """Whether the chat template did so in what was rendered."""
         return "chat" in vars(self) and self.chat.clock.asked
 
+    @property
+    def leaves_turns_open(self) -> bool:
+        """Whether the chat template, by which something was rendered, ends an assistant's turn with no token."""
+        return "chat" in vars(self) and not self.chat.tail
+
     def prompt_ids(self, prompt: Text) -> list[int]:
         """The ids that generation starts from; training's prompt ids are the same."""
         text = self._prompt_text(prompt)

@@ -6,7 +6,7 @@ from typing import Any
 import datasets
 import pytest
 from support.rows import assistant, user
-from support.templates import with_template
+from support.templates import NO_END_TOKEN, with_template
 from support.training import Write
 
 from lightning_bnf.datamodules.reading.errors import DataError
@@ -94,6 +94,13 @@ def test_a_date_that_is_written_is_reported(tokenizer: Any, write: Write) -> Non
         "the chat template writes the date: always 2024-07-26 (data.options.rendering.date)",
     )
     assert load_rows(path, tokenizer)[1].notes == ()
+
+
+def test_a_template_that_ends_answers_with_no_token_is_reported(tokenizer: Any, write: Write) -> None:
+    path = write({"prompt": "Q", "chosen": "A", "rejected": "B"})
+    (note,) = load_rows(path, with_template(tokenizer, NO_END_TOKEN))[1].notes
+    assert note.startswith("the chat template ends the assistant's last turn with no token: where answers end is not")
+    assert load_rows(write({"prompt": "Q"}), with_template(tokenizer, NO_END_TOKEN))[1].notes == (), "no answers"
 
 
 def test_words_for_labels_are_read_and_reported(tokenizer: Any, write: Write) -> None:
