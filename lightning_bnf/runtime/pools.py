@@ -11,6 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
+from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any, Literal, TypeVar
 
@@ -46,16 +47,20 @@ def in_order(work: Callable[[Piece], Made], pieces: Iterable[Piece], processes: 
         return
     left, before = iter(pieces), set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context(START), initializer=_begin, initargs=(work,))
+    waiting: deque[Future[Made]] = deque()
+    started: list[BaseProcess] = []
     try:
-        waiting: deque[Future[Made]] = deque(_submit(pool, piece) for piece in islice(left, _AHEAD * processes))
-        started = [one for one in multiprocessing.active_children() if one not in before]
+        for piece in islice(left, _AHEAD * processes):
+            waiting.append(_submit(pool, piece))
+            started = [one for one in multiprocessing.active_children() if one not in before]
         while waiting:
             made = waiting.popleft().result()
             waiting.extend(_submit(pool, piece) for piece in islice(left, 1))
             yield made
     except BrokenProcessPool as error:
         pool.shutdown()
-        codes = ", ".join(str(one.exitcode) for one in started)  # -15 of those that the first one's end has ended
+        # -15 of those that the first one's end has ended
+        codes = ", ".join(str(one.exitcode) for one in started) or "unknown codes"
         raise RuntimeError(
             f"one of {processes} processes ended before its work was done, such as for want of memory (-9): they ended"
             f" with {codes}"

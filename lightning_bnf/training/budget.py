@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.steps.layout import Layout
 from lightning_bnf.datamodules.steps.plan import Budget, call_tokens_on, size_of
-from lightning_bnf.datamodules.tokens.columns import Ragged
+from lightning_bnf.datamodules.tokens.columns import Ragged, starts_of
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import as_rows
 from lightning_bnf.policies.base import Policy
@@ -107,7 +107,10 @@ def choose_budget(steps: DrySteps, step_rows: int, optimizer_bytes: int) -> Budg
     most = min(MOST_TOKENS.get(device.type, 16384), step)
 
     def peak(budget: int) -> float:
-        return steps.on(_largest(lengths, budget, packed, common)).bytes
+        found = steps.on(_largest(lengths, budget, packed, common)).bytes
+        if not common:
+            return found
+        return max(found, steps.on(_most_rows(lengths, budget, common, step_rows)).bytes)
 
     budget, taken = search(peak, max(longest, 256), most, limit, careful=is_sharded(steps.policy))
     call_tokens = call_tokens_on(device.type)
@@ -169,7 +172,20 @@ def _largest(tokens: Ragged, budget: int, packed: bool, common: int = 0) -> list
     falling = np.argsort(-tokens.largest(), kind="stable")
     for row in map(int, falling[tokens.counts[falling] > 0]):
         lengths += tokens[row]
-        if chosen and size_of(lengths, packed, common) > budget:
+        if chosen and (size_of(lengths, packed, common) > budget or common * len(lengths) > budget):
             break
         chosen.append(row)
     return chosen
+
+
+def _most_rows(tokens: Ragged, budget: int, common: int, step_rows: int) -> list[int]:
+    """The micro-batch with most keys beside its rows' own: as many rows as it may hold, the longest of which so many
+    fit."""
+    sums = tokens.sums()
+    rising = np.argsort(sums, kind="stable")
+    rising = rising[tokens.counts[rising] > 0]
+    ends = starts_of(sums[rising])
+    room, most = budget - common, min(len(rising), step_rows, max(budget // common, 1))
+    count = min(most, max(int(np.searchsorted(ends, room, side="right")) - 1, 1))
+    first = max(int(np.searchsorted(ends[count:] - ends[: len(ends) - count], room, side="right")) - 1, 0)
+    return rising[first : first + count].tolist()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,15 @@ def test_what_is_raised_there_is_raised_here() -> None:
 def test_a_process_that_ends_is_noticed() -> None:
     with pytest.raises(RuntimeError, match=r"one of 2 processes ended before its work was done.* with .*\b9\b"):
         list(in_order(refusing, [5, 5], 2))
+
+
+def test_a_process_that_is_gone_before_the_first_pieces_are_sent_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenProcessPool("a child process terminated abruptly")
+
+    monkeypatch.setattr(pools, "_submit", gone)
+    with pytest.raises(RuntimeError, match="one of 2 processes ended before its work was done"):
+        list(in_order(refusing, [1, 1], 2))
 
 
 def test_a_script_without_a_guard_runs_once(tmp_path: Path) -> None:

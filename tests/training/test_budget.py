@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 from conftest import free_port
+from support.architectures import row
 from support.collectives import two_searches
 from support.fitted import ROWS, smallest
 from support.forked import run_ranks
 
 from lightning_bnf.datamodules.reading.errors import DataError
-from lightning_bnf.datamodules.steps.layout import PADDED
+from lightning_bnf.datamodules.steps.layout import PADDED, layout_for
 from lightning_bnf.policies import FullPolicy
 from lightning_bnf.training import budget as searching
 from lightning_bnf.training.budget import Dry, DrySteps, choose_budget, fixed_cost, search
@@ -55,6 +56,31 @@ def budget(monkeypatch: pytest.MonkeyPatch, policy: FullPolicy) -> Callable[...,
 def test_the_budget_is_what_an_affine_peak_leaves(budget: Any) -> None:
     """1000 + 10 a token: 256 tokens take 3,560 and 512 take 6,120. 14,000 are free: 1,300 tokens, in 64s 1,280."""
     assert budget(14_000, lambda tokens: 1000 + 10 * tokens) == (1280, [256, 512, 1280])
+
+
+def test_the_micro_batch_of_most_keys_is_tried_too(monkeypatch: pytest.MonkeyPatch, policy: FullPolicy) -> None:
+    """Rows of 57 and of 3 tokens beside the 15 that all begin with: a step of the short ones repeats these most."""
+    ids = [5] * 13 + [6]
+    rows = [row(f"l{i}", [*ids, 7, i], ([8] * 28, 1), ([9] * 28, -1)) for i in range(8)]
+    rows += [row(f"s{i}", [*ids, 7, i], ([8], 1), ([9], -1)) for i in range(40)]
+    layout = layout_for("packed_shared", rows)
+    assert layout.common == 15
+    tried: list[tuple[int, int]] = []
+
+    def step(batch: Any, _: bool) -> None:
+        tried.append((batch.inputs["input_ids"].numel(), len(batch.sequences.keys)))
+
+    monkeypatch.setattr(policy, "dry_step", step)
+    monkeypatch.setattr(searching, "taken_bytes", lambda _: 0)
+    monkeypatch.setattr(searching, "available_bytes", lambda _: 10**9)
+    monkeypatch.setattr(searching, "peak_bytes", lambda run, _: (run(), tried[-1][1])[1])
+    found = choose_budget(DrySteps(policy, rows, layout, (1, -1), True), 48, 0)
+    assert found.max_tokens == 640, "all rows of a step: 15 + 8 x 57 + 40 x 3, in 64s"
+    sizes, keys = zip(*tried)
+    assert max(sizes) <= found.max_tokens
+    plan = StepPlan(layout.lengths_of(rows, (1, -1)), 48, found.max_tokens, None, packed=True, common=layout.common)
+    made = [layout.batch([rows[i] for i in batch], (1, -1)) for batch in plan.micro_batches(0, 0)]
+    assert max(len(one.sequences.keys) for one in made) <= max(keys)  # type: ignore[union-attr]
 
 
 def test_a_peak_that_bends_is_met_by_smaller_budgets(budget: Any) -> None:

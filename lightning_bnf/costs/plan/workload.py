@@ -16,6 +16,10 @@ from lightning_bnf.policies.base import Policy
 from lightning_bnf.runtime.shipped import here_or_shipped
 from lightning_bnf.training.fitting import preferred_layouts
 
+KEYS_OF_A_TOKEN = 8
+"""Keys that are there once more, of what prompts have in common, for the memory of one token: more where heads share
+keys. For choosing which micro-batch is the largest; what that takes is then counted."""
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -98,8 +102,9 @@ def of_plan(
         for batch in batches:
             size, longest = plan.size(batch), max(length for row in batch for length in plan.tokens[row])
             tokens += size
-            if (size, longest) > largest:
-                largest, found = (size, longest), batch
+            taken = size + plan.common * len(batch) // KEYS_OF_A_TOKEN
+            if (taken, longest) > largest:
+                largest, found = (taken, longest), batch
     return Workload(
         batch=layout.batch([rows.arrays(i) for i in found], labels),
         layout=layout.name,

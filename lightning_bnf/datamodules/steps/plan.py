@@ -44,7 +44,8 @@ class StepPlan:
     seed: of the order of rows, another one every epoch; None keeps the rows' own order
     world_size: number of ranks that share a step
     packed: whether a micro-batch's sequences lie one behind the other, so that nothing is padded
-    common: tokens that each micro-batch has beside its rows'
+    common: tokens that each micro-batch has beside its rows', which see them: kernels for sequences of any length take
+        their keys once more for each, so that no more rows share them than make `max_tokens` of such keys
     call_tokens: what a micro-batch costs beside its tokens, in tokens
     strata: of each row a name, or the place of its name among all; then every step holds each name in its share of the
         rows, as far as whole rows go
@@ -125,7 +126,7 @@ class StepPlan:
                 lengths = tokens[i]
                 count, total = count + len(lengths), total + sum(lengths)
                 size = self.common + (total if self.packed else count * max(lengths))
-                if size > budget and i < j - 1:
+                if (size > budget or self.common * count > self.max_tokens) and i < j - 1:
                     break
                 if least[i] + size + self.call_tokens < least[j]:
                     least[j], start[j] = least[i] + size + self.call_tokens, i

@@ -88,6 +88,9 @@ class PartlyPaired(Rows):
         cut, whole = self._side != 0, self._rows.columns.without(self._kept)
         return replace(whole, pairs=whole.pairs & ~cut, groups=whole.groups & ~cut)
 
+    def beginning(self) -> NDArray[np.int32]:
+        return self._rows.beginning()
+
     def values(self, name: Name) -> pa.ChunkedArray:
         return self._rows.values(name)
 
@@ -157,6 +160,9 @@ class Mismatched(Rows):
     @cached_property
     def columns(self) -> RowColumns:
         return self._untrained_too.without(self._untrained_too.trained > 0)
+
+    def beginning(self) -> NDArray[np.int32]:
+        return self._rows.beginning()
 
     def values(self, name: Name) -> pa.ChunkedArray:
         found = self._rows.values(name)

@@ -202,19 +202,20 @@ def _alike(one: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.int32
 
 def _beginning(prompts: pa.Array, known: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
     """What some prompts (bytes of int32) begin with, of the ids known of those before them."""
-    if not len(prompts):
-        return known
     _, offsets, content = prompts.buffers()
     at = np.frombuffer(offsets, np.int64)[prompts.offset : prompts.offset + len(prompts) + 1] // 4
     ids = np.frombuffer(content or b"", np.int32)
-    first = ids[at[0] : at[1]] if known is None else known
-    alike: NDArray[np.int32] = first[: np.diff(at).min()]
-    for start in range(0, len(alike), _AT_A_TIME):
-        some = alike[start : start + _AT_A_TIME]
-        same = (ids[at[:-1, None] + np.arange(start, start + len(some))] == some).all(axis=0)
-        if not same.all():
-            return alike[: start + int(same.argmin())]
-    return alike
+    for place in range(0, len(prompts), _AT_ONCE):
+        begins, ends = at[:-1][place : place + _AT_ONCE], at[1:][place : place + _AT_ONCE]
+        alike: NDArray[np.int32] = ids[begins[0] : ends[0]] if known is None else known
+        known = alike[: (ends - begins).min()]
+        for start in range(0, len(known), _AT_A_TIME):
+            some = known[start : start + _AT_A_TIME]
+            same = (ids[begins[:, None] + np.arange(start, start + len(some))] == some).all(axis=0)
+            if not same.all():
+                known = known[: start + int(same.argmin())]
+                break
+    return known
 
 
 def as_rows(rows: Sequence[TokenizedRow]) -> Rows:

@@ -117,6 +117,22 @@ def test_packed_micro_batches_are_filled_to_the_budget_without_padding() -> None
     assert StepPlan([(5, 7), (9, 3), (2,)], 3, 24).micro_batches(0, 0) == [[0, 2], [1]], "21 tokens before 18"
 
 
+def test_what_micro_batches_have_in_common_is_counted_once_in_each() -> None:
+    """20 in common and five rows of 10 are 70 tokens, and 100 keys of what is in common. With 40 in common two rows share
+    them, as a third would make 120 keys of them; a single row may exceed everything."""
+    rows = [(10,)] * 5
+    plan = StepPlan(rows, 5, 100, packed=True, common=20)
+    assert [len(batch) for batch in plan.micro_batches(0, 0)] == [5]
+    assert plan.size([0, 1, 2]) == 50
+    few = StepPlan(rows, 5, 100, packed=True, common=40).micro_batches(0, 0)
+    assert max(map(len, few)) == 2
+    assert len(few) == 3
+    assert len(StepPlan(rows, 5, 30, packed=True, common=60).micro_batches(0, 0)) == 5
+    for ranks in (2, 3):
+        cut = StepPlan(rows, 5, 100, None, ranks, packed=True, common=20).micro_batches(0, 0)
+        assert sorted(row for batch in cut for row in batch) == [0, 1, 2, 3, 4]
+
+
 def every_cut(rows: list[int]) -> list[list[list[int]]]:
     """All ways to cut a list into runs."""
     if not rows:
