@@ -17,6 +17,7 @@ from support.forked import run_ranks
 
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.steps.layout import PADDED, layout_for
+from lightning_bnf.datamodules.steps.plan import StepPlan
 from lightning_bnf.policies import FullPolicy
 from lightning_bnf.training import budget as searching
 from lightning_bnf.training.budget import Dry, DrySteps, choose_budget, fixed_cost, search

@@ -118,8 +118,8 @@ def test_packed_micro_batches_are_filled_to_the_budget_without_padding() -> None
 
 
 def test_what_micro_batches_have_in_common_is_counted_once_in_each() -> None:
-    """20 in common and five rows of 10 are 70 tokens, and 100 keys of what is in common. With 40 in common two rows share
-    them, as a third would make 120 keys of them; a single row may exceed everything."""
+    """20 in common and five rows of 10 are 70 tokens, with 100 keys of what is in common. 40 in common two rows share,
+    as a third would make 120 keys of them; a single row may exceed everything."""
     rows = [(10,)] * 5
     plan = StepPlan(rows, 5, 100, packed=True, common=20)
     assert [len(batch) for batch in plan.micro_batches(0, 0)] == [5]
