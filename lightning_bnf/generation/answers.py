@@ -18,7 +18,7 @@ from lightning_bnf.datamodules.reading.records import Completion, Row
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation.answer_files import Answer, AnswerFormat, Generator, answer_file
 from lightning_bnf.generation.questions import Question, read_questions
-from lightning_bnf.generation.sampling import Complete, Sampling, batches, generate_with_lengths
+from lightning_bnf.generation.sampling import Complete, Sampling, batches, generate_with_lengths, prompt_seed
 from lightning_bnf.generation.server import Server, ServerError, ask
 from lightning_bnf.generation.vllm_engine import Vllm, serving
 from lightning_bnf.policies.base import Dtype, Policy
@@ -218,8 +218,10 @@ def answers_of_server(
     """The answers of a server, `server.at_once` requests at a time, and what identifies it (its key does not)."""
     server.key()  # refused before the first request
     identity = {"base_url": server.base_url, "model": server.model}
-    how = [identity, sampling.temperature, sampling.max_new_tokens, sampling.seed]
-    keys = [content_hash([*how, list(question.messages)]) for question in questions]
+    how = [identity, sampling.temperature, sampling.max_new_tokens]
+    asked = [list(question.messages) for question in questions]
+    seeds = [prompt_seed(sampling.seed, one) if sampling.temperature > 0 else sampling.seed for one in asked]
+    keys = [content_hash([*how, seed, messages]) for seed, messages in zip(seeds, asked, strict=True)]
     lengths: list[int] | None = None
     if server.tokenizer is not None:
         tokenizer = load_tokenizer(server.tokenizer)
@@ -228,7 +230,7 @@ def answers_of_server(
 
     def said(index: int) -> Said:
         question = questions[index]
-        reply = ask(server, question.messages, sampling.temperature, sampling.max_new_tokens, sampling.seed)
+        reply = ask(server, question.messages, sampling.temperature, sampling.max_new_tokens, seeds[index])
         if lengths is not None and reply.prompt_tokens != lengths[index]:
             raise ServerError(
                 f"{server.base_url}: must be a server with training's chat template, which gives question"

@@ -26,9 +26,8 @@ from lightning_bnf.runtime.fingerprints import content_hash
 from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
 
-SEEDS_APART = 1_000_003
-"""Where each sample has a seed of its own, sample k of seed s has s * SEEDS_APART + k: vLLM counts a request's seed up
-for its `n` completions, so that neighbouring seeds would draw the same ones."""
+SEEDS = 2**31 - 2**16
+"""How many seeds prompts are given: with a sample's number added one still fits 31 bits, which every server takes."""
 _STRIDE = 16  # tokens between two looks at which rows have finished; each look costs a copy of the cache
 
 
@@ -65,6 +64,17 @@ class Generated:
     text: str
     length: int
     finished: bool
+
+
+def prompt_seed(seed: int, prompt: Sequence[Any]) -> int:
+    """The seed of a prompt's first sample, in [0, SEEDS); sample k of it has this seed plus k.
+
+    Of engines that seed a generator for each request (vLLM, llama.cpp, which count the seed up for its `n` completions):
+    they let noise of that generator race over the vocabulary, so prompts that shared a seed would meet the same noise
+    at each position, and like prompts would get like completions. So it is a hash of the seed and of the prompt (token
+    ids or messages), whatever else is sampled, and neighbouring seeds are far apart.
+    """
+    return int(content_hash(["seed of a prompt", seed, list(prompt)]), 16) % SEEDS
 
 
 Complete = Callable[[list[list[int]], Sampling], list[list[Generated]]]

@@ -233,7 +233,7 @@ def complete(
     server: Server, ids: Sequence[int], n: int, temperature: float, max_new_tokens: int, seed: int, top_p: float = 1.0
 ) -> list[Reply]:
     """`n` completions of a prompt of token ids, by one request. Raises `ServerError` as `ask` does, and where the
-    server counts other prompt tokens than it was sent. vLLM draws the k-th with seed `seed + k`."""
+    server counts other prompt tokens than it was sent. vLLM and llama.cpp draw the k-th with seed `seed + k`."""
     body = _body(server, temperature, top_p, max_new_tokens, seed) | {"prompt": list(ids), "n": n}
     body["extra_body"] = NEUTRAL
     answer = _post(server, body, "completions")

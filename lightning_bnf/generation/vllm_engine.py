@@ -1,8 +1,9 @@
 """vLLM in this process: the same prompts as token ids, sampled by an engine that keeps a GPU full.
 
 What shapes the samples is stated, as for transformers: no top-k, no penalty, the end tokens of the model's generation
-config and no other; vLLM's own defaults of these are never taken. Sample k of seed s has a generator of its own, begun
-with s * SEEDS_APART + k, whatever else is sampled beside it. A LoRA adapter is served on its base, not merged.
+config and no other; vLLM's own defaults of these are never taken. Each sample has a generator of its own, begun with
+the prompt's seed (`prompt_seed`) plus the sample's number, whatever else is sampled beside it. A LoRA adapter is served
+on its base, not merged.
 """
 
 import os
@@ -19,7 +20,7 @@ import torch
 from safetensors import safe_open
 from transformers import PreTrainedTokenizerBase
 
-from lightning_bnf.generation.sampling import SEEDS_APART, Generated, Sampling, decoded
+from lightning_bnf.generation.sampling import Generated, Sampling, decoded, prompt_seed
 from lightning_bnf.policies.adapters import adapter_fingerprint, read_config
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.policies.exported import ExportedAdapter
@@ -73,14 +74,15 @@ class VllmModel:
 
     @cached_property
     def identity(self) -> str:
-        """16 hex digits of the weights as they lie in their files, of the adapter, of the config and the type."""
+        """16 hex digits of the weights as they lie in their files, of the adapter, the config, the type, and how each
+        prompt comes to its seed."""
         parts = []
         for file in weight_files(self.policy.source, self.policy.revision):
             with safe_open(file, "pt") as held:
                 parts += [fingerprint_part(name, held.get_tensor(name)) for name in sorted(held.keys())]
         adapter = None if self._adapter is None else adapter_fingerprint(str(self._adapter))
         config = config_fingerprint(load_config(self.policy.source, self.policy.revision))
-        return content_hash(["vllm", parts, adapter, config, str(self.policy.dtype)])
+        return content_hash(["vllm", "prompt_seed", parts, adapter, config, str(self.policy.dtype)])
 
     @cached_property
     def ends(self) -> list[int]:
@@ -119,21 +121,10 @@ class VllmModel:
     def complete(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[list[Generated]]:
         """As `generate_with_lengths`: every prompt (token ids) completed `sampling.samples` times."""
         self.start()
-        settings = self._vllm.SamplingParams(
-            n=sampling.samples,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=0,
-            seed=sampling.seed * SEEDS_APART if sampling.temperature > 0 else None,
-            max_tokens=sampling.max_new_tokens,
-            stop_token_ids=self.ends,
-            ignore_eos=True,  # of the tokenizer, which may end other things than turns
-            detokenize=False,
-        )
         with refusing(f"prompts must be ones that {self.version} completes", VllmError):
             replies = self._llm.generate(
                 [{"prompt_token_ids": list(prompt)} for prompt in prompts],
-                settings,
+                [self._settings(prompt, sampling) for prompt in prompts],
                 use_tqdm=False,
                 lora_request=self._lora_request(),
             )
@@ -144,6 +135,20 @@ class VllmModel:
             outputs = sorted(reply.outputs, key=lambda one: one.index)
             rows.append([decoded(list(one.token_ids), set(self.ends), self.tokenizer) for one in outputs])
         return rows
+
+    def _settings(self, prompt: Sequence[int], sampling: Sampling) -> Any:
+        """The `SamplingParams` of a prompt."""
+        return self._vllm.SamplingParams(
+            n=sampling.samples,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=0,
+            seed=prompt_seed(sampling.seed, prompt) if sampling.temperature > 0 else None,
+            max_tokens=sampling.max_new_tokens,
+            stop_token_ids=self.ends,
+            ignore_eos=True,  # of the tokenizer, which may end other things than turns
+            detokenize=False,
+        )
 
     def close(self) -> None:
         """Let the weights go, and the group of processes that vLLM opens even for a single one."""

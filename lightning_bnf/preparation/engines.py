@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from lightning_bnf.datamodules.reading.messages import Messages
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation.requests import ServerPool
-from lightning_bnf.generation.sampling import SEEDS_APART, Complete, Generated, Sampling, generate_with_lengths
+from lightning_bnf.generation.sampling import Complete, Generated, Sampling, generate_with_lengths, prompt_seed
 from lightning_bnf.generation.server import Reply, Server, ServerError, ask, complete, why_no_ids
 from lightning_bnf.generation.vllm_engine import Vllm, serving
 from lightning_bnf.policies.base import Dtype, Policy
@@ -172,13 +172,13 @@ def _by_servers(
     store, tokenizer = JsonlStore(work_file), renderer.tokenizer
     identity = [server.model, model.source, model.revision, tokenizer_fingerprints(tokenizer)]
     about = [identity, sampling_key(job.sampling)]
-    first = job.sampling.seed * SEEDS_APART
+    firsts = [prompt_seed(job.sampling.seed, ids) for ids in job.prompts]
     together = [
         _Request(i, job.sampling.samples, first, content_hash([*about, ids, {"first seed": first}]))
-        for i, ids in enumerate(job.prompts)
+        for i, (ids, first) in enumerate(zip(job.prompts, firsts, strict=True))
     ]
     apart = [
-        _Request(one.prompt, 1, first + k, content_hash([*about, job.prompts[one.prompt], k]))
+        _Request(one.prompt, 1, one.seed + k, content_hash([*about, job.prompts[one.prompt], {"seed": one.seed + k}]))
         for one in together
         for k in range(one.samples)
     ]

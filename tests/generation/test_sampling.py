@@ -8,7 +8,15 @@ from peft import LoraConfig, get_peft_model
 from support.models import tiny_llama_model
 from transformers import MistralConfig, MistralForCausalLM
 
-from lightning_bnf.generation.sampling import Sampling, _batch_seed, batches, generate_ids, generate_with_lengths
+from lightning_bnf.generation.sampling import (
+    SEEDS,
+    Sampling,
+    _batch_seed,
+    batches,
+    generate_ids,
+    generate_with_lengths,
+    prompt_seed,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -204,3 +212,16 @@ def test_a_batchs_seed_stays_what_it_was():
     content = "[3,[[1,500],[2]]]"
     expected = int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big", signed=True)
     assert _batch_seed([[1, 500], [2]], Sampling(seed=3)) == expected
+
+
+def test_every_prompt_and_seed_has_a_seed_of_its_own_with_room_for_its_samples():
+    """Of every release: 8 bytes of the JSON's SHA-256. Of 2,000 prompts and five seeds none shares one of its 64."""
+    content = '["seed of a prompt",3,[1,500]]'
+    number = int.from_bytes(hashlib.sha256(content.encode()).digest()[:8], "big")
+    assert prompt_seed(3, [1, 500]) == prompt_seed(3, (1, 500)) == number % SEEDS
+    for prompt in ([i, 7] for i in range(2000)):
+        own = sorted(prompt_seed(seed, prompt) for seed in (1, 2, 3, -1, 2**40))
+        assert all(later - earlier >= 64 for earlier, later in zip(own, own[1:]))
+        assert own[0] >= 0
+        assert own[-1] + 2**16 <= 2**31
+    assert len({prompt_seed(1, [i, 7]) for i in range(2000)}) == 2000

@@ -13,7 +13,10 @@ from lightning_bnf.datamodules.reading.options import Rendering
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation import server as server_module
 from lightning_bnf.generation.questions import read_questions
+from lightning_bnf.generation.sampling import prompt_seed
 from lightning_bnf.generation.server import Server, ServerError, ask, client
+from lightning_bnf.runtime.fingerprints import content_hash
+from lightning_bnf.runtime.jsonl import JsonlStore
 from lightning_bnf.runtime.refusal import Refusal
 
 pytestmark = pytest.mark.slow
@@ -46,8 +49,9 @@ def test_a_server_answers_and_its_key_is_nowhere(arena, tmp_path, endpoint, monk
         "temperature": 0.5,
         "max_tokens": 6,
         "top_p": 1.0,
-        "seed": 9,
+        "seed": prompt_seed(9, body["messages"]),
     }
+    assert len({body["seed"] for _, body, _ in endpoint.seen}) == 5, "like questions must not meet the same noise"
     shown = capsys.readouterr()
     files = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
     assert all(KEY not in text for text in [shown.out, shown.err, *files])
@@ -68,6 +72,20 @@ def test_ids_that_were_answered_are_skipped(arena, tmp_path, endpoint):
     endpoint.seen.clear()
     assert len(lines(generate(arena, tmp_path, *words))) == 5
     assert len(endpoint.seen) == 5 - kept
+
+
+def test_sampled_answers_of_a_seed_for_all_are_asked_for_anew(arena, tmp_path, endpoint):
+    """Greedy ones are not: a work file's key holds the seed that is sent, and for those none is."""
+    identity = {"base_url": endpoint.url, "model": "big"}
+    store = JsonlStore(tmp_path / "work/out.jsonl.jsonl")
+    for question in read_questions(arena):
+        for temperature in (0.0, 0.5):
+            said = {"text": "earlier", "length": 1, "finished": True, "time": 0.0}
+            key = content_hash([identity, temperature, 6, 9, list(question.messages)])
+            store.add({key: {"said": said}})
+    for temperature, asked in (("0", 0), ("0.5", 5), ("0.5", 5)):
+        generate(arena, tmp_path, *served(endpoint), "--temperature", temperature, "--seed", "9")
+        assert len(endpoint.seen) == asked
 
 
 def test_nothing_is_sent_that_was_not_asked_for(arena, tmp_path, endpoint, monkeypatch):

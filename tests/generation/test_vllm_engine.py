@@ -18,7 +18,7 @@ from support.rows import user
 
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation.answers import write_answers
-from lightning_bnf.generation.sampling import Generated, Sampling
+from lightning_bnf.generation.sampling import Generated, Sampling, prompt_seed
 from lightning_bnf.generation.server import Server
 from lightning_bnf.generation.vllm_engine import Vllm, VllmError, VllmModel, serving
 from lightning_bnf.policies.exported import exported
@@ -102,6 +102,19 @@ def test_neighbouring_seeds_draw_others_whatever_is_sampled_beside(
     assert drawn(tiny_folder, tmp_path / "alone.jsonl", engine, sampling, PROMPTS[3:]) == found[3:]
     narrow = drawn(tiny_folder, tmp_path / "narrow.jsonl", Engine(vllm=Vllm(), top_p=1e-9), sampling)
     assert [len({one.text for one in row}) for row in narrow] == [1] * 4, "of the likeliest token alone"
+
+
+def test_like_prompts_do_not_meet_the_same_noise(engines: list[LLM], tiny_folder: str) -> None:
+    """One token of twelve prompts that differ in one token, whose distributions are nearly the same: the tokens are
+    not. Each prompt has a seed of its own, which depends on no other prompt and on no order."""
+    prompts, sampling = [[1, 5, 6, 7 + i] for i in range(12)], Sampling(1.0, 1, samples=2, seed=3)
+    with serving(Vllm(), exported(tiny_folder), 8) as model:
+        together = model.complete(prompts, sampling)
+        backwards = [model.complete([prompt], sampling)[0] for prompt in reversed(prompts)]
+    assert backwards[::-1] == together
+    for k in range(2):
+        assert len({row[k].text for row in together}) > 9
+    assert engines[0].seeds == {tuple(prompt): {prompt_seed(3, prompt)} for prompt in prompts}
 
 
 def test_a_stopped_run_goes_on_and_a_finished_one_starts_nothing(

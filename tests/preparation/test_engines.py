@@ -1,7 +1,8 @@
 """Samples of servers: by token ids or messages, over several servers, resumed without a request twice."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from threading import Barrier, Lock, Thread
 from typing import Any
@@ -12,7 +13,7 @@ from support.rows import user
 
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation import requests
-from lightning_bnf.generation.sampling import SEEDS_APART, Sampling
+from lightning_bnf.generation.sampling import Sampling, prompt_seed
 from lightning_bnf.generation.server import Server, ServerError, client
 from lightning_bnf.preparation.engines import Engine, Sampled, draw
 from lightning_bnf.runtime.refusal import Refusal
@@ -52,13 +53,15 @@ def test_token_ids_are_sent_and_all_samples_of_a_prompt_come_in_one_reply(
     tokenizer: Any, endpoints: list[Endpoint], tmp_path: Path
 ) -> None:
     found = sampled(tokenizer, endpoints[0], tmp_path, top_p=0.9)
-    length = len(Renderer(tokenizer).prompt_ids(PROMPTS[0]))
-    assert [[one.text for one in row] for row in found] == [[f"{length} {5 * SEEDS_APART + k}" for k in range(3)]] * 4
+    ids = [Renderer(tokenizer).prompt_ids(prompt) for prompt in PROMPTS]
+    assert [[one.text for one in row] for row in found] == [
+        [f"{len(one)} {prompt_seed(5, one) + k}" for k in range(3)] for one in ids
+    ]
     assert [one.finished for one in found[0]] == [True, False, True]
     path, body, _ = endpoints[0].seen[1]
     assert path == "/v1/completions"
-    assert body["prompt"] == Renderer(tokenizer).prompt_ids(PROMPTS[0])
-    expected = {"n": 3, "temperature": 0.8, "top_p": 0.9, "max_tokens": 16, "seed": 5 * SEEDS_APART}
+    assert body["prompt"] == ids[0]
+    expected = {"n": 3, "temperature": 0.8, "top_p": 0.9, "max_tokens": 16, "seed": prompt_seed(5, ids[0])}
     expected |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}  # a server's own are not taken
     assert {name: body[name] for name in expected} == expected
     assert len(endpoints[0].seen) == 5
@@ -71,7 +74,8 @@ def test_every_seed_draws_its_own_and_cut_off_ones_are_kept_where_asked_for(
 ) -> None:
     found = sampled(tokenizer, endpoints[0], tmp_path, seeds=(13, 14), cut_off="keep")
     seeds = [int(one.text.split()[1]) for one in found[0]]
-    assert seeds == [seed * SEEDS_APART + k for seed in (13, 14) for k in range(3)]
+    ids = Renderer(tokenizer).prompt_ids(PROMPTS[0])
+    assert seeds == [prompt_seed(seed, ids) + k for seed in (13, 14) for k in range(3)]
     assert all(one.finished for one in found[0])
     with pytest.raises(Refusal, match="seeds must be different ones, got 1, 1"):
         Engine(seeds=(1, 1))
@@ -84,12 +88,43 @@ def test_a_server_that_takes_no_ids_gets_messages_one_sample_each(
     endpoints[0].prompt_tokens = len(Renderer(tokenizer).prompt_ids(PROMPTS[0]))
     found = sampled(tokenizer, endpoints[0], tmp_path)
     assert [one.text for one in found[0]] == ["SAY A."] * 3
-    seeds = {body["seed"] for _, body, _ in endpoints[0].seen if "messages" in body}
-    assert seeds == {5 * SEEDS_APART + k for k in range(3)}
+    seeds = [(body["messages"], body["seed"]) for _, body, _ in endpoints[0].seen if "messages" in body]
+    expected = [
+        (list(one), prompt_seed(5, Renderer(tokenizer).prompt_ids(one)) + k) for one in PROMPTS for k in range(3)
+    ]
+    assert seeds == expected
     assert "prompts are sent as messages" in capsys.readouterr().err
     endpoints[0].prompt_tokens += 1
     with pytest.raises(ServerError, match="training's chat template"):
         sampled(tokenizer, endpoints[0], tmp_path, seeds=(7,))
+
+
+@pytest.mark.parametrize("takes_ids", [True, False])
+def test_a_prompt_has_its_seeds_in_any_order_with_any_concurrency_and_after_a_stop(
+    tokenizer: Any, endpoints: list[Endpoint], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_ids: bool
+) -> None:
+    """Each prompt's seeds are its own: four prompts share none, whoever is asked first and how many at once."""
+
+    def seeds(folder: str, prompts: list[Any], at_once: int, endpoint: Endpoint) -> dict[str, set[int]]:
+        endpoint.takes_ids, endpoint.prompt_tokens = takes_ids, len(Renderer(tokenizer).prompt_ids(PROMPTS[0]))
+        endpoint.seen.clear()
+        monkeypatch.setattr(f"{__name__}.PROMPTS", prompts)
+        sampled(tokenizer, endpoint, tmp_path / folder, at_once=at_once)
+        found = defaultdict(set)
+        for _, body, _ in endpoint.seen:
+            if body["max_tokens"] > 1:
+                found[str(body.get("prompt", body.get("messages")))].add(body["seed"])
+        return found
+
+    prompts = list(PROMPTS)
+    whole = seeds("one", prompts, 1, endpoints[0])
+    assert len(set.union(*whole.values())) == 4 * (1 if takes_ids else 3)
+    assert seeds("many", prompts[::-1], 4, endpoints[1]) == whole
+    store = (tmp_path / "one/work.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "one/work.jsonl").write_text("".join(store[1 if takes_ids else 3 :]))
+    missing = seeds("one", prompts, 2, endpoints[0])
+    assert [whole[prompt] for prompt in missing] == list(missing.values())
+    assert len(missing) == 1
 
 
 def test_a_stopped_run_goes_on_without_a_request_twice(
@@ -132,18 +167,21 @@ def test_servers_share_the_requests_and_one_that_dies_and_returns_is_waited_for(
     tokenizer: Any, endpoints: list[Endpoint], tmp_path: Path
 ) -> None:
     """The first server answers the first token and one request, then it is away for three; alone and beside another."""
-    length = len(Renderer(tokenizer).prompt_ids(PROMPTS[0]))
-
-    def ok(n: int) -> tuple[int, object]:
-        choices = [
-            {"text": f"{length} {5 * SEEDS_APART + k}", "finish_reason": "length" if k == 1 else "stop"}
-            for k in range(n)
-        ]
-        return 200, {"choices": choices, "usage": {"prompt_tokens": length}}
-
     whole = sampled(tokenizer, endpoints[1], tmp_path / "whole")
     for name, more in (("alone", ()), ("shared", (endpoints[1].url,))):
-        endpoints[0].replies = [ok(1), ok(3), (503, {}), (503, {}), (503, {})]
+        requests_made = count()
+
+        def reply(body: dict[str, Any], made: Iterator[int] = requests_made) -> tuple[int, object]:
+            if 2 <= next(made) < 5:
+                return 503, {}
+            length, seed = len(body["prompt"]), body.get("seed", 0)
+            choices = [
+                {"text": f"{length} {seed + k}", "finish_reason": "length" if k == 1 else "stop"}
+                for k in range(body["n"])
+            ]
+            return 200, {"choices": choices, "usage": {"prompt_tokens": length}}
+
+        endpoints[0].script = reply
         found = sampled(tokenizer, endpoints[0], tmp_path / name, more_urls=more)
         assert [[one.text for one in row] for row in found] == [[one.text for one in row] for row in whole]
     assert len(asked(endpoints[0])) == 4

@@ -1,13 +1,15 @@
 """A stand-in for the module `vllm`: it takes what the real one takes, and samples tiny models as that does.
 
 `vllm_api.json` holds the names of arguments and fields of the real one, read from its own signatures; any other name
-is a TypeError here. Each completion has a generator of its own, seeded with the request's seed plus its place; it ends
-after a stop token, which it holds, at `max_tokens`, or at `max_model_len`. An adapter is on its base, not merged.
+is a TypeError here. Each completion has a generator of its own, seeded with the request's seed plus its place, whose
+noise races over the whole vocabulary at every position, so requests of one seed meet the same noise; it ends after a
+stop token, which it holds, at `max_tokens`, or at `max_model_len`. An adapter is on its base, not merged.
 """
 
 import json
 import sys
 import types
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +57,7 @@ class RequestOutput(_Named):
 
 
 class LLM:
-    """Every one that was made is in `made`; `fails` is what the next one raises."""
+    """Every one that was made is in `made`; `fails` is what the next one raises; `seeds` are those of each prompt."""
 
     made: list["LLM"] = []  # noqa: RUF012 - emptied for each test
     fails: str | None = None
@@ -65,12 +67,15 @@ class LLM:
         if LLM.fails:
             raise RuntimeError(LLM.fails)
         self.model, self.settings, self.adapter, self.asked, self.down = model, settings, None, 0, False
+        self.seeds: dict[tuple[int, ...], set[int | None]] = defaultdict(set)
         self.network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, settings["dtype"])).eval()
         self.llm_engine = types.SimpleNamespace(engine_core=types.SimpleNamespace(shutdown=self._shut_down))
         torch.manual_seed(0)  # as the real one does in its caller's process
         LLM.made.append(self)
 
-    def generate(self, prompts: Sequence[dict[str, Any]], sampling_params: SamplingParams, **settings: Any) -> Any:
+    def generate(
+        self, prompts: Sequence[dict[str, Any]], sampling_params: Sequence[SamplingParams], **settings: Any
+    ) -> Any:
         _known("LLM.generate", settings)
         request = settings.get("lora_request")
         if request is not None:
@@ -80,11 +85,12 @@ class LLM:
             self.adapter = self.adapter or PeftModel.from_pretrained(self.network, request.lora_path).eval()
         self.asked += len(prompts)
         replies = []
-        for place, prompt in enumerate(prompts):
+        for place, (prompt, drawn) in enumerate(zip(prompts, sampling_params, strict=True)):
+            self.seeds[tuple(prompt["prompt_token_ids"])].add(drawn.seed)
             ids = prompt["prompt_token_ids"]
             if len(ids) >= self.settings["max_model_len"]:
                 raise ValueError(f"The prompt is longer than the maximum model length: {len(ids)}")
-            outputs = [self._one(ids, sampling_params, k) for k in range(sampling_params.n)]
+            outputs = [self._one(ids, drawn, k) for k in range(drawn.n)]
             replies.append(RequestOutput(request_id=str(place), prompt_token_ids=list(ids), outputs=outputs))
         return replies
 
@@ -111,7 +117,8 @@ def _next(logits: torch.Tensor, drawn: SamplingParams, generator: torch.Generato
     assert drawn.top_k == 0
     probabilities, order = (logits / drawn.temperature).softmax(0).sort(descending=True)
     kept = probabilities.cumsum(0) - probabilities < drawn.top_p
-    return int(order[torch.multinomial(probabilities * kept, 1, generator=generator)])
+    allowed = torch.zeros_like(probabilities).scatter(0, order, probabilities * kept)
+    return int((allowed / torch.empty_like(allowed).exponential_(generator=generator)).argmax())
 
 
 def install(patch: pytest.MonkeyPatch) -> list[LLM]:
