@@ -69,10 +69,10 @@ class Generated:
 def prompt_seed(seed: int, prompt: Sequence[Any]) -> int:
     """The seed of a prompt's first sample, in [0, SEEDS); sample k of it has this seed plus k.
 
-    Of engines that seed a generator for each request (vLLM, llama.cpp, which count the seed up for its `n` completions):
-    they let noise of that generator race over the vocabulary, so prompts that shared a seed would meet the same noise
-    at each position, and like prompts would get like completions. So it is a hash of the seed and of the prompt (token
-    ids or messages), whatever else is sampled, and neighbouring seeds are far apart.
+    vLLM and llama.cpp seed a generator for each request, and count the seed up for its `n` completions; vLLM lets noise
+    of that generator race over the vocabulary. Prompts that shared a seed would meet the same noise at each position,
+    and like prompts would get like completions. So it is a hash of the seed and of the prompt (token ids or messages),
+    whatever else is sampled; those of neighbouring seeds lie far apart.
     """
     return int(content_hash(["seed of a prompt", seed, list(prompt)]), 16) % SEEDS
 

@@ -1,6 +1,7 @@
 """Batched generation against transformers' own, one prompt at a time, and its seeds."""
 
 import hashlib
+from itertools import pairwise
 
 import pytest
 import torch
@@ -221,7 +222,7 @@ def test_every_prompt_and_seed_has_a_seed_of_its_own_with_room_for_its_samples()
     assert prompt_seed(3, [1, 500]) == prompt_seed(3, (1, 500)) == number % SEEDS
     for prompt in ([i, 7] for i in range(2000)):
         own = sorted(prompt_seed(seed, prompt) for seed in (1, 2, 3, -1, 2**40))
-        assert all(later - earlier >= 64 for earlier, later in zip(own, own[1:]))
+        assert all(later - earlier >= 64 for earlier, later in pairwise(own))
         assert own[0] >= 0
         assert own[-1] + 2**16 <= 2**31
     assert len({prompt_seed(1, [i, 7]) for i in range(2000)}) == 2000
