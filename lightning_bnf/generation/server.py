@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'lightning_bnf[server]'"
 LARGEST_REPLY = 2**26  # bytes
-NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+NEUTRAL = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "repeat_penalty": 1.0}
 """What OpenAI's completions do not name, each switched off: for what a request leaves out, servers take the model's
-generation config or values of their own. vLLM, SGLang and llama.cpp know these names."""
+generation config or values of their own. vLLM, SGLang and llama.cpp know the first two, vLLM and SGLang the third,
+llama.cpp the fourth; all three leave out of account what they do not know. A server that refuses them is taken for one
+that completes no ids, and is sent messages."""
 LONGEST_WAIT = 86_400  # seconds
 _SENT = {"host", "accept", "content-type", "content-length", "connection", "user-agent", "x-stainless-raw-response"}
 """Headers of the package that are sent; by the last one it knows its own raw replies."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from lightning_bnf.generation.sampling import Generated, Sampling, decoded, prompt_seed
 from lightning_bnf.policies.adapters import adapter_fingerprint, read_config
@@ -60,13 +60,16 @@ class VllmModel:
     def __init__(self, settings: Vllm, policy: Policy, longest: int):
         """longest: tokens of a prompt with its completion, at most; room for it is taken from the GPU's memory.
 
-        Raises `VllmError` without vLLM, or for weights that are not in safetensors.
+        Raises `VllmError` without vLLM, for weights that are not in safetensors, or for an adapter whose modules are
+        scaled in different ways.
         """
         self.settings, self.policy, self.longest = settings, policy, longest
         self._vllm: Any = _vllm()
         self._llm: Any = None
         if not weight_files(policy.source, policy.revision):
             raise VllmError(f"source must be a model in safetensors for vllm, got {policy.source!r}")
+        if self._adapter is not None:
+            _check_scales(self._adapter)
 
     @property
     def version(self) -> str:
@@ -166,14 +169,13 @@ class VllmModel:
 
     def _room(self) -> int:
         """Tokens of the longest row; where the model ends before, completions are cut off there."""
-        limit = getattr(load_config(self.policy.source, self.policy.revision), "max_position_embeddings", None)
-        return min(self.longest, limit) if isinstance(limit, int) else self.longest
+        limit = positions(load_config(self.policy.source, self.policy.revision))
+        return self.longest if limit is None else min(self.longest, limit)
 
     def _for_adapter(self) -> dict[str, Any]:
         if self._adapter is None:
             return {}
-        config = read_config(self._adapter)
-        rank = max([config.get("r", 0), *(config.get("rank_pattern") or {}).values()])
+        rank = read_config(self._adapter).get("r", 0)
         if rank > RANKS[-1]:
             raise VllmError(f"source must be an adapter of rank {RANKS[-1]} at most for vllm, got {rank}")
         return {"enable_lora": True, "max_lora_rank": next(room for room in RANKS if room >= rank)}
@@ -198,6 +200,39 @@ def serving(settings: Vllm, policy: Policy, longest: int) -> Iterator[VllmModel]
         random.setstate(states[0])
         np.random.set_state(states[1])
         model.close()
+
+
+def positions(config: PreTrainedConfig) -> int | None:
+    """Tokens that a model's positions reach, None where its config names no end; as vLLM reckons it, which takes no
+    longer rows.
+
+    `max_position_embeddings` is the length after scaling with Llama 3's, LongRoPE's and Gemma 3's scaled positions, and
+    before it with linear and dynamic ones. YaRN begins from a length of its own: Qwen2.5 states 32,768 both times, with
+    factor 4.
+    """
+    text = config.get_text_config()
+    limit = getattr(text, "max_position_embeddings", None)
+    if not isinstance(limit, int) or text.model_type.startswith("gemma3"):
+        return limit if isinstance(limit, int) else None
+    rope = getattr(text, "rope_parameters", None) or {}  # transformers reads the older `rope_scaling` into it, too
+    factor = 1.0
+    for one in [rope] if "rope_type" in rope else rope.values():  # one, or one for each kind of layer
+        if isinstance(one, dict) and one["rope_type"] not in ("longrope", "llama3"):
+            factor = one.get("factor") or factor
+            if one["rope_type"] == "yarn":
+                limit = one["original_max_position_embeddings"]
+    return int(limit * factor)
+
+
+def _check_scales(adapter: Path) -> None:
+    """Raises `VllmError` where modules have a rank or alpha of their own: vLLM would scale them like the others."""
+    config = read_config(adapter)
+    for name in ("rank_pattern", "alpha_pattern"):
+        if config.get(name):
+            raise VllmError(
+                f"{adapter / 'adapter_config.json'}: {name} must be empty for vllm, which scales every module by the"
+                f" one lora_alpha / r, got {config[name]}; export the policy with --merge, or sample it without vllm"
+            )
 
 
 def _listed(ids: int | Sequence[int] | None) -> tuple[int, ...]:

@@ -20,8 +20,9 @@ from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation.answers import write_answers
 from lightning_bnf.generation.sampling import Generated, Sampling, prompt_seed
 from lightning_bnf.generation.server import Server
-from lightning_bnf.generation.vllm_engine import Vllm, VllmError, VllmModel, serving
+from lightning_bnf.generation.vllm_engine import Vllm, VllmError, VllmModel, positions, serving
 from lightning_bnf.policies.exported import exported
+from lightning_bnf.policies.sources import load_config
 from lightning_bnf.preparation.engines import Engine, Sampled, draw
 from lightning_bnf.preparation.prepare import prepare
 from lightning_bnf.runtime.refusal import Refusal
@@ -152,6 +153,63 @@ def test_models_are_told_apart_by_weights_adapter_config_and_type(
     assert len(set(named)) == 5
 
 
+LONG = [
+    ("qwen2", 32768, {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}, 131072),
+    ("llama", 131072, {"rope_type": "yarn", "factor": 32.0, "original_max_position_embeddings": 4096}, 131072),
+    ("llama", 2048, {"type": "linear", "factor": 4.0}, 8192),
+    ("llama", 2048, {"rope_type": "dynamic", "factor": 2.0}, 4096),
+    ("llama", 2048, {"rope_type": "default"}, 2048),
+    ("llama", 2048, None, 2048),
+    (
+        *("llama", 131072),
+        {
+            **{"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192},
+            **{"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+        },
+        131072,
+    ),
+    (
+        *("phi3", 131072),
+        {"type": "longrope", "short_factor": [1.0] * 48, "long_factor": [4.0] * 48},
+        131072,
+    ),
+    ("gemma3_text", 131072, {"rope_type": "linear", "factor": 8.0}, 131072),
+    ("gpt2", None, None, 1024),
+]
+
+
+@pytest.mark.parametrize("form", ["rope_scaling", "rope_parameters"])
+@pytest.mark.parametrize(("kind", "stated", "scaling", "expected"), LONG)
+def test_rows_may_be_as_long_as_scaled_positions_reach(
+    tmp_path: Path, form: str, kind: str, stated: int | None, scaling: Any, expected: int
+) -> None:
+    """By the arithmetic of each kind: 4 times 32,768 of Qwen2.5's YaRN, 32 times 4,096 where the scaled length is
+    stated; a model without RoPE has the positions that it learned."""
+    held: dict[str, Any] = {"model_type": kind}
+    if stated is not None:
+        held["max_position_embeddings"] = stated
+    if kind == "phi3":
+        held["original_max_position_embeddings"] = 4096
+    if scaling is not None:
+        held[form] = dict(scaling)
+    (tmp_path / "config.json").write_text(json.dumps(held))
+    assert positions(load_config(str(tmp_path))) == expected
+
+
+def test_a_model_with_yarn_is_started_with_room_beyond_the_unscaled_length(
+    engines: list[LLM], tmp_path: Path, tiny_folder: str
+) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "yarn")
+    held = json.loads((tmp_path / "yarn/config.json").read_text())
+    rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "rope_theta": 1e4}
+    held |= {"max_position_embeddings": 8, "rope_parameters": rope}
+    (tmp_path / "yarn/config.json").write_text(json.dumps(held))
+    with serving(Vllm(), exported(str(tmp_path / "yarn")), 14) as model:
+        ((found,),) = model.complete([[1, 5, 6, 7, 8, 9, 10, 11, 12, 13]], Sampling(0.0, 4))
+    assert engines[0].settings["max_model_len"] == 14
+    assert found.finished or found.length == 4
+
+
 def test_it_is_let_go_and_leaves_the_random_state_when_it_fails(engines: list[LLM], tiny_folder: str) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -172,9 +230,15 @@ def test_without_vllm_or_with_a_model_that_it_does_not_serve(
     with pytest.raises(VllmError, match=rf"a model that vllm {API['version']} serves, got .*No room for the cache"):
         drawn(tiny_folder, tmp_path / "work.jsonl", Engine(vllm=Vllm()))
     config = Path(adapter) / "adapter_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"r": 1024}))
+    held = json.loads(config.read_text())
+    config.write_text(json.dumps(held | {"r": 1024}))
     with pytest.raises(VllmError, match="an adapter of rank 512 at most for vllm, got 1024"):
         drawn(adapter, tmp_path / "work.jsonl", Engine(vllm=Vllm()))
+    for name, pattern in (("rank_pattern", {"down_proj": 4}), ("alpha_pattern", {"q_proj": 32})):
+        config.write_text(json.dumps(held | {name: pattern}))
+        refused = rf"adapter_config\.json: {name} must be empty for vllm.*got {pattern}; export the policy with --merge"
+        with pytest.raises(VllmError, match=refused):
+            VllmModel(Vllm(), exported(adapter), 4)
     (tmp_path / "empty").mkdir()
     shutil.copy(Path(tiny_folder) / "config.json", tmp_path / "empty")
     with pytest.raises(VllmError, match="source must be a model in safetensors for vllm"):

@@ -62,7 +62,12 @@ def test_token_ids_are_sent_and_all_samples_of_a_prompt_come_in_one_reply(
     assert path == "/v1/completions"
     assert body["prompt"] == ids[0]
     expected = {"n": 3, "temperature": 0.8, "top_p": 0.9, "max_tokens": 16, "seed": prompt_seed(5, ids[0])}
-    expected |= {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}  # a server's own are not taken
+    expected |= {
+        "top_k": -1,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "repeat_penalty": 1.0,
+    }  # a server's own are not taken
     assert {name: body[name] for name in expected} == expected
     assert len(endpoints[0].seen) == 5
     assert sampled(tokenizer, endpoints[0], tmp_path, top_p=0.9) == found
@@ -93,6 +98,8 @@ def test_a_server_that_takes_no_ids_gets_messages_one_sample_each(
         (list(one), prompt_seed(5, Renderer(tokenizer).prompt_ids(one)) + k) for one in PROMPTS for k in range(3)
     ]
     assert seeds == expected
+    sent = {name for _, body, _ in endpoints[0].seen if "messages" in body for name in body}
+    assert sent == {"model", "messages", "temperature", "top_p", "max_tokens", "seed"}, "OpenAI's names alone"
     assert "prompts are sent as messages" in capsys.readouterr().err
     endpoints[0].prompt_tokens += 1
     with pytest.raises(ServerError, match="training's chat template"):
