@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from peft import LoraConfig, get_peft_model
+from safetensors import safe_open
 from support.answers import generate, lines
 from support.fake_vllm import API, LLM, install
 from support.models import tiny_llama_model
@@ -25,6 +26,7 @@ from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.sources import load_config
 from lightning_bnf.preparation.engines import Engine, Sampled, draw
 from lightning_bnf.preparation.prepare import prepare
+from lightning_bnf.runtime.fingerprints import config_fingerprint, content_hash, fingerprint_part
 from lightning_bnf.runtime.refusal import Refusal
 
 PROMPTS = [(user(text),) for text in ("Say a.", "Say b, and then c.", "d?", "Why?")]
@@ -150,6 +152,11 @@ def test_models_are_told_apart_by_weights_adapter_config_and_type(
     named = [VllmModel(Vllm(), exported(one), 9).identity for one in (tiny_folder, copied, other, turned, adapter)]
     named.append(VllmModel(Vllm(), exported(tiny_folder, "bfloat16"), 9).identity)
     assert named[0] == named[1]
+    with safe_open(Path(tiny_folder) / "model.safetensors", "pt") as file:
+        parts = [fingerprint_part(name, file.get_tensor(name)) for name in sorted(file.keys())]
+    config = config_fingerprint(load_config(tiny_folder))
+    assert named[0] != content_hash(["vllm", parts, None, config, "torch.float32"]), "of samples of a seed for all"
+    assert named[0] == content_hash(["vllm", "prompt_seed", parts, None, config, "torch.float32"])
     assert len(set(named)) == 5
 
 

@@ -16,6 +16,9 @@ from lightning_bnf.generation import requests
 from lightning_bnf.generation.sampling import Sampling, prompt_seed
 from lightning_bnf.generation.server import Server, ServerError, client
 from lightning_bnf.preparation.engines import Engine, Sampled, draw
+from lightning_bnf.preparation.sample import sampling_key
+from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_fingerprints
+from lightning_bnf.runtime.jsonl import JsonlStore
 from lightning_bnf.runtime.refusal import Refusal
 
 PROMPTS = [(user(text),) for text in ("Say a.", "Say b.", "Say c.", "Say d.")]
@@ -104,6 +107,24 @@ def test_a_server_that_takes_no_ids_gets_messages_one_sample_each(
     endpoints[0].prompt_tokens += 1
     with pytest.raises(ServerError, match="training's chat template"):
         sampled(tokenizer, endpoints[0], tmp_path, seeds=(7,))
+
+
+@pytest.mark.parametrize("takes_ids", [True, False])
+def test_samples_of_a_seed_for_all_prompts_are_not_taken_for_those_of_a_seed_each(
+    tokenizer: Any, endpoints: list[Endpoint], tmp_path: Path, takes_ids: bool
+) -> None:
+    """A work file whose lines are keyed without the prompt's seed, by ids or messages: all is asked for."""
+    about = [["big", "bundled", None, tokenizer_fingerprints(tokenizer)], sampling_key(Sampling(0.8, 16, 3, 5))]
+    store = JsonlStore(tmp_path / "work.jsonl")
+    for prompt in PROMPTS:
+        ids = Renderer(tokenizer).prompt_ids(prompt)
+        for tail in [{"first seed": 5 * 1_000_003}] if takes_ids else range(3):
+            line = {"text": "earlier", "length": 1, "finished": True}
+            store.add({content_hash([*about, ids, tail]): {"job": "samples", "completions": [line] * 3}})
+    endpoints[0].takes_ids, endpoints[0].prompt_tokens = takes_ids, len(Renderer(tokenizer).prompt_ids(PROMPTS[0]))
+    found = sampled(tokenizer, endpoints[0], tmp_path)
+    assert "earlier" not in {one.text for row in found for one in row}
+    assert asked(endpoints[0]).total() == (4 if takes_ids else 12)
 
 
 @pytest.mark.parametrize("takes_ids", [True, False])
