@@ -66,7 +66,7 @@ def test_prepare(scratch: Path, tiny_folder: str) -> None:
     words = ["--families", '["addition", "plural"]', "--kept_out", '["subtraction"]', "--train_prompts", "6"]
     words += ["--validation_prompts", "2", "--test_prompts", "2", "--kept_out_prompts", "2", "--samples", "2"]
     words += ["--batch_size", "4", "--source", tiny_folder, "--output", "{root}/out", "--work", "{root}/work"]
-    command = Command(["prepare", *words], "lightning_bnf.preparation.prepare:generate_with_lengths")
+    command = Command(["prepare", *words], "lightning_bnf.preparation.engines:generate_with_lengths")
 
     def read(root: Path) -> dict[str, bytes]:
         (root / "out" / "README.md").stat()

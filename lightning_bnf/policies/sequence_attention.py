@@ -27,8 +27,9 @@ WIDEST_HEAD = 256
 """Numbers of a head that FlashAttention's kernels take at most."""
 
 NARROWEST_IN_HALF = 512
-"""Keys up to which a CPU's backward pass is computed in float32: torch's for 16 bits builds its products anew for each
-new length, and takes longer there (30 ms against 0.2 at 16 keys, 5 against 1.4 at 128; as long from 512 on)."""
+"""Keys up to which a CPU computes a pass of 16 bits in float32: forward so that passes are not rounded before they are
+merged, at no cost; backward torch's own builds its products anew for each new length, and takes longer (30 ms against
+0.2 at 16 keys, 5 against 1.4 at 128; as long from 512 on)."""
 
 Attention = Callable[..., tuple[Tensor, Tensor | None]]
 
@@ -269,12 +270,13 @@ class _Merged(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, documents: tuple[Document, ...], scale: float | None
     ) -> Tensor:
         rows, heads, width, size = query.shape
-        out = query.new_zeros(rows, width, heads, size).transpose(1, 2)  # as the layer's projection takes it
         wide = torch.promote_types(query.dtype, torch.float32)
-        total = torch.zeros(rows, width, heads, dtype=wide, device=query.device).transpose(1, 2)
+        out = query.new_zeros(rows, width, heads, size, dtype=wide).transpose(1, 2)  # as projections take it
+        total = query.new_zeros(rows, width, heads, dtype=wide).transpose(1, 2)
         for row, queries, keys, causal in passes(documents):
+            exact = _computed_in(query.dtype, keys)
             q, k, v = query[row, :, queries], key[row, :, keys], value[row, :, keys]
-            part, part_total = _FORWARD(q[None], k[None], v[None], 0.0, causal, scale=scale)
+            part, part_total = _FORWARD(*(one[None].to(exact) for one in (q, k, v)), 0.0, causal, scale=scale)
             there, there_total = out[row, :, queries], total[row, :, queries]
             if causal:
                 there.copy_(part[0])
@@ -284,6 +286,7 @@ class _Merged(torch.autograd.Function):
             shares = (one.sub(both).exp_()[..., None] for one in (there_total, part_total[0]))
             there.copy_(there * next(shares) + part[0] * next(shares))
             there_total.copy_(both)
+        out = out.to(query.dtype)  # rounded once, as a single pass would
         ctx.save_for_backward(query, key, value, out, total)
         ctx.documents, ctx.scale = documents, scale
         return out
@@ -297,13 +300,19 @@ class _Merged(torch.autograd.Function):
         for row, queries, keys, causal in passes(ctx.documents):
             q, k, v = query[row, :, queries], key[row, :, keys], value[row, :, keys]
             given, found, found_total = gradient[row, :, queries], out[row, :, queries], total[row, :, queries]
-            exact = wide if keys.stop - keys.start <= NARROWEST_IN_HALF else query.dtype
+            exact = _computed_in(query.dtype, keys)
             whole = (one[None].to(exact) for one in (given, q, k, v, found))
             parts = _BACKWARD(*whole, found_total[None], 0.0, causal, scale=ctx.scale)
             for one, part, place in zip(sums, parts, (queries, keys, keys)):
                 one[row, :, place] += part[0]
         of_query, of_key, of_value = (one.to(query.dtype) for one in sums)
         return of_query, of_key, of_value, None, None
+
+
+def _computed_in(dtype: torch.dtype, keys: slice) -> torch.dtype:
+    """The type in which a pass over these keys is computed: over few so that nothing is rounded before it is merged."""
+    few = keys.stop - keys.start <= NARROWEST_IN_HALF
+    return torch.promote_types(dtype, torch.float32) if few else dtype
 
 
 _FORWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu

@@ -10,8 +10,10 @@ from typing import Any
 from lightning_bnf.datamodules.reading.errors import Unfit
 
 SCRIPT = """
+import signal
 from support.pooled import Telling
 from lightning_bnf.runtime.pools import in_order
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's job in the background begins without
 print("begun", flush=True)
 print(*in_order(Telling({folder!r}, {waits}), range(4), 2), flush=True)
 """

@@ -115,9 +115,10 @@ def run_cell(cell: Cell, model: str, data: str, devices: int, num_nodes: int, fo
         callbacks=[record, RunReport(rows=3)] if cell.report else [record],
         plugins=[AtomicCheckpointIO()] if cell.strategy == "ddp" else [],
     )
-    trainer.fit(
-        module, PreferenceData(data, examples_per_step=5, max_tokens=100), ckpt_path=cell.resume, weights_only=True
-    )
+    # Adam makes steps of rounding in embeddings that hardly have a gradient, so that what is shared has no part in it.
+    layout = "padded" if cell.mixture else "auto"
+    rows = PreferenceData(data, examples_per_step=5, max_tokens=100, layout=layout)
+    trainer.fit(module, rows, ckpt_path=cell.resume, weights_only=True)
     if cell.save:
         trainer.save_checkpoint(cell.save)
     weights = {name: whole(value.detach()).clone() for name, value in policy.trainable().items()}

@@ -24,6 +24,7 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import RowArrays, as_rows
 from lightning_bnf.losses.base import Examples
 from lightning_bnf.runtime.fingerprints import content_key
+from lightning_bnf.runtime.refusal import Refusal
 
 Row = TokenizedRow | RowArrays
 
@@ -274,7 +275,7 @@ def _shared(taken: _Completions, one_row: bool, common: int = 0) -> MicroBatch:
     if common and taken.rows:
         prompts = [row.prompt for row in taken.rows]
         if any(len(one) <= common or (one[:common] != prompts[0][:common]).any() for one in prompts):
-            raise ValueError(f"rows must have prompts of more than {common} tokens that begin with the same {common}")
+            raise Refusal(f"rows must have prompts of more than {common} tokens that begin with the same {common}")
         ids[0, :common], segments[0, :common] = taken.rows[0].prompt[:common], 0
         positions[0, :common], owners[0, :common] = np.arange(common), IN_COMMON
         documents.append(Document(0, 0, common))
