@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lightning_bnf.results.style import CHOSEN, NEUTRAL, REJECTED, TYPE, looks, sheet, styled
 
@@ -51,6 +52,7 @@ def plot_frontier(points: pd.DataFrame, y: str, x: str = "pairs_ranked", columns
     )
     for axes in panels[max(0, len(methods) - columns) : len(methods)]:
         axes.set_xlabel(LABELS.get(x, x), fontsize=TYPE)
+        axes.tick_params(labelbottom=True)  # below it may be no panel
     figure.supylabel(LABELS.get(y, y), fontsize=TYPE + 1)
     return figure
 
@@ -73,6 +75,7 @@ def plot_tax(table: pd.DataFrame, of: str, measures: Sequence[str]) -> Figure:
     for axes, measure in zip(figure.subplots(1, len(measures), squeeze=False, sharey=True)[0], measures):
         styled(axes, "", LABELS.get(measure, measure), "")
         axes.axvline(0, color=NEUTRAL, linewidth=0.8)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         for place, line in enumerate(table[table["metric"] == measure].itertuples()):
             look = drawn_as[line.method].point()
             known = np.isfinite(line.low)
@@ -82,7 +85,7 @@ def plot_tax(table: pd.DataFrame, of: str, measures: Sequence[str]) -> Figure:
                 [line.difference], [place], xerr=spread, **look, markerfacecolor=look["color"] if sure else "white"
             )
         axes.set_yticks(range(table["method"].nunique()), [f"{of} - {one}" for one in dict.fromkeys(table["method"])])
-        axes.invert_yaxis() if axes.get_ylim()[0] < axes.get_ylim()[1] else None
+        axes.set_ylim(table["method"].nunique() - 0.5, -0.5)  # the first on top, none on the border
     return figure
 
 
