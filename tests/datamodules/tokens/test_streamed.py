@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow.parquet
 import pytest
 from support import forked
 from support.rows import assistant, user
+from support.streamed_load import load_until_told
 
 from lightning_bnf.datamodules.reading import files
 from lightning_bnf.datamodules.reading.errors import DataError
@@ -22,7 +22,6 @@ from lightning_bnf.datamodules.tokens import stored, streamed
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.stored import StoredRows, load_stored
 from lightning_bnf.runtime import pools
-from lightning_bnf.runtime.processes import ended_by_sigterm
 
 ROWS = [
     {"prompt": [user(f"{i} + {i}?")], "chosen": [assistant(f"{2 * i}")], "rejected": [assistant(f"{2 * i + 1}!")]}
@@ -120,7 +119,7 @@ def test_told_to_end_in_the_middle_it_leaves_nothing_that_counts(
 ) -> None:
     path, cache = tmp_path / "rows.jsonl", tmp_path / "cache"
     path.write_bytes(lines(ROWS[:400]))
-    process = forked.process(load_until_told, str(path), str(cache), tokenizer)
+    process = forked.process(load_until_told, str(path), str(cache), tokenizer, OPTIONS)
     process.start()
     while not (cache / "middle").exists():
         assert process.is_alive()
@@ -135,20 +134,3 @@ def test_told_to_end_in_the_middle_it_leaves_nothing_that_counts(
     )
     found, _ = load_stored(str(path), tokenizer, OPTIONS, ())
     assert list(found) == load_rows(str(path), tokenizer, OPTIONS)[0]
-
-
-def load_until_told(path: str, cache: str, tokenizer: Any) -> None:
-    """The file by two processes; after two batches it says so, and waits for the end."""
-
-    def merged(batches: Any) -> Any:
-        for count, batch in enumerate(batches):
-            if count == 2:
-                (Path(cache) / "middle").touch()
-                time.sleep(600)
-            yield batch
-
-    files.STREAMED_FROM, pools.START, streamed.AT_ONCE = 0, "forkserver", 100
-    stored.cache_folder, stored.merged = lambda: Path(cache), merged
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    with ended_by_sigterm():
-        load_stored(path, tokenizer, replace(OPTIONS, processes=2), ())
