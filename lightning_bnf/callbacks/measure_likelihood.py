@@ -1,4 +1,4 @@
-"""What a policy gives fixed texts, while it trains and when it is trained: the measures of the verb `likelihood`."""
+"""What a policy gives fixed texts and prompts, while it trains and when it is trained: measures of `likelihood`."""
 
 import json
 from collections.abc import Sequence
@@ -32,6 +32,7 @@ from lightning_bnf.evaluation.likelihood.scoring import (
     draw,
     giving,
     kept_samples,
+    passed,
     rounded,
     scored,
     summed_logps,
@@ -40,7 +41,7 @@ from lightning_bnf.evaluation.likelihood.scoring import (
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies.reference.cached import CachedReference, open_cache
 from lightning_bnf.policies.reference.providers import AdapterOff
-from lightning_bnf.runtime.arguments import OpenUnitInterval, PositiveInt, checked
+from lightning_bnf.runtime.arguments import NonNegativeInt, OpenUnitInterval, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.fingerprints import weights_fingerprint
 from lightning_bnf.runtime.refusal import Refusal
@@ -66,6 +67,7 @@ class MeasureLikelihood(Callback):
         rows: LikelihoodRows = DEFAULT_ROWS,
         at: Sequence[OpenUnitInterval] = (),
         choices_within: PositiveInt | None = 150,
+        pairs_within: NonNegativeInt | None = None,
         cache: bool = False,
         max_tokens: PositiveInt = 2048,
     ):
@@ -75,10 +77,12 @@ class MeasureLikelihood(Callback):
             at: Shares of the run's steps after which it is measured within the run, beside its end.
             choices_within: Questions of a measurement within the run, each kind in its share; null takes all. No
                 samples of the policy are drawn there.
+            pairs_within: The same of pairs.
             cache: Whether the base's log-probs are kept in the reference cache, for runs from the same base.
             max_tokens: Token budget of a micro-batch.
         """
-        self.rows, self.at, self.choices_within = rows, tuple(at), choices_within
+        self.rows, self.at = rows, tuple(at)
+        self.choices_within, self.pairs_within = choices_within, pairs_within
         self.cache, self.max_tokens = cache, max_tokens
         self._of = Material()
         self._steps: dict[int, float] = {}
@@ -128,7 +132,7 @@ class MeasureLikelihood(Callback):
     ) -> None:
         share = self._steps.get(trainer.global_step)
         if share is not None and self._meter is not None:
-            few = self._of.first(self.choices_within)
+            few = self._of.first(self.choices_within, self.pairs_within)
             self._keep(trainer.global_step, share, values(few, *self._meter.policy_and_base(few)))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -177,8 +181,11 @@ class _Meter:
         give = giving(self.module.policy, self.context)
         title = "log-probs of the trained policy" if last else None
         own, base = scored(give, of, self.samples, self.way, self.module.device, title), self.base
+        if of.verified:
+            with self.context():
+                own = replace(own, passes=passed(self.module.policy, of.verified))
         if base is not None:
-            base = replace(base, questions=base.questions[: len(of.questions)])
+            base = replace(base, questions=base.questions[: len(of.questions)], pairs=base.pairs[: len(of.pairs)])
         if base is not None and last and of.prompts:
             drawn = [sampled(row, ids) for row, ids in zip(of.prompts, self._draw(of, base=False), strict=True)]
             mine, its = (summed_logps(one, drawn, self.way, self.module.device) for one in (give, self._base_gives))
@@ -187,7 +194,7 @@ class _Meter:
 
     def _draw(self, of: Material, base: bool) -> list[list[int]]:
         policy = self.module.policy
-        with policy.as_it_started() if base else nullcontext():
+        with policy.as_it_started() if base else nullcontext(), self.context():
             return draw(policy, of.prompts, self.asked, f"samples of {'the base' if base else 'the policy'}")
 
     def _base_gives(self, batch: MicroBatch) -> Tensor:

@@ -11,6 +11,7 @@ differently, and one different token makes a different completion).
 """
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from lightning_bnf.runtime.fingerprints import content_hash
 from lightning_bnf.runtime.progress import Progress
 from lightning_bnf.runtime.refusal import Refusal
 
+_WORTH_SHARING = 8  # tokens that are read in a call of their own
 SEEDS = 2**31 - 2**16
 """How many seeds prompts are given: with a sample's number added one still fits 31 bits, which every server takes."""
 _STRIDE = 16  # tokens between two looks at which rows have finished; each look costs a copy of the cache
@@ -149,12 +151,13 @@ def _complete_batch(
 ) -> list[list[list[int]]]:
     config = _generation_config(model, tokenizer, sampling)
     device = next(model.parameters()).device
-    input_ids, attention_mask = _left_padded(prompts, config.pad_token_id, device)
+    cache, shared = _read_beginning(model, prompts, config, device)
+    input_ids, attention_mask = _left_padded(prompts, config.pad_token_id, device, shared)
     ends = torch.tensor(config.eos_token_id, device=device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(_batch_seed(prompts, sampling))
         stopped = None if stop is None else _Stopped(stop)
-        tokens = _sample(model, input_ids, attention_mask, config, ends, sampling.samples, stopped)
+        tokens = _sample(model, input_ids, attention_mask, config, ends, sampling.samples, stopped, cache)
     found = [_until_end(row, set(config.eos_token_id)) for row in tokens]
     return [found[start : start + sampling.samples] for start in range(0, len(found), sampling.samples)]
 
@@ -167,11 +170,12 @@ def _sample(
     ends: Tensor,
     samples: int,
     stopped: _Stopped | None,
+    cache: DynamicCache | None,
 ) -> list[list[int]]:
-    """New tokens of `samples` completions per prompt, a prompt's completions next to each other."""
-    cache = None
+    """New tokens of `samples` completions per prompt, a prompt's completions next to each other. `cache`: of the first
+    tokens of all prompts, where it was read already."""
     if samples > 1:
-        cache = _read_once(model, input_ids, attention_mask, config)
+        cache = _read_once(model, input_ids, attention_mask, config, cache)
         if cache is not None:
             cache.batch_repeat_interleave(samples)
         input_ids = input_ids.repeat_interleave(samples, dim=0)
@@ -205,9 +209,47 @@ def _sample(
                 cache = None  # a kind of cache that rows cannot be taken out of: read again
 
 
-def _read_once(model: Any, input_ids: Tensor, attention_mask: Tensor, config: GenerationConfig) -> DynamicCache | None:
-    """The cache of all prompt tokens but the last, one row per prompt; None for models with another kind of cache."""
-    out = model.generate(input_ids=input_ids, attention_mask=attention_mask, generation_config=_limited(config, 1))
+def _read_beginning(
+    model: Any, prompts: list[list[int]], config: GenerationConfig, device: torch.device
+) -> tuple[DynamicCache | None, int]:
+    """What all prompts begin with (a template's system prompt), read once: the cache of these tokens, a row for each
+    prompt, and how many they are; None and 0 where it does not pay, and for models with another kind of cache."""
+    shortest = min(len(prompt) for prompt in prompts) - 1  # the last token gives the first new one
+    differ = (i for i, column in enumerate(zip(*prompts)) if len(set(column)) > 1)
+    shared = min(next(differ, shortest), shortest)
+    if len(prompts) == 1 or shared < _WORTH_SHARING or not _counts_positions(model):
+        return None, 0
+    greedy = copy.deepcopy(config)
+    greedy.do_sample, greedy.temperature, greedy.top_k, greedy.top_p = False, None, None, None  # it draws no noise
+    ids = torch.tensor([prompts[0][: shared + 1]], device=device)
+    cache = _read_once(model, ids, torch.ones_like(ids), greedy)
+    if cache is None:
+        return None, 0
+    cache.batch_repeat_interleave(len(prompts))
+    return cache, shared
+
+
+def _counts_positions(model: Any) -> bool:
+    """Whether the model is told each token's position, by the mask; padding may then stand between two tokens."""
+    causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "position_ids" in inspect.signature(causal_lm.forward).parameters
+
+
+def _read_once(
+    model: Any,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    config: GenerationConfig,
+    cache: DynamicCache | None = None,
+) -> DynamicCache | None:
+    """The cache of all prompt tokens but the last, one row per prompt, from that of their first tokens on; None for
+    models with another kind of cache."""
+    out = model.generate(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        generation_config=_limited(config, 1),
+        past_key_values=cache,
+    )
     cache = out.past_key_values
     if not _is_plain(cache):
         return None
@@ -249,11 +291,12 @@ def _limited(config: GenerationConfig, max_new_tokens: int) -> GenerationConfig:
     return limited
 
 
-def _left_padded(prompts: list[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Ids and mask, each (prompts, longest); the mask comes from the lengths, since `pad` may be the end-of-turn id."""
+def _left_padded(prompts: list[list[int]], pad: int, device: torch.device, shared: int = 0) -> tuple[Tensor, Tensor]:
+    """Ids and mask, each (prompts, longest), padded on the left, but behind the `shared` first tokens; the mask comes
+    from the lengths, since `pad` may be the end-of-turn id."""
     width = max(len(prompt) for prompt in prompts)
-    ids = [[pad] * (width - len(prompt)) + prompt for prompt in prompts]
-    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    ids = [prompt[:shared] + [pad] * (width - len(prompt)) + prompt[shared:] for prompt in prompts]
+    mask = [[1] * shared + [0] * (width - len(prompt)) + [1] * (len(prompt) - shared) for prompt in prompts]
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 

@@ -28,8 +28,9 @@ from lightning_bnf.runtime.refusal import Refusal
 Scores = Mapping[str, pd.DataFrame]
 
 
-def contrasts(scores: Scores, of: str) -> pd.DataFrame:
-    """What method `of` has more than each other, in every measure.
+def contrasts(scores: Scores, of: str, besides: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """What method `of` has more than each other, in every measure. `besides`: of other methods, the standard error of
+    what their difference from `of` depends on beside these prompts and seeds.
 
     Tidy: columns metric, method, difference, low, high (95 %), df, p, and corrected: Holm's over all lines, of
     p-values that do not trust a single comparison's seeds (`careful_p`). Where both were run once there is no interval:
@@ -44,8 +45,9 @@ def contrasts(scores: Scores, of: str) -> pd.DataFrame:
             if d.shape[1] == 1:
                 lines.append((metric, other, float(d.mean()), *[np.nan] * 5))
                 continue
-            one = paired_difference(d)
-            lines.append((metric, other, one.value, one.low, one.high, one.df, one.p, careful_p(d, *shared)))
+            more = (besides or {}).get(other, 0.0)
+            one = paired_difference(d, besides=more)
+            lines.append((metric, other, one.value, one.low, one.high, one.df, one.p, careful_p(d, *shared, more)))
     table = pd.DataFrame(lines, columns=["metric", "method", "difference", "low", "high", "df", "p", "corrected"])
     known = table["corrected"].notna()
     table.loc[known, "corrected"] = holm(table.loc[known, "corrected"].tolist())

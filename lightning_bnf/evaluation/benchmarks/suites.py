@@ -42,7 +42,7 @@ SUITES: dict[SuiteName, tuple[SuiteTask, ...]] = {
     ),
     "local": (
         SuiteTask("ASDiv", "bnf_asdiv", "exact_match,none", rows="ASDiv/test.jsonl"),
-        SuiteTask("CommonsenseQA", "bnf_commonsense_qa", "acc,none", rows="CommonsenseQA/validation.jsonl"),
+        SuiteTask("CommonsenseQA", "bnf_commonsense_qa", "acc_norm,none", rows="CommonsenseQA/validation.jsonl"),
         SuiteTask("OpenBookQA", "bnf_openbookqa", "acc_norm,none", rows="OpenBookQA/test.jsonl"),
     ),
 }

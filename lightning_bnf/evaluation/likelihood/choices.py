@@ -46,10 +46,11 @@ class Question:
         """Whether the right option is the likeliest: (options,) summed log-probs; of equals the first counts."""
         return int(np.argmax(logps / np.array(self.scale))) == self.right
 
-    def right_logp(self, logps: np.ndarray) -> float:
-        """The right option's log-prob among the options, in nats: continuous where `passed` is not."""
+    def ranked(self, logps: np.ndarray) -> float:
+        """The share of wrong options that the right one is likelier than, a tie counts half: chance is 0.5. Finer than
+        `passed`, and as little moved by a policy that is surer, or less sure, of all options alike."""
         scaled = logps / np.array(self.scale)
-        return float(scaled[self.right] - np.logaddexp.reduce(scaled))
+        return float((np.sign(scaled[self.right] - np.delete(scaled, self.right)) + 1).mean() / 2)
 
 
 def choice_tasks() -> dict[str, SuiteTask]:

@@ -22,6 +22,7 @@ from lightning_bnf.evaluation.likelihood.scoring import (
     draw,
     giving,
     kept_samples,
+    passed,
     rounded,
     scored,
     summed_logps,
@@ -133,7 +134,10 @@ class _Meter:
     def _sums(self, policy: Policy, samples: list[TokenizedRow], called: str) -> Sums:
         rows = all_rows(self.of, samples)
         way, device = way_of(policy, rows, self.max_tokens), policy.causal_lm.device
-        return scored(giving(policy), self.of, samples, way, device, f"{called}: log-probs")
+        sums = scored(giving(policy), self.of, samples, way, device, f"{called}: log-probs")
+        if not self.of.verified:
+            return sums
+        return replace(sums, passes=passed(policy, self.of.verified, f"{called}: answers that are verified"))
 
     def _some(self, policy: Policy, rows: list[TokenizedRow], called: str) -> list[np.ndarray]:
         way = way_of(policy, rows, self.max_tokens)

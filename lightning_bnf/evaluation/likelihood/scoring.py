@@ -16,6 +16,7 @@ from lightning_bnf.datamodules.steps.plan import StepPlan, call_tokens_on
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.evaluation.likelihood.material import LikelihoodRows, Material, sampled
 from lightning_bnf.evaluation.likelihood.measures import Sums
+from lightning_bnf.evaluation.pass_rates import VerifiedPrompt, complete_and_verify
 from lightning_bnf.generation.sampling import Sampling, generate_ids
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.runtime.files import write_text
@@ -113,6 +114,12 @@ def draw(
     return [ids for (ids,) in drawn]
 
 
+def passed(policy: Policy, prompts: Sequence[VerifiedPrompt], progress: str | None = None) -> list[bool]:
+    """Whether the policy's greedy answers pass the prompts' verifiers."""
+    records = complete_and_verify(policy.loaded, policy.tokenizer, prompts, temperature=0.0, progress=progress)
+    return [record.passed for record in records]
+
+
 def kept_samples(
     asked: LikelihoodRows, prompts: Sequence[TokenizedRow], base: str, make: Callable[[], list[list[int]]]
 ) -> list[TokenizedRow]:
@@ -159,8 +166,8 @@ def scored(
     """What `give` has of the material and of the base's samples."""
     sums = summed_logps(give, all_rows(of, samples), way, device, progress)
     ends = np.cumsum([len(of.questions), len(of.pairs), len(of.prose)]).tolist()
-    parts = [sums[start:end] for start, end in zip([0, *ends], [*ends, len(sums)])]
-    return Sums(*parts)
+    questions, pairs, prose, drawn = (sums[start:end] for start, end in zip([0, *ends], [*ends, len(sums)]))
+    return Sums(questions, pairs, prose, drawn)
 
 
 def rounded(found: Mapping[str, np.ndarray]) -> dict[str, list[float]]:

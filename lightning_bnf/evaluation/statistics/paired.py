@@ -50,7 +50,9 @@ class Difference:
     seeds: int
 
 
-def paired_difference(first: np.ndarray, second: np.ndarray | float = 0.0, level: float = 0.95) -> Difference:
+def paired_difference(
+    first: np.ndarray, second: np.ndarray | float = 0.0, level: float = 0.95, besides: float = 0.0
+) -> Difference:
     """What `first` has more than `second`, with an interval over prompts and seeds.
 
     Args:
@@ -58,13 +60,14 @@ def paired_difference(first: np.ndarray, second: np.ndarray | float = 0.0, level
         second: the same of the other method, prompts and seeds in the same order; (prompts, 1) where it has one run, as
             a base that is not trained; or the number to compare with (0.5 of win rates).
         level: of the interval.
+        besides: a standard error of what the difference depends on beside these prompts and seeds.
 
     Where all differences are equal the interval is that number alone. Raises `Refusal` for other shapes, fewer than
     two prompts or seeds, and values that are not finite.
     """
     d = differences(first, second)
     value, variance, df = (float(found) for found in estimate(d))
-    error = variance**0.5
+    error = (variance + besides**2) ** 0.5
     half = float(stats.t.ppf(0.5 + level / 2, df)) * error
     p = 2 * float(stats.t.sf(abs(value) / error, df)) if error > 0 else float(value == 0)
     return Difference(value, value - half, value + half, p, df, error, *d.shape)
@@ -134,7 +137,7 @@ def shared_seed_square(parts: Sequence[np.ndarray]) -> tuple[float, float]:
     return float(np.mean(squares)), (parts[0].shape[1] - 1) * len(parts) / (1 + (len(parts) - 1) / 4)
 
 
-def careful_p(d: np.ndarray, seed_square: float, seed_df: float) -> float:
+def careful_p(d: np.ndarray, seed_square: float, seed_df: float, besides: float = 0.0) -> float:
     """The p-value to correct among several: the larger of the comparison's own, and of that with the seeds' mean square
     of all of them.
 
@@ -144,11 +147,11 @@ def careful_p(d: np.ndarray, seed_square: float, seed_df: float) -> float:
     n, k = d.shape
     prompt, _, rest = (float(found) for found in mean_squares(d))
     total = max(prompt + seed_square - rest, prompt, seed_square)
-    own = paired_difference(d).p
+    own = paired_difference(d, besides=besides).p
     if total == 0:
         return own
     df = total**2 / (prompt**2 / (n - 1) + seed_square**2 / seed_df + rest**2 / ((n - 1) * (k - 1)))
-    return max(own, 2 * float(stats.t.sf(abs(d.mean()) / np.sqrt(total / (n * k)), df)))
+    return max(own, 2 * float(stats.t.sf(abs(d.mean()) / np.sqrt(total / (n * k) + besides**2), df)))
 
 
 def components(d: np.ndarray) -> Components:
