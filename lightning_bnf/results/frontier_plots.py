@@ -10,8 +10,9 @@ from matplotlib.ticker import MaxNLocator
 from lightning_bnf.results.style import CHOSEN, NEUTRAL, REJECTED, TYPE, looks, sheet, styled
 
 LABELS = {
-    "pairs_ranked": "held-out pairs ranked right",
-    "choices_logp": "log-prob of the right option (nats)",
+    "passes": "greedy answers that pass",
+    "passes_kept_out": "greedy answers that pass, kept-out families",
+    "choices_ranked": "wrong options ranked below the right one",
     "choices": "questions answered right",
     "prose": "log-prob of prose (nats a token)",
     "kl_base": "KL(base || policy) (nats a sample)",
@@ -20,7 +21,7 @@ _STYLES = ("-", "--", ":", "-.")
 _COLORS = ("#D55E00", "#0072B2", "#009E73", "#E69F00")
 
 
-def plot_frontier(points: pd.DataFrame, y: str, x: str = "pairs_ranked", columns: int = 3) -> Figure:
+def plot_frontier(points: pd.DataFrame, y: str, x: str = "passes", columns: int = 3) -> Figure:
     """A panel for each method: its measure `y` against `x` from the base through the moments of its runs, one line for
     each learning rate (means over seeds, with bars from the lowest to the highest), over all other methods in grey.
 

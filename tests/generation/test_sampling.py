@@ -7,7 +7,18 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from support.models import tiny_llama_model
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    FalconConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    MistralForCausalLM,
+    MptConfig,
+    OPTConfig,
+)
 
 from lightning_bnf.generation.sampling import (
     SEEDS,
@@ -70,6 +81,55 @@ def test_a_sliding_window_model_is_read_again_instead(tokenizer, samples):
         tokens = alone(model, tokenizer, prompt, 40)
         kept = tokens[: tokens.index(2)] if 2 in tokens else tokens
         assert [one.text for one in row] == [tokenizer.decode(kept, skip_special_tokens=True)] * samples
+
+
+BEGINNING = [1, *range(30, 41)]
+ALIKE = [[*BEGINNING, *rest] for rest in ([50, 51, 52], [60], [70, 71, 72, 73, 74, 75], [80, 81])]
+SMALL = {"vocab_size": 200, "eos_token_id": 2, "initializer_range": 0.3}
+FAMILIES = {
+    "llama": (LlamaConfig, {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}, True),
+    "gpt2": (GPT2Config, {"n_embd": 32, "n_layer": 2, "n_head": 4}, True),
+    "gpt_neox": (GPTNeoXConfig, {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}, True),
+    "falcon": (FalconConfig, {"hidden_size": 32, "num_hidden_layers": 2, "alibi": False}, True),
+    "opt": (OPTConfig, {"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "word_embed_proj_dim": 32}, True),
+    "bloom": (BloomConfig, {"hidden_size": 32, "n_layer": 2, "n_head": 4}, False),
+    "mpt": (MptConfig, {"d_model": 32, "n_layers": 2, "n_heads": 4}, False),
+}
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_prompts_begin_with_is_read_once(family, samples, tokenizer):
+    """By one call for all of them, where a model is told positions; completions are those of each prompt alone."""
+    config, sizes, shares = FAMILIES[family]
+    heads = {} if "n_heads" in sizes or "n_head" in sizes else {"num_attention_heads": 4}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config(**SMALL, **sizes, **heads)).eval()
+    calls: list[tuple[int, ...]] = []
+    model.register_forward_pre_hook(lambda _, args, given: calls.append(given["input_ids"].shape), with_kwargs=True)
+    found = generate_ids(model, tokenizer, ALIKE, Sampling(1e-6 if samples > 1 else 0.0, 20, samples=samples))
+    assert (calls[0] == (1, len(BEGINNING) + 1), calls[1][1] < 8) == (shares, True)
+    for prompt, row in zip(ALIKE, found, strict=True):
+        assert row == [_ended(alone(model, tokenizer, prompt, 20))] * samples
+
+
+def test_a_beginning_is_shared_where_it_pays(tiny_llama, tokenizer):
+    """Not of one prompt, nor of few tokens; of a prompt that another begins with, all but its last token."""
+    calls: list[tuple[int, ...]] = []
+    hook = tiny_llama.register_forward_pre_hook(
+        lambda _, args, given: calls.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    nested = [BEGINNING, [*BEGINNING, 50, 51]]
+    for prompts, first in (([BEGINNING], (1, 12)), (PROMPTS, (4, 8)), (nested, (1, 12))):
+        calls.clear()
+        rows = generate_ids(tiny_llama, tokenizer, prompts, Sampling(0.0, 6))
+        assert calls[0] == first
+        assert [row[0] for row in rows] == [_ended(alone(tiny_llama, tokenizer, one, 6)) for one in prompts]
+    hook.remove()
+
+
+def _ended(tokens):
+    return tokens[: tokens.index(2) + 1] if 2 in tokens else tokens
 
 
 def test_a_peft_model_generates_with_its_adapter(tokenizer):

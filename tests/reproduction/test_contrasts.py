@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from lightning_bnf.evaluation.statistics.paired import paired_difference
 from lightning_bnf.reproduction.contrasts import contrast_texts, contrasts, coverage, paired, seen, variances
@@ -42,6 +43,19 @@ def test_a_method_of_one_run_is_compared_with_every_run() -> None:
     straight = contrasts(SCORES, "bnf").set_index("method")
     assert (turned["low"], turned["high"]) == (-straight.loc["Base", "high"], -straight.loc["Base", "low"])
     assert (straight["corrected"] >= straight["p"]).all()
+
+
+def test_an_error_besides_widens_the_interval_of_its_method() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({(m, s): rng.random(5) for m in "ABC" for s in (1, 2)}).rename_axis(columns=["method", "seed"])
+    plain, wide = (contrasts({"x": frame}, "A", besides).set_index("method") for besides in (None, {"B": 0.3}))
+    assert wide.loc["B", "difference"] == plain.loc["B", "difference"]
+    half = plain["high"] - plain["difference"]
+    error = half["B"] / stats.t.ppf(0.975, plain.loc["B", "df"])
+    wider = (error**2 + 0.3**2) ** 0.5 / error
+    assert wide.loc["B", "high"] - wide.loc["B", "difference"] == pytest.approx(wider * half["B"])
+    assert wide.loc["B", "p"] > plain.loc["B", "p"]
+    assert wide.loc["C", ["low", "high", "p"]].tolist() == plain.loc["C", ["low", "high", "p"]].tolist()
 
 
 def test_two_single_runs_have_no_interval() -> None:

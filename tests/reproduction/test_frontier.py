@@ -1,18 +1,22 @@
 """The frontier by hand: curves of few rows that cross a level of alignment at known places."""
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from lightning_bnf.evaluation.statistics.paired import paired_difference
 from lightning_bnf.reproduction.frontier import (
     CONTRASTS,
     at_level,
     crossing,
     curves,
     expected_best,
+    level_errors,
     matched_level,
     measured_variances,
     points,
@@ -30,7 +34,7 @@ from lightning_bnf.runtime.shipped import shipped
 def record(method: str, seed: int, moments: dict[float, tuple[float, list[float]]], setting=1, rate=1e-4, rows="r"):
     """A result with, for each share, the alignment (of all of two pairs) and the tax's rows."""
     kept = [
-        {"share": share, "step": 1, "values": {"pairs_ranked": [aligned] * 2, "choices_logp": rows_}}
+        {"share": share, "step": 1, "values": {"passes": [aligned] * 2, "choices_ranked": rows_}}
         for share, (aligned, rows_) in moments.items()
     ]
     return {
@@ -54,14 +58,14 @@ def run(method: str, seed: int, half: float, end: float, loss: float, **more: An
 def test_a_curve_is_read_off_where_it_first_comes_to_the_level():
     """From 0.5 to 0.7 and 0.9: the level 0.6 is half way to the first moment, 0.8 half way between the two."""
     (curve,) = curves([BASE, run("BNF", 1, 0.7, 0.9, 1.0)])
-    assert crossing(curve, "choices_logp", 0.6) == pytest.approx([-1.5, -1.5])
-    assert crossing(curve, "choices_logp", 0.8) == pytest.approx([-2.5, -2.5])
-    assert crossing(curve, "choices_logp", 0.95) is None
+    assert crossing(curve, "choices_ranked", 0.6) == pytest.approx([-1.5, -1.5])
+    assert crossing(curve, "choices_ranked", 0.8) == pytest.approx([-2.5, -2.5])
+    assert crossing(curve, "choices_ranked", 0.95) is None
 
 
 def test_means_are_over_the_rows_that_all_moments_have():
     found = points(curves([BASE, run("BNF", 1, 0.7, 0.9, 1.0)]))
-    taxed = found[found["measure"] == "choices_logp"]
+    taxed = found[found["measure"] == "choices_ranked"]
     assert taxed["value"].tolist() == [-1.0, -2.0, -3.0], "and not the third question, which the end alone has"
     assert taxed["share"].tolist() == [0.0, 0.5, 1.0]
 
@@ -83,10 +87,10 @@ def test_at_the_level_rates_are_averaged_and_seeds_shared():
         run("A", 1, 0.5, 0.6, 9.0, setting=3, rate=4e-4),
         run("A", 2, 0.7, 0.9, 1.0),
     ]
-    frame = at_level(curves([BASE, *runs]), "choices_logp", 0.7, ["A"])
+    frame = at_level(curves([BASE, *runs]), "choices_ranked", 0.7, ["A"])
     assert frame["A"].to_numpy().T.tolist() == [[-3.0, -3.0], [-2.0, -2.0]]
     with pytest.raises(Refusal, match="must be one that A comes to with seed 1"):
-        at_level(curves([BASE, *runs]), "choices_logp", 0.95, ["A"])
+        at_level(curves([BASE, *runs]), "choices_ranked", 0.95, ["A"])
 
 
 def test_the_tax_is_paired_by_row_and_seed():
@@ -94,15 +98,52 @@ def test_the_tax_is_paired_by_row_and_seed():
     runs = [run("BNF", seed, 0.7, 0.7, 1.0) for seed in (1, 2)]
     runs += [run("DPO", seed, 0.7, 0.7, loss) for seed, loss in ((1, 2.0), (2, 2.2))]
     found = curves([BASE, *runs])
-    (line,) = tax(found, "BNF", ["choices_logp"]).itertuples()
-    assert (line.metric, line.method) == ("choices_logp", "DPO")
+    (line,) = tax(found, "BNF", ["choices_ranked"]).itertuples()
+    assert (line.metric, line.method) == ("choices_ranked", "DPO")
     assert line.difference == pytest.approx(1.1)
     assert line.df == pytest.approx(1)
     assert line.low < line.difference < line.high
-    (variance,) = measured_variances(found, "BNF", "choices_logp")
+    (variance,) = measured_variances(found, "BNF", "choices_ranked")
     assert variance.seed == pytest.approx(0.02)
     with pytest.raises(Refusal, match="of must be a method that gains in alignment, got KTO"):
         tax(found, "KTO")
+
+
+def test_the_errors_of_the_level_are_those_of_a_bootstrap_over_prompts():
+    """Against the plain way: curves whose prompts are drawn anew, the level and the crossings found again."""
+    rng = np.random.default_rng(3)
+    runs = []
+    for method, seed, setting in product("AB", (1, 2), (1, 2)):
+        made = run(method, seed, 0, 0, rng.random(), setting=setting)
+        for point, rate in zip(made["results"]["likelihood"]["points"], (0.6, 0.8)):
+            point["values"]["passes"] = (rng.random(30) < rate).astype(float)
+        runs.append(made)
+    base = record("Base", 1, {1.0: (0.5, [-1.0, -1.0, -4.0])}, setting=None)
+    base["results"]["likelihood"]["points"][0]["values"]["passes"] = (np.arange(30) % 3 == 0).astype(float)
+    found = curves([base, *runs])
+    differences = []
+    for weights in np.random.default_rng(0).multinomial(30, [1 / 30] * 30, 40):
+        drawn = [
+            curve._replace(
+                moments=[
+                    one._replace(values={**one.values, "passes": np.repeat(one.values["passes"], weights)})
+                    for one in curve.moments
+                ]
+            )
+            for curve in found
+        ]
+        level, left_out = matched_level(drawn)
+        assert not left_out
+        frame = at_level(drawn, "choices_ranked", level, ["A", "B"])
+        differences.append((frame["A"] - frame["B"]).to_numpy().mean())
+    errors = level_errors(found, "choices_ranked", "A", ["A", "B"], draws=40)
+    assert errors == {"B": pytest.approx(np.std(differences, ddof=1))}
+    assert errors["B"] > 0.01
+    table = tax(found, "A", ["choices_ranked"])
+    frame = at_level(found, "choices_ranked", matched_level(found)[0], ["A", "B"])
+    besides = level_errors(found, "choices_ranked", "A", ["A", "B"])["B"]
+    own = paired_difference(frame["A"].to_numpy(), frame["B"].to_numpy(), besides=besides)
+    assert table.loc[0, ["low", "high"]].tolist() == pytest.approx([own.low, own.high])
 
 
 def test_contrasts_are_decided_by_the_stated_seeds_alone():

