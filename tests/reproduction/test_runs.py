@@ -239,7 +239,7 @@ def test_the_frontiers_first_run_is_measured_and_the_others_settings_are_taken(
     matrix = yaml.safe_load(FRONTIER.read_text())
     texts = tmp_path / "texts.jsonl"
     texts.write_text('{"text": "The ship left the harbour at noon."}\n')
-    rows: dict[str, Any] = {"choices": "[]", "prose": str(texts), "pair_rows": 4, "prompt_rows": 2, "verified_rows": 3}
+    rows: dict[str, Any] = {"choices": "[]", "prose": str(texts), "pair_rows": 4, "prompt_rows": 2, "verified_rows": 6}
     rows["samples"] = str(tmp_path / "samples.json")
     small = {"model.policy.init_args.source": tiny_folder, "trainer.limit_train_batches": 4}
     small |= {"model.optimization.max_grad_norm": None}
@@ -253,7 +253,7 @@ def test_the_frontiers_first_run_is_measured_and_the_others_settings_are_taken(
     (result,) = read_results(tmp_path / "out")
     assert [point["step"] for point in result["results"]["likelihood"]["points"]] == [1, 2, 4]
     last = result["results"]["likelihood"]["points"][-1]["values"]
-    assert (len(last["kl_own"]), len(last["passes"]) + len(last["passes_kept_out"])) == (2, 3)
+    assert (len(last["kl_own"]), len(last["passes"]) + len(last["passes_kept_out"])) == (2, 6)
     assert result["config"]["model"]["optimization"]["max_grad_norm"] is None, "null arrives as it is"
     for method in list(matrix["methods"].values())[::12]:
         settings = method["settings"] | method.get("grid", [{}])[0]
