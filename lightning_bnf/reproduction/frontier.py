@@ -1,13 +1,15 @@
 """The frontier: what methods pay in other skills at equal alignment, over learning rates and moments of each run.
 
 Takes results of `reproduce frontier`, whose runs were measured at shares of their steps and at the end. Alignment is
-the share of test prompts whose greedy answer passes its verifier; what is taxed is measured by likelihood. A run's
-curve goes from the base through these moments. The tax at matched alignment is read off where a curve first comes to a
-level of alignment, row by row between the two moments around it, and is the mean over the rates whose curves come
-there: no rate and no moment is picked. The rules below, and `CONTRASTS`, were stated before any of these runs was made.
+the share of test prompts whose greedy answer passes its verifier; what is taxed is measured by likelihood. A method's
+curve at a rate goes from the base through these moments, averaged over seeds. The tax at matched alignment is read off
+where a curve first comes to a level of alignment, row by row between the two moments around it, and is the mean over
+the rates whose curves come there: no rate and no moment is picked. The rules below, and `CONTRASTS`, were stated before
+a second method was run.
 
-    level           the lowest over methods and seeds of the highest alignment that any of their runs came to
+    level           the lowest over methods of the highest alignment that their curves come to
     left out        methods whose gain in alignment is under half of the median method's: they would set the level alone
+    seeds           each is left out once, and the level and the crossings are found again (jackknife)
     test            paired by row and seed, t with the degrees of freedom that there are, Holm's correction over the
                     methods, for each measure by itself; to its error is added how much the difference moves when the
                     prompts that alignment is measured on are drawn anew
@@ -42,9 +44,12 @@ LABELS = {
     "prose": "log-prob of real text",
 }
 TAXES = tuple(LABELS)
-"""Above is better. The first is what the contrasts are decided by."""
+"""Above is better."""
+DECIDED = ("choices_ranked", "prose")
+"""What the contrasts are decided by."""
 CONTRASTS = (("BNF", "DPO", 16), ("BNF", "SimPO", 10), ("BNF", "SFT", 10))
 """What the confirming seeds (11 and on, `reproduce frontier --scale confirm`) are for: method, against, seeds."""
+_PLACES = 9
 Records = Sequence[Mapping[str, Any]]
 Values = Mapping[str, np.ndarray]
 
@@ -122,27 +127,56 @@ def _common(curve: Curve, measure: str, moment: Moment) -> np.ndarray:
     return moment.values[measure][:rows]
 
 
-def matched_level(found: Sequence[Curve], alignment: str = ALIGNMENT) -> tuple[float, list[str]]:
-    """The level of alignment at which methods are compared, and the methods that are left out."""
-    best: dict[tuple[str, int], float] = {}
-    start = float(found[0].moments[0].values[alignment].mean())
+def averaged(found: Sequence[Curve], seeds: Sequence[int]) -> list[Curve]:
+    """A curve for each method and rate, of the means over these seeds row by row: a single run's alignment is too rough
+    to say where it comes to a level. Its `seed` is that of the first."""
+    groups: dict[tuple[str, int | None], list[Curve]] = {}
     for curve in found:
-        key = curve.method, curve.seed
-        best[key] = max(best.get(key, start), *(float(one.values[alignment].mean()) for one in curve.moments))
-    gains: dict[str, list[float]] = {}
-    for (method, _), value in best.items():
-        gains.setdefault(method, []).append(value - start)
-    half = float(np.median([np.mean(some) for some in gains.values()])) / 2
-    kept = [method for method, some in gains.items() if np.mean(some) >= half and min(some) > 0]
+        if curve.seed in seeds:
+            groups.setdefault((curve.method, curve.setting), []).append(curve)
+    curves_ = []
+    for some in groups.values():
+        moments = [
+            Moment(
+                same[0].share, {name: np.mean([one.values[name] for one in same], axis=0) for name in same[0].values}
+            )
+            for same in zip(*(curve.moments for curve in some), strict=True)
+        ]
+        curves_.append(some[0]._replace(moments=moments))
+    return curves_
+
+
+def shared_seeds(found: Sequence[Curve]) -> list[int]:
+    """The seeds that every method has with every rate that any of its seeds has."""
+    seeds: dict[tuple[str, int | None], set[int]] = {}
+    for curve in found:
+        seeds.setdefault((curve.method, curve.setting), set()).add(curve.seed)
+    return sorted(set.intersection(*seeds.values()))
+
+
+def _aligned(moment: Moment, alignment: str = ALIGNMENT) -> float:
+    """Rounded: shares of the same prompts are often equal, and the order of a sum must not say which is above."""
+    return round(float(moment.values[alignment].mean()), _PLACES)
+
+
+def matched_level(found: Sequence[Curve], alignment: str = ALIGNMENT) -> tuple[float, list[str]]:
+    """Of averaged curves: the level of alignment at which methods are compared, and the methods that are left out."""
+    start = _aligned(found[0].moments[0], alignment)
+    best: dict[str, float] = {}
+    for curve in found:
+        highest = max(_aligned(one, alignment) for one in curve.moments)
+        best[curve.method] = max(best.get(curve.method, start), highest)
+    half = float(np.median([value - start for value in best.values()])) / 2
+    kept = [method for method, value in best.items() if value > start and value - start >= half]
     if not kept:
-        raise Refusal("records must hold a method that gains in alignment with every seed, got none")
-    return min(value for (method, _), value in best.items() if method in kept), [m for m in gains if m not in kept]
+        raise Refusal("records must hold a method that gains in alignment, got none")
+    return min(best[method] for method in kept), [method for method in best if method not in kept]
 
 
 def crossing(curve: Curve, measure: str, level: float, alignment: str = ALIGNMENT) -> np.ndarray | None:
     """The measure's rows where the curve first comes to the level of alignment; None where it never does."""
     for before, after in zip(curve.moments, curve.moments[1:]):
-        low, high = (float(one.values[alignment].mean()) for one in (before, after))
+        low, high = (_aligned(one, alignment) for one in (before, after))
         if low < level <= high:
             share = (level - low) / (high - low)
             first, second = (_common(curve, measure, one) for one in (before, after))
@@ -150,22 +184,41 @@ def crossing(curve: Curve, measure: str, level: float, alignment: str = ALIGNMEN
     return None
 
 
-def at_level(found: Sequence[Curve], measure: str, level: float, methods: Sequence[str]) -> pd.DataFrame:
-    """The measure at the level of alignment: a line for each row, a column (method, seed) for each method and seed.
+def at_level(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> pd.DataFrame:
+    """The measure at the level of alignment that these methods come to: a line for each row, a column (method, seed)
+    for each method and shared seed, whose mean over seeds is what the seeds' averaged curves have at their level.
 
-    Only seeds that all the methods have are taken. Raises `Refusal` where a method does not come there.
+    With k > 1 seeds a column is the jackknife's pseudo-value: k times what all seeds give, less k - 1 times what all
+    but this one give (the level found again). Raises `Refusal` where a method gains nothing.
     """
+    mine = [curve for curve in found if curve.method in methods]
+    seeds = shared_seeds(mine)
+    if not seeds:
+        raise Refusal(f"records must have a seed that {', '.join(methods)} share at every rate, got none")
+    whole, k = _crossings(averaged(mine, seeds), measure, methods), len(seeds)
     columns: dict[tuple[str, int], np.ndarray] = {}
-    seeds = {method: {curve.seed for curve in found if curve.method == method} for method in methods}
-    shared = sorted(set.intersection(*seeds.values()))
+    for seed in seeds:
+        others = [one for one in seeds if one != seed]
+        without = _crossings(averaged(mine, others), measure, methods) if others else whole
+        columns |= {(method, seed): k * whole[method] - (k - 1) * without[method] for method in methods}
+    return pd.DataFrame(columns).rename_axis(columns=["method", "seed"])[list(methods)]
+
+
+def _crossings(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> dict[str, np.ndarray]:
+    """Of averaged curves: method -> the measure's rows at the level all come to, the mean over the rates that do."""
+    best = {
+        method: max(_aligned(one) for curve in found if curve.method == method for one in curve.moments)
+        for method in methods
+    }
+    level, start = min(best.values()), _aligned(found[0].moments[0])
+    if level <= start:
+        least = min(best, key=best.__getitem__)
+        raise Refusal(f"methods must gain in alignment, got {least}, with {level:.3f} at most, {start:.3f} of the base")
+    rows = {}
     for method in methods:
-        for seed in shared:
-            mine = [curve for curve in found if (curve.method, curve.seed) == (method, seed)]
-            crossed = [rows for curve in mine if (rows := crossing(curve, measure, level)) is not None]
-            if not crossed:
-                raise Refusal(f"level must be one that {method} comes to with seed {seed}, got {level:.3f}")
-            columns[method, seed] = np.mean(crossed, axis=0)
-    return pd.DataFrame(columns).rename_axis(columns=["method", "seed"])
+        crossed = [crossing(curve, measure, level) for curve in found if curve.method == method]
+        rows[method] = np.mean([some for some in crossed if some is not None], axis=0)
+    return rows
 
 
 def tax(found: Sequence[Curve], of: str, measures: Sequence[str] = TAXES) -> pd.DataFrame:
@@ -174,71 +227,78 @@ def tax(found: Sequence[Curve], of: str, measures: Sequence[str] = TAXES) -> pd.
 
     Raises `Refusal` where `of` itself is left out.
     """
-    level, left_out = matched_level(found)
-    methods = [method for method in dict.fromkeys(curve.method for curve in found) if method not in left_out]
+    methods = aligned_methods(found)
     if of not in methods:
         raise Refusal(f"of must be a method that gains in alignment, got {of}")
     return pd.concat(
         [
-            contrasts({name: at_level(found, name, level, methods)}, of, level_errors(found, name, of, methods))
+            contrasts({name: at_level(found, name, methods)}, of, level_errors(found, name, of, methods))
             for name in measures
         ],
         ignore_index=True,
     )
 
 
+def aligned_methods(found: Sequence[Curve]) -> list[str]:
+    """All but those that hardly gain, see `matched_level`. Raises `Refusal` where no seed is shared by all."""
+    seeds = shared_seeds(found)
+    if not seeds:
+        raise Refusal("records must have a seed that all methods share at every rate, got none")
+    _, left_out = matched_level(averaged(found, seeds))
+    return [method for method in dict.fromkeys(curve.method for curve in found) if method not in left_out]
+
+
 def level_errors(
-    found: Sequence[Curve], measure: str, of: str, methods: Sequence[str], alignment: str = ALIGNMENT, draws: int = 500
+    found: Sequence[Curve], measure: str, of: str, methods: Sequence[str], draws: int = 500
 ) -> dict[str, float]:
     """How far what `of` has more of the measure than each other method at matched alignment moves when the prompts that
-    alignment is measured on are drawn anew (bootstrap; with them the level moves, and where each curve comes to it):
-    method -> standard deviation."""
-    rows = len(found[0].moments[0].values[alignment])
+    alignment is measured on are drawn anew (bootstrap; with them the level moves, and where each averaged curve comes
+    to it): method -> standard deviation."""
+    mine = [curve for curve in found if curve.method in methods]
+    kept = averaged(mine, shared_seeds(mine))
+    rows = len(kept[0].moments[0].values[ALIGNMENT])
     weights = np.random.default_rng(0).multinomial(rows, [1 / rows] * rows, draws) / rows
-    kept = [curve for curve in found if curve.method in methods]
     aligned = [
-        weights @ np.array([one.values[alignment] for one in curve.moments]).T for curve in kept
-    ]  # (draw, moment)
-    runs = [(curve.method, curve.seed) for curve in kept]
-    best = {key: np.max([some.max(axis=1) for some, its in zip(aligned, runs) if its == key], axis=0) for key in runs}
+        np.round(weights @ np.array([one.values[ALIGNMENT] for one in curve.moments]).T, _PLACES) for curve in kept
+    ]
+    best: dict[str, np.ndarray] = {}
+    for curve, some in zip(kept, aligned):
+        best[curve.method] = np.maximum(best.get(curve.method, 0.0), some.max(axis=1))
     level = np.min(list(best.values()), axis=0)
-    taxed: dict[tuple[str, int], list[np.ndarray]] = {}
-    for curve, key, some in zip(kept, runs, aligned):
+    taxed: dict[str, list[np.ndarray]] = {}
+    for curve, some in zip(kept, aligned):
         values = np.array([_common(curve, measure, one).mean() for one in curve.moments])
         there = np.full(draws, np.nan)
         for i in reversed(range(len(values) - 1)):  # the first crossing is written last
             low, high = some[:, i], some[:, i + 1]
             share = (level - low) / np.where(high > low, high - low, np.nan)
             there = np.where((low < level) & (level <= high), (1 - share) * values[i] + share * values[i + 1], there)
-        taxed.setdefault(key, []).append(there)
-    means = pd.DataFrame({key: pd.DataFrame(some).mean() for key, some in taxed.items()}).T.groupby(level=0).mean()
-    return {method: float((means.loc[of] - means.loc[method]).std()) for method in methods if method != of}
+        taxed.setdefault(curve.method, []).append(there)
+    means = {method: pd.DataFrame(some).mean() for method, some in taxed.items()}
+    return {method: float((means[of] - means[method]).std()) for method in methods if method != of}
 
 
-def verdicts(found: Sequence[Curve], confirming: Sequence[Curve], measure: str = TAXES[0]) -> list[Claim]:
-    """The stated contrasts as claims, that the first keeps more of `measure` at matched alignment, by the confirming
-    seeds alone; and that BNF needs less tuning, by `found`. Nothing is decided where there are fewer seeds than were
-    stated, or the methods do not come to a common level."""
+def verdicts(found: Sequence[Curve], confirming: Sequence[Curve]) -> list[Claim]:
+    """The stated contrasts as claims, that the first keeps more of each measure of `DECIDED` at matched alignment, by
+    the confirming seeds alone; and that BNF needs less tuning, by `found`. Nothing is decided where there are fewer
+    seeds than were stated, or one of both hardly aligns."""
     lines = []
-    for of, against, seeds in CONTRASTS:
-        test = f"{LABELS[measure]} at matched alignment, {of} - {against}, {seeds} seeds"
-        contrast = _contrast(confirming, measure, of, against, seeds)
-        lines.append(Claim("2. lowest tax at equal alignment", test, contrast, 0.0, "10"))
+    for measure in DECIDED:
+        for of, against, seeds in CONTRASTS:
+            test = f"{LABELS[measure]} at matched alignment, {of} - {against}, {seeds} seeds"
+            contrast = _contrast(confirming, measure, of, against, seeds)
+            lines.append(Claim("2. lowest tax at equal alignment", test, contrast, 0.0, "10"))
     test = "alignment lost by an untuned rate, BNF - the others' mean"
     return [*lines, Claim("3. no tuning of its own", test, tuning(found, "BNF"), 0.0, "10", above=False)]
 
 
 def _contrast(found: Sequence[Curve], measure: str, of: str, against: str, seeds: int) -> Interval | None:
     both = [curve for curve in found if curve.method in (of, against)]
-    shared = {curve.seed for curve in both if curve.method == of} & {
-        curve.seed for curve in both if curve.method == against
-    }
-    if len(shared) < seeds:
+    if {curve.method for curve in both} != {of, against} or len(shared_seeds(both)) < seeds:
         return None
-    level, left_out = matched_level(both)
-    if left_out:
+    if len(aligned_methods(both)) < 2:
         return None
-    frame = at_level(both, measure, level, [of, against])
+    frame = at_level(both, measure, [of, against])
     besides = level_errors(both, measure, of, [of, against])[against]
     paired = paired_difference(frame[of].to_numpy(), frame[against].to_numpy(), besides=besides)
     return Interval(paired.value, paired.low, paired.high)
@@ -247,9 +307,8 @@ def _contrast(found: Sequence[Curve], measure: str, of: str, against: str, seeds
 def measured_variances(found: Sequence[Curve], of: str, measure: str) -> list[Components]:
     """What differences at matched alignment vary by between rows, between seeds, and else: for the power of the next
     stage. Empty with one seed."""
-    level, left_out = matched_level(found)
-    methods = [method for method in dict.fromkeys(curve.method for curve in found) if method not in left_out]
-    return list(variances(at_level(found, measure, level, methods), of).values()) if of in methods else []
+    methods = aligned_methods(found)
+    return list(variances(at_level(found, measure, methods), of).values()) if of in methods else []
 
 
 def trials(found: Sequence[Curve], alignment: str = ALIGNMENT) -> pd.DataFrame:
@@ -261,7 +320,7 @@ def trials(found: Sequence[Curve], alignment: str = ALIGNMENT) -> pd.DataFrame:
         ends: dict[float, list[float]] = {}
         for curve in found:
             if curve.method == method:
-                ends.setdefault(curve.rate, []).append(float(curve.moments[-1].values[alignment].mean()))
+                ends.setdefault(curve.rate, []).append(_aligned(curve.moments[-1], alignment))
         mean = {rate: float(np.mean(some)) for rate, some in ends.items()}
         near = [rate for rate, value in mean.items() if value >= max(mean.values()) - 0.02]
         expected = expected_best(list(mean.values()))
@@ -276,7 +335,7 @@ def tuning(found: Sequence[Curve], of: str, alignment: str = ALIGNMENT) -> Inter
     ends: dict[str, dict[int, list[float]]] = {}
     for curve in found:
         seeds = ends.setdefault(curve.method, {})
-        seeds.setdefault(curve.seed, []).append(float(curve.moments[-1].values[alignment].mean()))
+        seeds.setdefault(curve.seed, []).append(_aligned(curve.moments[-1], alignment))
     ends = {method: seeds for method, seeds in ends.items() if all(len(some) > 1 for some in seeds.values())}
     if of not in ends or len(ends) < 2:
         return None

@@ -13,6 +13,7 @@ from lightning_bnf.evaluation.statistics.paired import paired_difference
 from lightning_bnf.reproduction.frontier import (
     CONTRASTS,
     at_level,
+    averaged,
     crossing,
     curves,
     expected_best,
@@ -21,6 +22,7 @@ from lightning_bnf.reproduction.frontier import (
     measured_variances,
     points,
     read_curves,
+    shared_seeds,
     tax,
     trials,
     tuning,
@@ -34,7 +36,7 @@ from lightning_bnf.runtime.shipped import shipped
 def record(method: str, seed: int, moments: dict[float, tuple[float, list[float]]], setting=1, rate=1e-4, rows="r"):
     """A result with, for each share, the alignment (of all of two pairs) and the tax's rows."""
     kept = [
-        {"share": share, "step": 1, "values": {"passes": [aligned] * 2, "choices_ranked": rows_}}
+        {"share": share, "step": 1, "values": {"passes": [aligned] * 2, "choices_ranked": rows_, "prose": rows_}}
         for share, (aligned, rows_) in moments.items()
     ]
     return {
@@ -75,22 +77,52 @@ def test_the_level_is_what_all_came_to_but_those_that_hardly_gain():
     runs = [run("A", 1, 0.6, 0.9, 1), run("B", 1, 0.6, 0.8, 1), run("C", 1, 0.55, 0.6, 1)]
     level, left_out = matched_level(curves([BASE, *runs]))
     assert (level, left_out) == (0.8, ["C"])
-    with pytest.raises(Refusal, match="gains in alignment with every seed"):
+    with pytest.raises(Refusal, match="gains in alignment, got none"):
         matched_level(curves([BASE, run("A", 1, 0.5, 0.4, 1)]))
 
 
-def test_at_the_level_rates_are_averaged_and_seeds_shared():
-    """Two rates: at 0.7 the first has lost 1, the second 3; a rate that never comes there does not count."""
+def test_at_the_level_rates_are_averaged():
+    """B comes to 0.7, having lost 2. There A's first rate has lost 1, its second 3; its third never comes there."""
     runs = [
         run("A", 1, 0.7, 0.9, 1.0),
         run("A", 1, 0.7, 0.9, 3.0, setting=2, rate=2e-4),
         run("A", 1, 0.5, 0.6, 9.0, setting=3, rate=4e-4),
-        run("A", 2, 0.7, 0.9, 1.0),
+        run("B", 1, 0.6, 0.7, 1.0),
     ]
-    frame = at_level(curves([BASE, *runs]), "choices_ranked", 0.7, ["A"])
-    assert frame["A"].to_numpy().T.tolist() == [[-3.0, -3.0], [-2.0, -2.0]]
-    with pytest.raises(Refusal, match="must be one that A comes to with seed 1"):
-        at_level(curves([BASE, *runs]), "choices_ranked", 0.95, ["A"])
+    frame = at_level(curves([BASE, *runs]), "choices_ranked", ["B", "A"])
+    assert list(frame.columns) == [("B", 1), ("A", 1)]
+    assert frame.to_numpy().tolist() == [pytest.approx([-3.0, -3.0])] * 2
+    with pytest.raises(Refusal, match="methods must gain in alignment, got C, with 0"):
+        at_level(curves([BASE, *runs, run("C", 1, 0.5, 0.4, 1)]), "choices_ranked", ["A", "C"])
+    with pytest.raises(Refusal, match="must have a seed that A, D share at every rate"):
+        at_level(curves([BASE, *runs, run("D", 2, 0.6, 0.7, 1)]), "choices_ranked", ["A", "D"])
+
+
+def test_curves_are_averaged_over_seeds_row_by_row():
+    runs = [run("A", 1, 0.7, 0.9, 1.0), run("A", 2, 0.6, 1.0, 2.0), run("A", 3, 0.1, 0.1, 9.0)]
+    (curve,) = averaged(curves([BASE, *runs]), [1, 2])
+    assert [one.values["passes"].tolist() for one in curve.moments] == [
+        pytest.approx([share] * 2) for share in (0.5, 0.65, 0.95)
+    ]
+    assert curve.moments[1].values["choices_ranked"].tolist() == [-2.5, -2.5]
+    assert curve.moments[2].values["choices_ranked"].tolist() == [-4.0, -4.0, -9.0]
+    assert shared_seeds(curves([BASE, *runs, run("B", 2, 0.7, 0.9, 1), run("B", 4, 0.7, 0.9, 1)])) == [2]
+
+
+def test_where_seeds_align_alike_each_has_its_own_value():
+    """A loses 1 and 2 by the level, B 3 and 5: what all give is linear in the seeds."""
+    runs = [run("A", 1, 0.7, 0.7, 1), run("A", 2, 0.7, 0.7, 2), run("B", 1, 0.7, 0.7, 3), run("B", 2, 0.7, 0.7, 5)]
+    frame = at_level(curves([BASE, *runs]), "choices_ranked", ["A", "B"])
+    assert frame.to_numpy() == pytest.approx(np.array([[-2, -3, -4, -6], [-2, -3, -4, -6]]))
+
+
+def test_else_it_is_the_jackknifes():
+    """Alone A's first seed comes to 0.9 (it is at -3 there) and its second to 0.7 (-2, at its first moment).
+    Together they come to 0.8, at the end (-3): twice that less what the other has alone."""
+    runs = [run("A", 1, 0.5, 0.9, 1.0), run("A", 2, 0.7, 0.7, 1.0)]
+    frame = at_level(curves([BASE, *runs]), "choices_ranked", ["A"])
+    assert frame["A"].to_numpy() == pytest.approx(np.array([[2 * -3 - -2, 2 * -3 - -3]] * 2))
+    assert frame["A"].to_numpy().mean() != pytest.approx(-2.5), "which is the mean of both alone"
 
 
 def test_the_tax_is_paired_by_row_and_seed():
@@ -132,15 +164,32 @@ def test_the_errors_of_the_level_are_those_of_a_bootstrap_over_prompts():
             )
             for curve in found
         ]
-        level, left_out = matched_level(drawn)
-        assert not left_out
-        frame = at_level(drawn, "choices_ranked", level, ["A", "B"])
-        differences.append((frame["A"] - frame["B"]).to_numpy().mean())
+        both = averaged(drawn, [1, 2])
+        level = min(
+            max(
+                round(one.values["passes"].mean(), 9)
+                for curve in both
+                if curve.method == method
+                for one in curve.moments
+            )
+            for method in "AB"
+        )
+        rows = {
+            method: np.mean(
+                [
+                    there.mean()
+                    for curve in both
+                    if curve.method == method and (there := crossing(curve, "choices_ranked", level)) is not None
+                ]
+            )
+            for method in "AB"
+        }
+        differences.append(rows["A"] - rows["B"])
     errors = level_errors(found, "choices_ranked", "A", ["A", "B"], draws=40)
     assert errors == {"B": pytest.approx(np.std(differences, ddof=1))}
     assert errors["B"] > 0.01
     table = tax(found, "A", ["choices_ranked"])
-    frame = at_level(found, "choices_ranked", matched_level(found)[0], ["A", "B"])
+    frame = at_level(found, "choices_ranked", ["A", "B"])
     besides = level_errors(found, "choices_ranked", "A", ["A", "B"])["B"]
     own = paired_difference(frame["A"].to_numpy(), frame["B"].to_numpy(), besides=besides)
     assert table.loc[0, ["low", "high"]].tolist() == pytest.approx([own.low, own.high])
@@ -150,11 +199,10 @@ def test_contrasts_are_decided_by_the_stated_seeds_alone():
     """BNF loses 1 to 1.01, DPO 2 to 2.02: sixteen seeds decide, fifteen do not; with SimPO there is nothing to pair."""
     runs = [run("BNF", seed, 0.7, 0.7, 1.0 + seed % 2 / 100) for seed in range(1, 17)]
     runs += [run("DPO", seed, 0.7, 0.7, 2.0 + seed % 3 / 100) for seed in range(1, 17)]
-    first, *others = verdicts([], curves([BASE, *runs]))
-    assert first.verdict == "holds"
-    assert [claim.verdict for claim in others] == ["not decided"] * 3
+    found = [claim.verdict for claim in verdicts([], curves([BASE, *runs]))]
+    assert found == ["holds", *["not decided"] * 2] * 2 + ["not decided"], "of both measures, and of tuning"
     assert verdicts([], curves([BASE, *runs[:-1]]))[0].verdict == "not decided"
-    assert [claim.verdict for claim in verdicts([], [])] == ["not decided"] * 4
+    assert [claim.verdict for claim in verdicts([], [])] == ["not decided"] * 7
 
 
 def test_curves_of_a_folder(tmp_path: Path):
