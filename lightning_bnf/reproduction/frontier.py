@@ -1,11 +1,12 @@
 """The frontier: what methods pay in other skills at equal alignment, over learning rates and moments of each run.
 
 Takes results of `reproduce frontier`, whose runs were measured at shares of their steps and at the end. Alignment is
-the share of test prompts whose greedy answer passes its verifier; what is taxed is measured by likelihood. A method's
-curve at a rate goes from the base through these moments, averaged over seeds. The tax at matched alignment is read off
-where a curve first comes to a level of alignment, row by row between the two moments around it, and is the mean over
-the rates whose curves come there: no rate and no moment is picked. The rules below, and `CONTRASTS`, were stated before
-a second method was run.
+the share of test prompts of trained families whose greedy answer passes its verifier. What is taxed are multiple choice
+and real text, by likelihood, and families that are kept out of training. A method's curve at a rate goes from the base
+through these moments, averaged over seeds. The tax at matched alignment is read off where a curve first comes to a
+level of alignment, row by row between the two moments around it, and is the mean over the rates whose curves come
+there: no rate and no moment is picked. The measures were chosen before any of these runs was made, the rules below and
+`CONTRASTS` before a second method was run.
 
     level           the lowest over methods of the highest alignment that their curves come to
     left out        methods whose gain in alignment is under half of the median method's: they would set the level alone
@@ -40,13 +41,11 @@ from lightning_bnf.runtime.refusal import Refusal
 ALIGNMENT = "passes"
 LABELS = {
     "choices_ranked": "wrong options ranked below the right one",
-    "choices": "questions answered right",
     "prose": "log-prob of real text",
+    "passes_kept_out": "kept-out families' answers that pass",
 }
 TAXES = tuple(LABELS)
-"""Above is better."""
-DECIDED = ("choices_ranked", "prose")
-"""What the contrasts are decided by."""
+"""Above is better. The stated contrasts are asked of each."""
 CONTRASTS = (("BNF", "DPO", 16), ("BNF", "SimPO", 10), ("BNF", "SFT", 10))
 """What the confirming seeds (11 and on, `reproduce frontier --scale confirm`) are for: method, against, seeds."""
 _PLACES = 9
@@ -279,11 +278,11 @@ def level_errors(
 
 
 def verdicts(found: Sequence[Curve], confirming: Sequence[Curve]) -> list[Claim]:
-    """The stated contrasts as claims, that the first keeps more of each measure of `DECIDED` at matched alignment, by
+    """The stated contrasts as claims, that the first keeps more of each measure of `TAXES` at matched alignment, by
     the confirming seeds alone; and that BNF needs less tuning, by `found`. Nothing is decided where there are fewer
     seeds than were stated, or one of both hardly aligns."""
     lines = []
-    for measure in DECIDED:
+    for measure in TAXES:
         for of, against, seeds in CONTRASTS:
             test = f"{LABELS[measure]} at matched alignment, {of} - {against}, {seeds} seeds"
             contrast = _contrast(confirming, measure, of, against, seeds)
