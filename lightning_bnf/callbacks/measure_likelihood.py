@@ -107,7 +107,10 @@ class MeasureLikelihood(Callback):
         options = data.options if isinstance(data, PreferenceData) else None
         self._of = material(self.rows, policy.tokenizer, policy.end_ids, options)
         if not all_rows(self._of, self._of.prompts):
-            raise Refusal("callback MeasureLikelihood: rows must name choices, pairs, prose or prompts, got none")
+            raise Refusal(
+                "callback MeasureLikelihood: rows must name choices, pairs, prose or prompts (beside verified), "
+                "got none"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """A resumed run keeps what was measured before."""

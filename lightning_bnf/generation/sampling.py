@@ -151,8 +151,8 @@ def _complete_batch(
 ) -> list[list[list[int]]]:
     config = _generation_config(model, tokenizer, sampling)
     device = next(model.parameters()).device
-    cache, shared = _read_beginning(model, prompts, config, device)
-    input_ids, attention_mask = _left_padded(prompts, config.pad_token_id, device, shared)
+    cache = _read_beginning(model, prompts, config, device)
+    input_ids, attention_mask = _left_padded(prompts, config.pad_token_id, device)
     ends = torch.tensor(config.eos_token_id, device=device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(_batch_seed(prompts, sampling))
@@ -211,26 +211,38 @@ def _sample(
 
 def _read_beginning(
     model: Any, prompts: list[list[int]], config: GenerationConfig, device: torch.device
-) -> tuple[DynamicCache | None, int]:
-    """What all prompts begin with (a template's system prompt), read once: the cache of these tokens, a row for each
-    prompt, and how many they are; None and 0 where it does not pay, and for models with another kind of cache."""
+) -> DynamicCache | None:
+    """The cache of the left-padded prompts' first columns, as many as all prompts begin with (a template's system
+    prompt), which is read once; None where it does not pay, and for models with another kind of cache.
+
+    A row's padding comes before its beginning, as without a cache: of a shorter prompt the columns hold padding and the
+    beginning's first tokens, and its last ones are read with the rest.
+    """
     shortest = min(len(prompt) for prompt in prompts) - 1  # the last token gives the first new one
     differ = (i for i, column in enumerate(zip(*prompts)) if len(set(column)) > 1)
     shared = min(next(differ, shortest), shortest)
-    if len(prompts) == 1 or shared < _WORTH_SHARING or not _counts_positions(model):
-        return None, 0
+    if len(prompts) == 1 or shared < _WORTH_SHARING or not _counts_positions(model) or not _starts_plain(model):
+        return None
     greedy = copy.deepcopy(config)
     greedy.do_sample, greedy.temperature, greedy.top_k, greedy.top_p = False, None, None, None  # it draws no noise
     ids = torch.tensor([prompts[0][: shared + 1]], device=device)
     cache = _read_once(model, ids, torch.ones_like(ids), greedy)
     if cache is None:
-        return None, 0
-    cache.batch_repeat_interleave(len(prompts))
-    return cache, shared
+        return None
+    width = max(len(prompt) for prompt in prompts)
+    padding = torch.tensor([[width - len(prompt)] for prompt in prompts], device=device)
+    token = (torch.arange(shared, device=device) - padding).clamp(min=0)  # of padding any, which the mask hides
+    for layer in cache.layers:
+        assert isinstance(layer, DynamicLayer)
+        assert layer.keys is not None
+        assert layer.values is not None
+        place = token.to(layer.keys.device)  # layers may lie on several devices
+        layer.keys, layer.values = (one[0][:, place].transpose(0, 1) for one in (layer.keys, layer.values))
+    return cache
 
 
 def _counts_positions(model: Any) -> bool:
-    """Whether the model is told each token's position, by the mask; padding may then stand between two tokens."""
+    """Whether the model is told each token's position, which is then the mask's: keys do not depend on padding."""
     causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
     return "position_ids" in inspect.signature(causal_lm.forward).parameters
 
@@ -255,6 +267,11 @@ def _read_once(
         return None
     cache.crop(-1)
     return cache
+
+
+def _starts_plain(model: Any) -> bool:
+    """Whether the cache that the model's config asks for can be cut into rows."""
+    return _is_plain(DynamicCache(config=model.config.get_text_config(decoder=True)))
 
 
 def _is_plain(cache: Any) -> bool:
@@ -291,12 +308,11 @@ def _limited(config: GenerationConfig, max_new_tokens: int) -> GenerationConfig:
     return limited
 
 
-def _left_padded(prompts: list[list[int]], pad: int, device: torch.device, shared: int = 0) -> tuple[Tensor, Tensor]:
-    """Ids and mask, each (prompts, longest), padded on the left, but behind the `shared` first tokens; the mask comes
-    from the lengths, since `pad` may be the end-of-turn id."""
+def _left_padded(prompts: list[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids and mask, each (prompts, longest); the mask comes from the lengths, since `pad` may be the end-of-turn id."""
     width = max(len(prompt) for prompt in prompts)
-    ids = [prompt[:shared] + [pad] * (width - len(prompt)) + prompt[shared:] for prompt in prompts]
-    mask = [[1] * shared + [0] * (width - len(prompt)) + [1] * (len(prompt) - shared) for prompt in prompts]
+    ids = [[pad] * (width - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 

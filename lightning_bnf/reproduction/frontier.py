@@ -5,12 +5,14 @@ the share of test prompts of trained families whose greedy answer passes its ver
 and real text, by likelihood, and families that are kept out of training. A method's curve at a rate goes from the base
 through these moments, averaged over seeds. The tax at matched alignment is read off where a curve first comes to a
 level of alignment, row by row between the two moments around it, and is the mean over the rates whose curves come
-there: no rate and no moment is picked. The measures were chosen before any of these runs was made, the rules below and
-`CONTRASTS` before a second method was run.
+there: no rate and no moment is picked. The measures were chosen before any of these runs was made; the rules below
+were written down when the base and BNF with one seed had been run, before a result of another method was there.
 
     level           the lowest over methods of the highest alignment that their curves come to
     left out        methods whose gain in alignment is under half of the median method's: they would set the level alone
-    seeds           each is left out once, and the level and the crossings are found again (jackknife)
+    runs            of a method and seed all rates, or none
+    seeds           each is left out once, and the level and the crossings are found again (jackknife, about what all
+                    give); the intervals are too wide rather than too narrow, as crossings jump
     test            paired by row and seed, t with the degrees of freedom that there are, Holm's correction over the
                     methods, for each measure by itself; to its error is added how much the difference moves when the
                     prompts that alignment is measured on are drawn anew
@@ -46,6 +48,8 @@ LABELS = {
 }
 TAXES = tuple(LABELS)
 """Above is better. The stated contrasts are asked of each."""
+METHODS = ("BNF", "DPO", "SFT", "SimPO", "BNF-restore", "NLL+PLL", "IPO", "KTO", "ORPO")
+"""What is compared at one level; the weight's powers and unpaired rows are questions of their own."""
 CONTRASTS = (("BNF", "DPO", 16), ("BNF", "SimPO", 10), ("BNF", "SFT", 10))
 """What the confirming seeds (11 and on, `reproduce frontier --scale confirm`) are for: method, against, seeds."""
 _PLACES = 9
@@ -106,6 +110,17 @@ def _moments(record: Mapping[str, Any]) -> list[Moment]:
 
 def _name(record: Mapping[str, Any]) -> str:
     return f"{record['method']}, setting {record['setting']}, seed {record['seed']}"
+
+
+def complete(found: Sequence[Curve], methods: Sequence[str] = METHODS) -> list[Curve]:
+    """The curves of these methods and of seeds that a method was run with at all rates: in an unfinished stage some of
+    them are not there yet, and means over rates would be of others."""
+    mine = [curve for curve in found if curve.method in methods]
+    rates = {curve.rate for curve in mine}
+    run: dict[tuple[str, int], set[float]] = {}
+    for curve in mine:
+        run.setdefault((curve.method, curve.seed), set()).add(curve.rate)
+    return [curve for curve in mine if run[curve.method, curve.seed] == rates]
 
 
 def points(found: Sequence[Curve]) -> pd.DataFrame:
@@ -185,22 +200,26 @@ def crossing(curve: Curve, measure: str, level: float, alignment: str = ALIGNMEN
 
 def at_level(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> pd.DataFrame:
     """The measure at the level of alignment that these methods come to: a line for each row, a column (method, seed)
-    for each method and shared seed, whose mean over seeds is what the seeds' averaged curves have at their level.
+    for each method and shared seed, whose mean over seeds is what the averaged curves of all have at their level.
 
-    With k > 1 seeds a column is the jackknife's pseudo-value: k times what all seeds give, less k - 1 times what all
-    but this one give (the level found again). Raises `Refusal` where a method gains nothing.
+    With k > 1 seeds a column is that, and k - 1 times what the mean over all sets without a seed has more than the set
+    without this one (the level found again): the jackknife's pseudo-value, with its mean put where all seeds are, as
+    crossings jump and its own would move by k - 1 times the jump. Raises `Refusal` where a method gains nothing.
     """
     mine = [curve for curve in found if curve.method in methods]
     seeds = shared_seeds(mine)
     if not seeds:
         raise Refusal(f"records must have a seed that {', '.join(methods)} share at every rate, got none")
     whole, k = _crossings(averaged(mine, seeds), measure, methods), len(seeds)
+    without = {
+        seed: _crossings(averaged(mine, [one for one in seeds if one != seed]), measure, methods) if k > 1 else whole
+        for seed in seeds
+    }
     columns: dict[tuple[str, int], np.ndarray] = {}
-    for seed in seeds:
-        others = [one for one in seeds if one != seed]
-        without = _crossings(averaged(mine, others), measure, methods) if others else whole
-        columns |= {(method, seed): k * whole[method] - (k - 1) * without[method] for method in methods}
-    return pd.DataFrame(columns).rename_axis(columns=["method", "seed"])[list(methods)]
+    for method in methods:
+        mean = np.mean([one[method] for one in without.values()], axis=0)
+        columns |= {(method, seed): whole[method] + (k - 1) * (mean - without[seed][method]) for seed in seeds}
+    return pd.DataFrame(columns).rename_axis(columns=["method", "seed"])
 
 
 def _crossings(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> dict[str, np.ndarray]:
@@ -239,11 +258,17 @@ def tax(found: Sequence[Curve], of: str, measures: Sequence[str] = TAXES) -> pd.
 
 
 def aligned_methods(found: Sequence[Curve]) -> list[str]:
-    """All but those that hardly gain, see `matched_level`. Raises `Refusal` where no seed is shared by all."""
+    """All but those that hardly gain, see `matched_level`, and those that gain nothing once a seed is left out. Raises
+    `Refusal` where no seed is shared by all."""
     seeds = shared_seeds(found)
     if not seeds:
         raise Refusal("records must have a seed that all methods share at every rate, got none")
     _, left_out = matched_level(averaged(found, seeds))
+    for seed in seeds if len(seeds) > 1 else ():
+        some = averaged(found, [one for one in seeds if one != seed])
+        start = _aligned(some[0].moments[0])
+        gains = {curve.method for curve in some if max(map(_aligned, curve.moments)) > start}
+        left_out += [curve.method for curve in some if curve.method not in gains]
     return [method for method in dict.fromkeys(curve.method for curve in found) if method not in left_out]
 
 
@@ -252,7 +277,8 @@ def level_errors(
 ) -> dict[str, float]:
     """How far what `of` has more of the measure than each other method at matched alignment moves when the prompts that
     alignment is measured on are drawn anew (bootstrap; with them the level moves, and where each averaged curve comes
-    to it): method -> standard deviation."""
+    to it): method -> standard deviation; infinite where in over 5 % of the draws they have no common level above the
+    base."""
     mine = [curve for curve in found if curve.method in methods]
     kept = averaged(mine, shared_seeds(mine))
     rows = len(kept[0].moments[0].values[ALIGNMENT])
@@ -274,13 +300,18 @@ def level_errors(
             there = np.where((low < level) & (level <= high), (1 - share) * values[i] + share * values[i + 1], there)
         taxed.setdefault(curve.method, []).append(there)
     means = {method: pd.DataFrame(some).mean() for method, some in taxed.items()}
-    return {method: float((means[of] - means[method]).std()) for method in methods if method != of}
+    errors = {}
+    for method in (one for one in methods if one != of):
+        differences = means[of] - means[method]
+        errors[method] = float(differences.std()) if differences.isna().mean() <= 0.05 else np.inf
+    return errors
 
 
 def verdicts(found: Sequence[Curve], confirming: Sequence[Curve]) -> list[Claim]:
     """The stated contrasts as claims, that the first keeps more of each measure of `TAXES` at matched alignment, by
     the confirming seeds alone; and that BNF needs less tuning, by `found`. Nothing is decided where there are fewer
     seeds than were stated, or one of both hardly aligns."""
+    found, confirming = complete(found), complete(confirming)
     lines = []
     for measure in TAXES:
         for of, against, seeds in CONTRASTS:

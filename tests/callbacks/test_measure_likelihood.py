@@ -97,7 +97,7 @@ def test_of_full_weights_the_policy_alone_is_measured(tmp_path, tiny_folder, wri
 def test_what_names_no_rows_is_refused(tmp_path, tiny_folder, write_pairs):
     module, data = PreferenceModule(LoRAPolicy(tiny_folder), BNF()), PreferenceData(train=write_pairs())
     callback = MeasureLikelihood(LikelihoodRows(choices=[], prose=None))
-    with pytest.raises(Refusal, match="rows must name choices, pairs, prose or prompts, got none"):
+    with pytest.raises(Refusal, match=r"rows must name choices, pairs, prose or prompts \(beside verified\), got none"):
         train(tmp_path, module, data, callbacks=[callback])
     with pytest.raises(Refusal, match=r"at\[0\] must be in \(0, 1\), got 1"):
         MeasureLikelihood(at=[1.0])

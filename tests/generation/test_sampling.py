@@ -12,6 +12,7 @@ from transformers import (
     BloomConfig,
     FalconConfig,
     GPT2Config,
+    GPTNeoConfig,
     GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
@@ -92,6 +93,11 @@ FAMILIES = {
     "gpt_neox": (GPTNeoXConfig, {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}, True),
     "falcon": (FalconConfig, {"hidden_size": 32, "num_hidden_layers": 2, "alibi": False}, True),
     "opt": (OPTConfig, {"hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "word_embed_proj_dim": 32}, True),
+    "gpt_neo": (
+        GPTNeoConfig,
+        {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["local"], 2]], "window_size": 14},
+        True,
+    ),
     "bloom": (BloomConfig, {"hidden_size": 32, "n_layer": 2, "n_head": 4}, False),
     "mpt": (MptConfig, {"d_model": 32, "n_layers": 2, "n_heads": 4}, False),
 }
@@ -102,7 +108,7 @@ FAMILIES = {
 def test_what_prompts_begin_with_is_read_once(family, samples, tokenizer):
     """By one call for all of them, where a model is told positions; completions are those of each prompt alone."""
     config, sizes, shares = FAMILIES[family]
-    heads = {} if "n_heads" in sizes or "n_head" in sizes else {"num_attention_heads": 4}
+    heads = {} if {"n_heads", "n_head", "num_heads"} & set(sizes) else {"num_attention_heads": 4}
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config(**SMALL, **sizes, **heads)).eval()
     calls: list[tuple[int, ...]] = []
@@ -114,13 +120,14 @@ def test_what_prompts_begin_with_is_read_once(family, samples, tokenizer):
 
 
 def test_a_beginning_is_shared_where_it_pays(tiny_llama, tokenizer):
-    """Not of one prompt, nor of few tokens; of a prompt that another begins with, all but its last token."""
+    """Not of one prompt, nor of few tokens; of a prompt that another begins with, all but its last token; and of
+    prompts that differ in length by more than they share."""
     calls: list[tuple[int, ...]] = []
     hook = tiny_llama.register_forward_pre_hook(
         lambda _, args, given: calls.append(tuple(given["input_ids"].shape)), with_kwargs=True
     )
-    nested = [BEGINNING, [*BEGINNING, 50, 51]]
-    for prompts, first in (([BEGINNING], (1, 12)), (PROMPTS, (4, 8)), (nested, (1, 12))):
+    nested, uneven = [BEGINNING, [*BEGINNING, 50, 51]], [[*BEGINNING, 50], [*BEGINNING, *range(60, 80)]]
+    for prompts, first in (([BEGINNING], (1, 12)), (PROMPTS, (4, 8)), (nested, (1, 12)), (uneven, (1, 13))):
         calls.clear()
         rows = generate_ids(tiny_llama, tokenizer, prompts, Sampling(0.0, 6))
         assert calls[0] == first

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from lightning_bnf.datamodules.reading.formats import Unpaired
 from lightning_bnf.datamodules.reading.json_files import read_json_lines
 from lightning_bnf.datamodules.reading.options import DATE
+from lightning_bnf.datamodules.reading.tables import RawRecord
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.datamodules.tokens.template_code import Clock
 from lightning_bnf.evaluation.benchmarks.suites import SUITES, TASKS, SuiteError, SuiteTask, rows_file
@@ -72,8 +73,7 @@ def questions(
     for name in files:
         if name not in names:
             raise SuiteError(f"files must be of the choices, {', '.join(names) or 'none'}, got {name!r}")
-    docs = [(known[name], doc) for name in names for doc in _docs(known[name], files)]
-    asked = [_Asked(one, doc) for one, doc in docs]
+    asked = [_Asked(known[name], record) for name in names for record in _records(known[name], files)]
     kept = stratified([f"{one.task.task} {one.right}" for one in asked], [one.doc for one in asked])[:limit]
     with Clock(DATE).pinned():  # as in training: templates may write the date
         return [asked[place].question(tokenizer, f"{asked[place].task.task}:{place}") for place in kept]
@@ -101,12 +101,15 @@ def stratified(strata: Sequence[str], contents: Sequence[Any]) -> list[int]:
 class _Asked:
     """A row of a benchmark as its task reads it."""
 
-    def __init__(self, task: SuiteTask, doc: Mapping[str, Any]):
-        definition = _definition(task)
+    def __init__(self, task: SuiteTask, record: RawRecord):
+        definition, doc = _definition(task), record.values
         self.task, self.doc = task, doc
-        self.text: str = _read(definition["doc_to_text"], doc)
-        self.options: list[str] = _read(definition["doc_to_choice"], doc)
-        target = _read(definition["doc_to_target"], doc)
+        try:
+            self.text: str = _read(definition["doc_to_text"], doc)
+            self.options: list[str] = _read(definition["doc_to_choice"], doc)
+            target = _read(definition["doc_to_target"], doc)
+        except SuiteError as error:
+            raise SuiteError(f"{record.place}: {error}") from None
         self.right = target if isinstance(target, int) else self.options.index(target)
 
     def question(self, tokenizer: PreTrainedTokenizerBase, source: str) -> Question:
@@ -128,10 +131,10 @@ class _Asked:
         return Question(row, self.task.name, self.doc, self.right, scale)
 
 
-def _docs(task: SuiteTask, files: Mapping[str, str]) -> list[Mapping[str, Any]]:
+def _records(task: SuiteTask, files: Mapping[str, str]) -> list[RawRecord]:
     path = rows_file(task, files)
     assert path is not None
-    return [record.values for record in read_json_lines(str(path), path)]
+    return read_json_lines(str(path), path)
 
 
 def _read(field: Any, doc: Mapping[str, Any]) -> Any:

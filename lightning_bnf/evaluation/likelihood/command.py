@@ -68,7 +68,7 @@ def likelihood(
     policy = exported(source, dtype)
     of = material(rows, policy.tokenizer, policy.end_ids, options)
     if not all_rows(of, of.prompts):
-        raise Refusal("rows must name choices, pairs, prose or prompts, got none of them")
+        raise Refusal("rows must name choices, pairs, prose or prompts (beside verified), got none of them")
     meter = _Meter(of, rows, max_tokens, dtype)
     base = samples = None
     if reference is not None:

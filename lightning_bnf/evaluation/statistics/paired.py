@@ -62,8 +62,8 @@ def paired_difference(
         level: of the interval.
         besides: a standard error of what the difference depends on beside these prompts and seeds.
 
-    Where all differences are equal the interval is that number alone. Raises `Refusal` for other shapes, fewer than
-    two prompts or seeds, and values that are not finite.
+    Where all differences are equal, and nothing is `besides`, the interval is that number alone. Raises `Refusal` for
+    other shapes, fewer than two prompts or seeds, and values that are not finite.
     """
     d = differences(first, second)
     value, variance, df = (float(found) for found in estimate(d))

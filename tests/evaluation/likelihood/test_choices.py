@@ -63,6 +63,14 @@ def test_only_tasks_of_choices_are_known(files, tokenizer):
         questions(["bnf_openbookqa"], {"other": "x"}, tokenizer)
 
 
+def test_a_row_that_cannot_be_read_is_named(tmp_path, tokenizer):
+    path = tmp_path / "rows.jsonl"
+    rows = [ROWS["bnf_openbookqa"][0], {"question": "Q?", "options": "A) x\nB) y", "answer": "A) x"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(SuiteError, match=r"rows\.jsonl:2: options must be two lines or more"):
+        questions(["bnf_openbookqa"], {"bnf_openbookqa": str(path)}, tokenizer)
+
+
 @pytest.mark.slow
 def test_scores_are_lm_evals_own_to_the_last_row(files, tiny_folder, tokenizer):
     policy = exported(tiny_folder)

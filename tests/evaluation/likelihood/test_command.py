@@ -57,5 +57,7 @@ def test_what_cannot_be_measured_is_refused(words, tiny_folder, tmp_path, capsys
     given = ["likelihood", "--source", tiny_folder, "--output", str(tmp_path / "out")]
     assert "reference must be a model where rows.prompts names a file, got none" in refused(capsys, *given, *words)
     nothing = ["--rows.choices", "[]", "--rows.prose", "null"]
-    assert "rows must name choices, pairs, prose or prompts, got none of them" in refused(capsys, *given, *nothing)
+    assert "rows must name choices, pairs, prose or prompts (beside verified), got none of them" in refused(
+        capsys, *given, *nothing
+    )
     assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ from lightning_bnf.evaluation.benchmarks.lm_eval_scores import (
     latest_results,
     read_scores,
 )
-from lightning_bnf.evaluation.benchmarks.suites import SUITES
+from lightning_bnf.evaluation.benchmarks.suites import SUITES, SuiteError
 from lightning_bnf.evaluation.benchmarks.tasks.local import options, question, right_option
 
 pytestmark = pytest.mark.slow
@@ -53,3 +53,11 @@ def test_options_stand_without_letters_and_once():
     within = {"question": "What matters\nA. newness\nB. loss", "options": "\nC. light\nD. mind", "answer": "D. mind"}
     assert question(within) == "What matters"
     assert (options(within), right_option(within)) == (["newness", "loss", "light", "mind"], 3)
+    coli = {"question": "E. coli lives where?", "options": "A. gut\nB. sun\nF. sea", "answer": "F. sea"}
+    assert (question(coli), options(coli), right_option(coli)) == ("E. coli lives where?", ["gut", "sun", "sea"], 2)
+
+
+@pytest.mark.parametrize(("listed", "answer"), [("A) x\nB) y", "A"), ("A. x\nB. y", "C. z"), ("A. x\nB. x", "A. x")])
+def test_options_that_cannot_be_read_are_refused(listed, answer):
+    with pytest.raises(SuiteError, match=r"options must be two lines or more such as 'A\. a bank'"):
+        right_option({"question": "Q?", "options": listed, "answer": answer})
