@@ -385,21 +385,3 @@ def expected_best(values: Sequence[float]) -> list[float]:
     C(i - 1, k - 1) of C(n, k) draws."""
     ordered, n = sorted(values), len(values)
     return [sum(comb(i, k - 1) * value for i, value in enumerate(ordered)) / comb(n, k) for k in range(1, n + 1)]
-
-
-def unfinished(stages: Mapping[str, Mapping[str, Any]], methods: Mapping[str, Any], records: Records) -> pd.DataFrame:
-    """A line for each stage of a config of `reproduce`: its runs, and how many of them there are."""
-    done = {(record["method"], record["setting"], record["seed"]) for record in records}
-    lines = {}
-    for name, stage in stages.items():
-        wanted = set()
-        for method in stage["methods"]:
-            own = methods[method]
-            several = len(own.get("grid", [{}])) > 1
-            settings = [i + 1 for i in range(len(own["grid"]))] if several else [None]
-            seeds = stage["seeds"][:1] if own.get("once") else stage["seeds"]
-            wanted |= {(method, setting, seed) for setting in settings for seed in seeds}
-        there = len(wanted & done)
-        state = "whole" if there == len(wanted) else "unfinished" if there else "not begun"
-        lines[name] = {"runs": len(wanted), "done": there, "state": state}
-    return pd.DataFrame(lines).T.rename_axis(index="stage")

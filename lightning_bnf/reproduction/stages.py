@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import pandas as pd
 
 from lightning_bnf.evaluation.statistics.paired import Components
 from lightning_bnf.evaluation.statistics.power import smallest_difference
@@ -97,3 +99,23 @@ def power_lines(expected: Mapping[str, Expected], stages: Mapping[str, Stage]) -
         seen = ", ".join(f"{smallest_difference(one.rows, n, variances):.3f} with {n} seeds" for n in counts)
         lines.append(f"{name} ({one.rows} rows): differences from {seen or 'none: a single seed'} are seen")
     return lines
+
+
+def unfinished(
+    stages: Mapping[str, Mapping[str, Any]], methods: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
+) -> pd.DataFrame:
+    """A line for each stage of a config of `reproduce`: its runs, and how many of them there are."""
+    done = {(record["method"], record["setting"], record["seed"]) for record in records}
+    lines = {}
+    for name, stage in stages.items():
+        wanted = set()
+        for method in stage["methods"]:
+            own = methods[method]
+            several = len(own.get("grid", [{}])) > 1
+            settings = [i + 1 for i in range(len(own["grid"]))] if several else [None]
+            seeds = stage["seeds"][:1] if own.get("once") else stage["seeds"]
+            wanted |= {(method, setting, seed) for setting in settings for seed in seeds}
+        there = len(wanted & done)
+        state = "whole" if there == len(wanted) else "unfinished" if there else "not begun"
+        lines[name] = {"runs": len(wanted), "done": there, "state": state}
+    return pd.DataFrame(lines).T.rename_axis(index="stage")

@@ -11,10 +11,10 @@ from lightning_bnf.results.style import CHOSEN, NEUTRAL, REJECTED, TYPE, looks, 
 
 LABELS = {
     "passes": "greedy answers that pass",
-    "passes_kept_out": "greedy answers that pass, kept-out families",
-    "choices_ranked": "wrong options ranked below the right one",
+    "passes_kept_out": "passes, kept-out families",
+    "choices_ranked": "rank of the right option",
     "choices": "questions answered right",
-    "prose": "log-prob of prose (nats a token)",
+    "prose": "log-prob of prose (nats)",
     "kl_base": "KL(base || policy) (nats a sample)",
 }
 _STYLES = ("-", "--", ":", "-.")

@@ -30,9 +30,9 @@ from lightning_bnf.reproduction.frontier import (
     tax,
     trials,
     tuning,
-    unfinished,
     verdicts,
 )
+from lightning_bnf.reproduction.stages import unfinished
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.runtime.shipped import shipped
 
