@@ -6,7 +6,7 @@ and real text, by likelihood, and families that are kept out of training. A meth
 through these moments, averaged over seeds. The tax at matched alignment is read off where a curve first comes to a
 level of alignment, row by row between the two moments around it, and is the mean over the rates whose curves come
 there: no rate and no moment is picked. The measures were chosen before any of these runs was made; the rules below
-were written down when the base and BNF with one seed had been run, before a result of another method was there.
+were written down when the base and BNF with one seed had been run, before a result of another method was looked at.
 
     level           the lowest over methods of the highest alignment that their curves come to
     left out        methods whose gain in alignment is under half of the median method's: they would set the level alone
