@@ -64,7 +64,7 @@ def load_sharded(
     `Policy.load` does, on all ranks.
     """
     if device.type == "cpu":
-        keep_freed_memory(False)  # of tensors that are handed out, or gathered for one layer
+        keep_freed_memory(False, given_back_from=2**17)  # of tensors that are handed out, or gathered for one layer
     weights = None if policy.given or policy.in_four_bits else load_empty(policy)
     policy.load()
     frozen = FrozenCopy(policy) if copied else None

@@ -72,18 +72,25 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def keep_freed_memory(keep: bool) -> None:
+def keep_freed_memory(keep: bool, given_back_from: int = 2**25) -> None:
     """Whether what a tensor on the CPU leaves stays with the process for the next one, or goes back to the system.
 
     Large tensors (a tile of logits, a head's gradient) would else be mapped and zeroed by the system anew in every
     step, which took a tenth of a step of the bundled model; the peak is the same. Where malloc is not glibc's, nothing
     changes.
+
+    Args:
+        keep: Whether it stays. If not, glibc works nearly as it does by itself, once large tensors came and went: it
+            then keeps what is smaller than 32 MiB, up to 64 MiB of it. (Whoever sets its numbers ends their growth.)
+        given_back_from: Bytes from which a tensor goes back as soon as it is freed, where nothing is to stay. The less
+            this is, the more often the system maps memory and zeroes it: from 128 KiB, where glibc begins, a forward
+            pass of the bundled model took 1.9 times as long.
     """
     libc = _glibc()
     if libc is not None:
         libc.mallopt(_MMAP_MAX, 0 if keep else 65536)
-        libc.mallopt(_MMAP_THRESHOLD, 2**17)  # its own at first, which grows with what is freed, up to 32 MiB
-        libc.mallopt(_TRIM_THRESHOLD, -1 if keep else 2**26)  # -1: never; 64 MiB is what glibc itself goes up to
+        libc.mallopt(_MMAP_THRESHOLD, given_back_from)
+        libc.mallopt(_TRIM_THRESHOLD, -1 if keep else 2**26)  # -1: never
     if not keep:
         _give_back_freed()
 

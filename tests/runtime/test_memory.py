@@ -56,24 +56,36 @@ class MallInfo(ctypes.Structure):  # glibc's malloc.h: struct mallinfo2
 libc = ctypes.CDLL(None)
 if hasattr(libc, "mallinfo2"):
     libc.mallinfo2.restype = MallInfo
-    for keep in (False, True):
-        memory.keep_freed_memory(keep)
+    for keep, given_back_from, size in {cases}:
+        memory.keep_freed_memory(keep, given_back_from)
         before = libc.mallinfo2().hblkhd
-        tensor = torch.ones(16 * 2**20)
+        tensor = torch.ones(size // 4)
         mapped = libc.mallinfo2().hblkhd - before
         del tensor
-        print(int(mapped >= 2**26), int(libc.mallinfo2().fordblks >= 2**26))
+        print(int(mapped >= size), int(libc.mallinfo2().fordblks >= size))
 """
+
+
+def mapped_and_left(*cases: tuple[bool, int, int]) -> list[str]:
+    """Of each (keep, given_back_from, bytes of a tensor), in order and in a process of their own, as malloc counts:
+    "1 0" where it was mapped and given back, "0 1" where it was part of a heap and stays there, free."""
+    code = COUNTS.replace("{cases}", repr(cases))
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    if not shown:
+        pytest.skip("malloc does not tell how it took memory: it is not glibc 2.33 or later")
+    return shown.splitlines()
 
 
 @linux
 def test_freed_memory_that_is_kept_is_not_mapped_again() -> None:
-    """64 MiB as malloc counts them, in a process of their own: mapped for a tensor and given back with it, or part of a
-    heap that stays, free."""
-    shown = subprocess.run([sys.executable, "-c", COUNTS], capture_output=True, text=True, check=True).stdout
-    if not shown:
-        pytest.skip("malloc does not tell how it took memory: it is not glibc 2.33 or later")
-    assert shown.splitlines() == ["1 0", "0 1"]
+    assert mapped_and_left((False, 2**25, 2**26), (True, 2**25, 2**26)) == ["1 0", "0 1"]
+
+
+@linux
+def test_after_a_run_tensors_of_a_layer_are_not_mapped_each_time() -> None:
+    """4 MiB stay, as glibc would have it by itself; unless it is told to give such back."""
+    counted = mapped_and_left((True, 2**25, 2**22), (False, 2**25, 2**22), (False, 2**17, 2**22))
+    assert [line[0] for line in counted] == ["0", "0", "1"]
 
 
 def test_only_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
