@@ -17,6 +17,10 @@ were written down when the base and BNF with one seed had been run, before a res
                     methods, for each measure by itself; to its error is added how much the difference moves when the
                     prompts that alignment is measured on are drawn anew
 
+`tuning.at_best_rate` gives the same comparison of each method at the rate that it aligns best with. It decides nothing;
+it was added when DPO with one seed had been looked at too, because a mean over the rates that come to the level leaves
+out those at which a method breaks before it.
+
 A first look at 22 runs of one seed had other measures, and showed that they could not answer. Whether held-out pairs
 are ranked right moved by one to five pairs of 62 (of kept-out families by none) where greedy passes rose by 37 to 47
 prompts of 264. And CommonsenseQA by letters, which the base answers no better than chance, "lost" 0.1 nats of the right
@@ -24,23 +28,30 @@ letter's log-prob as policies grew surer of all letters alike; asked for the opt
 Hence greedy passes, options by their text, and the right one's rank.
 """
 
-from collections.abc import Mapping, Sequence
-from math import comb
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from lightning_bnf.evaluation.statistics.intervals import Interval, t_interval
+from lightning_bnf.evaluation.statistics.intervals import Interval
 from lightning_bnf.evaluation.statistics.paired import Components, paired_difference
 from lightning_bnf.reproduction.claims import Claim
 from lightning_bnf.reproduction.contrasts import contrasts, variances
-from lightning_bnf.reproduction.runs import read_results
-from lightning_bnf.reproduction.scores import BASE
+from lightning_bnf.reproduction.curves import (
+    ALIGNMENT,
+    PLACES,
+    Curve,
+    aligned,
+    averaged,
+    common_rows,
+    complete,
+    crossing,
+    needed_seeds,
+    shared_seeds,
+)
+from lightning_bnf.reproduction.tuning import tuning
 from lightning_bnf.runtime.refusal import Refusal
 
-ALIGNMENT = "passes"
 LABELS = {
     "choices_ranked": "wrong options ranked below the right one",
     "prose": "log-prob of real text",
@@ -52,150 +63,20 @@ METHODS = ("BNF", "DPO", "SFT", "SimPO", "BNF-restore", "NLL+PLL", "IPO", "KTO",
 """What is compared at one level; the weight's powers and unpaired rows are questions of their own."""
 CONTRASTS = (("BNF", "DPO", 16), ("BNF", "SimPO", 10), ("BNF", "SFT", 10))
 """What the confirming seeds (11 and on, `reproduce frontier --scale confirm`) are for: method, against, seeds."""
-_PLACES = 9
-Records = Sequence[Mapping[str, Any]]
-Values = Mapping[str, np.ndarray]
 
 
-class Moment(NamedTuple):
-    """A run at a share of its steps: measure -> (rows,)."""
-
-    share: float
-    values: Values
-
-
-class Curve(NamedTuple):
-    """A run from the base on. rate: its learning rate."""
-
-    method: str
-    setting: int | None
-    rate: float
-    seed: int
-    moments: list[Moment]
-
-
-def curves(records: Records) -> list[Curve]:
-    """All runs but the base's, each with the base as its first moment.
-
-    Raises `Refusal` where there is no base, or a run was measured on other rows.
-    """
-    base = [record for record in records if record["method"] == BASE]
-    if not base:
-        raise Refusal(f"records must hold a run of {BASE}, got none")
-    (*_, start), rows = _moments(base[0]), base[0]["results"]["likelihood"]["fingerprints"]
-    found = []
-    for record in records:
-        if record["method"] == BASE:
-            continue
-        if record["results"]["likelihood"]["fingerprints"] != rows:
-            raise Refusal(f"records must be measured on the base's rows, got others of {_name(record)}")
-        rate = float(record["config"]["model"]["optimization"]["learning_rate"])
-        moments = [Moment(0.0, start.values), *_moments(record)]
-        found.append(Curve(record["method"], record["setting"], rate, record["seed"], moments))
-    return found
-
-
-def read_curves(folder: Path) -> list[Curve]:
-    """Of results in a folder; none where it is not there, or holds the base alone."""
-    records = read_results(folder) if folder.is_dir() else []
-    return curves(records) if len(records) > 1 else []
-
-
-def _moments(record: Mapping[str, Any]) -> list[Moment]:
-    points = sorted(record["results"]["likelihood"]["points"], key=lambda point: point["share"])
-    return [
-        Moment(point["share"], {name: np.array(some) for name, some in point["values"].items()}) for point in points
-    ]
-
-
-def _name(record: Mapping[str, Any]) -> str:
-    return f"{record['method']}, setting {record['setting']}, seed {record['seed']}"
-
-
-def complete(found: Sequence[Curve], methods: Sequence[str] = METHODS) -> list[Curve]:
-    """The curves of these methods and of seeds that a method was run with at all rates: in an unfinished stage some of
-    them are not there yet, and means over rates would be of others."""
-    mine = [curve for curve in found if curve.method in methods]
-    rates = {curve.rate for curve in mine}
-    run: dict[tuple[str, int], set[float]] = {}
-    for curve in mine:
-        run.setdefault((curve.method, curve.seed), set()).add(curve.rate)
-    return [curve for curve in mine if run[curve.method, curve.seed] == rates]
-
-
-def points(found: Sequence[Curve]) -> pd.DataFrame:
-    """Tidy: columns method, rate, seed, share, measure, value: means over the rows that every moment of a run has."""
-    lines = []
-    for curve in found:
-        for moment in curve.moments:
-            lines += [
-                (curve.method, curve.rate, curve.seed, moment.share, name, float(_common(curve, name, moment).mean()))
-                for name in moment.values
-            ]
-    return pd.DataFrame(lines, columns=["method", "rate", "seed", "share", "measure", "value"])
-
-
-def _common(curve: Curve, measure: str, moment: Moment) -> np.ndarray:
-    """The first rows, which all moments of the curve have: within a run fewer questions are asked than at its end."""
-    rows = min(len(one.values[measure]) for one in curve.moments if measure in one.values)
-    return moment.values[measure][:rows]
-
-
-def averaged(found: Sequence[Curve], seeds: Sequence[int]) -> list[Curve]:
-    """A curve for each method and rate, of the means over these seeds row by row: a single run's alignment is too rough
-    to say where it comes to a level. Its `seed` is that of the first."""
-    groups: dict[tuple[str, int | None], list[Curve]] = {}
-    for curve in found:
-        if curve.seed in seeds:
-            groups.setdefault((curve.method, curve.setting), []).append(curve)
-    curves_ = []
-    for some in groups.values():
-        moments = [
-            Moment(
-                same[0].share, {name: np.mean([one.values[name] for one in same], axis=0) for name in same[0].values}
-            )
-            for same in zip(*(curve.moments for curve in some), strict=True)
-        ]
-        curves_.append(some[0]._replace(moments=moments))
-    return curves_
-
-
-def shared_seeds(found: Sequence[Curve]) -> list[int]:
-    """The seeds that every method has with every rate that any of its seeds has."""
-    seeds: dict[tuple[str, int | None], set[int]] = {}
-    for curve in found:
-        seeds.setdefault((curve.method, curve.setting), set()).add(curve.seed)
-    return sorted(set.intersection(*seeds.values()))
-
-
-def _aligned(moment: Moment, alignment: str = ALIGNMENT) -> float:
-    """Rounded: shares of the same prompts are often equal, and the order of a sum must not say which is above."""
-    return round(float(moment.values[alignment].mean()), _PLACES)
-
-
-def matched_level(found: Sequence[Curve], alignment: str = ALIGNMENT) -> tuple[float, list[str]]:
+def matched_level(found: Sequence[Curve]) -> tuple[float, list[str]]:
     """Of averaged curves: the level of alignment at which methods are compared, and the methods that are left out."""
-    start = _aligned(found[0].moments[0], alignment)
+    start = aligned(found[0].moments[0])
     best: dict[str, float] = {}
     for curve in found:
-        highest = max(_aligned(one, alignment) for one in curve.moments)
+        highest = max(aligned(one) for one in curve.moments)
         best[curve.method] = max(best.get(curve.method, start), highest)
     half = float(np.median([value - start for value in best.values()])) / 2
     kept = [method for method, value in best.items() if value > start and value - start >= half]
     if not kept:
         raise Refusal("records must hold a method that gains in alignment, got none")
     return min(best[method] for method in kept), [method for method in best if method not in kept]
-
-
-def crossing(curve: Curve, measure: str, level: float, alignment: str = ALIGNMENT) -> np.ndarray | None:
-    """The measure's rows where the curve first comes to the level of alignment; None where it never does."""
-    for before, after in zip(curve.moments, curve.moments[1:]):
-        low, high = (_aligned(one, alignment) for one in (before, after))
-        if low < level <= high:
-            share = (level - low) / (high - low)
-            first, second = (_common(curve, measure, one) for one in (before, after))
-            return (1 - share) * first + share * second
-    return None
 
 
 def at_level(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> pd.DataFrame:
@@ -207,9 +88,7 @@ def at_level(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> pd
     crossings jump and its own would move by k - 1 times the jump. Raises `Refusal` where a method gains nothing.
     """
     mine = [curve for curve in found if curve.method in methods]
-    seeds = shared_seeds(mine)
-    if not seeds:
-        raise Refusal(f"records must have a seed that {', '.join(methods)} share at every rate, got none")
+    seeds = needed_seeds(mine)
     whole, k = _crossings(averaged(mine, seeds), measure, methods), len(seeds)
     without = {
         seed: _crossings(averaged(mine, [one for one in seeds if one != seed]), measure, methods) if k > 1 else whole
@@ -225,10 +104,10 @@ def at_level(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> pd
 def _crossings(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> dict[str, np.ndarray]:
     """Of averaged curves: method -> the measure's rows at the level all come to, the mean over the rates that do."""
     best = {
-        method: max(_aligned(one) for curve in found if curve.method == method for one in curve.moments)
+        method: max(aligned(one) for curve in found if curve.method == method for one in curve.moments)
         for method in methods
     }
-    level, start = min(best.values()), _aligned(found[0].moments[0])
+    level, start = min(best.values()), aligned(found[0].moments[0])
     if level <= start:
         least = min(best, key=best.__getitem__)
         raise Refusal(f"methods must gain in alignment, got {least}, with {level:.3f} at most, {start:.3f} of the base")
@@ -260,14 +139,12 @@ def tax(found: Sequence[Curve], of: str, measures: Sequence[str] = TAXES) -> pd.
 def aligned_methods(found: Sequence[Curve]) -> list[str]:
     """All but those that hardly gain, see `matched_level`, and those that gain nothing once a seed is left out. Raises
     `Refusal` where no seed is shared by all."""
-    seeds = shared_seeds(found)
-    if not seeds:
-        raise Refusal("records must have a seed that all methods share at every rate, got none")
+    seeds = needed_seeds(found)
     _, left_out = matched_level(averaged(found, seeds))
     for seed in seeds if len(seeds) > 1 else ():
         some = averaged(found, [one for one in seeds if one != seed])
-        start = _aligned(some[0].moments[0])
-        gains = {curve.method for curve in some if max(map(_aligned, curve.moments)) > start}
+        start = aligned(some[0].moments[0])
+        gains = {curve.method for curve in some if max(map(aligned, curve.moments)) > start}
         left_out += [curve.method for curve in some if curve.method not in gains]
     return [method for method in dict.fromkeys(curve.method for curve in found) if method not in left_out]
 
@@ -283,16 +160,16 @@ def level_errors(
     kept = averaged(mine, shared_seeds(mine))
     rows = len(kept[0].moments[0].values[ALIGNMENT])
     weights = np.random.default_rng(0).multinomial(rows, [1 / rows] * rows, draws) / rows
-    aligned = [
-        np.round(weights @ np.array([one.values[ALIGNMENT] for one in curve.moments]).T, _PLACES) for curve in kept
+    passing = [
+        np.round(weights @ np.array([one.values[ALIGNMENT] for one in curve.moments]).T, PLACES) for curve in kept
     ]
     best: dict[str, np.ndarray] = {}
-    for curve, some in zip(kept, aligned):
+    for curve, some in zip(kept, passing):
         best[curve.method] = np.maximum(best.get(curve.method, 0.0), some.max(axis=1))
     level = np.min(list(best.values()), axis=0)
     taxed: dict[str, list[np.ndarray]] = {}
-    for curve, some in zip(kept, aligned):
-        values = np.array([_common(curve, measure, one).mean() for one in curve.moments])
+    for curve, some in zip(kept, passing):
+        values = np.array([common_rows(curve, measure, one).mean() for one in curve.moments])
         there = np.full(draws, np.nan)
         for i in reversed(range(len(values) - 1)):  # the first crossing is written last
             low, high = some[:, i], some[:, i + 1]
@@ -311,7 +188,7 @@ def verdicts(found: Sequence[Curve], confirming: Sequence[Curve]) -> list[Claim]
     """The stated contrasts as claims, that the first keeps more of each measure of `TAXES` at matched alignment, by
     the confirming seeds alone; and that BNF needs less tuning, by `found`. Nothing is decided where there are fewer
     seeds than were stated, or one of both hardly aligns."""
-    found, confirming = complete(found), complete(confirming)
+    found, confirming = complete(found, METHODS), complete(confirming, METHODS)
     lines = []
     for measure in TAXES:
         for of, against, seeds in CONTRASTS:
@@ -339,49 +216,3 @@ def measured_variances(found: Sequence[Curve], of: str, measure: str) -> list[Co
     stage. Empty with one seed."""
     methods = aligned_methods(found)
     return list(variances(at_level(found, measure, methods), of).values()) if of in methods else []
-
-
-def trials(found: Sequence[Curve], alignment: str = ALIGNMENT) -> pd.DataFrame:
-    """Whether a method needs tuning: the best alignment at the end that is to be expected of 1, 2, ... rates drawn
-    without replacement (columns), and `within`: the factor between the largest and the smallest rate whose alignment is
-    within 0.02 of the best's. Means over seeds."""
-    table = {}
-    for method in dict.fromkeys(curve.method for curve in found):
-        ends: dict[float, list[float]] = {}
-        for curve in found:
-            if curve.method == method:
-                ends.setdefault(curve.rate, []).append(_aligned(curve.moments[-1], alignment))
-        mean = {rate: float(np.mean(some)) for rate, some in ends.items()}
-        near = [rate for rate, value in mean.items() if value >= max(mean.values()) - 0.02]
-        expected = expected_best(list(mean.values()))
-        table[method] = {f"{i + 1}": value for i, value in enumerate(expected)} | {"within": max(near) / min(near)}
-    return pd.DataFrame(table).T
-
-
-def tuning(found: Sequence[Curve], of: str, alignment: str = ALIGNMENT) -> Interval | None:
-    """What a rate that was drawn without a look loses in alignment at the end against the best of its grid, `of` less
-    the mean of the other methods with a grid: below 0 it needs less tuning than they. Over seeds (t), of those that all
-    have; None with fewer than two."""
-    ends: dict[str, dict[int, list[float]]] = {}
-    for curve in found:
-        seeds = ends.setdefault(curve.method, {})
-        seeds.setdefault(curve.seed, []).append(_aligned(curve.moments[-1], alignment))
-    ends = {method: seeds for method, seeds in ends.items() if all(len(some) > 1 for some in seeds.values())}
-    if of not in ends or len(ends) < 2:
-        return None
-    loss = pd.DataFrame(
-        {
-            method: {seed: max(some) - float(np.mean(some)) for seed, some in seeds.items()}
-            for method, seeds in ends.items()
-        }
-    ).dropna()
-    if len(loss) < 2:
-        return None
-    return t_interval((loss[of] - loss.drop(columns=of).mean(axis=1)).to_numpy())
-
-
-def expected_best(values: Sequence[float]) -> list[float]:
-    """The mean of the largest of k values drawn without replacement, k = 1, ..., n: the i-th smallest is it in
-    C(i - 1, k - 1) of C(n, k) draws."""
-    ordered, n = sorted(values), len(values)
-    return [sum(comb(i, k - 1) * value for i, value in enumerate(ordered)) / comb(n, k) for k in range(1, n + 1)]

@@ -37,12 +37,20 @@ class Expected:
         prompt: Variance of a paired difference between rows, as measured before (evaluation.statistics.paired).
         seed: Between seeds.
         rest: Of the rest.
+        besides: Standard error of what the difference depends on beside rows and seeds, such as the level of alignment
+            at which methods are compared: it does not shrink with seeds.
     """
 
     rows: AtLeastTwo
     prompt: NonNegativeFloat
     seed: NonNegativeFloat
     rest: NonNegativeFloat
+    besides: NonNegativeFloat = 0.0
+
+    def seen(self, seeds: int) -> float:
+        """The smallest difference that so many seeds tell from 0 in four of five such experiments."""
+        variances = Components(self.prompt, self.seed, self.rest)
+        return smallest_difference(self.rows, seeds, variances, besides=self.besides)
 
 
 def in_order(
@@ -95,8 +103,7 @@ def power_lines(expected: Mapping[str, Expected], stages: Mapping[str, Stage]) -
     counts = sorted({seeds for stage in stages.values() if (seeds := len(stage.seeds)) > 1})
     lines = []
     for name, one in expected.items():
-        variances = Components(one.prompt, one.seed, one.rest)
-        seen = ", ".join(f"{smallest_difference(one.rows, n, variances):.3f} with {n} seeds" for n in counts)
+        seen = ", ".join(f"{one.seen(seeds):.3f} with {seeds} seeds" for seeds in counts)
         lines.append(f"{name} ({one.rows} rows): differences from {seen or 'none: a single seed'} are seen")
     return lines
 

@@ -25,7 +25,7 @@ def plot_frontier(points: pd.DataFrame, y: str, x: str = "passes", columns: int 
     """A panel for each method: its measure `y` against `x` from the base through the moments of its runs, one line for
     each learning rate (means over seeds, with bars from the lowest to the highest), over all other methods in grey.
 
-    `points` as `reproduction.frontier.points` gives them.
+    `points` as `reproduction.curves.points` gives them.
     """
     methods = list(dict.fromkeys(points["method"]))
     rates = sorted(points["rate"].unique())

@@ -1,79 +1,28 @@
-"""The frontier by hand: curves of few rows that cross a level of alignment at known places."""
+"""The frontier by hand: taxes at a level of alignment that curves of few rows come to."""
 
-import json
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from support.frontier_runs import BASE, record, run
 
 from lightning_bnf.evaluation.statistics.paired import paired_difference
+from lightning_bnf.reproduction.curves import averaged, crossing, curves
 from lightning_bnf.reproduction.frontier import (
     CONTRASTS,
     METHODS,
-    TAXES,
     aligned_methods,
     at_level,
-    averaged,
-    complete,
-    crossing,
-    curves,
-    expected_best,
     level_errors,
     matched_level,
     measured_variances,
-    points,
-    read_curves,
-    shared_seeds,
     tax,
-    trials,
-    tuning,
     verdicts,
 )
 from lightning_bnf.reproduction.stages import unfinished
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.runtime.shipped import shipped
-
-
-def record(method: str, seed: int, moments: dict[float, tuple[float, list[float]]], setting=1, rate=1e-4, rows="r"):
-    """A result with, for each share, the alignment (of all of two pairs) and the tax's rows."""
-    kept = [
-        {"share": share, "step": 1, "values": {"passes": [aligned] * 2} | dict.fromkeys(TAXES, rows_)}
-        for share, (aligned, rows_) in moments.items()
-    ]
-    return {
-        "method": method,
-        "setting": setting,
-        "seed": seed,
-        "config": {"model": {"optimization": {"learning_rate": rate}}},
-        "results": {"likelihood": {"fingerprints": {"pairs": rows}, "points": kept}},
-    }
-
-
-BASE = record("Base", 1, {1.0: (0.5, [-1.0, -1.0, -4.0])}, setting=None)
-
-
-def run(method: str, seed: int, half: float, end: float, loss: float, **more: Any):
-    """Aligned `half` and `end`; the two rows that both moments have lose `loss` by half, and twice that at the end."""
-    rows = [-1 - 2 * loss, -1 - 2 * loss]
-    return record(method, seed, {0.5: (half, [-1 - loss, -1 - loss]), 1.0: (end, [*rows, -9.0])}, **more)
-
-
-def test_a_curve_is_read_off_where_it_first_comes_to_the_level():
-    """From 0.5 to 0.7 and 0.9: the level 0.6 is half way to the first moment, 0.8 half way between the two."""
-    (curve,) = curves([BASE, run("BNF", 1, 0.7, 0.9, 1.0)])
-    assert crossing(curve, "choices_ranked", 0.6) == pytest.approx([-1.5, -1.5])
-    assert crossing(curve, "choices_ranked", 0.8) == pytest.approx([-2.5, -2.5])
-    assert crossing(curve, "choices_ranked", 0.95) is None
-
-
-def test_means_are_over_the_rows_that_all_moments_have():
-    found = points(curves([BASE, run("BNF", 1, 0.7, 0.9, 1.0)]))
-    taxed = found[found["measure"] == "choices_ranked"]
-    assert taxed["value"].tolist() == [-1.0, -2.0, -3.0], "and not the third question, which the end alone has"
-    assert taxed["share"].tolist() == [0.0, 0.5, 1.0]
 
 
 def test_the_level_is_what_all_came_to_but_those_that_hardly_gain():
@@ -100,17 +49,6 @@ def test_at_the_level_rates_are_averaged():
         at_level(curves([BASE, *runs, run("C", 1, 0.5, 0.4, 1)]), "choices_ranked", ["A", "C"])
     with pytest.raises(Refusal, match="must have a seed that A, D share at every rate"):
         at_level(curves([BASE, *runs, run("D", 2, 0.6, 0.7, 1)]), "choices_ranked", ["A", "D"])
-
-
-def test_curves_are_averaged_over_seeds_row_by_row():
-    runs = [run("A", 1, 0.7, 0.9, 1.0), run("A", 2, 0.6, 1.0, 2.0), run("A", 3, 0.1, 0.1, 9.0)]
-    (curve,) = averaged(curves([BASE, *runs]), [1, 2])
-    assert [one.values["passes"].tolist() for one in curve.moments] == [
-        pytest.approx([share] * 2) for share in (0.5, 0.65, 0.95)
-    ]
-    assert curve.moments[1].values["choices_ranked"].tolist() == [-2.5, -2.5]
-    assert curve.moments[2].values["choices_ranked"].tolist() == [-4.0, -4.0, -9.0]
-    assert shared_seeds(curves([BASE, *runs, run("B", 2, 0.7, 0.9, 1), run("B", 4, 0.7, 0.9, 1)])) == [2]
 
 
 def test_where_seeds_align_alike_each_has_its_own_value():
@@ -171,31 +109,6 @@ def test_a_level_that_most_draws_do_not_have_leaves_no_certainty():
         for point in runs[-1]["results"]["likelihood"]["points"]:
             point["values"]["passes"] = gained
     assert level_errors(curves([base, *runs]), "prose", "A", ["A", "B"]) == {"B": np.inf}
-
-
-def test_a_method_counts_once_its_rates_are_all_there():
-    """A and B at two rates; of C, and of A's second seed, one is missing; D is no method that is compared."""
-    runs = [
-        run(m, s, 0.7, 0.9, 1, setting=i, rate=r)
-        for m, s, i, r in (
-            ("A", 1, 1, 1e-4),
-            ("A", 1, 2, 2e-4),
-            ("A", 2, 1, 1e-4),
-            ("B", 1, 1, 1e-4),
-            ("B", 1, 2, 2e-4),
-            ("C", 1, 1, 1e-4),
-            ("D", 1, 1, 1e-4),
-            ("D", 1, 2, 2e-4),
-            ("D", 1, 3, 4e-4),
-        )
-    ]
-    kept = complete(curves([BASE, *runs]), ["A", "B", "C"])
-    assert [(curve.method, curve.seed, curve.setting) for curve in kept] == [
-        ("A", 1, 1),
-        ("A", 1, 2),
-        ("B", 1, 1),
-        ("B", 1, 2),
-    ]
 
 
 def test_the_tax_is_paired_by_row_and_seed():
@@ -275,49 +188,10 @@ def test_contrasts_are_decided_by_the_stated_seeds_alone():
     found = [claim.verdict for claim in verdicts([], curves([BASE, *runs]))]
     assert found == ["holds", *["not decided"] * 2] * 3 + ["not decided"], "of each measure, and of tuning"
     assert verdicts([], curves([BASE, *runs[:-1]]))[0].verdict == "not decided"
+    others = [run("DPO", seed, 0.7, 0.7, 2.0) for seed in range(21, 37)]
+    apart = verdicts([], curves([BASE, *runs[:16], *others]))
+    assert {claim.verdict for claim in apart} == {"not decided"}, "no seed is shared"
     assert [claim.verdict for claim in verdicts([], [])] == ["not decided"] * 10
-
-
-def test_curves_of_a_folder(tmp_path: Path):
-    assert read_curves(tmp_path / "none") == []
-    (tmp_path / "Base_seed1.json").write_text(json.dumps(BASE))
-    assert read_curves(tmp_path) == []
-    (tmp_path / "A_seed1.json").write_text(json.dumps(run("A", 1, 0.7, 0.9, 1)))
-    (curve,) = read_curves(tmp_path)
-    assert (curve.method, len(curve.moments)) == ("A", 3)
-
-
-def test_what_was_measured_on_other_rows_is_refused():
-    with pytest.raises(Refusal, match="must hold a run of Base"):
-        curves([run("A", 1, 0.7, 0.9, 1)])
-    with pytest.raises(Refusal, match="measured on the base's rows, got others of A, setting 1, seed 2"):
-        curves([BASE, run("A", 2, 0.7, 0.9, 1, rows="others")])
-
-
-def test_the_best_of_few_rates_that_are_drawn():
-    """Of 1, 2 and 6: one draw is 3 on average, the best of two is 2, 6 or 6, and of three 6."""
-    assert expected_best([6.0, 1.0, 2.0]) == pytest.approx([3.0, 14 / 3, 6.0])
-    runs = [run("A", 1, 0.6, end, 1, setting=i, rate=rate) for i, (rate, end) in enumerate([(1e-4, 0.9), (4e-4, 0.89)])]
-    table = trials(curves([BASE, *runs, run("B", 1, 0.6, 0.9, 1)]))
-    assert table.loc["A", ["1", "2", "within"]].tolist() == pytest.approx([0.895, 0.9, 4.0])
-    assert table.loc["B", "within"] == 1.0
-
-
-def test_what_an_untuned_rate_loses():
-    """Two rates: A loses 0.01 and 0.03 by the mean of them, B and C 0.05 and 0.075, 0.07 and 0.09: A less by 0.05 and
-    0.0525, whose t interval is 12.706 x 0.00125 to both sides. D has one rate. One seed decides nothing."""
-    ends = {"A": (0.02, 0.06), "B": (0.1, 0.15), "C": (0.14, 0.18)}
-    runs = [
-        run(method, seed, 0.6, 0.9 - gap * setting, 1, setting=setting)
-        for method, gaps in ends.items()
-        for seed, gap in enumerate(gaps)
-        for setting in (0, 1)
-    ]
-    found = tuning(curves([BASE, *runs, run("D", 0, 0.6, 0.9, 1)]), "A")
-    assert found is not None
-    assert (found.value, found.low, found.high) == pytest.approx((-0.05125, -0.06713, -0.03537), abs=1e-5)
-    assert tuning(curves([BASE, *(one for one in runs if one["seed"] == 0)]), "A") is None
-    assert tuning([], "A") is None
 
 
 def test_stages_say_what_is_there():

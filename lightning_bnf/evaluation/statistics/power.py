@@ -4,17 +4,18 @@ import numpy as np
 from scipy import optimize, stats
 
 from lightning_bnf.evaluation.statistics.paired import Components, satterthwaite
-from lightning_bnf.runtime.arguments import AtLeastTwo, OpenUnitInterval, PositiveFloat, checked
+from lightning_bnf.runtime.arguments import AtLeastTwo, NonNegativeFloat, OpenUnitInterval, PositiveFloat, checked
 from lightning_bnf.runtime.refusal import Refusal
 
 
-def expected_error(prompts: int, seeds: int, variances: Components) -> tuple[float, float]:
-    """The standard error of a paired difference that is to be expected, and its degrees of freedom."""
+def expected_error(prompts: int, seeds: int, variances: Components, besides: float = 0.0) -> tuple[float, float]:
+    """The standard error of a paired difference that is to be expected, and its degrees of freedom. `besides`: as in
+    `paired_difference`."""
     prompt = variances.rest + seeds * variances.prompt
     seed = variances.rest + prompts * variances.seed
     total = prompt + seed - variances.rest
     df = float(satterthwaite(total, prompt, seed, variances.rest, prompts, seeds))
-    return float(np.sqrt(total / (prompts * seeds))), df
+    return float(np.sqrt(total / (prompts * seeds) + besides**2)), df
 
 
 @checked
@@ -24,10 +25,11 @@ def power(
     seeds: AtLeastTwo,
     variances: Components,
     level: OpenUnitInterval = 0.05,
+    besides: NonNegativeFloat = 0.0,
 ) -> float:
     """The chance that a true difference of this size comes out with p below `level` (of one test; of m tests under
-    Holm's correction `level / m` is the careful choice)."""
-    error, df = expected_error(prompts, seeds, variances)
+    Holm's correction `level / m` is the careful choice). `besides`: as in `paired_difference`."""
+    error, df = expected_error(prompts, seeds, variances, besides)
     if error == 0:
         return 1.0
     bound = stats.t.ppf(1 - level / 2, df)
@@ -43,17 +45,20 @@ def smallest_difference(
     variances: Components,
     wanted: OpenUnitInterval = 0.8,
     level: OpenUnitInterval = 0.05,
+    besides: NonNegativeFloat = 0.0,
 ) -> float:
-    """The difference that would be told from 0 with the chance `wanted`."""
-    error, _ = expected_error(prompts, seeds, variances)
+    """The difference that would be told from 0 with the chance `wanted`. `besides`: as in `paired_difference`."""
+    error, _ = expected_error(prompts, seeds, variances, besides)
     if error == 0:
         return 0.0
     high = error
-    while power(high, prompts, seeds, variances, level) < wanted:
+
+    def chance(difference: float) -> float:
+        return power(difference, prompts, seeds, variances, level, besides)
+
+    while chance(high) < wanted:
         high *= 2
-    return float(
-        optimize.brentq(lambda some: power(some, prompts, seeds, variances, level) - wanted, 1e-6 * error, high)
-    )
+    return float(optimize.brentq(lambda some: chance(some) - wanted, 1e-6 * error, high))
 
 
 @checked

@@ -32,6 +32,17 @@ def test_it_is_the_share_of_experiments_that_see_the_difference() -> None:
     assert power(0.3, 60, 4, Components(0.25, 0.04, 1.0)) == pytest.approx(seen / 400, abs=0.07)
 
 
+def test_what_comes_besides_adds_to_the_error_and_does_not_shrink_with_seeds() -> None:
+    variances = Components(0.5, 0.2, 1.0)
+    (error, df), (more, same) = (expected_error(10, 5, variances, besides) for besides in (0.0, 0.3))
+    assert (more, same) == (pytest.approx((error**2 + 0.09) ** 0.5), df)
+    seen = smallest_difference(10, 5, variances, besides=0.3)
+    assert power(seen, 10, 5, variances, besides=0.3) == pytest.approx(0.8)
+    assert smallest_difference(500, 200, SEEDS_ONLY, besides=0.3) == pytest.approx(
+        0.3 * smallest_difference(500, 200, SEEDS_ONLY) * 200**0.5, rel=0.03
+    ), "at 200 seeds the seeds' own error, 0.07, is little beside 0.3"
+
+
 def test_more_prompts_alone_never_suffice() -> None:
     variances = Components(0.01, 0.003, 0.15)
     assert smallest_difference(120, 3, variances) > smallest_difference(2000, 3, variances) > 0.1
