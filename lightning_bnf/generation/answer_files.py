@@ -30,7 +30,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Generator:
-    """Who answered: a name, the engine (`transformers` or `openai`), and the sampling settings of all answers."""
+    """Who answered: a name, the engine (`transformers`, `vllm`, `openai`), and the sampling settings of all answers."""
 
     name: str
     engine: str

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import product
 from statistics import mean
 from typing import Any
 
@@ -88,8 +89,10 @@ _SETTINGS = """## Settings
 
 def _counts(outcomes: Sequence[Outcome]) -> str:
     rows = []
-    for split, kept_out in (("train", False), ("validation", False), ("test", False), ("test", True)):
+    for split, kept_out in product(("train", "validation", "test"), (False, True)):
         mine = [outcome for outcome in outcomes if (outcome.split, outcome.kept_out) == (split, kept_out)]
+        if not mine:
+            continue
         pairs = sum(outcome.pair is not None for outcome in mine)
         name = f"{split}, kept-out families" if kept_out else split
         rows.append([name, len({one.family for one in mine}), len(mine), pairs, sum(one.unpaired for one in mine)])

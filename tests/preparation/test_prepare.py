@@ -92,6 +92,22 @@ def test_the_files_hold_what_the_card_says(run):
     assert {(row["family"], row["label"]) for row in unpaired} >= {("plural", True), ("addition", True)}
 
 
+def test_the_card_counts_the_prompts_of_every_file(run):
+    folder = run("output", kept_out_validation_prompts=2)
+    table = (folder / "README.md").read_text().partition("## Rows")[2].partition("## Families")[0]
+    counts = [line.split("|")[1:4] for line in table.splitlines() if line.startswith(("| train", "| valid", "| test"))]
+    assert {name.strip(): int(prompts) for name, _, prompts in counts} == {
+        "train": 12,
+        "validation": 6,
+        "validation, kept-out families": 2,
+        "test": 8,
+        "test, kept-out families": 5,
+    }
+    for split in ("validation", "test"):
+        held = sum(int(prompts) for name, _, prompts in counts if split in name)
+        assert len(rows(folder, f"{split}_prompts")) == held
+
+
 def test_rows_are_consistent(run):
     folder = run("out")
     for split in ("train", "validation", "test"):
