@@ -2,8 +2,9 @@
 
 Prompts of similar length share a batch (left padding, explicit attention mask, end-of-turn tokens from the model's
 generation config; `pad == eos` is normal and harmless, because completions are cut at the first end-of-turn token and
-never masked by id). Two things make it fast on a CPU, both without changing what is sampled from: a prompt is read once
-for all its samples, and every few tokens the finished rows leave the batch.
+never masked by id). Nothing else of that config takes part: completions are drawn as `Sampling` says. Two things make
+it fast on a CPU, both without changing what is sampled from: a prompt is read once for all its samples, and every few
+tokens the finished rows leave the batch.
 
 A batch's random numbers depend on the seed and on the prompts in that batch alone: run it again, alone or after other
 batches, and the same completions come out (on the same machine with the same number of threads; other machines round
@@ -115,9 +116,10 @@ def generate_ids(
         raise Refusal(f"prompts[{[len(prompt) for prompt in prompts].index(0)}] must be one token or more, got none")
     results: list[list[list[int]]] = [[] for _ in prompts]
     bar = Progress(len(prompts) * sampling.samples, progress, "completion")
-    with _inference(model), bar:
+    config = _generation_config(model, tokenizer, sampling)
+    with _inference(model), _own_settings_aside(model), bar:
         for batch in batches(prompts, sampling):
-            completions = _complete_batch(model, tokenizer, [list(prompts[index]) for index in batch], sampling, stop)
+            completions = _complete_batch(model, config, [list(prompts[index]) for index in batch], sampling, stop)
             for index, row in zip(batch, completions, strict=True):
                 results[index] = row
             bar.update(len(batch) * sampling.samples)
@@ -144,12 +146,11 @@ class _Stopped(StoppingCriteria):
 
 def _complete_batch(
     model: Any,
-    tokenizer: PreTrainedTokenizerBase,
+    config: GenerationConfig,
     prompts: list[list[int]],
     sampling: Sampling,
     stop: Callable[[], bool] | None,
 ) -> list[list[list[int]]]:
-    config = _generation_config(model, tokenizer, sampling)
     device = next(model.parameters()).device
     cache = _read_beginning(model, prompts, config, device)
     input_ids, attention_mask = _left_padded(prompts, config.pad_token_id, device)
@@ -279,7 +280,7 @@ def _is_plain(cache: Any) -> bool:
 
 
 def _generation_config(model: Any, tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> GenerationConfig:
-    """Every setting that shapes the distribution stated, so that none is inherited from the model's own config."""
+    """What `sampling` asks for, and the tokens that end a completion, of the model's own config or the tokenizer."""
     ends = model.generation_config.eos_token_id
     if ends is None:
         ends = tokenizer.eos_token_id
@@ -343,3 +344,21 @@ def _inference(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def _own_settings_aside(model: Any) -> Iterator[None]:
+    """Meanwhile the model's own generation config is blank, and afterwards the one that was found: `generate` takes
+    whatever a call leaves open from it, such as `min_p`, `suppress_tokens` or `min_new_tokens`.
+
+    Every module's is, because a peft model that has one hands it to the model within at each call.
+    """
+    found = ((module, vars(module).get("generation_config")) for module in model.modules())
+    held = [(module, config) for module, config in found if config is not None]
+    try:
+        for module, _ in held:
+            module.generation_config = GenerationConfig()
+        yield
+    finally:
+        for module, config in held:
+            module.generation_config = config

@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
     FalconConfig,
+    GenerationConfig,
     GPT2Config,
     GPTNeoConfig,
     GPTNeoXConfig,
@@ -48,9 +49,10 @@ def alone(model, tokenizer, prompt, limit):
     return out[0, len(prompt) :].tolist()
 
 
-def generate(model, tokenizer, prompts, sampling):
+def generate(model, tokenizer, prompts, sampling, stop=None):
     """The completions' texts."""
-    return [[found.text for found in row] for row in generate_with_lengths(model, tokenizer, prompts, sampling)]
+    rows = generate_with_lengths(model, tokenizer, prompts, sampling, stop=stop)
+    return [[found.text for found in row] for row in rows]
 
 
 @pytest.mark.parametrize("limit", [1, 5, 16, 17, 40])
@@ -214,15 +216,62 @@ def test_random_state_and_training_mode_are_left_as_found(tiny_llama, tokenizer)
         tiny_llama.eval()
 
 
-def test_the_models_own_generation_settings_are_not_inherited(tiny_llama, tokenizer):
-    plain = generate(tiny_llama, tokenizer, PROMPTS, Sampling(1.0, 8, seed=1))
-    config = tiny_llama.generation_config
-    before = (config.top_k, config.repetition_penalty, config.temperature)
-    config.top_k, config.repetition_penalty, config.temperature = 1, 1.7, 0.1
-    try:
-        assert generate(tiny_llama, tokenizer, PROMPTS, Sampling(1.0, 8, seed=1)) == plain
-    finally:
-        config.top_k, config.repetition_penalty, config.temperature = before
+OWN_SETTINGS = {
+    "temperature": 0.1,
+    "top_k": 1,
+    "min_p": 0.9,
+    "typical_p": 0.1,
+    "epsilon_cutoff": 0.5,
+    "repetition_penalty": 1.7,
+    "no_repeat_ngram_size": 1,
+    "bad_words_ids": [[token] for token in range(3, 30)],
+    "sequence_bias": [[[token], -9.0] for token in range(3, 30)],
+    "suppress_tokens": list(range(3, 30)),
+    "begin_suppress_tokens": list(range(3, 30)),
+    "min_length": 20,
+    "min_new_tokens": 20,
+    "forced_eos_token_id": 35,
+    "exponential_decay_length_penalty": [1, 5.0],
+    "guidance_scale": 3.0,
+    "watermarking_config": {"bias": 9.0},
+    "stop_strings": ["a"],
+    "num_return_sequences": 2,
+    "cache_implementation": "static",
+}
+SHORT = [[1, 5, 6, 7], [1, 8], [1, 9, 10, 11, 12, 13]]
+BOTH = Sampling(0.0, 20), Sampling(1.0, 20, samples=2, seed=1)
+
+
+@pytest.mark.parametrize("setting", OWN_SETTINGS)
+def test_a_models_own_generation_settings_are_not_inherited(tokenizer, setting):
+    """Each alone; greedy and sampled."""
+    model = tiny_llama_model(40)
+    plain = [generate_ids(model, tokenizer, SHORT, sampling) for sampling in BOTH]
+    model.generation_config = GenerationConfig(eos_token_id=2, do_sample=True, **{setting: OWN_SETTINGS[setting]})
+    assert [generate_ids(model, tokenizer, SHORT, sampling) for sampling in BOTH] == plain
+
+
+@pytest.mark.parametrize("holder", ["base", "adapter"])
+def test_a_peft_models_generation_settings_are_not_inherited_and_stay(tokenizer, holder):
+    """Its base's, or its own, which `generate` hands to the base for good."""
+    base = tiny_llama_model(40)
+    model = get_peft_model(base, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    plain = [generate_ids(model, tokenizer, SHORT, sampling) for sampling in BOTH]
+    before, own = base.generation_config, GenerationConfig(eos_token_id=2, do_sample=True, **OWN_SETTINGS)
+    stated = own.to_dict()
+    (base if holder == "base" else model).generation_config = own
+    assert [generate_ids(model, tokenizer, SHORT, sampling) for sampling in BOTH] == plain
+    assert model.generation_config is own
+    assert base.generation_config is (own if holder == "base" else before)
+    assert own.to_dict() == stated
+
+
+def test_the_models_own_generation_settings_are_back_after_an_error(tokenizer):
+    model = tiny_llama_model(len(tokenizer))
+    own = model.generation_config
+    with pytest.raises(ZeroDivisionError):
+        generate(model, tokenizer, PROMPTS, Sampling(0.0, 4), stop=lambda: 1 // 0)
+    assert model.generation_config is own
 
 
 def test_a_completion_is_cut_at_any_end_of_turn_token(tiny_llama, tokenizer):
