@@ -7,7 +7,7 @@ or the trainer. To add one, write a file with a subclass of `Loss` (`PairLoss`, 
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -63,6 +63,12 @@ class Examples:
     def by_label(self, preferred: Tensor, dispreferred: Tensor) -> Tensor:
         """Take the one tensor for preferred and the other for dispreferred completions, all (B,)."""
         return torch.where(self.label > 0, preferred, dispreferred)
+
+    def swapped(self) -> "Examples":
+        """The same with the roles of chosen and rejected, of preferred and dispreferred, exchanged."""
+        pair = None if self.pair is None else self.pair.flip(1)
+        sides = None if self.known_sides is None else self.known_sides[::-1]
+        return replace(self, label=-self.label, pair=pair, known_sides=sides)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Examples":
         """The same with `function` of each tensor, such as a move to another device."""

@@ -3,16 +3,15 @@
 import math
 from collections.abc import Mapping
 
-from torch import Tensor
-
-from lightning_bnf.losses.base import Examples, LossOutput, StepContext
+from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext
 from lightning_bnf.losses.completions import Completions
-from lightning_bnf.losses.pairs import PairLoss, Pairs, as_pairs
+from lightning_bnf.losses.outputs import check_declared, checked_output
+from lightning_bnf.losses.pairs import PairLoss
 from lightning_bnf.runtime.arguments import AboveZeroToOne, OpenUnitInterval
 from lightning_bnf.runtime.refusal import Refusal
 
 
-class LCPO(PairLoss):
+class LCPO(Loss):
     """LCPO, also called RE-PO (Cao et al. 2025, arXiv 2509.24159): a pairwise loss under labels of which some are
     wrong, weighed as in EM.
 
@@ -25,11 +24,13 @@ class LCPO(PairLoss):
         eta        eta          share of right labels at the start, in (0, 1); then what q was in the steps before
         (update)   rate         eta <- (1 - rate) eta + rate (mean q of the step), in (0, 1]; the 0.1 is ours
 
-    eta is kept in checkpoints. Takes pairs (P), returns a value for each, (P,). Raises Refusal for arguments out of
-    range and for a base that needs a pass over the step or state of its own.
+    eta is kept in checkpoints. The base's own metrics are those of the pairs as labelled. Takes pairs (P), returns a
+    value for each, (P,). Raises Refusal for arguments out of range and for a base that needs a pass over the step or
+    state of its own.
     """
 
-    metric_names = ("lcpo/confidence", "lcpo/eta")
+    needs_pairs = True
+    metric_names: tuple[str, ...] = ("lcpo/confidence", "lcpo/eta")
 
     def __init__(self, base: PairLoss, eta: OpenUnitInterval = 0.9, rate: AboveZeroToOne = 0.1):
         """
@@ -40,14 +41,16 @@ class LCPO(PairLoss):
         """
         if not isinstance(base, PairLoss) or base.step_passes or base.state:
             raise Refusal(f"base must be a pairwise loss without state, such as DPO, got {type(base).__name__}")
-        self.base = base
+        self.base = check_declared(base)
         self.rate = rate
         self.eta = eta
         self.state: Mapping[str, float] = {"lcpo/eta": eta}
+        self.metric_names = (*LCPO.metric_names, *base.metric_names)
         self.needs_reference = base.needs_reference
         self.logratios_only = base.logratios_only
         self.raises_preferred = base.raises_preferred
         self.lowers_dispreferred = base.lowers_dispreferred
+        self.value_falls = base.value_falls
         self.needs_columns = base.needs_columns
         self.needs_ordered_rewards = base.needs_ordered_rewards
 
@@ -63,16 +66,9 @@ class LCPO(PairLoss):
         self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
         eta = step.state["lcpo/eta"]
-        value, confidence = self.values(as_pairs(policy, reference, examples), eta)
-        metrics = {"lcpo/confidence": confidence, "lcpo/eta": confidence.new_full(confidence.shape, eta)}
-        return LossOutput(value, metrics)
-
-    def pair_loss(self, pairs: Pairs) -> Tensor:
-        return self.values(pairs, self.eta)[0]
-
-    def values(self, pairs: Pairs, eta: OpenUnitInterval) -> tuple[Tensor, Tensor]:
-        """The value and q of each pair, (P,) each."""
-        as_labelled, swapped = self.base.pair_loss(pairs), self.base.pair_loss(pairs.swapped())
-        log_odds = (swapped - as_labelled).detach() + math.log(eta / (1 - eta))
+        labelled = checked_output(self.base, self.base(policy, reference, examples, step), examples)
+        swapped = self.base(policy, reference, examples.swapped(), step).value
+        log_odds = (swapped - labelled.value).detach() + math.log(eta / (1 - eta))
         q = log_odds.sigmoid()
-        return q * as_labelled + (1 - q) * swapped, q
+        metrics = {**labelled.metrics, "lcpo/confidence": q, "lcpo/eta": q.new_full(q.shape, eta)}
+        return LossOutput(q * labelled.value + (1 - q) * swapped, metrics)

@@ -55,10 +55,6 @@ class Pairs:
         """Chosen minus rejected reward as the data give them, (P,); NaN where they give none."""
         return self.chosen.column("reward") - self.rejected.column("reward")
 
-    def swapped(self) -> "Pairs":
-        """The same pairs with the roles of chosen and rejected exchanged."""
-        return Pairs(self.rejected, self.chosen)
-
 
 class PairLoss(Loss):
     """A loss of sequence log-probs of pairs: one value a pair."""

@@ -13,7 +13,23 @@ from support.commands import refused
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from lightning_bnf.losses import BCO, BNF, D2O, DPO, KTO, LCPO, LDDPO, NLLPLL, SFT, Examples, StepContext, Sum, Term
+from lightning_bnf.losses import (
+    BCO,
+    BNF,
+    D2O,
+    DPO,
+    KTO,
+    LCPO,
+    LDDPO,
+    NLLPLL,
+    SFT,
+    Examples,
+    LossOutput,
+    PairLoss,
+    StepContext,
+    Sum,
+    Term,
+)
 from lightning_bnf.losses.completions import Completions
 
 CONTEXT = StepContext(pairs=1, groups=1, preferred=1, dispreferred=1, preferred_tokens=2, smallest_length=1)
@@ -67,6 +83,56 @@ def test_lcpo_by_hand(eta: float) -> None:
     (grad,) = torch.autograd.grad(output.value.sum(), policy.token_logps)
     s = math.exp(ln_s(x))
     assert grad[0].item() == pytest.approx(0.5 * (-q * (1 - s) + (1 - q) * s))  # none through q
+
+
+@pytest.mark.parametrize("name", [name for name in catalog.FILES if isinstance(catalog.build(name), PairLoss)])
+def test_lcpo_weighs_what_its_base_computes(name: str) -> None:
+    """Also where that is more than `pair_loss`, as in LD-DPO. Turned around, chosen and rejected are exchanged."""
+    base = catalog.build(name)
+    policy, reference = both()
+    ref = reference if base.needs_reference else None
+    assert catalog.EXAMPLES.pair is not None
+    turned = replace(catalog.EXAMPLES, label=-catalog.EXAMPLES.label, pair=catalog.EXAMPLES.pair[:, [1, 0]])
+    right, wrong = (base(policy, ref, some, catalog.CONTEXT).value for some in (catalog.EXAMPLES, turned))
+    q = torch.stack([math.log(0.7) - right, math.log(0.3) - wrong]).softmax(0)[0].detach()
+    assert isinstance(base, PairLoss)
+    step = replace(catalog.CONTEXT, state={"lcpo/eta": 0.7})
+    output = LCPO(base)(policy, ref, catalog.EXAMPLES, step)
+    wanted = q * right + (1 - q) * wrong
+    torch.testing.assert_close(output.value, wanted, rtol=1e-9, atol=0)  # SPPO's values are near 250,000
+    torch.testing.assert_close(output.metrics["lcpo/confidence"], q, rtol=1e-9, atol=0)
+    grads = [torch.autograd.grad(value.sum(), policy.token_logps)[0] for value in (output.value, wanted)]
+    torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-9)
+
+
+class Told(DPO):
+    """A user's loss with a metric: the labels of the chosen completions."""
+
+    metric_names = ("told/label",)
+
+    def __call__(
+        self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
+    ) -> LossOutput:
+        output = super().__call__(policy, reference, examples, step)
+        return LossOutput(examples.pairs(examples.label)[0] * output.value, {"told/label": examples.label})
+
+
+def test_lcpo_has_its_bases_metrics_of_the_pairs_as_labelled() -> None:
+    policy, reference = both()
+    loss = LCPO(Told())
+    step = replace(catalog.CONTEXT, state=loss.state)
+    output = loss(policy, reference, catalog.EXAMPLES.map(lambda x: x), step)
+    assert set(output.metrics) == set(loss.metric_names) == {"lcpo/confidence", "lcpo/eta", "told/label"}
+    assert output.metrics["told/label"].tolist() == catalog.EXAMPLES.label.tolist()
+    plain = LCPO(DPO())(policy, reference, catalog.EXAMPLES, step)
+    torch.testing.assert_close(output.value, plain.value, rtol=0, atol=0)  # chosen ones have the label 1 both times
+
+
+def test_swapped_examples_know_their_sides() -> None:
+    """Where they were counted before, and where they are counted then."""
+    for examples in (catalog.EXAMPLES, catalog.EXAMPLES.map(lambda x: x)):
+        preferred, dispreferred = examples.swapped().sides()
+        assert (preferred.tolist(), dispreferred.tolist()) == ([1, 3, 5], [0, 2, 4])
 
 
 def test_lcpo_follows_the_confidence() -> None:
