@@ -54,6 +54,7 @@ class Sum(Loss):
         self.fused = all(loss.fused for loss in losses)
         self.needs_reference = any(loss.needs_reference for loss in losses)
         self.logratios_only = all(loss.logratios_only for loss in losses)
+        self.value_falls = all(loss.value_falls for loss in losses)
         self.needs_pairs = any(loss.needs_pairs for loss in losses)
         self.needs_groups = any(loss.needs_groups for loss in losses)
         self.needs_both_labels = any(loss.needs_both_labels for loss in losses)
@@ -61,9 +62,7 @@ class Sum(Loss):
         self.needs_columns = _each_once(loss.needs_columns for loss in losses)
         self.labels = _each_once(loss.labels for loss in losses)
         self.step_passes = _each_once(loss.step_passes for loss in losses)
-        self.metric_names = _each_once(
-            [(f"loss/{name}", *loss.metric_names) for name, loss in zip(names, losses)],
-        )
+        self.metric_names = _each_once((f"loss/{name}", *loss.metric_names) for name, loss in zip(names, losses))
         self.state: Mapping[str, float] = {k: v for loss in losses for k, v in loss.state.items()}
 
     @property

@@ -223,6 +223,12 @@ def test_a_sum_needs_what_its_losses_need() -> None:
     assert not Sum([Term(SFT()), Term(NLLPLL())]).needs_reference
 
 
+def test_a_value_around_one_that_says_nothing_says_nothing() -> None:
+    """BNF's value does not fall while training goes well, so neither need a sum's with it."""
+    assert not Sum([Term(DPO()), Term(BNF())]).value_falls
+    assert Sum([Term(DPO()), Term(SFT())]).value_falls
+
+
 def test_a_sum_takes_the_way_of_token_losses_only_if_all_are() -> None:
     policy, reference = both()
     fused = Sum([Term(BNF()), Term(SFT(), 0.5)])
