@@ -2,16 +2,20 @@
 --print_config shows it and whatever is typed goes over it."""
 
 import os
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import yaml
+from jsonargparse import Namespace
 
 from lightning_bnf import losses, policies
 from lightning_bnf.cli.names import file_of
 from lightning_bnf.cli.words import Option, ordered, settings
+from lightning_bnf.datamodules.preference import SEED
 from lightning_bnf.runtime.class_paths import class_at
+from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.runtime.shipped import shipped
 from lightning_bnf.training.defaults import (
     DATA,
@@ -25,6 +29,9 @@ from lightning_bnf.training.defaults import (
 
 FAR = 50
 """A learning rate so many times the default is for adapters where all weights are trained, or a slip of the pen."""
+
+_RANKS = {"LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"}
+"""Variables by which a process knows which of several it is."""
 
 POLICY_DTYPE = "model.policy.init_args.dtype"
 UNLESS_NAMED = {
@@ -105,6 +112,26 @@ def _class_of(named: Mapping[str, Any], key: str, kind: type) -> Any:
     except (ImportError, AttributeError, ValueError):
         return None
     return found if isinstance(found, type) and issubclass(found, kind) else None
+
+
+def set_seeds(config: Any) -> None:
+    """True becomes a number that is drawn, which for Lightning is always 0; and a null of the data's seed the number
+    that everything random begins from. So both are saved and shown."""
+    if config["seed_everything"] is True:
+        config["seed_everything"] = _drawn_seed()
+    seed, data = config["seed_everything"], config["data"]
+    if isinstance(data, Namespace) and data.seed is None:
+        data.seed = SEED if seed is False else seed
+
+
+def _drawn_seed() -> int:
+    """That of the process that started this one as a rank, else a new one. Raises `Refusal` where ranks that are
+    started by something else would each draw their own."""
+    if "PL_GLOBAL_SEED" in os.environ:
+        return int(os.environ["PL_GLOBAL_SEED"])
+    if not _RANKS.isdisjoint(os.environ):
+        raise Refusal("seed_everything must be a number where torchrun, srun or the like start the processes, got true")
+    return secrets.randbelow(2**32)
 
 
 def set_learning_rate(config: Any) -> None:

@@ -28,7 +28,7 @@ from lightning_bnf.callbacks import (
     WriteCompletions,
 )
 from lightning_bnf.cli.commands import PROGRAM
-from lightning_bnf.cli.defaults import announce, set_learning_rate, start_of
+from lightning_bnf.cli.defaults import announce, set_learning_rate, set_seeds, start_of
 from lightning_bnf.cli.parser import NAMES_MODE, Parser
 from lightning_bnf.cli.run_parts import (
     SETTING_HELP,
@@ -104,10 +104,7 @@ class TrainerCommand(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
-            "--seed_everything",
-            type=Seed | bool,
-            default=1,
-            help="Number that everything random begins from; true draws one.",
+            "--seed_everything", type=Seed | bool, default=1, help="Everything random begins from it; true draws one."
         )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -137,6 +134,10 @@ class TrainerCommand(LightningCLI):
 
     def add_command_arguments(self, parser: LightningArgumentParser) -> None:
         """Fields of this command alone; none unless a subclass adds some."""
+
+    def _set_seed(self) -> None:
+        set_seeds(self.config)
+        super()._set_seed()
 
     def before_instantiate_classes(self) -> None:
         refusal = trainer_refusal(self.config["trainer"], self.name)

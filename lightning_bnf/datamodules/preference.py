@@ -38,6 +38,7 @@ from lightning_bnf.runtime.refusal import Refusal
 SPLITS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
 DEFAULT_OPTIONS = DataOptions()
 HOLD_OUT = "auto"  # as `validation`: some of the training rows; a file of that name is ./auto
+SEED = 1  # where nothing names one
 EVALUATION_TOKENS = 8192  # of a micro-batch without gradients, where max_tokens is auto
 
 
@@ -56,7 +57,7 @@ class PreferenceData(LightningDataModule):
         test: Sources | None = None,
         examples_per_step: PositiveInt | Literal["auto"] = "auto",
         max_tokens: PositiveInt | Literal["auto"] = 8192,
-        seed: int = 1,
+        seed: int | None = None,
         layout: LayoutName = "auto",
         pairing_ratio: ClosedUnitInterval = 1.0,
         stratify: bool = False,
@@ -75,7 +76,7 @@ class PreferenceData(LightningDataModule):
                 largest power of two from 4 to 128 that leaves at least 32 steps an epoch; in validation and test 128.
             max_tokens: Token budget of a micro-batch, padding included: sets memory, never the result. `auto` finds the
                 largest that fits, by dry steps on the longest rows; at most 2,048 on a CPU and 32,768 on a GPU.
-            seed: Order of the rows, which of them are held out, and which sides of pairs are left out.
+            seed: Of the order, the rows held out and the sides left out; null is that of seed_everything, in Python 1.
             layout: `padded` (a model row for each completion), `packed` (one for all), `shared_prompt` (a prompt once,
                 its completions behind it), `packed_shared` (all of these in one row, what all prompts begin with
                 once), or `auto`: shared where that saves tokens, if the model gives the same numbers.
@@ -95,7 +96,7 @@ class PreferenceData(LightningDataModule):
         self.sources = {split: sources_of(split, given) for split, given in named.items()}
         self.step_size = examples_per_step
         self.max_tokens = max_tokens
-        self.seed = seed
+        self.seed = SEED if seed is None else seed
         self.layout = layout
         self.pairing_ratio = pairing_ratio
         self.stratify = stratify

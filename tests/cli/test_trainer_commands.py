@@ -12,7 +12,7 @@ import yaml
 from lightning.pytorch.loggers import CSVLogger, Logger
 from support.commands import help_of, refused
 
-from lightning_bnf.cli.commands import TRAINER_COMMANDS
+from lightning_bnf.cli.commands import TRAINER_COMMANDS, imported
 from lightning_bnf.cli.main import main
 from lightning_bnf.cli.trainer_commands import TrainerCommand
 
@@ -72,9 +72,10 @@ def test_the_config_that_a_fit_saves_is_read_by_every_command(
     tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As it lies there: --print_config prints what it was read as, alone on standard output, without hidden fields."""
-    main(["fit", "--config", config(trainer__max_epochs=1)])
+    main(["fit", "--config", config(trainer__max_epochs=1), "--seed_everything", "2"])
     saved = tmp_path / "run" / "config.yaml"
     ours = yaml.safe_load(saved.read_text())
+    assert ours["data"]["seed"] == 2
     for command in TRAINER_COMMANDS:
         capsys.readouterr()
         extra = ["--folder", "x", "--ckpt_path", "last"] if command == "export" else []
@@ -84,6 +85,53 @@ def test_the_config_that_a_fit_saves_is_read_by_every_command(
         for part in ("trainer",) if command == "export" else ("model", "data", "trainer"):
             assert read[part] == {name: ours[part][name] for name in read[part]}, command
             assert len(read[part]) >= 2, command
+
+
+def seeds(monkeypatch: pytest.MonkeyPatch, command: str, *words: str) -> tuple[int, int]:
+    """What everything random begins from, and the data's own seed, as a command goes on with them."""
+    found: list[Any] = []
+
+    def stop(self: TrainerCommand) -> None:
+        found.extend((self.config["seed_everything"], self.config["data"].seed))
+        raise SystemExit
+
+    folder = ["--folder", "x"] if command == "export" else []
+    with monkeypatch.context() as patched:
+        patched.setattr(imported(TRAINER_COMMANDS[command].target), "before_instantiate_classes", stop)
+        with pytest.raises(SystemExit):
+            main([command, "--model.source", "x", *folder, *words])
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("command", TRAINER_COMMANDS)
+def test_the_datas_seed_is_that_of_all_unless_it_is_named(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    assert seeds(monkeypatch, command) == (1, 1)
+    assert seeds(monkeypatch, command, "--seed_everything", "3") == (3, 3)
+    assert seeds(monkeypatch, command, "--seed_everything", "3", "--data.seed", "5") == (3, 5)
+
+
+def test_a_seed_in_a_config_and_seeds_that_are_no_numbers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a seed nothing is seeded, and the data are drawn as before; a rank takes the one its parent drew."""
+    (tmp_path / "all.yaml").write_text("seed_everything: 4\n")
+    (tmp_path / "data.yaml").write_text("seed: 6\n")
+    given = ("--config", str(tmp_path / "all.yaml"))
+    assert seeds(monkeypatch, "fit", *given) == (4, 4)
+    assert seeds(monkeypatch, "fit", *given, "--data", str(tmp_path / "data.yaml")) == (4, 6)
+    assert seeds(monkeypatch, "fit", *given, "--data.seed", "null") == (4, 4)
+    assert seeds(monkeypatch, "fit", "--seed_everything", "false") == (False, 1)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    assert seeds(monkeypatch, "fit", "--seed_everything", "true") == (7, 7)
+
+
+def test_true_draws_a_seed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """For the data too; where ranks that are started by something else would each draw one it is refused."""
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    monkeypatch.setattr("secrets.randbelow", lambda below: below - 1)
+    assert seeds(monkeypatch, "fit", "--seed_everything", "true") == (2**32 - 1, 2**32 - 1)
+    monkeypatch.delenv("PL_GLOBAL_SEED")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    said = refused(capsys, "fit", "--model.source", "x", "--seed_everything", "true")
+    assert "seed_everything must be a number where torchrun, srun or the like start the processes, got true" in said
 
 
 class Kept(Logger):
