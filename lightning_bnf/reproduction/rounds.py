@@ -5,9 +5,10 @@
     output/round_1/STAGE.json   when a stage is done: its fingerprint, its minutes, what it found
     output/rounds.md, .png      metrics over the rounds
 
-A stage's fingerprint is of all that it depends on: its settings, and the fingerprint of the stage before it. A stage
-that is done is skipped; one that was made with other settings is refused. One that was killed is begun again, and goes
-on with what it had finished: samples and scores as they came, a fit from its last checkpoint.
+A stage's fingerprint is of all that it depends on: its settings, the contents of the files that they name, and the
+fingerprint of the stage before it. A stage that is done is skipped; one that was made with others is refused. One that
+was killed is begun again, and goes on with what it had finished: samples and scores as they came, a fit from its last
+checkpoint.
 """
 
 import os
@@ -27,7 +28,7 @@ from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates,
 from lightning_bnf.policies.base import Dtype
 from lightning_bnf.policies.exported import exported
 from lightning_bnf.policies.sources import BUNDLED, placed
-from lightning_bnf.reproduction.commands import finish, finished, run_command
+from lightning_bnf.reproduction.commands import contents, finish, finished, named_contents, run_command
 from lightning_bnf.reproduction.runs import fit_words
 from lightning_bnf.results.markdown import markdown_table
 from lightning_bnf.results.style import looks, save_figure, single
@@ -112,7 +113,7 @@ def rounds(
         reference: what a round is held against: the policy that the last round ended with, or the first model.
         settings: dotted settings over `fit`, such as {trainer.max_epochs: 2}.
         evaluation: what each round's policy is asked.
-        seed: of the prompts; round n samples and trains with seed + n.
+        seed: of the prompts, which no two rounds share, and of their samples; round n trains with seed + n.
         dry_run: print what sampling and scoring take in a round, by `prepare --dry_run`, and write nothing.
     """
     taken = sorted(_PREPARES & set(prepare))
@@ -191,8 +192,11 @@ def _fit_words(plan: _Plan, number: int, folder: Path, policy: str, pairs: Path)
 
 
 def _reference_of(plan: _Plan) -> Any:
-    shared = yaml.safe_load(plan.fit.read_text(encoding="utf-8")) or {}
-    return plan.settings.get("model.reference", (shared.get("model") or {}).get("reference"))
+    return plan.settings.get("model.reference", (_shared(plan).get("model") or {}).get("reference"))
+
+
+def _shared(plan: _Plan) -> dict[str, Any]:
+    return yaml.safe_load(plan.fit.read_text(encoding="utf-8")) or {}
 
 
 def _stage(plan: _Plan, folder: Path, name: str, words: Sequence[str], done: _Done) -> dict[str, Any]:
@@ -200,8 +204,10 @@ def _stage(plan: _Plan, folder: Path, name: str, words: Sequence[str], done: _Do
     depends = [word.replace(str(plan.output), "") for word in words]
     if name == "sample":
         depends.append(content_hash([plan.prepare, plan.seed, plan.rounds]))
+        depends.append(content_hash([contents(plan.source), named_contents(plan.prepare)]))
     else:
-        depends.append(file_fingerprint(plan.fit))
+        named = named_contents(_shared(plan), plan.fit.parent) | named_contents(plan.settings)
+        depends.append(content_hash([file_fingerprint(plan.fit), named]))
     held = _held(folder, name, depends, done)
     if held is not None:
         return held

@@ -7,7 +7,7 @@ import platform
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from lightning_bnf.reproduction.commands import end_commands, run_command, typed
+from lightning_bnf.reproduction.commands import end_commands, leaves, run_command, typed
 from lightning_bnf.reproduction.stages import Expected, Stage, first_seed, forecast, in_order, power_lines
 from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, checked
 from lightning_bnf.runtime.files import write_text
@@ -203,7 +203,7 @@ def _check_done(base: Path, run: Run, path: Path) -> None:
     own = dict(run.settings) | _seeds(run)
     wanted = {
         name: value
-        for name, value in _leaves(shared)
+        for name, value in leaves(shared)
         if not any(f"{name}.".startswith(f"{other}.") for other in (*own, "trainer.default_root_dir"))
     }
     found = {name: _at(record["config"], name) for name in wanted | own}
@@ -229,17 +229,6 @@ def _is_done(run: Run, output: Path) -> bool:
 
 def _seeds(run: Run) -> dict[str, Any]:
     return {"seed_everything": run.seed, "data.seed": run.seed}
-
-
-def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of nested settings."""
-    for name, value in config.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            yield from _leaves({str(i): one for i, one in enumerate(value)}, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _plain(value: Any) -> bool:

@@ -20,9 +20,9 @@ from lightning_bnf.judging.protocols import PROTOCOLS, Protocol
 from lightning_bnf.judging.server_judge import JudgeServer
 from lightning_bnf.judging.templates import OWN, read_template
 from lightning_bnf.policies.base import Dtype
-from lightning_bnf.reproduction.commands import typed
+from lightning_bnf.reproduction.commands import contents, typed
 from lightning_bnf.runtime.arguments import NonNegativeInt, PositiveFloat, PositiveInt, checked
-from lightning_bnf.runtime.fingerprints import content_hash, file_fingerprint
+from lightning_bnf.runtime.fingerprints import content_hash
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.runtime.shipped import here_or_shipped
 
@@ -190,18 +190,7 @@ class Step:
 
     def fingerprint(self, before: Mapping[str, str]) -> str:
         """Of its settings, its files' contents and the steps before it (name -> fingerprint)."""
-        return content_hash([self.depends, [_contents(file) for file in self.files], [before[n] for n in self.needs]])
-
-
-def _contents(name: str) -> Any:
-    """A file's hash; of a folder with a model, what tells that it was written anew; of a name on the hub, itself."""
-    path = Path(name).expanduser()
-    if path.is_file():
-        return file_fingerprint(path)
-    if path.is_dir():
-        held = [(file.name, file.stat()) for file in sorted(path.iterdir()) if file.is_file()]
-        return [[name, state.st_size, state.st_mtime_ns] for name, state in held]
-    return name
+        return content_hash([self.depends, [contents(file) for file in self.files], [before[n] for n in self.needs]])
 
 
 def steps_of(table: Table4, output: Path) -> list[Step]:

@@ -113,6 +113,7 @@ def test_a_round_without_pairs_ends_with_a_sentence(
     ("changed", "sentence"),
     [
         ({"seed": 9}, "got a stage that was made with other settings"),
+        ({"source": "second"}, r"sample\.json and what comes .* got a stage that was made with other settings"),
         ({"prepare": PREPARE | {"samples": 9}}, "got a stage that was made with other settings"),
         ({"prepare": PREPARE | {"engine": {"server": {"base_url": "x"}}}}, "prepare must be without engine.server"),
         ({"prepare": PREPARE | {"source": "other"}}, "prepare must be without source, which the rounds give"),
@@ -121,10 +122,36 @@ def test_a_round_without_pairs_ends_with_a_sentence(
 def test_other_settings_are_refused(
     tmp_path: Path, fit: Path, stages: list[Any], changed: dict[str, Any], sentence: str
 ) -> None:
-    given = {"prepare": PREPARE, "seed": 1}
-    rounds(tmp_path / "out", fit, source="first", rounds=1, **given)  # type: ignore[arg-type]
+    given = {"prepare": PREPARE, "seed": 1, "source": "first"}
+    rounds(tmp_path / "out", fit, rounds=1, **given)  # type: ignore[arg-type]
     with pytest.raises(Refusal, match=sentence):
-        rounds(tmp_path / "out", fit, source="first", rounds=1, **given | changed)  # type: ignore[arg-type]
+        rounds(tmp_path / "out", fit, rounds=1, **given | changed)  # type: ignore[arg-type]
+
+
+def test_another_model_after_the_samples_is_refused(tmp_path: Path, fit: Path, stages: list[Any]) -> None:
+    """As where the rounds were killed behind the first stage: the other model's samples and rates are not taken."""
+    rounds(tmp_path / "out", fit, PREPARE, source="first", rounds=1)
+    for stage in ("fit", "evaluate"):
+        (tmp_path / f"out/round_1/{stage}.json").unlink()
+    with pytest.raises(Refusal, match=r"round_1/sample\.json"):
+        rounds(tmp_path / "out", fit, PREPARE, source="second", rounds=1)
+
+
+@pytest.mark.parametrize(("name", "stage"), [("model.gguf", "sample"), ("prompts.jsonl", "sample"), ("v.jsonl", "fit")])
+def test_other_contents_of_a_file_are_refused(
+    tmp_path: Path, fit: Path, stages: list[Any], name: str, stage: str
+) -> None:
+    for file in ("model.gguf", "prompts.jsonl", "v.jsonl"):
+        (tmp_path / file).write_text("before")
+    prepare = PREPARE | {"prompts": {"path": str(tmp_path / "prompts.jsonl")}}
+    fit.write_text(yaml.safe_dump({"data": {"validation": str(tmp_path / "v.jsonl")}}))
+    for expected in (["prepare", "fit"], []):
+        rounds(tmp_path / "out", fit, prepare, source=str(tmp_path / "model.gguf"), rounds=1)
+        assert [words[0] for words in stages] == expected
+        stages.clear()
+    (tmp_path / name).write_text("after")
+    with pytest.raises(Refusal, match=rf"{stage}\.json and what comes .* other contents of its files"):
+        rounds(tmp_path / "out", fit, prepare, source=str(tmp_path / "model.gguf"), rounds=1)
 
 
 def test_an_evaluation_prompt_among_the_pairs_is_refused(tmp_path: Path, fit: Path, stages: list[Any]) -> None:
