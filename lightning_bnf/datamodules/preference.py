@@ -362,7 +362,7 @@ class PreferenceData(LightningDataModule):
         return [rows.source(i) for i in np.flatnonzero(wanted.to_numpy()).tolist()]
 
     def meaning(self) -> dict[str, str]:
-        """The training rows in their order, how many a step takes, and the seed that steps are drawn by."""
+        """The training rows in their order, how they are mixed, how many a step takes, and the seed of their order."""
         if self._fingerprint is None:
             self._fingerprint = rows_fingerprint(self.split("train"))
         rows = f"{len(self.split('train')):,} rows ({self._fingerprint})"
@@ -370,9 +370,9 @@ class PreferenceData(LightningDataModule):
             "data.examples_per_step": self.examples_per_step,
             "data.seed": self.seed,
             "data.stratify": self.stratify,
+            "data.train weights": None if self.sets is None else [one.weight for one in self.sets],
+            "data.epoch_of": self.epoch_of,
         }
-        if self.sets is not None:
-            steps |= {"data.train weights": [one.weight for one in self.sets], "data.epoch_of": self.epoch_of}
         return {"data.train": rows} | {name: str(value) for name, value in steps.items()}
 
     def train_dataloader(self) -> StepLoader:

@@ -139,7 +139,9 @@ class LoRAPolicy(Policy):
             raise PolicyError(f"target_modules must be a regular expression, got {pattern!r}, {why}") from None
 
     def description(self) -> dict[str, Any]:
-        started = {} if self.adapter is None else {"adapter": self.adapter} | self._adapter_fingerprint()
+        started: dict[str, Any] = {"adapter": self.adapter, "adapter_fingerprint": None, "reference_of": None}
+        if self.adapter is not None:
+            started |= {**self._adapter_fingerprint(), "reference_of": self.reference_of}
         names = ("r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules")
         return super().description() | {name: _listed(getattr(self.config, name)) for name in names} | started
 

@@ -22,6 +22,7 @@ from lightning_bnf.training.optimization import Optimization
 from lightning_bnf.training.optimizers import name_of
 
 _NAMES = ("policy", "source", "revision", "dtype", "adapter")  # of a description: names, and what may be chosen anew
+_BASE = "model.policy.source"
 _CLASS = "model.optimizer"
 
 
@@ -102,7 +103,8 @@ class Resuming:
 def meaning_of(policy: Policy, loss: Loss, data: ScoredData | None) -> dict[str, str]:
     """What the steps of a run are about, by the settings that say it. `data` are None where nothing is trained."""
     found = {f"model.policy.{name}": str(value) for name, value in policy.description().items() if name not in _NAMES}
-    found[f"model.policy.source (weights of {policy.weights_of})"] = str(policy.base_fingerprint)
+    found[_BASE] = policy.source if policy.revision is None else f"{policy.source} at {policy.revision}"
+    found[f"{_BASE} (weights of {policy.weights_of})"] = str(policy.base_fingerprint)
     routed = {"model.router_loss": str(policy.router is not None)}
     return found if data is None else found | {"model.loss": str(loss)} | routed | data.meaning()
 
@@ -110,10 +112,14 @@ def meaning_of(policy: Policy, loss: Loss, data: ScoredData | None) -> dict[str,
 def check_meaning(held: Mapping[str, str], now: Mapping[str, str], changed: bool) -> None:
     """Raises `CheckpointError` where steps mean something else than in the checkpoint's run, unless they may.
 
-    Compared is what both know: weights that are loaded in another type have another fingerprint under another name.
+    Compared is what both know: what one of them has none of must be among it, as None. Weights that are loaded in
+    another type have another fingerprint under another name: then, and only then, the base's own names are compared.
     """
+    known = now.keys() & held.keys()
+    if any(name.startswith(f"{_BASE} (weights") for name in known):
+        known -= {_BASE}
     differing = [
-        f"{name} is {now[name]} and was {held[name]}" for name in now if now[name] != held.get(name, now[name])
+        f"{name} is {now[name]} and was {held[name]}" for name in now if name in known and now[name] != held[name]
     ]
     if differing and not changed:
         raise CheckpointError(

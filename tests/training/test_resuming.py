@@ -10,12 +10,13 @@ from support.training import Write, train
 from torch import nn
 
 from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.steps.mixing import WeightedSet
 from lightning_bnf.losses import BNF, SFT
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import LoRAPolicy
 from lightning_bnf.training.checkpoints import CheckpointError
 from lightning_bnf.training.optimization import Optimization
-from lightning_bnf.training.resuming import Resuming, check_meaning
+from lightning_bnf.training.resuming import Resuming, check_meaning, meaning_of
 
 HELD = {"data.train": "5 rows (ab)", "model.loss": "BNF()", "only there": "x"}
 
@@ -36,6 +37,56 @@ def test_steps_that_mean_something_else_are_refused_unless_told(caplog: pytest.L
     with caplog.at_level("INFO"):
         check_meaning(HELD, other, changed=True)
     assert "The checkpoint's steps meant something else: data.train is 4 rows (cd)" in caplog.text
+
+
+def test_bases_that_are_loaded_otherwise_are_compared_by_their_names() -> None:
+    """Those that are loaded alike by their weights alone: a folder may have moved. An earlier version kept no names."""
+    name = "model.policy.source"
+    as_float32, as_bfloat16 = ({f"{name} (weights of LoRAPolicy {dtype})": dtype} for dtype in ("float32", "bfloat16"))
+    check_meaning(as_float32 | {name: "a"}, as_float32 | {name: "b"}, changed=False)
+    check_meaning(as_float32 | {name: "a"}, as_bfloat16 | {name: "a"}, changed=False)
+    check_meaning(as_float32, as_bfloat16 | {name: "a"}, changed=False)
+    with pytest.raises(CheckpointError, match=r"model\.policy\.source is b and was a$"):
+        check_meaning(as_float32 | {name: "a"}, as_bfloat16 | {name: "b"}, changed=False)
+
+
+def refused_both_ways(first: dict[str, str], second: dict[str, str], sentence: str, reverse: str) -> None:
+    check_meaning(first, first, changed=False)
+    for held, now, differing in ((first, second, sentence), (second, first, reverse)):
+        with pytest.raises(CheckpointError, match=rf"something else: {differing}$"):
+            check_meaning(held, now, changed=False)
+
+
+def test_an_adapter_that_one_run_alone_starts_from_is_another_start(tmp_path: Path) -> None:
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / name).write_text("{}")
+    bare, started, held_to_base = (
+        meaning_of(LoRAPolicy("x", **given), BNF(), None)  # type: ignore[arg-type]
+        for given in ({}, {"adapter": str(tmp_path)}, {"adapter": str(tmp_path), "reference_of": "base"})
+    )
+    fingerprint, of = "model.policy.adapter_fingerprint", "model.policy.reference_of"
+    refused_both_ways(
+        bare,
+        started,
+        rf"{fingerprint} is \w{{16}} and was None; {of} is start and was None",
+        rf"{fingerprint} is None and was \w{{16}}; {of} is None and was start",
+    )
+    refused_both_ways(started, held_to_base, f"{of} is base and was start", f"{of} is start and was base")
+
+
+def test_weights_that_one_run_alone_names_are_another_mix(tiny_folder: str, write_pairs: Write) -> None:
+    """The rows are the same, their order is not."""
+    path = write_pairs(rows=6)
+    policy = LoRAPolicy(tiny_folder)
+    plain, weighted = (PreferenceData(given, examples_per_step=3) for given in (path, [WeightedSet(path, 2.0)]))
+    for data in (plain, weighted):
+        data.meet(PreferenceModule(policy, BNF()))
+    refused_both_ways(
+        meaning_of(policy, BNF(), plain),
+        meaning_of(policy, BNF(), weighted),
+        r"data.train weights is \[2.0\] and was None",
+        r"data.train weights is None and was \[2.0\]",
+    )
 
 
 def optimizer(
