@@ -18,7 +18,8 @@ from lightning_bnf.runtime.progress import say
 from lightning_bnf.training.support import precision_refusal
 
 SETTING_HELP = {
-    "trainer.default_root_dir": "The run folder: all of a run goes there; null is runs/latest.",
+    "trainer.default_root_dir": "The run folder: all of a run goes there; null is runs/latest. A config that "
+    "was saved in a run's folder stands for that folder, wherever it is now, but where a fit begins anew.",
     "trainer.logger": "Loggers beside metrics.csv, which is always written: a class path or a list of them; null and "
     "true are TensorBoard's events in the run folder, false is none.",
     "trainer.callbacks": "Callbacks beside the run's own (checkpoints, fingerprints, plots, page, exported policy, "

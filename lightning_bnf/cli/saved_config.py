@@ -1,6 +1,7 @@
-"""The resolved config of a run: in its folder and with every logger, without secrets."""
+"""The resolved config of a run: in its folder and with every logger, without secrets; and the run that one tells."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,13 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 
+from lightning_bnf.cli.words import Option, settings
 from lightning_bnf.runtime.files import write_text
+from lightning_bnf.runtime.ownership import holds_run
+from lightning_bnf.training.checkpoints import lies_in
+
+FILES = {"fit": "config.yaml"} | {name: f"config_{name}.yaml" for name in ("validate", "test", "predict")}
+"""Command -> what its resolved config is called in the run folder."""
 
 MASK = "***"
 _SECRET = re.compile(r"(^|[_\W])(api_?key|key|token|password|passwd|secret|credentials?|authorization)$", re.IGNORECASE)
@@ -39,6 +46,24 @@ class SaveConfig(SaveConfigCallback):
         settings = flattened(yaml.safe_load(self.parser.dump(self.config, skip_none=False)))
         for logger in trainer.loggers:
             logger.log_hyperparams(settings)
+
+
+def run_of(command: str, typed: Sequence[Option], ckpt_path: str | None) -> Path | None:
+    """The folder that a run's saved config lies in. What the config says of it was true when it was written: since then
+    the folder may have been moved, and its name may be another run's.
+
+    None where no such config is given, where what goes over it names a folder, and where a fit does not go on from one
+    of the run's checkpoints, which makes another run.
+    """
+    naming = [option for option in typed if "trainer.default_root_dir" in settings([option])]
+    if not naming or naming[-1].key != "config":
+        return None
+    config = Path(naming[-1].values[0])
+    folder = config.parent if config.parent.name.strip(".") else config.parent.resolve()  # a name, to be moved aside by
+    if config.name not in FILES.values() or not holds_run(folder):
+        return None
+    goes_on = command not in ("fit", "plan") or ckpt_path == "last" or lies_in(ckpt_path, folder)
+    return folder if goes_on else None
 
 
 def masked(config: Namespace) -> Namespace:

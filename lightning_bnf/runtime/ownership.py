@@ -47,6 +47,11 @@ def claim(argument: str, folder: Path, command: str, signs: Sequence[str] = ()) 
             raise Refusal(f"{argument} must be a folder that can be written, got {folder} ({error})") from error
 
 
+def holds_run(folder: Path) -> bool:
+    """Whether a run lies in `folder`: its mark says so or, where a copy has lost hidden files, its metrics do."""
+    return _owner(folder) == "fit" or (folder / "metrics.csv").is_file()
+
+
 def hold(argument: str, folder: Path) -> BaseFileLock:
     """Keep other processes from writing into `folder` until the lock is released, or this process dies. Checkpoints
     that killed ones have left half-written are removed; beside them other commands may be at work.

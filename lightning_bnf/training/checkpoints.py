@@ -94,6 +94,12 @@ def last_good(folder: Path) -> Path | None:
     return None
 
 
+def lies_in(path: str | None, folder: Path) -> bool:
+    """Whether a checkpoint is of the run in `folder`: it lies anywhere in it, as a ModelCheckpoint of the user's may
+    have a place of its own. None, no checkpoint, is of no run."""
+    return path is not None and folder.resolve() in Path(path).resolve().parents
+
+
 def _step(path: Path) -> tuple[int, float]:
     found = re.search(r"step=(\d+)", path.name)
     return int(found[1]) if found else -1, path.stat().st_mtime

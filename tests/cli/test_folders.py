@@ -4,6 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from support.commands import refused
 from support.training import Write
 
@@ -12,6 +14,7 @@ from lightning_bnf.runtime.ownership import MARK, hold
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).parents[2]
 Config = Callable[..., str]
 
 
@@ -130,3 +133,47 @@ def test_a_second_run_into_a_folder_at_work_is_refused_and_touches_nothing(
     first.release()
     assert f"trainer.default_root_dir must be a folder that no other run is writing into, got {run}" in sentence
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == held
+
+
+def files(folder: Path) -> dict[Path, int]:
+    """When each was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def exported(folder: Path) -> list[torch.Tensor]:
+    held = load_file(folder / "adapter_model.safetensors")
+    return [held[name] for name in sorted(held)]
+
+
+def same(one: Path, other: Path) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(exported(one), exported(other), strict=True))
+
+
+def test_a_run_that_was_moved_aside_is_told_by_its_config(tmp_path: Path, config: Config, write_pairs: Write) -> None:
+    """The folder that its config names holds the next run, whose adapters have the same shapes."""
+    given = {"trainer__max_epochs": 1, "data__validation": write_pairs("v.jsonl")}
+    main(["fit", "--config", config(**given)])
+    main(["fit", "--config", config(model__loss=str(ROOT / "configs/loss/dpo.yaml"), **given)])
+    first, second, out = tmp_path / "run.1", tmp_path / "run", tmp_path / "out"
+    saved, before = ["--config", str(first / "config.yaml")], files(second)
+    main(["export", *saved, "--folder", str(out)])
+    assert same(out, first / "policy")
+    assert not same(out, second / "policy")
+    assert (out / "README.md").read_text() == (first / "policy/README.md").read_text(), "with its own metrics"
+    main(["validate", *saved, "--ckpt_path", "last"])
+    assert (first / "validation_metrics.json").is_file()
+    main(["fit", *saved, "--ckpt_path", "last", "--trainer.max_epochs", "2"])
+    assert (first / "checkpoints/step=4.ckpt").is_file()
+    assert files(second) == before
+
+
+def test_a_new_run_with_the_config_of_one_that_was_moved_goes_where_that_says(tmp_path: Path, config: Config) -> None:
+    main(["fit", "--config", config(trainer__max_epochs=1)])
+    first, old, second = tmp_path / "run", tmp_path / "old", tmp_path / "run.1"
+    first.rename(old)
+    before = files(old)
+    for _ in range(2):
+        main(["fit", "--config", str(old / "config.yaml")])
+    assert same(first / "policy", old / "policy")
+    assert (second / "metrics.csv").is_file()
+    assert files(old) == before

@@ -14,6 +14,7 @@ from lightning_bnf.runtime.ownership import (
     claim,
     foreign,
     hold,
+    holds_run,
     mark_contents,
     move_aside,
     take_back,
@@ -56,6 +57,17 @@ def test_a_run_from_before_there_were_marks_is_known_by_its_config(letters: Path
     with pytest.raises(Refusal):
         claim("folder", letters, "fit", signs=("another_package",))
     claim("folder", letters, "fit", signs=("lightning_bnf",))
+
+
+def test_a_run_is_known_by_its_mark_or_its_metrics(letters: Path, tmp_path: Path) -> None:
+    (letters / "config.yaml").write_text("model: {class_path: lightning_bnf.x}")
+    claim("output", tmp_path / "pairs", "prepare")
+    assert not holds_run(letters)
+    assert not holds_run(tmp_path / "pairs")
+    (letters / "metrics.csv").write_text("")
+    claim("folder", tmp_path / "run", "fit")
+    assert holds_run(letters)
+    assert holds_run(tmp_path / "run")
 
 
 def test_a_file_is_no_folder(letters: Path) -> None:

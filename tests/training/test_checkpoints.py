@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as sharded
 
-from lightning_bnf.training.checkpoints import CheckpointError, check_checkpoint, check_fits, last_good, seal
+from lightning_bnf.training.checkpoints import CheckpointError, check_checkpoint, check_fits, last_good, lies_in, seal
 
 
 class Evil:
@@ -137,3 +137,16 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         CheckpointError, match=r"ckpt_path must be a checkpoint, or 'last', got .*, where there is none"
     ):
         check_checkpoint(tmp_path / "step=1.ckpt")
+
+
+def test_a_checkpoint_is_the_runs_in_whose_folder_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the folder itself, whatever names lead there; a name that begins alike is another run's."""
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(run)
+    for path in ("run/checkpoints/a.ckpt", "link/checkpoints/a.ckpt", "run/../run/mine/a.ckpt"):
+        assert lies_in(path, run), path
+        assert lies_in(path, Path("link")), path
+    for other in ("run.1/checkpoints/a.ckpt", "a.ckpt", None):
+        assert not lies_in(other, run), other
