@@ -209,17 +209,15 @@ def _own_folder(root: Path, resume: bool) -> tuple[Path, Path | None, BaseFileLo
     number."""
     claim("folder", root, "fit", signs=("lightning_bnf.",))
     lock = hold("folder", root)
-    if resume:
-        checkpoint = last_good(root / "checkpoints")
-        if checkpoint is None:
-            print(f"resume: {root / 'checkpoints'} holds no checkpoint yet, so the run begins at its first step")
-        return root, checkpoint, lock
-    if (root / "config.yaml").exists():
+    checkpoint = last_good(root / "checkpoints") if resume else None
+    if resume and checkpoint is None:
+        print(f"resume: {root / 'checkpoints'} holds no checkpoint yet, so the run begins at its first step")
+    if checkpoint is None and (root / "config.yaml").exists():
         print(f"{root} held a run already; it is now {move_aside(root)}")
         claim("folder", root, "fit")
         lock.release()
         lock = hold("folder", root)
-    return root, None, lock
+    return root, checkpoint, lock
 
 
 def _fit(trainer: Trainer, module: PreferenceModule, rows: PreferenceData, checkpoint: Path | None) -> None:

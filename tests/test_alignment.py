@@ -94,6 +94,18 @@ def test_the_commands_go_on_from_its_folder(tmp_path: Path, tiny_folder: str, wr
     assert Path(merged, "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.slow
+def test_a_run_that_has_lost_its_checkpoints_is_not_replaced(
+    tmp_path: Path, tiny_folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings: dict[str, Any] = SHORT | {"folder": tmp_path / "run", "r": 4, "max_steps": 1}
+    first = align(tiny_folder, ROWS, **settings, enable_checkpointing=False)
+    metrics = (first.folder / "metrics.csv").read_text()
+    align(tiny_folder, ROWS, **settings, resume=True)
+    assert f"{tmp_path / 'run'} held a run already; it is now {tmp_path / 'run.1'}" in capsys.readouterr().out
+    assert (tmp_path / "run.1/metrics.csv").read_text() == metrics
+
+
 class Signal(Callback):
     """A kernel's interrupt, or a queue's end, in the middle of the first step."""
 

@@ -51,7 +51,7 @@ from lightning_bnf.runtime.arguments import Seed
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.ownership import claim, hold, move_aside, take_back
 from lightning_bnf.runtime.refusal import Refusal
-from lightning_bnf.training.checkpoints import check_checkpoint, last_good
+from lightning_bnf.training.checkpoints import check_checkpoint, last_good, lies_in
 from lightning_bnf.training.refusals import trainer_refusals
 from lightning_bnf.training.strategies import AtomicCheckpointIO, FullySharded, parallelism_of
 
@@ -239,7 +239,7 @@ class Fit(TrainerCommand):
 
     All of a run goes into one folder, trainer.default_root_dir, or runs/latest: config.yaml (resolved, usable as it
     is), metrics.csv, checkpoints, plots, the page report.html and the aligned model. A run that is there already is
-    moved aside.
+    moved aside, unless this one goes on from a checkpoint of it.
     """
 
     claimed = False
@@ -277,17 +277,17 @@ class Fit(TrainerCommand):
             take_back(self.folder, self.aside, STUBS)
 
     def make_folder(self) -> None:
-        """A new run does not mix with one that is there already, nor replace it: the old folder gets a number. One that
-        is still at work keeps its folder."""
+        """A new run does not mix with one that is there already, nor replace it: the old folder gets a number, also
+        where the new run begins at another's checkpoint. One that is still at work keeps its folder."""
         super().make_folder()
         self.lock = hold("trainer.default_root_dir", self.folder)
-        if not self.config["ckpt_path"] and (self.folder / "config.yaml").exists():
+        self.claimed = not lies_in(self.config["ckpt_path"], self.folder)
+        if self.claimed and (self.folder / "config.yaml").exists():
             self.aside = move_aside(self.folder)
             print(f"{self.folder} held a run already; it is now {self.aside}")
             super().make_folder()
             self.lock.release()
             self.lock = hold("trainer.default_root_dir", self.folder)
-        self.claimed = not self.config["ckpt_path"]
 
     def loggers(self, config: Any) -> list[Logger]:
         """metrics.csv always, as plots, card and tables are made of it; beside it what the config names, or

@@ -177,3 +177,26 @@ def test_a_new_run_with_the_config_of_one_that_was_moved_goes_where_that_says(tm
     assert same(first / "policy", old / "policy")
     assert (second / "metrics.csv").is_file()
     assert files(old) == before
+
+
+def test_a_run_that_begins_at_anothers_checkpoint_replaces_no_run(
+    tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The earlier run has its folder again where the new one is refused."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    file = config(trainer__max_epochs=1)
+    for folder in (run, other):
+        main(["fit", "--config", file, "--trainer.default_root_dir", str(folder)])
+    (checkpoint,) = (other / "checkpoints").iterdir()
+    before, words = files(run), ["fit", "--config", file, "--ckpt_path", str(checkpoint), "--trainer.max_epochs", "2"]
+    assert "whose steps meant something else" in refused(capsys, *words, "--data.seed", "2")
+    assert files(run) == before
+    assert not (tmp_path / "run.1").exists()
+
+    main(words)
+    assert f"{run} held a run already; it is now {tmp_path / 'run.1'}" in capsys.readouterr().out
+    assert {path.relative_to(tmp_path / "run.1"): at for path, at in files(tmp_path / "run.1").items()} == {
+        path.relative_to(run): at for path, at in before.items()
+    }
+    steps = [line.split(",")[1] for line in (run / "metrics.csv").read_text().splitlines()[1:]]
+    assert set(steps) == {"2", "3"}, "those of the other's checkpoint on"
