@@ -253,15 +253,15 @@ class Fit(TrainerCommand):
 
     def before_instantiate_classes(self) -> None:
         super().before_instantiate_classes()
+        self.checkpoint, self.config["ckpt_path"] = self.config["ckpt_path"], None  # what is saved is of the whole run
         announce(self.start.shown, self.config)
 
     def run(self) -> None:
-        ckpt_path = self.config["ckpt_path"]
         try:
             say_crowded(self.trainer)
             parallelism_of(self.trainer.strategy)  # refuses here what each process that Lightning starts would
             with self.refusals():
-                self.trainer.fit(self.model, self.datamodule, ckpt_path=ckpt_path, weights_only=True)
+                self.trainer.fit(self.model, self.datamodule, ckpt_path=self.checkpoint, weights_only=True)
         except Refusal:
             self.give_folder_back()
             raise
@@ -281,7 +281,7 @@ class Fit(TrainerCommand):
         where the new run begins at another's checkpoint. One that is still at work keeps its folder."""
         super().make_folder()
         self.lock = hold("trainer.default_root_dir", self.folder)
-        self.claimed = not lies_in(self.config["ckpt_path"], self.folder)
+        self.claimed = not lies_in(self.checkpoint, self.folder)
         if self.claimed and (self.folder / "config.yaml").exists():
             self.aside = move_aside(self.folder)
             print(f"{self.folder} held a run already; it is now {self.aside}")

@@ -179,6 +179,18 @@ def test_a_new_run_with_the_config_of_one_that_was_moved_goes_where_that_says(tm
     assert files(old) == before
 
 
+def test_the_config_of_a_resumed_run_is_of_the_whole_run(tmp_path: Path, config: Config) -> None:
+    """It names no checkpoint: one that the run went on from is not its end, and may be gone."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    main(["fit", "--config", config(trainer__max_epochs=1)])
+    main(["fit", "--config", str(run / "config.yaml"), "--ckpt_path", "last", "--trainer.max_epochs", "2"])
+    main(["export", "--config", str(run / "config.yaml"), "--folder", str(out)])
+    assert same(out, run / "policy")
+    main(["fit", "--config", str(run / "config.yaml")])
+    table = (run / "metrics.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in table[1:]] == ["0", "1", "2", "3"], "a run from its first step"
+
+
 def test_a_run_that_begins_at_anothers_checkpoint_replaces_no_run(
     tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
