@@ -48,6 +48,13 @@ class SaveConfig(SaveConfigCallback):
             logger.log_hyperparams(settings)
 
 
+def set_run_folder(config: Any, command: str, typed: Sequence[Option]) -> None:
+    """Let a config that was saved with a run name the folder that it lies in now, so that it is used and shown."""
+    folder = run_of(command, typed, config["ckpt_path"])
+    if folder is not None:
+        config["trainer"].default_root_dir = str(folder)
+
+
 def run_of(command: str, typed: Sequence[Option], ckpt_path: str | None) -> Path | None:
     """The folder that a run's saved config lies in. What the config says of it was true when it was written: since then
     the folder may have been moved, and its name may be another run's.

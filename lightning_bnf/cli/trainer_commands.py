@@ -41,7 +41,7 @@ from lightning_bnf.cli.run_parts import (
     turn,
     two_last,
 )
-from lightning_bnf.cli.saved_config import FILES, SaveConfig, run_of
+from lightning_bnf.cli.saved_config import FILES, SaveConfig, set_run_folder
 from lightning_bnf.cli.words import options
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.evaluation.comparison import rates_table
@@ -144,9 +144,7 @@ class TrainerCommand(LightningCLI):
         if refusal:
             self.parser.error(refusal)
         set_learning_rate(self.config)
-        run = run_of(self.name, self.start.options, self.config["ckpt_path"])
-        if run is not None:
-            self.config["trainer"].default_root_dir = str(run)
+        set_run_folder(self.config, self.name, self.start.options)
         self._check_checkpoint()
         self.save_config_kwargs = {"overwrite": True, "config_filename": FILES.get(self.name)}
 
