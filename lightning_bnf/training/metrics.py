@@ -1,6 +1,7 @@
 """Metrics of a step or a split: sums and counts, reduced once over micro-batches and ranks."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -26,7 +27,8 @@ PREFERENCE_METRICS = (
 class Means(Metric):
     """Means by name. A name that nothing was added to is absent from the result, not 0.
 
-    All names are given at the start, so that ranks which saw different classes still reduce the same two tensors.
+    All names are given at the start, so that ranks which saw different classes still reduce the same two tensors. Sums
+    and counts are float64, whatever type the module that holds them is converted to.
     """
 
     sums: Tensor
@@ -38,6 +40,11 @@ class Means(Metric):
         self.names = {name: i for i, name in enumerate(names)}
         self.add_state("sums", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("counts", torch.zeros(len(self.names), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> Self:
+        # torchmetrics knows a change of type by its function's name, and not that of `Module.to`, by which Lightning
+        # converts: in bfloat16 a sum of ones would stop at 256.
+        return super()._apply(lambda state: state.to(fn(state).device), exclude_state)  # type: ignore[return-value]
 
     def update(self, values: Mapping[str, Tensor]) -> None:
         """Add values, any shape, by name. Raises `Refusal` for a name that was not given at the start."""

@@ -1,7 +1,10 @@
 """Means over a step, and the preference metrics on hand-made numbers."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import nn
 
 from lightning_bnf.losses import Examples
 from lightning_bnf.losses.completions import Completions
@@ -15,6 +18,22 @@ def test_means_weigh_values_not_micro_batches_and_leave_absent_names_out() -> No
     assert means.compute() == {"a": 3.0, "b": 5.0}
     means.reset()
     assert means.compute() == {}
+
+
+@pytest.mark.parametrize("convert", [lambda one: one.to(torch.bfloat16), lambda one: one.half()], ids=["to", "half"])
+def test_sums_and_counts_stay_float64_in_a_module_of_another_type(convert: Callable[[nn.Module], object]) -> None:
+    """In bfloat16 both would stand still: two thirds, of 6000 values. A move to a device is one."""
+    means = Means(["a"])
+    held = nn.ModuleDict({"means": means})
+    convert(held)
+    for _ in range(2):  # also what the states are reset to
+        for _ in range(2000):
+            means.update({"a": torch.tensor([1.0, 1.0, 0.0])})
+        assert means.counts.tolist() == [6000.0]
+        assert means.compute() == {"a": 4000 / 6000}
+        means.reset()
+    assert held.to("meta", torch.bfloat16)["means"].sums.device.type == "meta"
+    assert means.sums.dtype == means.counts.dtype == torch.float64
 
 
 def test_an_undeclared_name_is_an_error() -> None:
