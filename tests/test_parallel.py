@@ -78,11 +78,13 @@ def test_a_checkpoint_goes_on_with_another_number_of_ranks(
 
 
 def test_masters_of_sharded_weights_are_saved_and_gone_on_with(two: Any, tmp_path: Path) -> None:
-    """bfloat16 under FSDP2: five steps and five from their checkpoint are ten, to the last bit."""
+    """bfloat16 under FSDP2: five steps and five from their checkpoint are ten, to the last bit. What is no weight keeps
+    its type."""
     ten = Cell("FullPolicy", "BNF", "fsdp2", precision="bf16-true")
     five = replace(ten, steps=5, save=str(tmp_path / "five.ckpt"))
     first, second, whole = two([five, replace(ten, resume=five.save), ten])
     assert first["losses"] + second["losses"] == whole["losses"]
+    assert whole["kept"] == {torch.float64, torch.float32}, "of means, and of the frequencies of rotary positions"
     for name, value in whole["weights"].items():
         assert value.dtype == torch.bfloat16
         assert torch.equal(second["weights"][name], value), name

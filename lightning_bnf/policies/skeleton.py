@@ -1,5 +1,7 @@
 """A model without weights, on torch's meta device: what a config alone tells."""
 
+import copy
+import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,3 +43,19 @@ def plain_config(source: str, revision: str | None = None) -> PreTrainedConfig:
     if hasattr(config, "quantization_config"):  # sizes are those of the model, whatever its files hold
         del config.quantization_config
     return config
+
+
+def buffer_types(model: "PreTrainedModel", dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """The types by name that transformers gives a model's buffers when it loads the weights in `dtype`.
+
+    No rule that a buffer itself tells: frequencies of rotary positions stay float32, a scale of embeddings does not.
+    """
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with torch.device("meta"):  # eager: attention's kernels may take other types, and no buffer depends on them
+        built = type(model)._from_config(config, dtype=dtype, attn_implementation="eager")
+    types = {name: buffer.dtype for name, buffer in built.named_buffers()}
+    for pattern, kept in built._get_dtype_plan(dtype).items():  # what a class names as float32 in any case
+        types |= {name: kept for name in types if re.search(pattern.replace("*", ".*"), name)}
+    return types

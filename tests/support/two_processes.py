@@ -78,7 +78,7 @@ def refuse_to_read(*_: Any) -> None:
 
 
 def run_cell(cell: Cell, model: str, data: str, devices: int, num_nodes: int, folder: str) -> dict[str, Any]:
-    """Trains a cell; returns its losses step by step, and the trained weights, whole."""
+    """Trains a cell; returns its losses step by step, the trained weights, whole, and the types of buffers and sums."""
     torch.manual_seed(1)
     reads_all = (
         cell.strategy != "fsdp2" or cell.policy == "QLoRAPolicy" or not dist.is_initialized() or dist.get_rank() == 0
@@ -122,7 +122,8 @@ def run_cell(cell: Cell, model: str, data: str, devices: int, num_nodes: int, fo
     if cell.save:
         trainer.save_checkpoint(cell.save)
     weights = {name: whole(value.detach()).clone() for name, value in policy.trainable().items()}
-    return {"losses": record.found, "weights": weights}
+    kept = {module.means.sums.dtype, *(buffer.dtype for buffer in policy.buffers())}
+    return {"losses": record.found, "weights": weights, "kept": kept}
 
 
 class Losses(Callback):
