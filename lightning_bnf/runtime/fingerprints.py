@@ -24,8 +24,10 @@ def content_hash(content: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def weights_fingerprint(model: "torch.nn.Module", frozen_only: bool = False) -> str:
+def weights_fingerprint(model: "torch.nn.Module", frozen_only: bool = False, dtype: "torch.dtype | None" = None) -> str:
     """16 hex digits over every parameter's name, shape and 64 of its values: tells models apart, proves nothing.
+
+    dtype: that of the weights once they are converted, if they are to be; what is packed is not.
 
     The names are those of the model without adapters around it; `frozen_only` leaves trainable parameters out. Of 4-bit
     weights the blocks' scales count too. Of sharded weights the whole counts, so that every rank has to call this.
@@ -42,6 +44,8 @@ def weights_fingerprint(model: "torch.nn.Module", frozen_only: bool = False) -> 
             if quantized is None and name.endswith(".weight"):  # FSDP2 cuts the bytes as plain numbers of 16 bits
                 quantized = getattr(model.get_submodule(name.removesuffix(".weight")), "quant_state", None)
                 tensor = tensor if quantized is None else whole(tensor).flatten().view(torch.uint8)[:, None]
+            if dtype is not None and quantized is None and tensor.is_floating_point():
+                tensor = tensor.to(dtype)
             parts.append(fingerprint_part(plain, tensor))
             if quantized is not None:
                 scales = {name: value for name, value in quantized.as_dict().items() if "absmax" in name}

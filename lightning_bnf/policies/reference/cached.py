@@ -107,14 +107,15 @@ def untrained(policy: Policy, cache: LogpsCache) -> bool:
 def open_cache(policy: Policy, folder: str | None, rank: int, precision: str = "32-true") -> LogpsCache:
     """The cache of the loaded policy's reference: its own folder below the user's cache, or `folder`.
 
-    precision: the Trainer's; where it is mixed, the type of the weights does not say what is computed in.
+    precision: the Trainer's. Other than 32-true, it is said beside the type that the weights were loaded in, which then
+    is not what is computed in. Under bf16-true the weights count as they are converted, whether they are yet or not.
     """
-    reference = policy.causal_lm
+    reference, converted = policy.causal_lm, torch.bfloat16 if precision == "bf16-true" else None
     manifest = {
-        "weights": weights_fingerprint(reference, frozen_only=policy.adapters),
-        "dtype": str(reference.dtype).removeprefix("torch."),
+        "weights": weights_fingerprint(reference, policy.adapters, converted),
+        "dtype": str(policy.dtype).removeprefix("torch."),
         **{f"config.{name}": value for name, value in config_entries(reference.config).items()},
-        **({"precision": precision} if precision.endswith("mixed") else {}),
+        **({"precision": precision} if precision not in ("", "32-true") else {}),
         **policy.reference_description(),
         **tokenizer_fingerprints(policy.tokenizer),
     }

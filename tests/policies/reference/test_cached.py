@@ -1,6 +1,7 @@
 """The reference cache: values come back bit-equal, whatever the order, the subset, the loss, or a kill in between."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +214,20 @@ def test_the_cache_is_filled_in_the_runs_precision_and_says_so(
     assert json.loads((cache / "manifest.json").read_text())["precision"] == "bf16-mixed"
     with pytest.raises(DataError, match="precision: bf16-mixed there, None here"):
         train(tmp_path, module(tiny_folder, cache), data)
+
+
+@pytest.mark.parametrize("make", [FullPolicy, LoRAPolicy])
+def test_weights_that_are_converted_have_a_cache_of_their_own(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, make: Any
+) -> None:
+    """Under bf16-true a float32 policy's reference is one in bfloat16: no run in 32-true takes its numbers, whatever
+    type it was loaded in. It is the same before the conversion and after it, when a full policy fills its cache."""
+    cache, data = tmp_path / "cache", PreferenceData(write_pairs(), examples_per_step=5)
+    one = module(tiny_folder, cache, make=make)
+    train(tmp_path, one, data, precision="bf16-true", max_epochs=0)
+    assert len(open_cache(one.policy, str(cache), 0, "bf16-true")) == 10
+    manifest = json.loads((cache / "manifest.json").read_text())
+    assert (manifest["dtype"], manifest["precision"]) == ("float32", "bf16-true")
+    for dtype, told in (("float32", "precision: bf16-true there, None here"), ("bfloat16", "dtype: float32 there")):
+        with pytest.raises(DataError, match=told):
+            train(tmp_path, module(tiny_folder, cache, make=partial(make, dtype=dtype)), data)
