@@ -78,10 +78,10 @@ def counted_tokens(batch: MicroBatch) -> Tensor:
     prompt that completions share, and of what prompts have in common, for each of them, as though each had its own."""
     ids = batch.inputs["input_ids"]
     if not len(batch.length):  # a row that keeps ranks together
-        return torch.zeros(ids.numel(), device=ids.device)
+        return torch.zeros(ids.numel(), dtype=torch.long, device=ids.device)
     if batch.sequences is None:
         return batch.inputs["attention_mask"].flatten()
-    counted = torch.zeros(ids.shape)
+    counted = torch.zeros(ids.shape, dtype=torch.long)  # under bf16-true torch's own choice would round beyond 256
     for one in batch.sequences.documents:
         counted[one.row, one.start : one.start + one.prompt] = max(len(one.completions), 1)
         counted[one.row, one.start + one.prompt : one.stop] = 1

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.architectures import HEADS, ROWS, SIZES, alike_rows
+from support.architectures import HEADS, ROWS, SIZES, alike_rows, row
 from torch import Tensor
 from transformers import DogeConfig, DogeForCausalLM, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
@@ -63,6 +63,19 @@ def test_it_is_transformers_own_with_padding_and_several_layers() -> None:
     check_balancing(own, found, "its own")
     with pytest.raises(Refusal, match=r"router_loss must be false with source 'another', whose own .* got true"):
         check_balancing(2 * own, found, "another")
+
+
+def test_tokens_that_many_completions_share_are_counted_exactly_in_bfloat16() -> None:
+    """As a step of bf16-true runs: a prompt with 301 completions counts 301 times."""
+    many = row("many", [5, 6, 7], *(([i], 1) for i in range(8, 309)))
+    batch = layout_for("shared_prompt", [many]).batch([many], (1,))
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        counted = counted_tokens(batch)
+    finally:
+        torch.set_default_dtype(before)
+    assert counted[:3].tolist() == [301, 301, 301]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
