@@ -9,7 +9,7 @@ model when the first loader is made. The data keep what it decided for the whole
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from transformers import PreTrainedTokenizerBase
 
@@ -17,6 +17,7 @@ from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, ToScore
 from lightning_bnf.datamodules.steps.plan import Budget
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.losses.base import Loss
+from lightning_bnf.runtime.fingerprints import content_hash, tokenizer_state
 
 
 class Fitting(Protocol):
@@ -45,6 +46,12 @@ class DataNeeds:
     loss: Loss
     prompts_at_once: int
     fitting: Fitting
+
+    def of_rows(self) -> tuple[Any, ...]:
+        """What files are made rows by: another run for which all of it is equal has the same rows and reports."""
+        loss = self.loss
+        drops = type(loss).__name__ if loss.needs_ordered_rewards else None  # by the name, which reports hold
+        return content_hash(tokenizer_state(self.tokenizer)), self.end_ids, loss.needs_pairs, loss.needs_groups, drops
 
 
 class ScoredData(Protocol):

@@ -105,6 +105,7 @@ class PreferenceData(LightningDataModule):
         self.rows: dict[str, RowView] = {}
         self.reports: list[ReportText] = []
         self._needs: DataNeeds | None = None
+        self._made_by: tuple[Any, ...] | None = None
         self._layouts: dict[str, Layout] = {}
         self._partners: dict[str, Mismatched] = {}
         self._budget: Budget | None = None
@@ -134,16 +135,20 @@ class PreferenceData(LightningDataModule):
             shared = [] if self.holds_out else shared_prompts(self.rows["train"], self.rows["validation"])
             if shared:
                 count = f"{len(shared):,} of {len(self.rows['validation']):,}"
-                told = f"[validation] {count} rows have a prompt that is trained on too: {some_of(shared)}"
-                self.reports.append(ReportText(told))
+                told = ReportText(f"[validation] {count} rows have a prompt that is trained on too: {some_of(shared)}")
+                self.reports += [told] if told not in self.reports else []  # which a run before may have told
         self._report()
 
     def meet(self, module: Any) -> None:
-        """Learn what the module needs, without a Trainer too. Raises `Refusal` for one that takes no such data."""
+        """Learn what the module needs, without a Trainer too; rows that are there stay where it makes the same of them.
+        Raises `Refusal` for one that takes no such data."""
         if not isinstance(module, MeetsData):
             raise Refusal(f"the module of PreferenceData must be a PreferenceModule, got {type(module).__name__}")
         self._needs = module.meet(self)
         self._layouts, self._partners, self._budget = {}, {}, None
+        if self._made_by != (made_by := self._needs.of_rows()):
+            self.rows, self.reports, self._made_by = {}, [], made_by
+            self._fingerprint = self._mix = None
 
     def _refuse_empty(self, split: str) -> None:
         if self.rows[split]:
