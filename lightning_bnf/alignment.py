@@ -46,6 +46,7 @@ from lightning_bnf.training.checkpoints import last_good
 from lightning_bnf.training.optimization import Optimization
 from lightning_bnf.training.refusals import trainer_refusals
 from lightning_bnf.training.strategies import AtomicCheckpointIO
+from lightning_bnf.training.support import check_untrained
 
 POLICIES: dict[str, type[Policy]] = {"lora": LoRAPolicy, "qlora": QLoRAPolicy, "full": FullPolicy}
 _TAKEN = {"self", "args", "kwargs", "source", "train", "validation", "options", "policy", "loss", "optimization"}
@@ -100,6 +101,8 @@ def align(
     given_loss = loss_of(loss)
     parts = shared_out(settings, type(kind) if isinstance(kind, Policy) else kind, given_loss)
     device = defaults.device_type(str(parts.trainer.get("accelerator", "auto")))
+    if isinstance(kind, Policy) and not resume:
+        check_untrained(kind)
     silence()
     seed_everything(seed, verbose=False)
     aligned = kind if isinstance(kind, Policy) else _policy(kind, model, tokenizer, parts.policy, device, resume)

@@ -26,7 +26,7 @@ from lightning_bnf.losses.outputs import check_declared, checked_output
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.reference.build import build_reference, check_reference
 from lightning_bnf.policies.reference.cached import CachedReference, untrained
-from lightning_bnf.policies.reference.providers import AdapterOff, AsItIs, FrozenCopy, Reference, ReferenceKind
+from lightning_bnf.policies.reference.providers import AdapterOff, AsItIs, Reference, ReferenceKind
 from lightning_bnf.policies.routing import Routing, balancing_loss, over_ranks
 from lightning_bnf.policies.sharding import load_sharded
 from lightning_bnf.runtime.distributed import several, whole
@@ -40,7 +40,7 @@ from lightning_bnf.training.optimization import Optimization, OptimizerFactory, 
 from lightning_bnf.training.passes import logps_of_step, routing_of_step, trained_router
 from lightning_bnf.training.resuming import Resuming
 from lightning_bnf.training.strategies import forward_context, parallelism_of
-from lightning_bnf.training.support import Combination, check_trainer
+from lightning_bnf.training.support import Combination, check_trainer, check_untrained
 
 DEFAULT_OPTIMIZATION = Optimization()
 DEFAULT_GENERATION = Sampling(temperature=0.0, max_new_tokens=256)
@@ -109,6 +109,7 @@ class PreferenceModule(LightningModule):
         self.router_loss = router_loss
         self.state = dict(loss.state)
         self.reference: Reference | None = None
+        self._begun_trained: bool | None = None  # whether another run had trained the policy; None before it is loaded
         self.means = Means(["grad_norm", "router_loss", *PREFERENCE_METRICS, *loss.metric_names])
         self._resuming = Resuming(resume_changed)
         self._gradient_check = GradientCheck({})
@@ -131,36 +132,28 @@ class PreferenceModule(LightningModule):
     def configure_callbacks(self) -> list[Any]:
         """None; refuses what manual optimization cannot take, before Lightning does and with what to set instead."""
         check_trainer(self.trainer)
-        if refusal := self.combination().refusal():
+        if refusal := Combination.of(self.policy, self.reference_kind, self.trainer).refusal():
             raise Refusal(refusal)
         strategy = self.trainer.strategy
         check_optimizer(self.optimization, self.optimizer_factory, strategy.root_device, parallelism_of(strategy))
         return []
 
-    def combination(self) -> Combination:
-        """What this run combines, for the rules of what goes together."""
-        policy, strategy, precision = self.policy, self.trainer.strategy, str(self.trainer.precision)
-        parallel, device = parallelism_of(strategy), strategy.root_device.type
-        dtype = str(policy.dtype).removeprefix("torch.")
-        return Combination(type(policy), parallel, self.reference_kind, precision, device, policy.attention, dtype)
-
     def configure_model(self) -> None:
-        if self.policy.model is None:
-            if several():  # adapters begin alike on all ranks
-                torch.manual_seed(self.trainer.strategy.broadcast(torch.initial_seed()))
-            copied = None
-            if self._trainer is not None and parallelism_of(self.trainer.strategy) == "fsdp2":
-                copied = self._load_sharded()
-            self.policy.load()
-            run = (self.trainer.global_rank, str(self.trainer.precision)) if self._trainer else (0, "")
-            kind, folder = self.reference_kind, self.reference_cache
-            self.reference = copied or build_reference(kind, self.policy, folder, *run)
-            self.policy.router = trained_router(self.policy) if self.router_loss else None
-
-    def _load_sharded(self) -> FrozenCopy | None:
-        assert self.device_mesh is not None
-        mesh, mixed = self.device_mesh["data_parallel"], str(self.trainer.precision) == "bf16-mixed"
-        return load_sharded(self.policy, mesh, mixed, self.trainer.strategy.root_device, self.reference_kind == "copy")
+        if self._begun_trained is not None:
+            return
+        if several():  # adapters begin alike on all ranks
+            torch.manual_seed(self.trainer.strategy.broadcast(torch.initial_seed()))
+        copied = None
+        if self._trainer and parallelism_of(self.trainer.strategy) == "fsdp2":
+            mesh, device = cast(Any, self.device_mesh)["data_parallel"], self.trainer.strategy.root_device
+            mixed, kept = str(self.trainer.precision) == "bf16-mixed", self.reference_kind == "copy"
+            copied = load_sharded(self.policy, mesh, mixed, device, kept)
+        self.policy.load()
+        self.policy.train()  # loaded before, it may have answered questions since
+        run = (self.trainer.global_rank, str(self.trainer.precision)) if self._trainer else (0, "")
+        self.reference = copied or build_reference(self.reference_kind, self.policy, self.reference_cache, *run)
+        self.policy.router = trained_router(self.policy) if self.router_loss else None
+        self._begun_trained = self.policy.trained
 
     def configure_optimizers(self) -> Any:
         steps = self.trainer.estimated_stepping_batches
@@ -176,6 +169,7 @@ class PreferenceModule(LightningModule):
         trained = self._data if self.trainer.state.fn == "fit" else None
         ranks = (self.trainer.global_rank, self.trainer.world_size)
         self._resuming.read(checkpoint, self.policy, self.loss, trained, *ranks)
+        self.policy.trained = True
         carried = checkpoint.get("loss_state", {})
         if set(carried) != set(self.state):
             raise PolicyError(
@@ -228,6 +222,8 @@ class PreferenceModule(LightningModule):
     # Training -------------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
+        if self._begun_trained and not self.trainer.ckpt_path:
+            check_untrained(self.policy)
         self._gradient_check = GradientCheck(self.policy.trainable())
         self._fill_cache(("train", "validation"))
 
@@ -294,6 +290,7 @@ class PreferenceModule(LightningModule):
             self._gradient_check(self.policy.trainable())
             self.state = self.loss.next_state(means, dataclasses.replace(step.context, state=self.state))
         optimizer.step()  # type: ignore[union-attr]
+        self.policy.trained = True
         optimizer.zero_grad()  # type: ignore[union-attr]
         schedule: Any = self.lr_schedulers()
         means["learning_rate"] = schedule.get_last_lr()[0]

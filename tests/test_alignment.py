@@ -177,6 +177,21 @@ def test_all_weights_of_a_loaded_model_are_not_gone_on_with(tmp_path: Path, tiny
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_a_policy_is_aligned_once(tmp_path: Path, tiny_folder: str) -> None:
+    """A second run is refused before the folder is touched, and one that was interrupted is gone on with."""
+    policy, settings = LoRAPolicy(tiny_folder, r=4), SHORT | {"folder": tmp_path / "run"}
+    align(policy, ROWS, **settings, callbacks=[Signal(signal.SIGINT)])
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(Refusal, match="policy must be one that no run has trained, got a LoRAPolicy that one has"):
+        align(policy, ROWS, "dpo", **settings)
+    assert sorted(tmp_path.rglob("*")) == before
+    again = align(policy, ROWS, **settings, resume=True)
+    whole = align(LoRAPolicy(tiny_folder, r=4), ROWS, **(settings | {"folder": tmp_path / "whole"}))
+    wanted = whole.policy.state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in again.policy.state_dict().items())
+
+
 def test_a_strangers_folder_is_refused_and_left(tmp_path: Path, tiny_folder: str) -> None:
     (tmp_path / "thesis.tex").write_text("all of it")
     with pytest.raises(Refusal, match="folder must be a new or empty folder, or one that `fit` wrote"):

@@ -260,6 +260,71 @@ def test_a_checkpoint_of_another_policy_is_refused(tmp_path: Path, tiny_folder: 
         )
 
 
+@pytest.mark.parametrize("make", [FullPolicy, lambda folder: LoRAPolicy(folder, dropout=0.5)], ids=["full", "lora"])
+def test_a_policy_that_is_loaded_and_asked_before_trains_as_any_other(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, make: Any
+) -> None:
+    ends, path = [], write_pairs()
+    for before in (False, True):
+        torch.manual_seed(1)
+        policy = make(tiny_folder)
+        if before:
+            policy.load()
+            policy.eval()
+        module = PreferenceModule(policy, DPO(), optimization=FAST)
+        train(tmp_path, module, PreferenceData(path, examples_per_step=5))
+        assert module.reference is not None
+        ends.append(policy.state_dict())
+    assert ends[0]
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
+def test_a_policy_that_a_run_has_trained_begins_no_other(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> None:
+    """It is evaluated still, under other losses too, by the reference that it began at; and its own module goes on."""
+    data, policy = PreferenceData(write_pairs(), write_pairs()), LoRAPolicy(tiny_folder)
+    module = PreferenceModule(policy, SFT(), optimization=FAST)
+    trainer = train(tmp_path, module, data, max_steps=1, max_epochs=-1)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    words = r"no run has trained, got a LoRAPolicy .* a new LoRAPolicy\(\.\.\.\) to .* policy/ folder as its adapter "
+    with pytest.raises(PolicyError, match=words):
+        train(tmp_path, PreferenceModule(policy, DPO()), data, max_steps=1, max_epochs=-1)
+    assert trainer.validate(PreferenceModule(policy, DPO()), data)[0]["val/rewards/margins"] != 0
+    goes_on = PreferenceModule(policy, SFT(), optimization=FAST)
+    trainer = train(tmp_path, goes_on, data, tmp_path / "last.ckpt", max_steps=2, max_epochs=-1)
+    assert trainer.global_step == 2, "a checkpoint's weights take the place of its own"
+    train(tmp_path, module, data, max_steps=1, max_epochs=-1)
+
+
+@pytest.mark.parametrize("reference", ["copy", "cache"])
+def test_what_all_weights_were_before_a_run_is_no_later_modules_reference(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, reference: Any
+) -> None:
+    policy, data = FullPolicy(tiny_folder), PreferenceData(write_pairs(), write_pairs())
+    cache = str(tmp_path / "cache")
+    module = PreferenceModule(policy, DPO(), reference, FAST, reference_cache=cache)
+    trainer = train(tmp_path, module, data, max_steps=1, max_epochs=-1)
+    assert trainer.validate(module, data)[0]["val/rewards/margins"] != 0, "its own has it"
+    with pytest.raises(PolicyError, match=f"no run has trained with reference {reference}, got a FullPolicy"):
+        trainer.validate(PreferenceModule(policy, DPO(), reference, reference_cache=cache), data)
+    with pytest.raises(PolicyError, match="that run's policy/ folder as its source to go on"):
+        train(tmp_path, PreferenceModule(policy, SFT()), data, max_steps=1)
+    trainer.validate(PreferenceModule(policy, SFT()), data)
+
+
+def test_a_policy_with_a_checkpoints_weights_begins_no_run(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write
+) -> None:
+    def module(policy: LoRAPolicy) -> PreferenceModule:
+        return PreferenceModule(policy, SFT(), optimization=FAST)
+
+    data, policy = PreferenceData(write_pairs(), write_pairs()), LoRAPolicy(tiny_folder)
+    trainer = train(tmp_path, module(LoRAPolicy(tiny_folder)), data, max_steps=1, max_epochs=-1)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    trainer.validate(module(policy), data, ckpt_path=str(tmp_path / "last.ckpt"), weights_only=True)
+    with pytest.raises(PolicyError, match="policy must be one that no run has trained"):
+        train(tmp_path, module(policy), data, max_steps=1)
+
+
 def test_the_fast_path_trains_as_the_plain_one_does(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> None:
     """20 steps: cached reference, prompts once for both answers and gradients made by tile, against full logits."""
     path, ends = write_pairs(rows=12), []

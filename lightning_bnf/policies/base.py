@@ -82,6 +82,9 @@ class Policy(OwnBufferTypes, ABC):
     needs_device: ClassVar[str | None] = None
     """The type of device that it cannot do without, such as cuda; None where it runs on any."""
 
+    trained: bool = False
+    """Whether its weights are those that a run has trained, and no longer what it began from."""
+
     def __init__(
         self,
         source: str,

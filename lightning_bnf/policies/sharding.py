@@ -61,8 +61,13 @@ def load_sharded(
     """Load a policy sharded over the mesh, and beside it a frozen copy where it is to be `copied`; every rank calls it.
 
     A model that the user has loaded is whole on every rank until then, and so is one in 4 bits. Raises what
-    `Policy.load` does, on all ranks.
+    `Policy.load` does, on all ranks, and `PolicyError` for a policy that is loaded already.
     """
+    if policy.model is not None:
+        raise PolicyError(
+            f"policy must be one that is not loaded before the run where its weights are sharded (fsdp2), got a "
+            f"{type(policy).__name__} that is"
+        )
     if device.type == "cpu":
         keep_freed_memory(False, given_back_from=2**17)  # of tensors that are handed out, or gathered for one layer
     weights = None if policy.given or policy.in_four_bits else load_empty(policy)

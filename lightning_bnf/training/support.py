@@ -7,11 +7,11 @@ from lightning.pytorch import Trainer
 
 from lightning_bnf.policies import POLICIES
 from lightning_bnf.policies.attention import is_flash
-from lightning_bnf.policies.base import Policy
+from lightning_bnf.policies.base import Policy, PolicyError
 from lightning_bnf.policies.reference.build import reference_refusal
 from lightning_bnf.results.markdown import markdown_table
 from lightning_bnf.runtime.refusal import Refusal
-from lightning_bnf.training.strategies import Parallelism
+from lightning_bnf.training.strategies import Parallelism, parallelism_of
 
 REFERENCES = ("adapter_off", "copy", "cache", "none")
 PARALLELISMS: tuple[Parallelism, ...] = ("one device", "ddp", "fsdp2")
@@ -30,6 +30,13 @@ class Combination:
     device: str
     attention: str | None = None
     dtype: str | None = None
+
+    @classmethod
+    def of(cls, policy: Policy, reference: str, trainer: Trainer) -> "Combination":
+        """That of a run. reference: as above."""
+        strategy, precision, dtype = trainer.strategy, str(trainer.precision), str(policy.dtype).removeprefix("torch.")
+        parallel, device = parallelism_of(strategy), strategy.root_device.type
+        return cls(type(policy), parallel, reference, precision, device, policy.attention, dtype)
 
     def refusal(self) -> str | None:
         """Why this does not go together, as a sentence that says what is accepted; None where it does."""
@@ -63,6 +70,16 @@ def check_trainer(trainer: Trainer) -> None:
         raise Refusal(
             f"accumulate_grad_batches must be 1, got {trainer.accumulate_grad_batches}: set data.examples_per_step "
             "(rows of an optimizer step) and data.max_tokens (budget of a micro-batch) instead"
+        )
+
+
+def check_untrained(policy: Policy) -> None:
+    """Raises `PolicyError` for a policy that a run has trained: another would begin at what that has left."""
+    if policy.trained:
+        kind, argument = type(policy).__name__, "adapter" if policy.adapters else "source"
+        raise PolicyError(
+            f"policy must be one that no run has trained, got a {kind} that one has: make a new {kind}(...) to begin "
+            f"at the source again, or one with that run's policy/ folder as its {argument} to go on from there"
         )
 
 

@@ -13,8 +13,8 @@ from support.forked import run_ranks
 from torch import Tensor
 
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
-from lightning_bnf.policies.base import Policy
-from lightning_bnf.policies.sharding import fill, load_empty
+from lightning_bnf.policies.base import Policy, PolicyError
+from lightning_bnf.policies.sharding import fill, load_empty, load_sharded
 from lightning_bnf.policies.sources import SourceError, stored_dtype
 
 CPU = torch.device("cpu")
@@ -118,3 +118,9 @@ def test_what_cannot_be_loaded_is_refused_as_ever(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(SourceError, match="source must be whole weights in safetensors or GGUF"):
         load_empty(FullPolicy(str(tmp_path)))
+
+
+def test_a_policy_that_is_loaded_before_is_not_sharded(tiny_folder: str) -> None:
+    policy, mesh = loaded(LoRAPolicy(tiny_folder, r=4)), None
+    with pytest.raises(PolicyError, match=r"policy must be one that is not loaded before the run .* \(fsdp2\), got"):
+        load_sharded(policy, mesh, False, CPU, False)  # type: ignore[arg-type]

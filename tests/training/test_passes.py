@@ -21,6 +21,7 @@ from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.losses import SFT, SimPO
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
+from lightning_bnf.policies.routing import Router
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checkpoints import CheckpointError
 from lightning_bnf.training.passes import routing_of_step, trained_router
@@ -125,6 +126,13 @@ def test_a_fit_logs_it_and_its_checkpoint_is_not_gone_on_with_without(
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     with pytest.raises(CheckpointError, match=r"model\.router_loss is False and was True"):
         train(tmp_path, module(False), PreferenceData(**data), tmp_path / "last.ckpt", max_steps=9, max_epochs=-1)
+
+
+def test_it_is_that_of_a_policy_that_is_loaded_before_too(mixtures: dict[str, str]) -> None:
+    policy = LoRAPolicy(mixtures["mixtral"], r=4)
+    policy.load()
+    PreferenceModule(policy, SFT(), router_loss=True).configure_model()
+    assert policy.router == Router(2, WEIGHT)
 
 
 def test_models_that_have_none_are_refused(mixtures: dict[str, str], tiny_folder: str) -> None:

@@ -31,7 +31,12 @@ def build_reference(
     kind: str, policy: Policy, folder: str | None = None, rank: int = 0, precision: str = "32-true"
 ) -> Reference | None:
     """The provider that `check_reference` named, for a loaded policy; `folder`, `rank` and the run's `precision` are of
-    the cache."""
+    the cache. Raises `PolicyError` where it would be made of weights that a run has trained."""
+    if policy.trained and (kind == "copy" or (kind == "cache" and not policy.adapters)):
+        raise PolicyError(
+            f"policy must be one that no run has trained with reference {kind}, got a {type(policy).__name__} that one "
+            "has: what it was before is gone"
+        )
     if kind == "none":
         return None
     if kind == "cache":
