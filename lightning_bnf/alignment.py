@@ -85,13 +85,14 @@ def align(
             or a `PreferenceData`.
         loss: The name of a shipped loss, such as dpo; or a loss or a class of one, of your own too.
         tokenizer: Of a model that is loaded.
-        policy: What is trained: lora, qlora or full, or a class.
-        validation: As `data`; `auto` holds out some of the rows, None none.
+        policy: What is trained: lora, qlora or full, or a class; of a model that is no `Policy` yet.
+        validation: As `data`; `auto` holds out some of the rows, None none. A `PreferenceData` has its own.
         folder: Where all of the run goes. An earlier run there is moved aside; a stranger's files are refused.
-        seed: Of everything random in this process.
+        seed: Of everything random in this process, and of the data; where a `PreferenceData` is given, its own.
         resume: Go on from the latest whole checkpoint of `folder`, with the same model, data and settings.
         settings: Any argument of the policy, PreferenceData, DataOptions, Optimization, PreferenceModule or Lightning's
             Trainer by its name, such as r=8, learning_rate=1e-4, max_length=2048, max_epochs=2, accelerator="cpu".
+            Those of a `Policy` or a `PreferenceData` that is given go into it instead.
 
     An interrupted kernel (Ctrl-C) ends it after the step at hand: the checkpoint and the policy are saved, and the Run
     of what was trained is returned. Raises `Refusal` for what cannot be trained as asked for, before any weights are
@@ -101,8 +102,12 @@ def align(
     given_loss = loss_of(loss)
     parts = shared_out(settings, type(kind) if isinstance(kind, Policy) else kind, given_loss)
     device = defaults.device_type(str(parts.trainer.get("accelerator", "auto")))
-    if isinstance(kind, Policy) and not resume:
-        check_untrained(kind)
+    if isinstance(kind, Policy):
+        _refuse_beside_policy(kind, policy, tokenizer, parts.policy)
+        if not resume:
+            check_untrained(kind)
+    if isinstance(data, PreferenceData):
+        _refuse_beside_data(data, validation, seed, parts)
     silence()
     seed_everything(seed, verbose=False)
     aligned = kind if isinstance(kind, Policy) else _policy(kind, model, tokenizer, parts.policy, device, resume)
@@ -116,6 +121,43 @@ def align(
     finally:
         lock.release()
     return Run(root, module, rows.options.rendering)
+
+
+def _refuse_beside_policy(
+    given: Policy, policy: str | type[Policy], tokenizer: Any, settings: Mapping[str, Any]
+) -> None:
+    """Raises `Refusal` for what a policy that is given says itself."""
+    kind = type(given).__name__
+    if settings:
+        name, value = next(iter(settings.items()))
+        raise Refusal(
+            f"settings must be arguments of data, module or Trainer beside a policy, got {name!r}; the policy's own go "
+            f"into it: {kind}(..., {name}={value!r})"
+        )
+    if tokenizer is not None:
+        raise Refusal(f"tokenizer must be left out beside a policy, got one: {kind}.of(model, tokenizer) takes both")
+    if policy != "lora" and POLICIES.get(str(policy), policy) is not type(given):
+        raise Refusal(f"policy must be left out where the model is one, a {kind}, got {policy!r}")
+
+
+def _refuse_beside_data(given: PreferenceData, validation: Any, seed: int, parts: "Parts") -> None:
+    """Raises `Refusal` for what a PreferenceData that is given says itself."""
+    for settings, place in ((parts.options, "options=DataOptions({})"), (parts.data, "{}")):
+        for name, value in settings.items():
+            raise Refusal(
+                f"settings must be arguments of policy, module or Trainer beside a PreferenceData, got {name!r}; the "
+                f"data's own go into it: PreferenceData(..., {place.format(f'{name}={value!r}')})"
+            )
+    if not (isinstance(validation, str) and validation == "auto"):
+        what = repr(validation) if isinstance(validation, str | None) else type(validation).__name__
+        raise Refusal(
+            f"validation must be left out beside a PreferenceData, got {what}: PreferenceData(..., validation=...)"
+        )
+    if seed not in (1, given.seed):
+        raise Refusal(
+            f"seed must be that of the PreferenceData beside one, {given.seed}, got {seed}: PreferenceData(..., "
+            f"seed={seed})"
+        )
 
 
 class Parts(NamedTuple):
@@ -190,6 +232,11 @@ def _policy(
     kind: type[Policy], model: Any, tokenizer: Any, settings: dict[str, Any], device: str, resume: bool
 ) -> Policy:
     if isinstance(model, str | Path):
+        if tokenizer is not None:
+            raise Refusal(
+                f"tokenizer must be left out beside the name of a model, got one with {str(model)!r}, whose own is "
+                "taken; to give both, load the model with transformers"
+            )
         dtype = defaults.base_dtype(kind, device)
         return kind(str(model), **(({} if dtype is None else {"dtype": dtype.value}) | settings))
     if resume and not kind.adapters:
@@ -287,8 +334,8 @@ def _save_config(root: Path, module: PreferenceModule, data: PreferenceData, par
     }
     config = {
         "model": {
-            "policy": _class_and_arguments(policy, parts.policy | {"source": policy.source, "dtype": dtype}),
-            "loss": _class_and_arguments(loss, {name: getattr(loss, name) for name in _arguments(loss)}),
+            "policy": _class_and_arguments(policy, parts.policy | _arguments(policy) | {"dtype": dtype}),
+            "loss": _class_and_arguments(loss, _arguments(loss)),
             "reference": module.reference_kind,
             "optimization": dataclasses.asdict(module.optimization),
         },
@@ -308,8 +355,9 @@ def _kept(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if isinstance(value, bool | int | float | str)}
 
 
-def _arguments(made: Any) -> list[str]:
-    return [name for name in inspect.signature(type(made)).parameters if hasattr(made, name)]
+def _arguments(made: Any) -> dict[str, Any]:
+    """The arguments that it was made with: of those that it keeps by their names."""
+    return {name: getattr(made, name) for name in inspect.signature(type(made)).parameters if hasattr(made, name)}
 
 
 def _class_and_arguments(made: Any, arguments: dict[str, Any]) -> dict[str, Any]:

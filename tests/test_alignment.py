@@ -1,5 +1,6 @@
 """align: the defaults of fit, with objects in place of files; what it leaves, and what it refuses before loading."""
 
+import inspect
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from support.models import PAIRS
 from torch.nn.functional import softplus
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
-from lightning_bnf import BNF, DPO, FullPolicy, LoRAPolicy, Loss, LossOutput, Run, align
-from lightning_bnf.alignment import loss_of, shared_out
+from lightning_bnf import BNF, DPO, FullPolicy, LoRAPolicy, Loss, LossOutput, PreferenceData, QLoRAPolicy, Run, align
+from lightning_bnf.alignment import POLICIES, _arguments, loss_of, shared_out
 from lightning_bnf.cli.main import main
 from lightning_bnf.policies.base import Policy
 from lightning_bnf.runtime.refusal import Refusal
@@ -26,6 +27,23 @@ ROWS = [
     for prompt, chosen, rejected in PAIRS
 ]
 SHORT = {"accelerator": "cpu", "examples_per_step": 5, "max_tokens": 512, "enable_progress_bar": False}
+
+
+LORA: dict[str, Any] = {
+    "revision": None,
+    "r": 16,
+    "alpha": 32.0,
+    "dropout": 0.0,
+    "target_modules": "all-linear",
+    "use_rslora": False,
+    "use_dora": False,
+    "adapter": None,
+    "dtype": "float32",
+    "attention": None,
+    "gradient_checkpointing": False,
+    "reference_of": "start",
+    "compiled": False,
+}
 
 
 class MeanMargin(Loss):
@@ -63,7 +81,7 @@ def test_the_config_says_what_the_run_was_made_with(run: Run, tiny_folder: str) 
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert config["model"]["policy"] == {
         "class_path": "lightning_bnf.policies.LoRAPolicy",
-        "init_args": {"r": 4, "source": tiny_folder, "dtype": "float32"},
+        "init_args": LORA | {"r": 4, "source": tiny_folder},
     }
     assert config["model"]["loss"]["class_path"].endswith(".MeanMargin")
     assert config["model"]["optimization"]["learning_rate"] == 5e-5
@@ -71,6 +89,21 @@ def test_the_config_says_what_the_run_was_made_with(run: Run, tiny_folder: str) 
     assert config["data"]["validation"] == "auto"
     assert (config["data"]["examples_per_step"], config["data"]["max_tokens"]) == (5, 512)
     assert config["trainer"]["precision"] == "32-true"
+
+
+@pytest.mark.slow
+def test_the_config_says_what_a_policy_of_ones_own_was_made_with(tmp_path: Path, tiny_folder: str) -> None:
+    own = {"r": 8, "alpha": 4.0, "target_modules": ["q_proj", "v_proj"], "use_rslora": True, "attention": "eager"}
+    run = align(LoRAPolicy(tiny_folder, **own), ROWS, MeanMargin, folder=tmp_path / "run", max_steps=1, **SHORT)
+    config = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert config["model"]["policy"]["init_args"] == LORA | own | {"source": tiny_folder}
+
+
+def test_the_arguments_of_every_policy_are_kept(tiny_folder: str) -> None:
+    """By their names, which is how config.yaml finds them."""
+    for kind in POLICIES.values():
+        assert _arguments(kind(tiny_folder)).keys() == inspect.signature(kind).parameters.keys()
+    assert _arguments(QLoRAPolicy(tiny_folder, double_quantization=False))["double_quantization"] is False
 
 
 @pytest.mark.slow
@@ -229,6 +262,54 @@ def test_an_unknown_setting_is_refused_with_the_one_that_is_meant(name: str, hin
         shared_out({name: 1}, LoRAPolicy)
     with pytest.raises(Refusal, match="got 'r'"):
         shared_out({"r": 4}, FullPolicy)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"r": 64, "alpha": 128}, r"beside a policy, got 'r'; the policy's own go into it: LoRAPolicy\(\.\.\., r=64\)"),
+        ({"dtype": "bfloat16"}, r"beside a policy, got 'dtype'; .* LoRAPolicy\(\.\.\., dtype='bfloat16'\)"),
+        ({"tokenizer": 1}, r"tokenizer must be left out beside a policy, got one: LoRAPolicy.of\(model, tokenizer\)"),
+        ({"policy": "full"}, "policy must be left out where the model is one, a LoRAPolicy, got 'full'"),
+        ({"policy": FullPolicy}, "policy must be left out where the model is one, a LoRAPolicy, got <class"),
+    ],
+)
+def test_what_a_policy_that_is_given_says_itself_is_refused(
+    tmp_path: Path, tiny_folder: str, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(Refusal, match=words):
+        align(LoRAPolicy(tiny_folder), ROWS, folder=tmp_path / "run", **settings, **SHORT)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_length": 512}, r"got 'max_length'; .* PreferenceData\(\.\.\., options=DataOptions\(max_length=512\)\)"),
+        (
+            {"examples_per_step": 8},
+            r"beside a PreferenceData, got 'exam.*; .*\(\.\.\., examples_per_step=8\)",
+        ),
+        ({"validation": "val.jsonl"}, "validation must be left out beside a PreferenceData, got 'val.jsonl': Pref"),
+        ({"validation": None}, "validation must be left out beside a PreferenceData, got None"),
+        ({"validation": pd.DataFrame(ROWS)}, "validation must be left out beside a PreferenceData, got DataFrame"),
+        (
+            {"seed": 7},
+            r"seed must be that of the PreferenceData beside one, 3, got 7: Pre.*\(\.\.\., seed=7\)",
+        ),
+    ],
+)
+def test_what_data_that_are_given_say_themselves_is_refused(
+    tmp_path: Path, tiny_folder: str, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(Refusal, match=words):
+        align(tiny_folder, PreferenceData(ROWS, seed=3), folder=tmp_path / "run", accelerator="cpu", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tokenizer_is_none_of_a_name(tmp_path: Path, tiny_folder: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    with pytest.raises(Refusal, match=r"tokenizer must be left out beside the name of a model, got one with '.*'"):
+        align(tiny_folder, ROWS, tokenizer=tokenizer, folder=tmp_path / "run", **SHORT)
 
 
 def test_a_losss_own_setting_is_refused_with_where_it_goes() -> None:

@@ -128,7 +128,7 @@ class Policy(OwnBufferTypes, ABC):
 
         Raises `PolicyError` for a model with adapters, such as one that was aligned before, or of other weights.
         """
-        check_given(model, cls.in_four_bits)
+        check_given(model, cls.in_four_bits, settings)
         dtype = str(model.dtype).removeprefix("torch.")
         policy = cls(source=source_of(model), dtype=dtype, **settings)  # type: ignore[arg-type]
         policy._tokenizer, policy._end_ids = tokenizer, end_ids_of(model.generation_config)

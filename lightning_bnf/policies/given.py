@@ -1,5 +1,6 @@
 """A model that a user has loaded: whether it can be trained as it is, and what it is called."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from lightning_bnf.policies.sources import SourceError, loadable
@@ -9,8 +10,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def check_given(model: "PreTrainedModel", in_four_bits: bool) -> None:
-    """Raises `Refusal` for what is no transformers model, holds adapters already, or has weights of another kind."""
+ITS_OWN = ("source", "revision", "dtype", "attention")  # arguments of a policy that a loaded model answers itself
+
+
+def check_given(model: "PreTrainedModel", in_four_bits: bool, settings: Collection[str] = ()) -> None:
+    """Raises `Refusal` for what is no transformers model, holds adapters already, or has weights of another kind; and
+    where the names of `settings` are of what it has itself."""
     from transformers import PreTrainedModel
 
     if not isinstance(model, PreTrainedModel):
@@ -19,6 +24,10 @@ def check_given(model: "PreTrainedModel", in_four_bits: bool) -> None:
         raise Refusal(
             "model must be one without adapters, got one with LoRA layers, such as a run leaves in it: load it again, "
             "or take the adapters out with the run's policy.unload()"
+        )
+    if named := [name for name in ITS_OWN if name in settings]:
+        raise Refusal(
+            f"{named[0]} must be left out beside a model that is loaded, which has its own: give it to from_pretrained"
         )
     quantized = getattr(model.config, "quantization_config", None) is not None
     four = bool(getattr(model, "is_loaded_in_4bit", False))

@@ -79,6 +79,8 @@ class LoRAPolicy(Policy):
         super().__init__(source, revision, dtype, attention, gradient_checkpointing, compiled)
         if reference_of == "base" and adapter is None:
             raise PolicyError("reference_of must be start where training starts from no adapter, got base")
+        self.r, self.alpha, self.dropout, self.target_modules = r, alpha, dropout, target_modules
+        self.use_rslora, self.use_dora = use_rslora, use_dora
         self.adapter = adapter
         self.reference_of = reference_of
         from peft import LoraConfig  # brings bitsandbytes: seconds, which the command line's --help need not take

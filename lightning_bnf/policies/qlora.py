@@ -70,6 +70,7 @@ class QLoRAPolicy(LoRAPolicy):
         """
         lora = (source, revision, r, alpha, dropout, target_modules, use_rslora, use_dora, adapter)
         super().__init__(*lora, dtype, attention, gradient_checkpointing, reference_of, compiled)
+        self.double_quantization = double_quantization
         self.quantization = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",

@@ -57,6 +57,13 @@ def test_weights_are_of_the_policys_kind(tiny_folder: str, tokenizer: PreTrained
     assert all("lora_" in name for name in policy.trainable())
 
 
+@pytest.mark.parametrize("name", ["source", "revision", "dtype", "attention"])
+def test_what_the_model_has_is_not_set(tiny_folder: str, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder)
+    with pytest.raises(Refusal, match=f"{name} must be left out beside a model that is loaded, which has its own"):
+        LoRAPolicy.of(model, tokenizer, **{name: "eager"})
+
+
 def test_a_folder_that_is_gone_is_no_source(tiny_folder: str) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_folder)
     model.name_or_path = "./no/such/folder"
