@@ -92,7 +92,6 @@ TESTED_ELSEWHERE = {
     "callbacks/run_plots.py": "through fit and its files, in cli/test_main.py",
     "costs/plan/report.py": "its text is the command's, in costs/plan/test_command.py",
     "costs/plan/run.py": "what is planned, in costs/plan/test_workload.py, test_duration.py and test_advice.py",
-    "datamodules/contract.py": "types alone; who fills and asks them, in datamodules/test_preference.py",
     "datamodules/reading/answers.py": "through the formats, by good rows and bad ones, in reading/test_records.py",
     "policies/head/softmax.py": "against the whole vocabulary and the kernel: test_tiles.py, test_triton_softmax.py",
     "policies/reference/providers.py": "against the start and against each other, in test_build.py and test_cached.py",

@@ -99,8 +99,7 @@ class PreferenceData(LightningDataModule):
         self.seed = SEED if seed is None else seed
         self.layout = layout
         self.pairing_ratio = pairing_ratio
-        self.stratify = stratify
-        self.epoch_of = epoch_of
+        self.stratify, self.epoch_of = stratify, epoch_of
         self.options = options
         self.rows: dict[str, RowView] = {}
         self.reports: list[ReportText] = []
@@ -146,7 +145,7 @@ class PreferenceData(LightningDataModule):
             raise Refusal(f"the module of PreferenceData must be a PreferenceModule, got {type(module).__name__}")
         self._needs = module.meet(self)
         self._layouts, self._partners, self._budget = {}, {}, None
-        if self._made_by != (made_by := self._needs.of_rows()):
+        if self._made_by != (made_by := (self.options.kind, *self._needs.of_rows())):
             self.rows, self.reports, self._made_by = {}, [], made_by
             self._fingerprint = self._mix = None
 

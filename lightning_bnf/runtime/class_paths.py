@@ -3,6 +3,7 @@
 In a Python session class paths are the user's own words; the command line, which reads files, restricts them.
 """
 
+import inspect
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -78,6 +79,17 @@ def class_at(path: str) -> Any:
     if not all(map(str.isidentifier, path.split("."))) or not module:
         raise ImportError(f"no class path: {path}")
     return getattr(import_module(module), name)
+
+
+def source_of_module(name: str) -> str | None:
+    """The text of a module's file, as it is now; None where there is none, or where what is typed into a session need
+    not stand in it."""
+    if name == "__main__" and (hasattr(sys, "ps1") or sys.flags.interactive):
+        return None
+    try:
+        return inspect.getsource(sys.modules[name])
+    except (KeyError, TypeError, OSError):
+        return None
 
 
 def _is_standard(path: str) -> bool:

@@ -1,6 +1,5 @@
 """The data module: what it takes from files and arguments."""
 
-import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,7 @@ from datasets import Dataset
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
-from support.templates import MISTRAL, with_template
 from support.training import train
-from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.callbacks.fingerprints import Fingerprints
 from lightning_bnf.datamodules.preference import PreferenceData
@@ -23,8 +20,7 @@ from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.datamodules.steps.layout import ToScore
 from lightning_bnf.datamodules.steps.plan import Budget
 from lightning_bnf.datamodules.tokens.columns import key_bytes
-from lightning_bnf.datamodules.tokens.rows import RowView
-from lightning_bnf.losses import BNF, DPO, KTO, SFT, SPO, Loss, Sum, Term
+from lightning_bnf.losses import BNF, DPO, KTO, SFT, Loss, Sum, Term
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
 from lightning_bnf.runtime.refusal import Refusal
@@ -158,66 +154,6 @@ def test_layout_is_decided_once_a_split_and_the_budget_once(
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
     trainer.validate(module(), data)
     assert sorted(decided) == [3, 3, 8]
-
-
-def test_rows_are_made_anew_where_a_second_run_makes_others(
-    tiny_llama: Any, tokenizer: PreTrainedTokenizerBase, write_pairs: Callable[..., str]
-) -> None:
-    """For another template, other ids that end a turn, another vocabulary; the same are kept, and told once."""
-    data = PreferenceData(write_pairs(rows=60), validation="auto")
-
-    def rows(of: PreTrainedTokenizerBase, end_ids: tuple[int, ...] = ()) -> RowView:
-        policy = LoRAPolicy.of(tiny_llama, of)
-        policy._end_ids = end_ids
-        data.meet(PreferenceModule(policy, BNF()))
-        return data.split("train")
-
-    first, meaning = rows(tokenizer), data.meaning()["data.train"]
-    assert rows(copy.deepcopy(tokenizer)) is first
-    others = with_template(tokenizer, MISTRAL)
-    second = rows(others)
-    assert others.decode(second[0].prompt_ids).startswith("[INST]")
-    assert data.meaning()["data.train"] != meaning
-    assert sum("rows: 60 read" in report.head for report in data.reports) == 1
-    others.chat_template = tokenizer.chat_template
-    assert list(rows(others)) == list(first), "as it is now, and not as it was"
-    again = rows(tokenizer, (2,))
-    assert rows(tokenizer, (2,)) is again
-    assert again is not first
-    others.add_tokens(["<new>"])
-    assert rows(others, (2,)) is not again
-
-
-def test_rows_that_one_loss_drops_are_there_for_the_next(tmp_path: Path, tiny_folder: str) -> None:
-    """Of four rows SPO leaves out the two whose scores do not order their answers; BNF and DPO take all."""
-    scores = [(2, 1), (1, 1), (0, 3), (1, 0)]
-    rows = [
-        {"prompt": f"p{i}", "chosen": "b", "rejected": "c", "score_chosen": w, "score_rejected": lower}
-        for i, (w, lower) in enumerate(scores)
-    ]
-    data, kept = PreferenceData(rows, options=DataOptions(allow_drop=0.5)), []
-    for loss in (SPO(), BNF(), SPO()):
-        train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), loss), data, max_steps=1, max_epochs=-1)
-        kept.append(len(data.rows["train"]))
-        told = "2 of 4 rows dropped: SPO needs" in (tmp_path / "data_report.txt").read_text()
-        assert told == isinstance(loss, SPO)
-    assert kept == [2, 4, 2]
-    halves = PreferenceData(rows, pairing_ratio=0.5)
-    halves.meet(PreferenceModule(LoRAPolicy(tiny_folder), BNF()))
-    halves.split("train")
-    halves.meet(PreferenceModule(LoRAPolicy(tiny_folder), DPO()))
-    with pytest.raises(Refusal, match="pairing_ratio must be 1 with DPO"):
-        halves.split("train")
-
-
-def test_prompts_of_both_splits_are_told_once(
-    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]
-) -> None:
-    path = write_pairs()
-    data = PreferenceData(path, path)
-    for _ in range(2):
-        train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF()), data, max_steps=1, max_epochs=-1)
-        assert (tmp_path / "data_report.txt").read_text().count("have a prompt that is trained on too") == 1
 
 
 def test_what_is_to_be_scored_has_the_keys_of_its_batches(

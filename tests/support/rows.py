@@ -1,9 +1,13 @@
 """Rows as users write them, and what reading them gives or refuses."""
 
+from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from lightning_bnf.datamodules.reading.answers import as_completion, as_text
+from lightning_bnf.datamodules.reading.formats import Content, Format
 from lightning_bnf.datamodules.reading.messages import Message
 from lightning_bnf.datamodules.reading.records import DataError, Row, read_rows
 from lightning_bnf.datamodules.reading.tables import Table
@@ -42,3 +46,31 @@ def refused(path: str | Table, *expected: str, **options: Any) -> str:
 def only(path: str | Table, **options: Any) -> Row:
     (row,) = read_rows(path, **options)
     return row
+
+
+FORMAT_MODULE = """
+from lightning_bnf.datamodules.reading.answers import as_completion, as_text
+from lightning_bnf.datamodules.reading.formats import Content, Format
+
+
+class Asked(Format):
+    needs = (("question", "answer"),)
+
+    def read(self, values):
+        prompt = as_text("question", values["question"])
+        answer = values["answer"] + "{added}"
+        return Content(prompt, (as_completion("answer", prompt, answer, 1, {{}}, "question"),))
+"""
+"""A format of one's own, as a module's text: it adds something to each answer."""
+
+
+def define(session: ModuleType, added: str) -> None:
+    """The same in a module without a file, as a notebook's cell defines it."""
+
+    def read(_: Format, values: Mapping[str, Any]) -> Content:
+        prompt = as_text("question", values["question"])
+        answer = values["answer"] + added
+        return Content(prompt, (as_completion("answer", prompt, answer, 1, {}, "question"),))
+
+    own = {"__module__": session.__name__, "needs": (("question", "answer"),), "read": read}
+    vars(session)["Asked"] = type("Asked", (Format,), own)

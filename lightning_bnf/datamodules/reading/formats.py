@@ -38,7 +38,7 @@ from lightning_bnf.datamodules.reading.messages import (
     last_turn,
     shared_prefix,
 )
-from lightning_bnf.runtime.class_paths import class_at
+from lightning_bnf.runtime.class_paths import class_at, source_of_module
 from lightning_bnf.runtime.refusal import Refusal
 
 _EVERYWHERE = frozenset({"prompt_id", "family", "verifier", "max_new_tokens", "kept_out", "tools"})
@@ -49,6 +49,11 @@ class Content(NamedTuple):
 
     prompt: Text
     completions: tuple[Completion, ...]
+
+
+def _ships(kind: type) -> bool:
+    """Whether a class comes with the package, or with Python."""
+    return kind.__module__.partition(".")[0] in ("lightning_bnf", "abc", "builtins")
 
 
 class Format(ABC):
@@ -67,7 +72,11 @@ class Format(ABC):
     single: ClassVar[bool] = False
     """Whether a row is one conversation, of which `train_on: all_turns` trains the earlier answers too."""
 
+    code: ClassVar[str | None] = None
+    """The text of its module when it was defined; None where there is none, and for those of the package."""
+
     def __init_subclass__(cls) -> None:
+        cls.code = None if _ships(cls) else source_of_module(cls.__module__)
         if "name" not in cls.__dict__:
             cls.name = f"{cls.__module__}.{cls.__qualname__}"
 
@@ -315,12 +324,13 @@ FORMATS = (
 )
 
 
-@cache
+_BY_NAME = {known.name: known for known in FORMATS}
+
+
 def format_of(name: str) -> Format:
-    """The format of a name, or of a class path. Raises `Refusal`."""
-    for known in FORMATS:
-        if known.name == name:
-            return known
+    """The format of a name, or of what a class path names by now. Raises `Refusal`."""
+    if name in _BY_NAME:
+        return _BY_NAME[name]
     try:
         made = class_at(name) if "." in name else None
     except (ImportError, AttributeError):
@@ -328,4 +338,24 @@ def format_of(name: str) -> Format:
     if not (isinstance(made, type) and issubclass(made, Format)):
         accepted = ", ".join(repr(known.name) for known in FORMATS)
         raise Refusal(f"format must be 'auto', {accepted} or the class path of a Format, got {name!r}")
-    return made()
+    return _made(made)
+
+
+@cache  # by the class, not by its path: in a session that may be defined anew
+def _made(kind: type[Format]) -> Format:
+    return kind()
+
+
+def codes_of(found: Format) -> list[str] | None:
+    """The code that a format is made of, beside the package's: the modules of its classes, as they were when these were
+    defined. None where it cannot be had."""
+    codes: list[Any] = [vars(kind).get("code") for kind in type(found).__mro__ if not _ships(kind)]
+    return None if None in codes else codes
+
+
+def only_here(found: Format) -> bool:
+    """Whether another process would not have the same format: it is of the main module, or its file has changed."""
+    kinds = [kind for kind in type(found).__mro__ if not _ships(kind)]
+    return any(
+        kind.__module__ == "__main__" or vars(kind).get("code") != source_of_module(kind.__module__) for kind in kinds
+    )

@@ -5,7 +5,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from lightning_bnf.datamodules.reading.formats import format_of
+from lightning_bnf.datamodules.reading.formats import Format, format_of
 from lightning_bnf.runtime.arguments import AtLeastTwo, ClosedUnitInterval, PositiveInt, checked
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -95,6 +95,11 @@ class DataOptions:
             )
         if self.format != "auto":
             format_of(self.format)
+
+    @property
+    def kind(self) -> Format | None:
+        """The format that is asked for; None where columns tell it."""
+        return None if self.format == "auto" else format_of(self.format)
 
     def of_rows(self) -> dict[str, Any]:
         """Those that rows depend on, by name."""

@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from lightning_bnf.datamodules.reading.answers import Text
 from lightning_bnf.datamodules.reading.errors import reason
 from lightning_bnf.datamodules.reading.files import streamable
+from lightning_bnf.datamodules.reading.formats import codes_of
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.datamodules.tokens.columns import Ints, RowColumns
@@ -105,15 +106,19 @@ def write_batches(path: Path, batches: Iterable[pa.RecordBatch]) -> StoredRows:
 def store_key(
     path: str | Table, tokenizer: PreTrainedTokenizerBase, options: DataOptions, end_ids: Sequence[int]
 ) -> str | None:
-    """32 hex digits of all that a local file's tokenized rows depend on; None for what is no local file."""
+    """32 hex digits of all that a local file's tokenized rows depend on; None for what is no local file, and where the
+    code of a format of one's own cannot be had, such as of a notebook's cell."""
     if isinstance(path, Table) or not (local := here_or_shipped(path, "data")).is_file():
+        return None
+    codes = [] if options.kind is None else codes_of(options.kind)
+    if codes is None:
         return None
     hashed = hashlib.sha256()
     with local.open("rb") as file:
         while piece := file.read(2**20):
             hashed.update(piece)
     versions = [FORMAT, *map(version, ("lightning_bnf", "transformers", "tokenizers"))]
-    about = [versions, path, options.of_rows(), tokenizer_state(tokenizer), list(end_ids)]
+    about = [versions, path, options.of_rows(), tokenizer_state(tokenizer), list(end_ids), *codes]
     hashed.update(json.dumps(about, sort_keys=True, default=str).encode())
     return hashed.hexdigest()[:32]
 

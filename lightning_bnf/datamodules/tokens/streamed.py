@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.files import stream_raw
+from lightning_bnf.datamodules.reading.formats import only_here
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.records import RowReader
 from lightning_bnf.datamodules.reading.tables import RawRecord
@@ -79,7 +80,7 @@ def stream_rows(
         raise DataError(f"{path}: must be at least one row, got an empty file")
     work = Tokenizing(path, tuple(columns), tokenizer, options, tuple(end_ids))
     seen, tally, reports = Seen(work.reader()), Tally(), list[Report]()
-    here = options.format.startswith("__main__.")  # a format of the session, which no other process knows
+    here = options.kind is not None and only_here(options.kind)
     processes = 1 if here else processes_for(options.processes, ranks())
 
     def batches() -> Generator[pa.RecordBatch, None, None]:

@@ -1,24 +1,28 @@
 """A file's format, told from its columns; and a new one, which is one class of which nothing else is told."""
 
+import importlib
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
-from support.rows import GOOD, answers, assistant, only, refused, system, user
+from support.rows import FORMAT_MODULE, GOOD, answers, assistant, define, only, refused, system, user
 from support.training import Write, train
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.answers import as_completion, as_text
 from lightning_bnf.datamodules.reading.errors import DataError
-from lightning_bnf.datamodules.reading.formats import FORMATS, Content, Format, format_of
+from lightning_bnf.datamodules.reading.formats import FORMATS, Content, Format, codes_of, format_of, only_here
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.records import read_file
 from lightning_bnf.datamodules.tokens import stored as store
 from lightning_bnf.losses import DPO
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import LoRAPolicy
+from lightning_bnf.runtime.class_paths import source_of_module
 
 
 class GoodBad(Format):
@@ -75,6 +79,46 @@ def test_names_and_class_paths_give_one_format_each() -> None:
             ValueError, match=f"format must be 'auto', .*'paired', .* class path of a Format, got '{name}'"
         ):
             format_of(name)
+
+
+def test_a_class_that_is_defined_anew_is_the_one_that_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a notebook's cell that is run again."""
+    path = GoodBad.name
+
+    class Again(GoodBad):
+        pairs = False
+
+    assert DataOptions(format=path).kind is format_of(path)
+    monkeypatch.setattr(sys.modules[__name__], "GoodBad", Again)
+    assert type(format_of(path)) is Again
+    assert format_of(path) is format_of(path)
+
+
+def test_a_format_whose_file_has_changed_is_known_to_this_process_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "format_that_changes.py"
+    file.write_text(FORMAT_MODULE.format(added=""))
+    monkeypatch.syspath_prepend(tmp_path)
+    first = format_of("format_that_changes.Asked")
+    assert codes_of(first) == [file.read_text()]
+    assert (only_here(first), only_here(FORMATS[0]), codes_of(FORMATS[0])) == (False, False, [])
+    file.write_text(FORMAT_MODULE.format(added=" more"))
+    assert only_here(first)
+    assert codes_of(first) == [FORMAT_MODULE.format(added="")], "that of the class, which is the old one"
+    importlib.reload(sys.modules["format_that_changes"])
+    second = format_of("format_that_changes.Asked")
+    assert codes_of(second) == [file.read_text()]
+    assert not only_here(second)
+
+
+def test_a_format_of_a_session_has_no_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = ModuleType("a_session")
+    monkeypatch.setitem(sys.modules, "a_session", session)
+    define(session, "")
+    assert codes_of(format_of("a_session.Asked")) is None
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    assert source_of_module("__main__") is None, "whatever file the session was begun with"
 
 
 def test_what_a_file_must_have_is_said_in_words() -> None:

@@ -1,10 +1,14 @@
 """Stored rows equal the rows they were written from, and are tokenized once."""
 
+import importlib
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from support.rows import FORMAT_MODULE, define
 from support.training import Write, train
 from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
@@ -93,6 +97,35 @@ def test_large_files_are_tokenized_once(
     assert list(again) == list(first) == rows
     assert again_text == first_text == text
     assert (text.read, text.full.count("prompt    "), text.short.count("prompt    ")) == (10, 3, 1)
+
+
+def test_the_key_holds_the_code_of_a_format_of_ones_own(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module that is changed and run again reads anew; what has no code is not stored."""
+    monkeypatch.setattr(store, "STORED_FROM", 1)
+    monkeypatch.setenv("LIGHTNING_BNF_CACHE", str(tmp_path / "user"))
+    monkeypatch.syspath_prepend(tmp_path)
+    path, file = tmp_path / "rows.jsonl", tmp_path / "format_of_stored.py"
+    path.write_text('{"question": "a?", "answer": "b"}\n')
+
+    def answer(name: str = "format_of_stored.Asked") -> str:
+        rows, _ = load_stored(str(path), tokenizer, DataOptions(format=name), [])
+        return tokenizer.decode(rows[0].completions[0].ids, skip_special_tokens=True)
+
+    file.write_text(FORMAT_MODULE.format(added=""))
+    assert answer() == answer() == "b"
+    file.write_text(FORMAT_MODULE.format(added=" more"))
+    assert answer() == "b", "as long as the module is not run again"
+    importlib.reload(sys.modules["format_of_stored"])
+    assert answer() == "b more"
+    assert len([*(tmp_path / "user/tokens").glob("*.arrow")]) == 2
+    session = ModuleType("session_of_stored")
+    monkeypatch.setitem(sys.modules, "session_of_stored", session)
+    for added in ("", " again"):
+        define(session, added)
+        assert answer("session_of_stored.Asked") == f"b{added}"
+    assert len([*(tmp_path / "user/tokens").glob("*.arrow")]) == 2
 
 
 @pytest.mark.parametrize("broken", ["flipped", "truncated", "empty", "no companion", "companion cut", "companion else"])
