@@ -211,6 +211,9 @@ def plot_displacement(changes: pd.DataFrame, bounds: Mapping[str, float]) -> Fig
     figure = sheet(3.6)
     panels = figure.subplots(1, len(kinds), sharey=True)
     methods = looks(sorted(changes["method"].unique()))
+    ticks = [-30, -10, -3, -1, 0, 1]
+    while len(ticks) > 3 and ticks[1] <= changes["change"].min():  # no room for what is not there
+        del ticks[0]
     for axes, (kind, title) in zip(panels, kinds.items()):
         styled(axes, title, STEPS, "change of log-prob (nats a token)" if kind == "chosen" else "")
         for method, rows in changes[changes["kind"] == kind].groupby("method"):
@@ -219,7 +222,7 @@ def plot_displacement(changes: pd.DataFrame, bounds: Mapping[str, float]) -> Fig
             mean = rows.groupby("step")["change"].mean()
             axes.plot(mean.index, mean, linewidth=1.8, label=method, **methods[method].curve())
         axes.set_yscale("symlog", linthresh=1)  # collapses reach tens of nats, what matters first is below one
-        axes.set_yticks([-30, -10, -3, -1, 0, 1], ["-30", "-10", "-3", "-1", "0", "+1"])
+        axes.set_yticks(ticks, [f"{tick:+d}" if tick else "0" for tick in ticks])
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
         if kind in bounds:
             axes.axhline(bounds[kind], color=NEUTRAL, linewidth=0.8, linestyle=":", label="bound of the alarm")

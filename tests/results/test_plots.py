@@ -70,7 +70,10 @@ def test_the_weights_histogram_is_in_percent_of_tokens() -> None:
 
 
 def test_the_figure_of_displacement_has_a_panel_a_kind_and_a_line_a_run() -> None:
-    figure = plot_displacement(displacement(collapse_records()), {"held_out": -0.1})
+    changes = displacement(collapse_records())
+    figure = plot_displacement(changes, {"held_out": -0.1})
+    lowest, second = figure.axes[0].get_yticks()[:2]
+    assert lowest <= changes["change"].min() < second, "no room for what is not there"
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Chosen", "Rejected", "Held-out text"]
     assert len(figure.axes[0].lines) == 2 * 3 + 1  # two seeds and a mean each, and zero
     assert len(figure.axes[2].lines) == 2 * 3 + 2
