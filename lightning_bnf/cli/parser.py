@@ -23,7 +23,18 @@ NAMES_MODE = "yaml_with_names"
 """The parser's mode in which a config may hold short names, `loss: dpo`, in place of files."""
 
 _load_yaml = jsonargparse.get_loader("yaml")
-jsonargparse.set_loader(NAMES_MODE, lambda text: with_files(_load_yaml(text)), (yaml.YAMLError,))
+
+
+def _load(text: str) -> Any:
+    """Settings in a text. Raises `yaml.YAMLError` for lines that are one string to YAML, as of a CSV file: jsonargparse
+    takes a file's text in the place of its name where the text can be loaded."""
+    loaded = _load_yaml(text)
+    if isinstance(loaded, str) and "\n" in text.strip():
+        raise yaml.YAMLError("settings must be keys and values, got lines of text")
+    return with_files(loaded)
+
+
+jsonargparse.set_loader(NAMES_MODE, _load, (yaml.YAMLError,))
 
 
 _named: list[str] = []

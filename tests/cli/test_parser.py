@@ -105,3 +105,12 @@ def test_a_value_of_another_type_is_one_sentence(words: str, sentence: str, caps
     shown = refused(capsys, "fit", "--model.source", "none", *words.split())
     assert sentence in shown
     assert len(shown.splitlines()) == 3, "what loads, the sentence, and where more is said"
+
+
+def test_a_file_of_plain_lines_stands_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """To YAML the lines of this CSV are one string, which took the place of the file's name."""
+    Path("mine.csv").write_text("prompt,chosen,rejected\nWhat is 1 + 1?,2.,3.\nWhat is 1 + 2?,3.,4.\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--data.train", "mine.csv", "--model.source", "any", "--print_config"])
+    assert not ended.value.code
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["train"] == "mine.csv"
