@@ -24,6 +24,7 @@ from lightning_bnf.generation.sampling import Sampling, generate_with_lengths
 from lightning_bnf.losses.base import Loss, StepContext
 from lightning_bnf.losses.outputs import check_declared, checked_output
 from lightning_bnf.policies.base import Policy, PolicyError, evaluating
+from lightning_bnf.policies.casts import KeptCasts, cast_layers
 from lightning_bnf.policies.reference.build import build_reference, check_reference
 from lightning_bnf.policies.reference.cached import CachedReference, untrained
 from lightning_bnf.policies.reference.providers import AdapterOff, AsItIs, Reference, ReferenceKind
@@ -113,6 +114,7 @@ class PreferenceModule(LightningModule):
         self.means = Means(["grad_norm", "router_loss", *PREFERENCE_METRICS, *loss.metric_names])
         self._resuming = Resuming(resume_changed)
         self._gradient_check = GradientCheck({})
+        self._casts = KeptCasts(())
         self._data: ScoredData | None = None
 
     def meet(self, data: ScoredData) -> DataNeeds:
@@ -154,6 +156,10 @@ class PreferenceModule(LightningModule):
         self.reference = copied or build_reference(self.reference_kind, self.policy, self.reference_cache, *run)
         self.policy.router = trained_router(self.policy) if self.router_loss else None
         self._begun_trained = self.policy.trained
+        self._casts = KeptCasts(cast_layers(self.policy, self._trainer))
+
+    def teardown(self, stage: str) -> None:
+        self._casts.release()
 
     def configure_optimizers(self) -> Any:
         steps = self.trainer.estimated_stepping_batches
@@ -363,8 +369,7 @@ class PreferenceModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         self._log_means("val")
 
-    def on_test_epoch_start(self) -> None:
-        self.means.reset()
+    on_test_epoch_start = on_validation_epoch_start
 
     def on_test_epoch_end(self) -> None:
         self._log_means("test")
@@ -379,8 +384,8 @@ class PreferenceModule(LightningModule):
         """Completions of prompts that share one limit of new tokens, as records for a JSONL file."""
         limit = batch.rows[0].max_new_tokens or self.generation.max_new_tokens
         sampling = dataclasses.replace(self.generation, max_new_tokens=limit)
-        policy, prompts = self.policy, [row.prompt_ids for row in batch.rows]
-        drawn = generate_with_lengths(policy.loaded, policy.tokenizer, prompts, sampling)
+        prompts = [row.prompt_ids for row in batch.rows]
+        drawn = generate_with_lengths(self.policy.loaded, self.policy.tokenizer, prompts, sampling)
         return [
             {
                 "prompt_id": row.prompt_id or row.id,
