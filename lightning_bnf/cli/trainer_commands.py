@@ -30,6 +30,7 @@ from lightning_bnf.callbacks import (
 from lightning_bnf.cli.commands import PROGRAM
 from lightning_bnf.cli.defaults import announce, set_learning_rate, set_seeds, start_of
 from lightning_bnf.cli.parser import NAMES_MODE, Parser
+from lightning_bnf.cli.run_before import moved_aside
 from lightning_bnf.cli.run_parts import (
     SETTING_HELP,
     STUBS,
@@ -49,7 +50,7 @@ from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates,
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.arguments import Seed
 from lightning_bnf.runtime.files import write_text
-from lightning_bnf.runtime.ownership import claim, hold, move_aside, take_back
+from lightning_bnf.runtime.ownership import claim, hold, take_back
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checkpoints import check_checkpoint, last_good, lies_in
 from lightning_bnf.training.refusals import trainer_refusals
@@ -281,7 +282,7 @@ class Fit(TrainerCommand):
         self.lock = hold("trainer.default_root_dir", self.folder)
         self.claimed = not lies_in(self.checkpoint, self.folder)
         if self.claimed and (self.folder / "config.yaml").exists():
-            self.aside = move_aside(self.folder)
+            self.aside = moved_aside(self.folder, self.config, self.start.options)
             print(f"{self.folder} held a run already; it is now {self.aside}")
             super().make_folder()
             self.lock.release()

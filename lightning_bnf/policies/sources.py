@@ -84,6 +84,11 @@ def resolve_source(source: str, revision: str | None = None) -> Source:
         return Source(str(path.parent), gguf_file=path.name)
     if path.is_dir():
         if not (path / "config.json").is_file():
+            if (path / "adapter_config.json").is_file():
+                raise SourceError(
+                    f"source {source!r}: the folder holds an adapter, not a whole model; a run that goes on from it "
+                    f"takes its base as the source, and --model.policy.adapter {source}"
+                )
             raise SourceError(f"source {source!r}: the folder holds no config.json, so it is not a saved model")
         return Source(str(path))
     if source.startswith((".", "/", "~")) or source.count("/") > 1:

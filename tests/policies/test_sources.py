@@ -68,6 +68,9 @@ def test_what_is_not_there_is_said(source: str, message: str) -> None:
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"the folder holds no config\.json"):
         resolve_source(str(tmp_path))
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(SourceError, match=f"holds an adapter, .* base .* --model.policy.adapter {tmp_path}"):
+        resolve_source(str(tmp_path))
 
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
