@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.losses.base import Weigher
 from lightning_bnf.policies.attention import Kernel, is_flash, kernel_of, model_inputs, windows_of
-from lightning_bnf.policies.conversion import OwnBufferTypes
+from lightning_bnf.policies.conversion import OwnTypes
 from lightning_bnf.policies.given import check_given, source_of
 from lightning_bnf.policies.head.tiles import Head, rounded_again, token_logps, weighted_token_logps
 from lightning_bnf.policies.invariance import rotate_row_by_row, switch_off_dropout, train_quietly
@@ -56,7 +56,7 @@ class Stored(NamedTuple):
     bytes: int
 
 
-class Policy(OwnBufferTypes, ABC):
+class Policy(OwnTypes, ABC):
     """A causal language model whose `forward` gives token log-probabilities, not logits.
 
     Built from its arguments alone; `load` brings the weights, so that data and settings can be refused before.

@@ -5,18 +5,21 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from lightning_bnf.policies.skeleton import buffer_types
+from lightning_bnf.policies.skeleton import tensor_types
 
 if TYPE_CHECKING:  # a second of imports, which the command line's --help has no use for
     from transformers import PreTrainedModel
 
 
-class OwnBufferTypes(nn.Module):
-    """A module around a transformers model, whose weights alone take the type that the module is converted to.
+class OwnTypes(nn.Module):
+    """A module around a transformers model, whose tensors take the types that transformers gives them when it loads the
+    model in the type that the module is converted to.
 
-    Buffers get the type that transformers gives them beside such weights: `Module.to` would round the frequencies of
-    rotary positions to 8 bits, and whoever loads what was trained computes with exact ones.
+    `Module.to` would round all of them, also the frequencies of rotary positions and the routers' weights that some
+    mixtures keep in float32; and whoever loads what was trained computes with exact ones. Trained weights that are
+    sharded all take the one type, as FSDP2 shares out no others.
     """
 
     model: nn.Module | None
@@ -27,14 +30,16 @@ class OwnBufferTypes(nn.Module):
         raise NotImplementedError
 
     def _apply(self, fn: Callable[[Tensor], Any], recurse: bool = True) -> Self:
-        buffers = {} if self.model is None else {buffer: name for name, buffer in self.causal_lm.named_buffers()}
-        types = cache(lambda dtype: buffer_types(self.causal_lm, dtype))
+        base = None if self.model is None else self.causal_lm
+        names = {} if base is None else {held: name for name, held in (*base.named_parameters(), *base.named_buffers())}
+        types = cache(lambda dtype: tensor_types(self.causal_lm, dtype))
 
         def applied(tensor: Tensor) -> Any:
             made = fn(tensor)
-            if tensor not in buffers or made.dtype == tensor.dtype:
+            of_one_type = isinstance(tensor, DTensor) and tensor.requires_grad
+            if tensor not in names or made.dtype == tensor.dtype or of_one_type:
                 return made
-            name = buffers[tensor].replace(".base_layer", "")  # peft's, of a layer with an adapter
+            name = names[tensor].replace(".base_layer", "")  # peft's, of a layer with an adapter
             return tensor.to(made.device, types(made.dtype).get(name, made.dtype))
 
         return super()._apply(applied, recurse)

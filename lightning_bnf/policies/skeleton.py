@@ -45,17 +45,19 @@ def plain_config(source: str, revision: str | None = None) -> PreTrainedConfig:
     return config
 
 
-def buffer_types(model: "PreTrainedModel", dtype: torch.dtype) -> dict[str, torch.dtype]:
-    """The types by name that transformers gives a model's buffers when it loads the weights in `dtype`.
+def tensor_types(model: "PreTrainedModel", dtype: torch.dtype) -> dict[str, torch.dtype]:
+    """The types by name that transformers gives a model's weights and buffers when it loads them in `dtype`.
 
-    No rule that a buffer itself tells: frequencies of rotary positions stay float32, a scale of embeddings does not.
+    No rule that a tensor itself tells: frequencies of rotary positions stay float32, a scale of embeddings does not,
+    and some mixtures keep their routers' weights.
     """
     config = copy.deepcopy(model.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     with torch.device("meta"):  # eager: attention's kernels may take other types, and no buffer depends on them
         built = type(model)._from_config(config, dtype=dtype, attn_implementation="eager")
-    types = {name: buffer.dtype for name, buffer in built.named_buffers()}
+    tensors = [*built.named_parameters(remove_duplicate=False), *built.named_buffers(remove_duplicate=False)]
+    types = {name: tensor.dtype for name, tensor in tensors}
     for pattern, kept in built._get_dtype_plan(dtype).items():  # what a class names as float32 in any case
         types |= {name: kept for name in types if re.search(pattern.replace("*", ".*"), name)}
     return types

@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from support.architectures import row
-from support.training import Write, train
+from support.training import FAST, Write, train
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from transformers import AutoModelForCausalLM
 
 from lightning_bnf.datamodules.preference import PreferenceData
@@ -15,6 +18,7 @@ from lightning_bnf.losses import DPO
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
 from lightning_bnf.policies.reference.providers import FrozenCopy
+from lightning_bnf.policies.sharding import shard
 from lightning_bnf.training.architectures.tiny import tiny_model
 from lightning_bnf.training.strategies import forward_context
 
@@ -41,20 +45,55 @@ def test_a_run_in_bf16_true_begins_at_the_model_in_bfloat16(
     assert module.means.sums.dtype == torch.float64
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma", "falcon_h1", "dots1", "gpt_neox"])
-def test_buffers_get_what_transformers_gives_them_in_bfloat16(tmp_path: Path, name: str) -> None:
-    """Frequencies and a router's correction stay float32; scales and multipliers do not, by which activations would
-    become float32. A move to a device is one."""
+@pytest.mark.parametrize(
+    "name", ["llama", "gemma", "falcon_h1", "dots1", "gpt_neox", "ernie4_5_moe", "olmo_hybrid", "deepseek_v4"]
+)
+def test_tensors_get_the_types_that_transformers_gives_them_in_bfloat16(tmp_path: Path, name: str) -> None:
+    """Frequencies, a router's correction and a mixture's routers stay float32; scales and multipliers do not, by which
+    activations would become float32. A move to a device is one."""
     tiny_model(name).save_pretrained(tmp_path)
     wanted = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16)
     for dtype in (torch.float32, torch.bfloat16):
         policy = FullPolicy("tiny")
         policy.adopt(AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype))
-        buffers = dict(policy.to(torch.bfloat16).causal_lm.named_buffers())
-        assert buffers.keys() == dict(wanted.named_buffers()).keys()
-        for key, value in wanted.named_buffers():
-            torch.testing.assert_close(buffers[key], value, rtol=0, atol=0, msg=key)
-        types = {key: value.dtype for key, value in buffers.items()}
+        found = tensors(policy.to(torch.bfloat16).causal_lm)
+        assert found.keys() == tensors(wanted).keys()
+        for key, value in tensors(wanted).items():
+            torch.testing.assert_close(found[key], value, rtol=0, atol=0, msg=key)
+        types = {key: value.dtype for key, value in found.items()}
         moved = policy.to("meta", torch.bfloat16).causal_lm
-        assert {key: value.dtype for key, value in moved.named_buffers()} == types
+        assert {key: tensors(moved)[key].dtype for key in types} == types
         assert moved.device.type == "meta"
+
+
+def tensors(model: nn.Module) -> dict[str, Tensor]:
+    return dict((*model.named_parameters(), *model.named_buffers()))
+
+
+def test_a_mixture_trains_with_routers_in_float32(tmp_path: Path, tokenizer: Any, write_pairs: Write) -> None:
+    """Under bf16-true, adapters beside them; what is exported holds them as they are."""
+    folder = tmp_path / "model"
+    model = tiny_model("ernie4_5_moe")
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for make in (FullPolicy, LoRAPolicy):
+        module = PreferenceModule(make(str(folder)), DPO(), optimization=FAST)
+        data = PreferenceData(write_pairs(), examples_per_step=5)
+        train(tmp_path, module, data, precision="bf16-true", max_epochs=1)
+        routers = [one for name, one in module.policy.named_parameters() if one.dtype == torch.float32]
+        assert routers
+        assert all(one.isfinite().all() for one in module.policy.trainable().values())
+        assert {one.dtype for one in module.policy.trainable().values()} >= {torch.bfloat16}
+
+
+def test_trained_weights_that_are_sharded_take_one_type(tmp_path: Path) -> None:
+    """FSDP2 gathers and reduces a layer's together."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        policy = FullPolicy("tiny")
+        policy.adopt(tiny_model("ernie4_5_moe"))
+        shard(policy, init_device_mesh("cpu", (1,)), mixed=False)
+        assert {one.dtype for one in policy.to(torch.bfloat16).trainable().values()} == {torch.bfloat16}
+    finally:
+        dist.destroy_process_group()
