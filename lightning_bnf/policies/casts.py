@@ -79,5 +79,6 @@ def _weight(layer: nn.Linear) -> Tensor:
     dtype, contents = torch.get_autocast_dtype(device), (weight.data_ptr(), weight._version)
     kept: _Kept | None = vars(layer).get(_KEPT)
     if kept is None or kept.weight is not weight or kept.contents != contents or kept.cast.dtype != dtype:
-        kept = vars(layer)[_KEPT] = _Kept(weight.detach().to(dtype), weight, contents)
+        with torch.inference_mode(False):  # in which a validation may come first: autograd would refuse its tensors
+            kept = vars(layer)[_KEPT] = _Kept(weight.detach().to(dtype), weight, contents)
     return kept.cast

@@ -139,6 +139,16 @@ def test_trained_half_and_other_layers_are_left_alone() -> None:
     assert vars(own).keys() == plain
 
 
+def test_a_cast_that_a_validation_made_is_trained_with() -> None:
+    layer, x = nn.Linear(4, 4).requires_grad_(False), torch.ones(1, 4, requires_grad=True)
+    KeptCasts([layer])
+    with HALVES:
+        with torch.inference_mode():
+            layer(torch.ones(1, 4))
+        layer(x).sum().backward()
+    assert x.grad is not None
+
+
 def test_a_copy_keeps_casts_of_its_own_weights() -> None:
     layer, x = nn.Linear(4, 4).requires_grad_(False), torch.ones(1, 4)
     KeptCasts([layer])
