@@ -149,6 +149,18 @@ def aligned_methods(found: Sequence[Curve]) -> list[str]:
     return [method for method in dict.fromkeys(curve.method for curve in found) if method not in left_out]
 
 
+def standing(found: Sequence[Curve]) -> pd.DataFrame:
+    """By method, the best first: the highest alignment that its curves come to, what that is above the base, and
+    whether it is compared at matched alignment (`aligned_methods`)."""
+    kept, means = aligned_methods(found), averaged(found, needed_seeds(found))
+    start, highest = aligned(means[0].moments[0]), pd.Series(dtype=float)
+    for curve in means:
+        highest[curve.method] = max(highest.get(curve.method, start), *map(aligned, curve.moments))
+    compared = ["yes" if method in kept else "left out" for method in highest.index]
+    table = pd.DataFrame({"highest alignment": highest, "gain": highest - start, "compared": compared})
+    return table.sort_values("highest alignment", ascending=False, kind="stable")
+
+
 def level_errors(
     found: Sequence[Curve], measure: str, of: str, methods: Sequence[str], draws: int = 500
 ) -> dict[str, float]:

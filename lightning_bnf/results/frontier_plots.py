@@ -49,13 +49,24 @@ def plot_frontier(points: pd.DataFrame, y: str, x: str = "passes", columns: int 
         axes.set_visible(False)
     handles = [panels[0].plot([], [], color=NEUTRAL, linestyle=style)[0] for _, style in zip(rates, _STYLES)]
     figure.legend(
-        handles, [f"rate {rate:g}" for rate in rates], loc="outside lower center", ncols=4, fontsize=TYPE, frameon=False
+        handles,
+        [f"rate {_rate(rate)}" for rate in rates],
+        loc="outside lower center",
+        ncols=4,
+        fontsize=TYPE,
+        frameon=False,
     )
     for axes in panels[max(0, len(methods) - columns) : len(methods)]:
         axes.set_xlabel(LABELS.get(x, x), fontsize=TYPE)
         axes.tick_params(labelbottom=True)  # below it may be no panel
     figure.supylabel(LABELS.get(y, y), fontsize=TYPE + 1)
     return figure
+
+
+def _rate(rate: float) -> str:
+    """All in one form: 1e-4, not 0.0001 beside 5e-05."""
+    digits, power = f"{rate:e}".split("e")
+    return f"{float(digits):g}e{int(power)}"
 
 
 def _wide(points: pd.DataFrame, x: str, y: str, how: str) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from lightning_bnf.reproduction.frontier import (
     level_errors,
     matched_level,
     measured_variances,
+    standing,
     tax,
     verdicts,
 )
@@ -32,6 +33,16 @@ def test_the_level_is_what_all_came_to_but_those_that_hardly_gain():
     assert (level, left_out) == (0.8, ["C"])
     with pytest.raises(Refusal, match="gains in alignment, got none"):
         matched_level(curves([BASE, run("A", 1, 0.5, 0.4, 1)]))
+
+
+def test_what_is_left_out_is_said():
+    """The best of any moment and rate; the base passes half."""
+    runs = [run("C", 1, 0.6, 0.55, 1), run("A", 1, 0.6, 0.7, 1), run("A", 1, 0.9, 0.8, 1, setting=2, rate=2e-4)]
+    table = standing(curves([BASE, *runs, run("B", 1, 0.6, 0.8, 1)]))
+    assert list(table.index) == ["A", "B", "C"]
+    assert table["highest alignment"].tolist() == pytest.approx([0.9, 0.8, 0.6])
+    assert table["gain"].tolist() == pytest.approx([0.4, 0.3, 0.1])
+    assert table["compared"].tolist() == ["yes", "yes", "left out"]
 
 
 def test_at_the_level_rates_are_averaged():

@@ -43,6 +43,7 @@ def test_each_method_has_a_panel_over_the_others_in_grey():
     (bar, *_) = shown[0].containers
     assert bar.lines[0].get_xydata().tolist() == [[0, 0], [0.75, 0.75], [1.5, 1.5]]
     assert bar.lines[0].get_color() == looks(["BNF"])["BNF"].color
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["rate 1e-4", "rate 2e-4"]
     readable(figure)
 
 
