@@ -1,5 +1,6 @@
 """The run that lies in a new run's folder already: it is moved aside, unless the new one reads what is in it."""
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from lightning_bnf.cli.saved_config import FILES
 from lightning_bnf.cli.words import SHORT_FORMS, Option
 from lightning_bnf.runtime.ownership import move_aside
 from lightning_bnf.runtime.refusal import Refusal
@@ -16,26 +18,30 @@ WRITTEN = "reference_cache"
 """The model's one setting of a place that is made anew where there is nothing."""
 
 
-def moved_aside(folder: Path, config: Namespace, typed: Sequence[Option]) -> Path:
-    """Rename the run folder; returns its new name. Saved configs that the new run was started with have their place
-    again in the new folder, as the run's other processes read them later.
+def moved_aside(folder: Path, config: Namespace) -> Path:
+    """Rename the run folder, and say so; returns its new name.
 
     Raises `Refusal`, before anything is moved, where the model or the data are to be read from the folder, such as the
     policy that the run before has trained.
     """
     for key, value in _texts(config):
-        if lies_in(value, folder):
+        if os.path.exists(value) and lies_in(value, folder):  # not of Path: a text may be longer than any name
             named = next((short for short, written in SHORT_FORMS.items() if written == key), key)
             raise Refusal(
                 f"trainer.default_root_dir must be another folder than that of {named} {value}, got {folder}, which "
                 f"would be moved aside for the new run; name one, such as --trainer.default_root_dir {_free(folder)}"
             )
     aside = move_aside(folder)
-    folder.mkdir()
-    for option in typed:
-        if option.key == "config" and Path(option.values[0]).resolve().parent == folder.resolve():
-            shutil.copy2(aside / Path(option.values[0]).name, option.values[0])
+    print(f"{folder} held a run already; it is now {aside}")
     return aside
+
+
+def leave_config(folder: Path, aside: Path, typed: Sequence[Option]) -> None:
+    """Where the new run was started with the saved config of the one moved aside, the config has its place again until
+    the new one is written over it: other processes of the run read it later."""
+    saved = folder.resolve() / FILES["fit"]
+    if any(option.key == "config" and Path(option.values[0]).resolve() == saved for option in typed):
+        shutil.copyfile(aside / saved.name, saved)
 
 
 def _free(folder: Path) -> Path:

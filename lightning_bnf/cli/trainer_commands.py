@@ -30,7 +30,7 @@ from lightning_bnf.callbacks import (
 from lightning_bnf.cli.commands import PROGRAM
 from lightning_bnf.cli.defaults import announce, set_learning_rate, set_seeds, start_of
 from lightning_bnf.cli.parser import NAMES_MODE, Parser
-from lightning_bnf.cli.run_before import moved_aside
+from lightning_bnf.cli.run_before import leave_config, moved_aside
 from lightning_bnf.cli.run_parts import (
     SETTING_HELP,
     STUBS,
@@ -282,9 +282,9 @@ class Fit(TrainerCommand):
         self.lock = hold("trainer.default_root_dir", self.folder)
         self.claimed = not lies_in(self.checkpoint, self.folder)
         if self.claimed and (self.folder / "config.yaml").exists():
-            self.aside = moved_aside(self.folder, self.config, self.start.options)
-            print(f"{self.folder} held a run already; it is now {self.aside}")
+            self.aside = moved_aside(self.folder, self.config)
             super().make_folder()
+            leave_config(self.folder, self.aside, self.start.options)
             self.lock.release()
             self.lock = hold("trainer.default_root_dir", self.folder)
 

@@ -24,7 +24,7 @@ class _Kept(NamedTuple):
 
     cast: Tensor
     weight: Tensor
-    contents: tuple[int, int]  # their place and version, which any way to write into them changes
+    contents: tuple[int, int]  # their place and version, which writing changes but where it goes past autograd (.data)
 
 
 class KeptCasts:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from support.commands import refused
 
 from lightning_bnf.cli.main import main
+from lightning_bnf.cli.run_before import moved_aside
 from lightning_bnf.cli.trainer_commands import TrainerCommand
 
 pytestmark = pytest.mark.slow
@@ -65,3 +67,23 @@ def test_a_new_run_of_a_saved_config_leaves_it_to_the_other_processes(
     main(["fit", "--config", str(folder)])
     assert seen == [saved]
     assert (tmp_path / "run.1" / "config.yaml").read_text() == saved
+
+
+def test_a_config_of_ones_own_in_the_folder_goes_aside_with_it(tmp_path: Path, config: Config) -> None:
+    run = tmp_path / "run"
+    main(["fit", "--config", config(trainer__max_epochs=1)])
+    own = run / "own.yaml"
+    shutil.copy(run / "config.yaml", own)
+    main(["fit", "--config", str(own)])
+    assert (tmp_path / "run.1/own.yaml").exists()
+    assert not own.exists()
+    assert (run / "policy").is_dir()
+
+
+def test_texts_that_name_nothing_are_no_places_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long, and where the folder is the one that the command runs in."""
+    run = tmp_path / "run"
+    run.mkdir()
+    monkeypatch.chdir(run)
+    model = Namespace(loss="bnf", prompt="Be kind. " * 600)
+    assert moved_aside(run, Namespace(model=model, data=Namespace(train=None))) == tmp_path / "run.1"
