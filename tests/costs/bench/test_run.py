@@ -76,7 +76,7 @@ def test_a_run_goes_on_where_one_ended_and_names_what_failed(
 def test_suites_that_cannot_be_measured_are_refused(capsys: Any) -> None:
     with pytest.raises(SystemExit):
         main(["bench", "--suites", "[feet]"])
-    accepted = "head, step, layouts, scaling, loader, plan, peers, choices, cli, gpu, node"
+    accepted = "head, step, layouts, scaling, loader, plan, peers, choices, answers, cli, gpu, node"
     assert f"suites must be of {accepted}, got 'feet'" in capsys.readouterr().err
     with pytest.raises(Refusal, match="rehearse must be false with suites other than gpu and node, got 'head'"):
         bench(["head"], rehearse=True)
