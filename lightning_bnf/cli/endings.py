@@ -6,6 +6,7 @@ import select
 import signal
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from platform import python_version
 from typing import NoReturn
 
@@ -45,9 +46,15 @@ def bug_note() -> str:
 
 
 def _sentence(error: Exception) -> str | None:
-    """An input that was refused, a run that stopped at numbers that are not finite, or a disk that does not take it."""
+    """An input that was refused, a run that stopped at numbers that are not finite, a disk that does not take it, or a
+    Python that is not the one which the package was installed for."""
     if isinstance(error, Refusal):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and (missing := [name for name in _ASKED_FOR if find_spec(name) is None]):
+        return (
+            f"{', '.join(missing)} must be installed for {sys.executable}, which has none; a clone's `make setup` "
+            "installs all into .venv: `source .venv/bin/activate`, or call .venv/bin/python"
+        )
     if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
         return f"{error.filename or 'a file'} cannot be used ({error.strerror}); what was finished before is kept"
     if type(error).__name__ == "DistNetworkError" and "EADDRINUSE" in str(error):  # torch's

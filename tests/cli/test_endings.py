@@ -3,9 +3,11 @@
 import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import lightning_bnf
 from lightning_bnf.cli.endings import end
 from lightning_bnf.cli.main import main
 from lightning_bnf.runtime.refusal import Refusal
@@ -41,6 +43,17 @@ def test_a_bug_keeps_its_traceback_and_says_how_to_report_it(monkeypatch: pytest
     (note,) = raised.value.__notes__
     assert "this is a bug of lightning_bnf 0.1.0: please report it" in note
     assert "torch 2." in note
+
+
+def test_a_python_without_the_packages_is_named() -> None:
+    """The system's own, where the environment was not activated: -S leaves out all that is installed."""
+    root = Path(lightning_bnf.__file__).parents[1]
+    command = [sys.executable, "-S", "-m", "lightning_bnf", "fit"]
+    found = subprocess.run(command, cwd=root, env={"PATH": ""}, capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    _, said = found.stderr.splitlines()
+    named = f"torch, lightning, transformers, peft, jsonargparse must be installed for {sys.executable}, which has none"
+    assert said.startswith(f"error: {named}; a clone's `make setup`")
 
 
 @pytest.mark.slow

@@ -96,5 +96,5 @@ def variants(source: str) -> list[list[Variant]]:
             )
             for name, (how, keep) in contests.items()
         ]
-        for count, together in ((4, 1), (16, 8), (128, 128))
+        for count, together in ((4, 1), (16, 8), (64, 64))
     ]

@@ -1,9 +1,5 @@
 """The suite of answers: all three answer the same prompts, and ours alike with casts that are kept."""
 
-import json
-import statistics
-from pathlib import Path
-
 import pytest
 from support.turns import Few
 
@@ -12,8 +8,6 @@ from lightning_bnf.costs.bench.workers import Over
 from lightning_bnf.datamodules.tokens.renderer import Renderer
 from lightning_bnf.generation.sampling import Sampling
 from lightning_bnf.policies import LoRAPolicy
-
-STORED = Path(__file__).parents[3] / "notebooks/results/bench/answers.json"
 
 
 def test_transformers_own_and_ours_give_the_same_tokens(tiny_folder: str) -> None:
