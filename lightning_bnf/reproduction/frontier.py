@@ -5,17 +5,27 @@ the share of test prompts of trained families whose greedy answer passes its ver
 and real text, by likelihood, and families that are kept out of training. A method's curve at a rate goes from the base
 through these moments, averaged over seeds. The tax at matched alignment is read off where a curve first comes to a
 level of alignment, row by row between the two moments around it, and is the mean over the rates whose curves come
-there: no rate and no moment is picked. The measures were chosen before any of these runs was made; the rules below
-were written down when the base and BNF with one seed had been run, before a result of another method was looked at.
+there: no rate and no moment is picked.
 
-    level           the lowest over methods of the highest alignment that their curves come to
-    left out        methods whose gain in alignment is under half of the median method's: they would set the level alone
+    level           three quarters of the way from the base to the lowest over methods of the highest alignment that
+                    their curves come to
+    left out        methods whose gain in alignment is under half of the median method's, which would set the level
+                    alone; of two methods one with under a third of the other's
     runs            of a method and seed all rates, or none
     seeds           each is left out once, and the level and the crossings are found again (jackknife, about what all
-                    give); the intervals are too wide rather than too narrow, as crossings jump
+                    give)
     test            paired by row and seed, t with the degrees of freedom that there are, Holm's correction over the
                     methods, for each measure by itself; to its error is added how much the difference moves when the
                     prompts that alignment is measured on are drawn anew
+
+When this was settled: multiple choice and real text as measures, and the rules, when the base and BNF with one seed had
+been run; that kept-out families' passes are a tax as well, after BNF's highest rate had lost many of them; the three
+quarters, and `tuning.tuning` as it is, when all methods had been run with one seed and four with a second; all of it
+before a confirming seed was run. Until then the level was the whole of the common gain. There the method that sets it
+is read at the one rate and moment where it is best, by luck too: in simulated experiments with runs like these 95 %
+intervals held the truth in 0.91 to 0.99 of cases, in 0.82 where rates end alike, and no number of seeds mended that; at
+three quarters in 0.94 to 0.995, and they are narrower. The table of all methods has one level, a contrast of two
+methods its own, so their numbers differ.
 
 `tuning.at_best_rate` gives the same comparison of each method at the rate that it aligns best with. It decides nothing;
 it was added when DPO with one seed had been looked at too, because a mean over the rates that come to the level leaves
@@ -29,6 +39,7 @@ Hence greedy passes, options by their text, and the right one's rank.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -52,6 +63,7 @@ from lightning_bnf.reproduction.curves import (
 from lightning_bnf.reproduction.tuning import tuning
 from lightning_bnf.runtime.refusal import Refusal
 
+Number = TypeVar("Number", float, np.ndarray)
 LABELS = {
     "choices_ranked": "wrong options ranked below the right one",
     "prose": "log-prob of real text",
@@ -62,21 +74,36 @@ TAXES = tuple(LABELS)
 METHODS = ("BNF", "DPO", "SFT", "SimPO", "BNF-restore", "NLL+PLL", "IPO", "KTO", "ORPO")
 """What is compared at one level; the weight's powers and unpaired rows are questions of their own."""
 CONTRASTS = (("BNF", "DPO", 16), ("BNF", "SimPO", 10), ("BNF", "SFT", 10))
-"""What the confirming seeds (11 and on, `reproduce frontier --scale confirm`) are for: method, against, seeds."""
+"""What the confirming seeds are for (`reproduce frontier --scale confirm`): method, against, how many seeds, of which
+`FIRST_SEED` is the first."""
+FIRST_SEED = 11
+PART_OF_GAIN = 0.75
+"""Of the gain in alignment that methods have in common: where they are compared."""
 
 
 def matched_level(found: Sequence[Curve]) -> tuple[float, list[str]]:
     """Of averaged curves: the level of alignment at which methods are compared, and the methods that are left out."""
-    start = aligned(found[0].moments[0])
-    best: dict[str, float] = {}
-    for curve in found:
-        highest = max(aligned(one) for one in curve.moments)
-        best[curve.method] = max(best.get(curve.method, start), highest)
+    start, best = aligned(found[0].moments[0]), _highest(found)
     half = float(np.median([value - start for value in best.values()])) / 2
     kept = [method for method, value in best.items() if value > start and value - start >= half]
     if not kept:
         raise Refusal("records must hold a method that gains in alignment, got none")
-    return min(best[method] for method in kept), [method for method in best if method not in kept]
+    level = _level(start, min(best[method] for method in kept))
+    return level, [method for method in best if method not in kept]
+
+
+def _highest(found: Sequence[Curve]) -> dict[str, float]:
+    """Of averaged curves: method -> the highest alignment that its rates come to, the base's at least."""
+    best: dict[str, float] = {}
+    for curve in found:
+        best[curve.method] = max(best.get(curve.method, 0.0), *map(aligned, curve.moments))
+    return best
+
+
+def _level(start: Number, common: Number) -> Number:
+    """start: the base's alignment; common: the highest that all methods come to. A hair below where they are compared,
+    so that a curve which comes to just that alignment comes to it however it was rounded."""
+    return start + PART_OF_GAIN * (common - start) - 10.0 ** (2 - PLACES)
 
 
 def at_level(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> pd.DataFrame:
@@ -103,15 +130,13 @@ def at_level(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> pd
 
 def _crossings(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> dict[str, np.ndarray]:
     """Of averaged curves: method -> the measure's rows at the level all come to, the mean over the rates that do."""
-    best = {
-        method: max(aligned(one) for curve in found if curve.method == method for one in curve.moments)
-        for method in methods
-    }
-    level, start = min(best.values()), aligned(found[0].moments[0])
-    if level <= start:
-        least = min(best, key=best.__getitem__)
-        raise Refusal(f"methods must gain in alignment, got {least}, with {level:.3f} at most, {start:.3f} of the base")
-    rows = {}
+    best, start = _highest(found), aligned(found[0].moments[0])
+    least = min(best, key=best.__getitem__)
+    if best[least] <= start:
+        raise Refusal(
+            f"methods must gain in alignment, got {least}, with {best[least]:.3f} at most, {start:.3f} of the base"
+        )
+    level, rows = _level(start, best[least]), {}
     for method in methods:
         crossed = [crossing(curve, measure, level) for curve in found if curve.method == method]
         rows[method] = np.mean([some for some in crossed if some is not None], axis=0)
@@ -153,9 +178,7 @@ def standing(found: Sequence[Curve]) -> pd.DataFrame:
     """By method, the best first: the highest alignment that its curves come to, what that is above the base, and
     whether it is compared at matched alignment (`aligned_methods`)."""
     kept, means = aligned_methods(found), averaged(found, needed_seeds(found))
-    start, highest = aligned(means[0].moments[0]), pd.Series(dtype=float)
-    for curve in means:
-        highest[curve.method] = max(highest.get(curve.method, start), *map(aligned, curve.moments))
+    start, highest = aligned(means[0].moments[0]), pd.Series(_highest(means))
     compared = ["yes" if method in kept else "left out" for method in highest.index]
     table = pd.DataFrame({"highest alignment": highest, "gain": highest - start, "compared": compared})
     return table.sort_values("highest alignment", ascending=False, kind="stable")
@@ -178,7 +201,7 @@ def level_errors(
     best: dict[str, np.ndarray] = {}
     for curve, some in zip(kept, passing):
         best[curve.method] = np.maximum(best.get(curve.method, 0.0), some.max(axis=1))
-    level = np.min(list(best.values()), axis=0)
+    level = _level(passing[0][:, 0], np.min(list(best.values()), axis=0))
     taxed: dict[str, list[np.ndarray]] = {}
     for curve, some in zip(kept, passing):
         values = np.array([common_rows(curve, measure, one).mean() for one in curve.moments])
@@ -198,22 +221,42 @@ def level_errors(
 
 def verdicts(found: Sequence[Curve], confirming: Sequence[Curve]) -> list[Claim]:
     """The stated contrasts as claims, that the first keeps more of each measure of `TAXES` at matched alignment, by
-    the confirming seeds alone; and that BNF needs less tuning, by `found`. Nothing is decided where there are fewer
-    seeds than were stated, or one of both hardly aligns."""
+    the confirming seeds alone; for each measure that it does so in all of them; and that BNF gains less by tuning, by
+    `found`. Nothing is decided where seeds that were stated are missing, or one of both hardly aligns."""
     found, confirming = complete(found, METHODS), complete(confirming, METHODS)
     lines = []
     for measure in TAXES:
+        at, several = f"{LABELS[measure]} at matched alignment", []
         for of, against, seeds in CONTRASTS:
-            test = f"{LABELS[measure]} at matched alignment, {of} - {against}, {seeds} seeds"
-            contrast = _contrast(confirming, measure, of, against, seeds)
-            lines.append(Claim("2. lowest tax at equal alignment", test, contrast, 0.0, "10"))
-    test = "alignment lost by an untuned rate, BNF - the others' mean"
-    return [*lines, Claim("3. no tuning of its own", test, tuning(found, "BNF"), 0.0, "10", above=False)]
+            contrast = _contrast(confirming, measure, of, against, range(FIRST_SEED, FIRST_SEED + seeds))
+            test = f"{at}, {of} - {against}, {seeds} seeds"
+            several.append(Claim(f"2. lower tax than {against} at equal alignment", test, contrast, 0.0, "10"))
+        names = ", ".join(against for _, against, _ in CONTRASTS)
+        lines += [*several, _least(several, f"{at}, BNF - each of {names}: the least")]
+    test = "alignment gained by tuning the rate, BNF - the others' mean"
+    return [*lines, Claim("3. no tuning of its own", test, _tuning(found), 0.0, "10", above=False)]
 
 
-def _contrast(found: Sequence[Curve], measure: str, of: str, against: str, seeds: int) -> Interval | None:
-    both = [curve for curve in found if curve.method in (of, against)]
-    if {curve.method for curve in both} != {of, against} or len(shared_seeds(both)) < seeds:
+def _tuning(found: Sequence[Curve]) -> Interval | None:
+    """Of the methods that align, as one that does not has nothing to gain; None unless all were run."""
+    if {curve.method for curve in found} != set(METHODS) or not shared_seeds(found):
+        return None
+    kept = aligned_methods(found)
+    return tuning([curve for curve in found if curve.method in kept], "BNF")
+
+
+def _least(several: Sequence[Claim], test: str) -> Claim:
+    """That all of them hold: of what was found, of lower and of upper ends the least. Each at 95 %, this is no less
+    certain whatever their number (an intersection-union test)."""
+    found, there = None, [one.found for one in several if one.found is not None]
+    if len(there) == len(several):
+        found = Interval(*(min(getattr(one, end) for one in there) for end in ("value", "low", "high")))
+    return Claim("2. lowest tax at equal alignment", test, found, 0.0, "10")
+
+
+def _contrast(found: Sequence[Curve], measure: str, of: str, against: str, seeds: Sequence[int]) -> Interval | None:
+    both = [curve for curve in found if curve.method in (of, against) and curve.seed in seeds]
+    if {curve.method for curve in both} != {of, against} or shared_seeds(both) != list(seeds):
         return None
     if len(aligned_methods(both)) < 2:
         return None

@@ -38,7 +38,7 @@ class Expected:
         seed: Between seeds.
         rest: Of the rest.
         besides: Standard error of what the difference depends on beside rows and seeds, such as the level of alignment
-            at which methods are compared: it does not shrink with seeds.
+            at which methods are compared. It is taken to be the same with more seeds, which may make it smaller.
     """
 
     rows: AtLeastTwo

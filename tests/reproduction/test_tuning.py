@@ -17,21 +17,57 @@ def test_the_best_of_few_rates_that_are_drawn():
     assert table.loc["B", "within"] == 1.0
 
 
-def test_what_an_untuned_rate_loses():
-    """Two rates: A loses 0.01 and 0.03 by the mean of them, B and C 0.05 and 0.075, 0.07 and 0.09: A less by 0.05 and
-    0.0525, whose t interval is 12.706 x 0.00125 to both sides. D has one rate. One seed decides nothing."""
-    ends = {"A": (0.02, 0.06), "B": (0.1, 0.15), "C": (0.14, 0.18)}
+def ended(method: str, rate: float, seed: int, passes: list[float]):
+    made = run(method, seed, 0.6, 0.6, 1, setting=round(rate * 1e4), rate=rate)
+    made["results"]["likelihood"]["points"][-1]["values"]["passes"] = passes
+    return made
+
+
+def test_what_tuning_gains_is_read_where_the_rate_was_not_picked():
+    """Two rates, prompts and seeds. A's first rate passes the first prompt with both seeds, its second the second. Each
+    half of the prompts picks the rate that does not pass the other: a gain of -0.5, where picking by what is read would
+    have 0. B's rates are alike: 0. C's first rate passes all, its second nothing: 0.5, and 0.25 is B's and C's mean."""
     runs = [
-        run(method, seed, 0.6, 0.9 - gap * setting, 1, setting=setting)
-        for method, gaps in ends.items()
-        for seed, gap in enumerate(gaps)
-        for setting in (0, 1)
+        ended(method, rate, seed, passes)
+        for seed in (1, 2, 3)
+        for method, both in {"A": ([1, 0], [0, 1]), "B": ([1, 0], [1, 0]), "C": ([1, 1], [0, 0])}.items()
+        for rate, passes in zip((1e-4, 2e-4), both)
     ]
-    found = tuning(curves([BASE, *runs, run("D", 0, 0.6, 0.9, 1)]), "A")
+    found = tuning(curves([BASE, *runs]), "A")
     assert found is not None
-    assert (found.value, found.low, found.high) == pytest.approx((-0.05125, -0.06713, -0.03537), abs=1e-5)
-    assert tuning(curves([BASE, *(one for one in runs if one["seed"] == 0)]), "A") is None
+    assert (found.value, found.low, found.high) == pytest.approx((-0.75, -0.75, -0.75))
+    found = tuning(curves([BASE, *runs]), "C")
+    assert found is not None
+    assert found.value == pytest.approx(0.5 + 0.25)
+
+
+def test_the_rate_is_picked_by_the_other_seeds():
+    """A's first rate passes with the first seed alone, its second with the other two: these pick the second for the
+    first seed (-0.5), and one of each, alike, the first for the others (-0.5). B gains nothing."""
+    runs = [
+        ended("A", rate, seed, [float((seed == 1) == (rate == 1e-4))] * 2)
+        for seed in (1, 2, 3)
+        for rate in (1e-4, 2e-4)
+    ]
+    runs += [ended("B", rate, seed, [1.0, 1.0]) for seed in (1, 2, 3) for rate in (1e-4, 2e-4)]
+    found = tuning(curves([BASE, *runs]), "A")
+    assert found is not None
+    assert found.value == pytest.approx(-0.5)
+
+
+def test_tuning_is_of_stated_seeds_and_of_methods_with_a_grid():
+    runs = [run(m, seed, 0.6, 0.9, 1, setting=i, rate=i * 1e-4) for m in "AB" for seed in (1, 2, 3) for i in (1, 2)]
+    more = [run("D", 1, 0.6, 0.9, 1), run("A", 4, 0.6, 0.1, 1, setting=1)]
+    assert tuning(curves([BASE, *runs, *more]), "A") == tuning(curves([BASE, *runs]), "A") is not None
+    assert tuning(curves([BASE, *runs]), "A", seeds=[1, 4]) is None
+    assert tuning(curves([BASE, *runs[:6]]), "A") is None
+    assert tuning(curves([BASE, *runs]), "D") is None
     assert tuning([], "A") is None
+
+
+def test_what_trials_give_is_of_seeds_that_all_have():
+    runs = [run("A", seed, 0.6, end, 1) for seed, end in ((1, 0.9), (2, 0.7))]
+    assert trials(curves([BASE, *runs, run("B", 1, 0.6, 0.8, 1)])).loc["A", "1"] == pytest.approx(0.9)
 
 
 def test_methods_at_the_rate_they_align_best_with():

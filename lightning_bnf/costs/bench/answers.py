@@ -8,6 +8,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -31,13 +32,14 @@ def prompts(renderer: Renderer, count: int) -> Ids:
 
 def plain(policy: LoRAPolicy, asked: Ids, sampling: Sampling) -> Ids:
     """transformers' `generate`, a batch at a time."""
+    model: Any = policy.loaded
     tokenizer, found = policy.tokenizer, dict[int, list[int]]()
     ends = {*policy.end_ids, tokenizer.eos_token_id}
     for batch in batches(asked, sampling):
         padded = tokenizer.pad({"input_ids": [asked[i] for i in batch]}, padding_side="left", return_tensors="pt")
-        given = padded.to(policy.causal_lm.device)
+        given = {name: ids.to(policy.causal_lm.device) for name, ids in padded.items()}
         with torch.no_grad():
-            out = policy.loaded.generate(**given, max_new_tokens=sampling.max_new_tokens, do_sample=False)
+            out = model.generate(**given, max_new_tokens=sampling.max_new_tokens, do_sample=False)
         for i, row in zip(batch, out[:, given["input_ids"].shape[1] :].tolist()):
             length = next((place for place, token in enumerate(row, 1) if token in ends), len(row))
             found[i] = row[:length]
