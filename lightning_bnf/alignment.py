@@ -30,6 +30,7 @@ from lightning_bnf.callbacks import (
 from lightning_bnf.cli.hints import meant
 from lightning_bnf.cli.main import silence
 from lightning_bnf.cli.names import file_of, names
+from lightning_bnf.cli.run_before import give_back, refuse_reading, set_aside
 from lightning_bnf.cli.run_parts import turn, two_last
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.errors import nearest
@@ -39,7 +40,7 @@ from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy, Policy, QLoRAPolicy
 from lightning_bnf.runtime.class_paths import check_class_paths
 from lightning_bnf.runtime.files import write_text
-from lightning_bnf.runtime.ownership import claim, hold, move_aside
+from lightning_bnf.runtime.ownership import claim, hold
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training import defaults
 from lightning_bnf.training.checkpoints import last_good
@@ -103,9 +104,7 @@ def align(
     parts = shared_out(settings, type(kind) if isinstance(kind, Policy) else kind, given_loss)
     device = defaults.device_type(str(parts.trainer.get("accelerator", "auto")))
     if isinstance(kind, Policy):
-        _refuse_beside_policy(kind, policy, tokenizer, parts.policy)
-        if not resume:
-            check_untrained(kind)
+        _refuse_beside_policy(kind, policy, tokenizer, parts.policy, resume)
     if isinstance(data, PreferenceData):
         _refuse_beside_data(data, validation, seed, parts)
     silence()
@@ -113,20 +112,24 @@ def align(
     aligned = kind if isinstance(kind, Policy) else _policy(kind, model, tokenizer, parts.policy, device, resume)
     module = PreferenceModule(aligned, given_loss, optimization=Optimization(**parts.optimization), **parts.module)
     rows = data if isinstance(data, PreferenceData) else _data(data, validation, seed, parts)
-    root, checkpoint, lock = _own_folder(Path(folder), resume)
+    root, checkpoint, lock, aside = _own_folder(Path(folder), resume, aligned, rows)
     try:
         trainer = _trainer(root, parts.trainer, device)
         _save_config(root, module, rows, parts, trainer)
         _fit(trainer, module, rows, checkpoint)
+    except Refusal:
+        if checkpoint is None:
+            give_back(root, aside, ())
+        raise
     finally:
         lock.release()
     return Run(root, module, rows.options.rendering)
 
 
 def _refuse_beside_policy(
-    given: Policy, policy: str | type[Policy], tokenizer: Any, settings: Mapping[str, Any]
+    given: Policy, policy: str | type[Policy], tokenizer: Any, settings: Mapping[str, Any], resume: bool
 ) -> None:
-    """Raises `Refusal` for what a policy that is given says itself."""
+    """Raises `Refusal` for what a policy that is given says itself, and for one that another run has trained."""
     kind = type(given).__name__
     if settings:
         name, value = next(iter(settings.items()))
@@ -138,6 +141,8 @@ def _refuse_beside_policy(
         raise Refusal(f"tokenizer must be left out beside a policy, got one: {kind}.of(model, tokenizer) takes both")
     if policy != "lora" and POLICIES.get(str(policy), policy) is not type(given):
         raise Refusal(f"policy must be left out where the model is one, a {kind}, got {policy!r}")
+    if not resume:
+        check_untrained(given)
 
 
 def _refuse_beside_data(given: PreferenceData, validation: Any, seed: int, parts: "Parts") -> None:
@@ -254,20 +259,28 @@ def _data(data: Any, validation: Any, seed: int, parts: Parts) -> PreferenceData
     return PreferenceData(data, validation, seed=seed, options=DataOptions(**parts.options), **settings)
 
 
-def _own_folder(root: Path, resume: bool) -> tuple[Path, Path | None, BaseFileLock]:
+def _own_folder(
+    root: Path, resume: bool, policy: Policy, rows: PreferenceData
+) -> tuple[Path, Path | None, BaseFileLock, Path | None]:
     """The run's folder, claimed and held, and the checkpoint to go on from; a run that is not gone on with gets a
-    number."""
+    number, which is the last of what is returned. Raises `Refusal` where the policy or the rows are read from it."""
+    aside = None
     claim("folder", root, "fit", signs=("lightning_bnf.",))
     lock = hold("folder", root)
     checkpoint = last_good(root / "checkpoints") if resume else None
     if resume and checkpoint is None:
         print(f"resume: {root / 'checkpoints'} holds no checkpoint yet, so the run begins at its first step")
     if checkpoint is None and (root / "config.yaml").exists():
-        print(f"{root} held a run already; it is now {move_aside(root)}")
-        claim("folder", root, "fit")
-        lock.release()
+        places = [("model", policy.source), *(("data", path) for some in rows.paths.values() for path in some)]
+        places += [("adapter", policy.adapter)] if isinstance(policy, LoRAPolicy) and policy.adapter else []
+        try:
+            refuse_reading("folder", "folder=", root, places)
+            aside = set_aside(root)
+            claim("folder", root, "fit")
+        finally:
+            lock.release()
         lock = hold("folder", root)
-    return root, checkpoint, lock
+    return root, checkpoint, lock, aside
 
 
 def _fit(trainer: Trainer, module: PreferenceModule, rows: PreferenceData, checkpoint: Path | None) -> None:

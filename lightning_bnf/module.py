@@ -114,7 +114,7 @@ class PreferenceModule(LightningModule):
         self.means = Means(["grad_norm", "router_loss", *PREFERENCE_METRICS, *loss.metric_names])
         self._resuming = Resuming(resume_changed)
         self._gradient_check = GradientCheck({})
-        self._casts = KeptCasts(())
+        self._casts = KeptCasts()
         self._data: ScoredData | None = None
 
     def meet(self, data: ScoredData) -> DataNeeds:
@@ -132,17 +132,21 @@ class PreferenceModule(LightningModule):
             verified_prompts(self._data.split(split))
 
     def configure_callbacks(self) -> list[Any]:
-        """None; refuses what manual optimization cannot take, before Lightning does and with what to set instead."""
+        """What ends with a run; refuses what manual optimization cannot take, before Lightning does and with what to
+        set instead."""
         check_trainer(self.trainer)
         if refusal := Combination.of(self.policy, self.reference_kind, self.trainer).refusal():
             raise Refusal(refusal)
         strategy = self.trainer.strategy
         check_optimizer(self.optimization, self.optimizer_factory, strategy.root_device, parallelism_of(strategy))
-        return []
+        return [self._casts]
 
     def configure_model(self) -> None:
-        if self._begun_trained is not None:
-            return
+        if self._begun_trained is None:
+            self._load()
+        self._casts.keep(cast_layers(self.policy, self._trainer), self.policy.loaded.modules())
+
+    def _load(self) -> None:
         if several():  # adapters begin alike on all ranks
             torch.manual_seed(self.trainer.strategy.broadcast(torch.initial_seed()))
         copied = None
@@ -156,10 +160,6 @@ class PreferenceModule(LightningModule):
         self.reference = copied or build_reference(self.reference_kind, self.policy, self.reference_cache, *run)
         self.policy.router = trained_router(self.policy) if self.router_loss else None
         self._begun_trained = self.policy.trained
-        self._casts = KeptCasts(cast_layers(self.policy, self._trainer))
-
-    def teardown(self, stage: str) -> None:
-        self._casts.release()
 
     def configure_optimizers(self) -> Any:
         steps = self.trainer.estimated_stepping_batches

@@ -120,6 +120,21 @@ def test_a_hub_id_or_folder_and_a_second_run(tmp_path: Path, tiny_folder: str) -
 
 
 @pytest.mark.slow
+def test_a_run_that_reads_what_the_last_one_left_does_not_move_it_aside(tmp_path: Path, tiny_folder: str) -> None:
+    """Such as going on from its adapter with another loss; and one that is refused later leaves all as it was."""
+    folder, settings = tmp_path / "run", SHORT | {"max_steps": 1, "r": 4, "validation": None}
+    align(tiny_folder, ROWS, "sft", folder=folder, **settings)
+    before = sorted(folder.rglob("*"))
+    told = rf"folder must be another folder than that of adapter {folder}/policy, got {folder}, .*folder={folder}_next"
+    with pytest.raises(Refusal, match=told):
+        align(tiny_folder, ROWS, "dpo", folder=folder, adapter=str(folder / "policy"), **settings)
+    with pytest.raises(Refusal):
+        align(tiny_folder, str(tmp_path / "none.jsonl"), "dpo", folder=folder, **settings)
+    assert sorted(folder.rglob("*")) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+@pytest.mark.slow
 def test_the_commands_go_on_from_its_folder(tmp_path: Path, tiny_folder: str, write_pairs: Any) -> None:
     run = align(tiny_folder, write_pairs(), folder=tmp_path / "run", r=4, reference="adapter_off", **SHORT)
     merged = str(tmp_path / "merged")

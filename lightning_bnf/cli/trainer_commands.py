@@ -30,10 +30,9 @@ from lightning_bnf.callbacks import (
 from lightning_bnf.cli.commands import PROGRAM
 from lightning_bnf.cli.defaults import announce, set_learning_rate, set_seeds, start_of
 from lightning_bnf.cli.parser import NAMES_MODE, Parser
-from lightning_bnf.cli.run_before import leave_config, moved_aside
+from lightning_bnf.cli.run_before import give_back, leave_files, moved_aside
 from lightning_bnf.cli.run_parts import (
     SETTING_HELP,
-    STUBS,
     hide,
     listed,
     progress_of,
@@ -50,7 +49,7 @@ from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates,
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.arguments import Seed
 from lightning_bnf.runtime.files import write_text
-from lightning_bnf.runtime.ownership import claim, hold, take_back
+from lightning_bnf.runtime.ownership import claim, hold
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checkpoints import check_checkpoint, last_good, lies_in
 from lightning_bnf.training.refusals import trainer_refusals
@@ -241,8 +240,7 @@ class Fit(TrainerCommand):
     moved aside, unless this one goes on from a checkpoint of it.
     """
 
-    claimed = False
-    aside: Path | None = None
+    claimed, aside, left = False, None, list[Path]()
     lock: BaseFileLock | None = None
 
     checkpoint_help = (
@@ -273,7 +271,7 @@ class Fit(TrainerCommand):
 
     def give_folder_back(self) -> None:
         if self.claimed:
-            take_back(self.folder, self.aside, STUBS)
+            give_back(self.folder, self.aside, self.left)
 
     def make_folder(self) -> None:
         """A new run does not mix with one that is there already, nor replace it: the old folder gets a number, also
@@ -282,10 +280,12 @@ class Fit(TrainerCommand):
         self.lock = hold("trainer.default_root_dir", self.folder)
         self.claimed = not lies_in(self.checkpoint, self.folder)
         if self.claimed and (self.folder / "config.yaml").exists():
-            self.aside = moved_aside(self.folder, self.config)
-            super().make_folder()
-            leave_config(self.folder, self.aside, self.start.options)
-            self.lock.release()
+            try:
+                self.aside = moved_aside(self.folder, self.config)
+                super().make_folder()
+                self.left = leave_files(self.folder, self.aside, self.start.options)
+            finally:
+                self.lock.release()
             self.lock = hold("trainer.default_root_dir", self.folder)
 
     def loggers(self, config: Any) -> list[Logger]:

@@ -51,6 +51,12 @@ def switched_on(words: Sequence[str], flag: str) -> list[str]:
     return [word for option in typed for word in option.words()]
 
 
+def named_files(typed: Sequence[Option]) -> list[Path]:
+    """The files among the options' values that are read as configs."""
+    values = [option.values[0] for option in typed if option.values and option.key in ("config", *_WITH_FILES)]
+    return [Path(value) for value in values if Path(value).suffix in (".yaml", ".yml")]
+
+
 def ordered(typed: Sequence[Option]) -> list[Option]:
     """Configs, then files of groups, then files of classes, then values; each kind in the order typed."""
     ranks = dict.fromkeys(_WITH_FILES, 2) | dict.fromkeys(_GROUPS, 1) | {"config": 0, "": -1}

@@ -63,12 +63,13 @@ def whole_weights(
         if keep:
             found[name] = value = value.to("cpu")
             if rounding is not None:
-                rounded = value.to(rounding.dtype)
-                rounding.add(name.removeprefix("model."), parameter, value, rounded)
+                own = name.removeprefix("model.")
+                rounded = rounding.rounded(own, value)
+                rounding.add(own, parameter, value, rounded)
                 found[name] = rounded if rounding.certain else value
     if keep and rounding is not None and not rounding.certain and rounding.applies():
         for name in found:  # one at a time: both at once would be half as much memory again
-            found[name] = found[name].to(rounding.dtype)
+            found[name] = rounding.rounded(name.removeprefix("model."), found[name])
     return found
 
 

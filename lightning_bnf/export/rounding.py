@@ -1,6 +1,7 @@
 """What rounding trained weights to 16 bits leaves of what training changed."""
 
 from contextlib import ExitStack
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from lightning_bnf.policies.base import Policy
+from lightning_bnf.policies.skeleton import tensor_types
 from lightning_bnf.policies.sources import SourceError, weight_files
 from lightning_bnf.runtime.fingerprints import content_hash, fingerprint_part
 
@@ -49,6 +51,15 @@ class Rounding:
                 self._places |= dict.fromkeys(held.keys(), held)
         except (SourceError, OSError):
             self._known = False
+
+    @cached_property
+    def _types(self) -> dict[str, torch.dtype]:
+        return tensor_types(self._policy.causal_lm, self.dtype)
+
+    def rounded(self, name: str, value: Tensor) -> Tensor:
+        """What is written of a weight: in the type that transformers gives it when it loads the model in `dtype`, which
+        for some mixtures' routers is float32."""
+        return value.to(self._types.get(name, self.dtype))
 
     def add(self, name: str, like: Tensor, trained: Tensor, written: Tensor) -> None:
         """A weight: its name in the model, what the run holds of it (whose type it began in), what was trained, and

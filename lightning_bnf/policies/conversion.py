@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -18,10 +18,12 @@ class OwnTypes(nn.Module):
     model in the type that the module is converted to.
 
     `Module.to` would round all of them, also the frequencies of rotary positions and the routers' weights that some
-    mixtures keep in float32; and whoever loads what was trained computes with exact ones. Trained weights that are
-    sharded all take the one type, as FSDP2 shares out no others.
+    mixtures keep in float32; and whoever loads what was trained computes with exact ones. Weights that are all trained
+    and sharded take the one type, as FSDP2 shares out no others; and so do those of a frozen copy of such a policy,
+    which would not be what it began as.
     """
 
+    adapters: ClassVar[bool]
     model: nn.Module | None
 
     @property
@@ -36,7 +38,7 @@ class OwnTypes(nn.Module):
 
         def applied(tensor: Tensor) -> Any:
             made = fn(tensor)
-            of_one_type = isinstance(tensor, DTensor) and tensor.requires_grad
+            of_one_type = isinstance(tensor, DTensor) and not self.adapters
             if tensor not in names or made.dtype == tensor.dtype or of_one_type:
                 return made
             name = names[tensor].replace(".base_layer", "")  # peft's, of a layer with an adapter

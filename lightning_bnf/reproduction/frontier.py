@@ -116,9 +116,9 @@ def at_level(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> pd
     """
     mine = [curve for curve in found if curve.method in methods]
     seeds = needed_seeds(mine)
-    whole, k = _crossings(averaged(mine, seeds), measure, methods), len(seeds)
+    whole, k = crossings(averaged(mine, seeds), measure, methods), len(seeds)
     without = {
-        seed: _crossings(averaged(mine, [one for one in seeds if one != seed]), measure, methods) if k > 1 else whole
+        seed: crossings(averaged(mine, [one for one in seeds if one != seed]), measure, methods) if k > 1 else whole
         for seed in seeds
     }
     columns: dict[tuple[str, int], np.ndarray] = {}
@@ -128,8 +128,11 @@ def at_level(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> pd
     return pd.DataFrame(columns).rename_axis(columns=["method", "seed"])
 
 
-def _crossings(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> dict[str, np.ndarray]:
-    """Of averaged curves: method -> the measure's rows at the level all come to, the mean over the rates that do."""
+def crossings(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> dict[str, np.ndarray]:
+    """Of averaged curves: method -> the measure's rows at the level all come to, the mean over the rates that do.
+
+    Raises `Refusal` where one of them gains nothing.
+    """
     best, start = _highest(found), aligned(found[0].moments[0])
     least = min(best, key=best.__getitem__)
     if best[least] <= start:
@@ -228,9 +231,9 @@ def verdicts(found: Sequence[Curve], confirming: Sequence[Curve]) -> list[Claim]
     for measure in TAXES:
         at, several = f"{LABELS[measure]} at matched alignment", []
         for of, against, seeds in CONTRASTS:
-            contrast = _contrast(confirming, measure, of, against, range(FIRST_SEED, FIRST_SEED + seeds))
+            found_ = contrast(confirming, measure, of, against, range(FIRST_SEED, FIRST_SEED + seeds))
             test = f"{at}, {of} - {against}, {seeds} seeds"
-            several.append(Claim(f"2. lower tax than {against} at equal alignment", test, contrast, 0.0, "10"))
+            several.append(Claim(f"2. lower tax than {against} at equal alignment", test, found_, 0.0, "10"))
         names = ", ".join(against for _, against, _ in CONTRASTS)
         lines += [*several, _least(several, f"{at}, BNF - each of {names}: the least")]
     test = "alignment gained by tuning the rate, BNF - the others' mean"
@@ -254,7 +257,9 @@ def _least(several: Sequence[Claim], test: str) -> Claim:
     return Claim("2. lowest tax at equal alignment", test, found, 0.0, "10")
 
 
-def _contrast(found: Sequence[Curve], measure: str, of: str, against: str, seeds: Sequence[int]) -> Interval | None:
+def contrast(found: Sequence[Curve], measure: str, of: str, against: str, seeds: Sequence[int]) -> Interval | None:
+    """What `of` keeps more than one other method of the measure at the level of both, by these seeds alone; None where
+    one is missing, or one of both hardly aligns."""
     both = [curve for curve in found if curve.method in (of, against) and curve.seed in seeds]
     if {curve.method for curve in both} != {of, against} or shared_seeds(both) != list(seeds):
         return None

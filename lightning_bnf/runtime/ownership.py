@@ -106,7 +106,10 @@ def check_replaceable(argument: str, folder: Path) -> None:
 
 
 def move_aside(folder: Path) -> Path:
-    """Rename a folder to the first free of `NAME.1`, `NAME.2`, ...; returns the new name."""
+    """Rename a folder to the first free of `NAME.1`, `NAME.2`, ...; returns the new name. Raises `Refusal` for a folder
+    that is not called by its name, `.` or `..`: what is named beside it would be elsewhere then."""
+    if folder.name in ("", ".."):
+        raise Refusal(f"the folder of a run must be called by its name, to be moved aside, got {str(folder)!r}")
     aside = next(name for i in itertools.count(1) if not (name := folder.with_name(f"{folder.name}.{i}")).exists())
     folder.rename(aside)
     return aside

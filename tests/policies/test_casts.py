@@ -3,12 +3,12 @@
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 import torch.distributed as dist
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from support.architectures import row
 from support.planned_steps import LAYERS, LINEAR, setting
 from support.training import Write, perturbed, train
@@ -83,13 +83,32 @@ def test_what_is_computed_is_the_same_to_the_last_bit_with_one_cast_a_layer(poli
     assert [set(vars(layer)) for layer in linear] == plain
 
 
+def test_an_adapter_that_is_merged_is_multiplied(policy: LoRAPolicy) -> None:
+    """peft adds it to the weight where autograd does not see it; and takes it away again."""
+    ids, found = torch.tensor([[5, 6, 7, 8]]), list[list[Tensor]]()
+    for keep in (False, True):
+        model = cast(Any, copy.deepcopy(policy.loaded))
+        KeptCasts(model.modules() if keep else (), model.modules())
+        with torch.no_grad(), HALVES:
+            with model.disable_adapter():
+                found.append([model(ids).logits])
+            found[-1].append(model(ids).logits)
+            for change in (model.merge_adapter, model.unmerge_adapter, model.merge_and_unload):
+                changed = change() or model
+                found[-1].append(changed(ids).logits)
+    base, adapted, *_ = found[0]
+    assert not torch.allclose(base, adapted, atol=0.1)
+    for wanted, given in zip(*found, strict=True):
+        torch.testing.assert_close(given, wanted, rtol=0, atol=0)
+
+
 def test_autograd_holds_all_casts_at_once_where_they_are_not_kept(tiny_folder: str) -> None:
     """So a step takes no more memory with them."""
     saved = []
     for keep in (False, True):
         policy = LoRAPolicy(tiny_folder)
         policy.load()
-        KeptCasts(policy.base_modules if keep else ())
+        KeptCasts(policy.base_modules if keep else [])
         saved.append(step_cost(setting(policy, precision="bf16-mixed"), contents=True).saved)
     assert abs(saved[1] - saved[0]) < 0.25 * LAYERS * LINEAR * 2  # of their bytes
 
@@ -126,7 +145,7 @@ def test_trained_half_and_other_layers_are_left_alone() -> None:
         pass
 
     trained, half, own = nn.Linear(4, 4), nn.Linear(4, 4, dtype=torch.bfloat16), Own(4, 4).requires_grad_(False)
-    plain = vars(own).keys()
+    plain = set(vars(own))
     with HALVES:
         wanted = trained(torch.ones(1, 4))
         KeptCasts([trained, half.requires_grad_(False), own, nn.LayerNorm(4)])
@@ -136,7 +155,7 @@ def test_trained_half_and_other_layers_are_left_alone() -> None:
     assert torch.equal(found, wanted)
     assert trained.weight.grad is not None
     assert not [name for name in (*vars(trained), *vars(half)) if "cast" in name]
-    assert vars(own).keys() == plain
+    assert set(vars(own)) == plain
 
 
 def test_a_cast_that_a_validation_made_is_trained_with() -> None:
@@ -183,6 +202,52 @@ class Seen(Callback):
             self.layers = [name.rsplit(".", 1)[-1] for name, layer in named if "_kept_cast" in vars(layer)]
 
 
+class Stops(Callback):
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        raise self.error
+
+
+def remains(module: PreferenceModule) -> list[str]:
+    names = {"_kept_cast", "forward", "_adapted_by"}
+    return [name for layer in module.modules() for name in vars(layer) if name in names]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_run_that_is_ended_leaves_none(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, error: type[BaseException]
+) -> None:
+    seen, module = Seen(), PreferenceModule(LoRAPolicy(tiny_folder), BNF())
+    data = PreferenceData(write_pairs(), examples_per_step=5)
+    with pytest.raises((error, SystemExit)):
+        train(tmp_path, module, data, precision="bf16-mixed", max_steps=1, callbacks=[seen, Stops(error)])
+    assert seen.layers
+    assert remains(module) == []
+
+
+def test_a_run_after_another_verb_keeps_them_too(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> None:
+    module, file = PreferenceModule(LoRAPolicy(tiny_folder), BNF()), write_pairs()
+    for _ in range(2):
+        seen, data = Seen(), PreferenceData(file, validation=file, examples_per_step=5)
+        settings: dict[str, Any] = {"accelerator": "cpu", "precision": "bf16-mixed", "default_root_dir": tmp_path}
+        tester = Trainer(logger=False, use_distributed_sampler=False, enable_progress_bar=False, **settings)
+        tester.validate(module, PreferenceData(file, validation=file), verbose=False)
+        assert remains(module) == []
+        train(tmp_path, module, data, precision="bf16-mixed", max_steps=1, callbacks=[seen])
+        assert seen.layers
+        module.policy.trained = module._begun_trained = False  # the second run is of the same weights
+
+
+def test_layers_before_the_first_adapter_are_left_alone(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> None:
+    """Autograd would not hold their casts."""
+    seen, module = Seen(), PreferenceModule(LoRAPolicy(tiny_folder, target_modules=r".*layers\.1\.mlp\.up_proj"), BNF())
+    data = PreferenceData(write_pairs(), examples_per_step=5)
+    train(tmp_path, module, data, precision="bf16-mixed", max_steps=1, callbacks=[seen])
+    assert seen.layers == ["base_layer", "down_proj"]
+
+
 @pytest.mark.parametrize(
     ("make", "precision", "kept"),
     [
@@ -202,4 +267,4 @@ def test_a_run_keeps_them_while_it_trains(
     assert seen.layers is not None
     assert bool(seen.layers) == kept
     assert set(seen.layers) <= {"base_layer"}
-    assert not [name for layer in module.modules() for name in vars(layer) if name in ("_kept_cast", "forward")]
+    assert remains(module) == []

@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.steps.layout import PADDED
+from lightning_bnf.export.folders import whole_weights
+from lightning_bnf.export.rounding import rounding_of
 from lightning_bnf.losses import DPO
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
@@ -71,7 +73,7 @@ def tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def test_a_mixture_trains_with_routers_in_float32(tmp_path: Path, tokenizer: Any, write_pairs: Write) -> None:
-    """Under bf16-true, adapters beside them; what is exported holds them as they are."""
+    """Under bf16-true, adapters beside them; what is exported of all weights holds them as they are."""
     folder = tmp_path / "model"
     model = tiny_model("ernie4_5_moe")
     model.resize_token_embeddings(len(tokenizer))
@@ -85,6 +87,11 @@ def test_a_mixture_trains_with_routers_in_float32(tmp_path: Path, tokenizer: Any
         assert routers
         assert all(one.isfinite().all() for one in module.policy.trainable().values())
         assert {one.dtype for one in module.policy.trainable().values()} >= {torch.bfloat16}
+        if make is FullPolicy:
+            written = whole_weights(module.policy, rounding=rounding_of(module.policy, "auto", halves=True))
+            for name, trained in module.policy.trainable().items():
+                assert torch.equal(written[name], trained), name
+                assert written[name].dtype == trained.dtype, name
 
 
 def test_trained_weights_that_are_sharded_take_one_type(tmp_path: Path) -> None:
@@ -93,7 +100,10 @@ def test_trained_weights_that_are_sharded_take_one_type(tmp_path: Path) -> None:
     try:
         policy = FullPolicy("tiny")
         policy.adopt(tiny_model("ernie4_5_moe"))
+        copied = FrozenCopy(policy)
+        shard(copied.policy, init_device_mesh("cpu", (1,)), mixed=False)
         shard(policy, init_device_mesh("cpu", (1,)), mixed=False)
         assert {one.dtype for one in policy.to(torch.bfloat16).trainable().values()} == {torch.bfloat16}
+        assert {one.dtype for one in copied.to(torch.bfloat16).parameters()} == {torch.bfloat16}, "as it began"
     finally:
         dist.destroy_process_group()

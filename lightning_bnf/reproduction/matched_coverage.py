@@ -1,0 +1,145 @@
+"""How often intervals at matched alignment hold the truth, on made-up runs that vary as the frontier's do.
+
+Of two methods a world is made of their measured curves. Its prompts and rows are those that were measured, drawn anew
+for each experiment, each with all that it did at every rate and moment. What a prompt passes by is a chance: the share
+of its seeds that passed, with one more run that passes as often as all prompts do. A run shifts these chances, and the
+rows of a tax, as much as its seeds have differed beyond chance at that rate and moment; half of what chance does to a
+prompt stays for all moments of a run. So the truth is known: what the frontier's own rule reads off curves of the
+chances and of the rows' means.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from lightning_bnf.evaluation.statistics.paired import components
+from lightning_bnf.reproduction.curves import ALIGNMENT, Curve, Moment, averaged, common_rows, needed_seeds
+from lightning_bnf.reproduction.frontier import TAXES, contrast, crossings
+from lightning_bnf.runtime.refusal import Refusal
+
+CHANCES = (ALIGNMENT, "passes_kept_out")
+"""Measures of 0 and 1; the others vary normally."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A measure of a method at a rate and moment: (rows,) expected values, and what runs vary by: of passes in normal
+    scores, else in the measure's units."""
+
+    mean: np.ndarray
+    run: float
+    rest: float
+
+
+class World:
+    """Two methods, as their curves with two seeds or more show them."""
+
+    def __init__(self, found: Sequence[Curve], of: str, against: str):
+        """Raises `Refusal` for a single seed."""
+        both = [curve for curve in found if curve.method in (of, against)]
+        seeds = needed_seeds(both)
+        if len(seeds) < 2:
+            raise Refusal(f"found must hold two seeds or more of {of} and {against}, got {len(seeds)}")
+        self.of, self.against, self.curves = of, against, averaged(both, seeds)
+        self.cells: dict[tuple[int, int, str], Cell] = {}
+        for i, mean in enumerate(self.curves):
+            alike = [one for one in both if (one.method, one.setting) == (mean.method, mean.setting)]
+            runs = [one for one in alike if one.seed in seeds]
+            for j, measure in np.ndindex(len(mean.moments), 1 + len(TAXES)):
+                name = (ALIGNMENT, *TAXES)[measure]
+                rows = np.array([common_rows(one, name, one.moments[j]) for one in runs], dtype=float).T
+                self.cells[i, j, name] = (chance if name in CHANCES else normal)(rows, begun=j > 0)
+
+    def expected(self) -> list[Curve]:
+        """Curves without chance."""
+        return [
+            curve._replace(
+                seed=1,
+                moments=[
+                    Moment(moment.share, {name: self.cells[i, j, name].mean for name in (ALIGNMENT, *TAXES)})
+                    for j, moment in enumerate(curve.moments)
+                ],
+            )
+            for i, curve in enumerate(self.curves)
+        ]
+
+    def truth(self, measure: str) -> float:
+        """What `of` keeps more than `against` at the level of both."""
+        rows = crossings(self.expected(), measure, [self.of, self.against])
+        return float(rows[self.of].mean() - rows[self.against].mean())
+
+    def drawn(self, seeds: int, times: float, rng: np.random.Generator) -> Iterator[Curve]:
+        """The runs of an experiment: `seeds` for each method and rate, on `times` as many rows."""
+        names = (ALIGNMENT, *TAXES)
+        sizes = {name: len(self.cells[0, 0, name].mean) for name in names}
+        rows = {name: rng.integers(0, size, round(times * size)) for name, size in sizes.items()}
+        for i, curve in enumerate(self.curves):
+            for seed in range(1, seeds + 1):
+                shifts, stays = rng.normal(size=len(names)), {name: rng.normal(size=len(rows[name])) for name in names}
+                moments = []
+                for j, moment in enumerate(curve.moments):
+                    values = {}
+                    for name, shift in zip(names, shifts):
+                        cell, noise = self.cells[i, j, name], rng.normal(size=len(rows[name]))
+                        noise = (noise + stays[name]) / np.sqrt(2) if j else 0 * noise
+                        values[name] = _value(cell, rows[name], shift, noise, name in CHANCES and j > 0)
+                    moments.append(Moment(moment.share, values))
+                yield curve._replace(seed=seed, moments=moments)
+
+
+def _value(cell: Cell, rows: np.ndarray, shift: float, noise: np.ndarray, passes: bool) -> np.ndarray:
+    if not passes:
+        return cell.mean[rows] + cell.run * shift + cell.rest * noise
+    score = stats.norm.ppf(cell.mean[rows]) * np.sqrt(1 + cell.run**2)
+    return (score + cell.run * shift + noise > 0).astype(float)
+
+
+def chance(passes: np.ndarray, begun: bool) -> Cell:
+    """(rows, seeds) of 0 and 1. The base's own, where nothing has begun, are certain."""
+    if not begun:
+        return Cell(passes.mean(axis=1), 0.0, 0.0)
+    chances = (passes.sum(axis=1) + passes.mean()) / (passes.shape[1] + 1)
+    chances = np.clip(chances, 1e-3, 1 - 1e-3)
+    beyond = float(passes.mean(axis=0).var(ddof=1) - (chances * (1 - chances)).mean() / len(chances))
+    slope = float(stats.norm.pdf(stats.norm.ppf(chances)).mean())
+    return Cell(chances, max(0.0, beyond) ** 0.5 / slope, 1.0)
+
+
+def normal(values: np.ndarray, begun: bool) -> Cell:
+    """(rows, seeds) of numbers."""
+    if not begun:
+        return Cell(values.mean(axis=1), 0.0, 0.0)
+    found = components(values)
+    return Cell(values.mean(axis=1), max(0.0, found.seed) ** 0.5, found.rest**0.5)
+
+
+def matched_coverage(
+    found: Sequence[Curve], of: str, against: str, seeds: int, times: float = 1.0, repeats: int = 2000, draw: int = 1
+) -> pd.DataFrame:
+    """Of `repeats` made-up experiments a line for each tax.
+
+    Columns metric, method (`against`), seeds, times, draw, repeats, truth, decided (the share that has an interval),
+    coverage and wrong (of those: the share whose interval holds the truth, and that is off 0 on the other side), width
+    (the median).
+    """
+    world, rng = World(found, of, against), np.random.default_rng(draw)
+    truths = {name: world.truth(name) for name in TAXES}
+    intervals: dict[str, list[tuple[float, float]]] = {name: [] for name in TAXES}
+    for _ in range(repeats):
+        runs = list(world.drawn(seeds, times, rng))
+        for name in TAXES:
+            if (one := contrast(runs, name, of, against, range(1, seeds + 1))) is not None:
+                intervals[name].append((one.low, one.high))
+    lines = []
+    for name, truth in truths.items():
+        low, high = np.array(intervals[name]).reshape(-1, 2).T
+        wrong = low > 0 if truth <= 0 else high < 0
+        lines.append(
+            {"metric": name, "method": against, "seeds": seeds, "times": times, "draw": draw, "repeats": repeats}
+            | {"truth": truth, "decided": len(low) / repeats, "coverage": ((low <= truth) & (truth <= high)).mean()}
+            | {"wrong": wrong.mean(), "width": float(np.median(high - low))}
+        )
+    return pd.DataFrame(lines)

@@ -1,0 +1,86 @@
+"""Made-up experiments: what is drawn is what a world says, and intervals hold its truth."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from support.frontier_runs import BASE, record, run
+
+from lightning_bnf.reproduction.curves import Curve, curves
+from lightning_bnf.reproduction.frontier import TAXES
+from lightning_bnf.reproduction.matched_coverage import World, chance, matched_coverage, normal
+from lightning_bnf.runtime.refusal import Refusal
+
+
+def measured(seeds: int = 3, prompts: int = 60) -> list[Curve]:
+    """Two methods alike at two rates: passes rise from a third to two, prose falls by 0.1 and 0.2, runs differ."""
+    rng = np.random.default_rng(2)
+    skill, runs = rng.normal(size=prompts), []
+    for method, seed, setting in product("AB", range(1, seeds + 1), (1, 2)):
+        made, shift = run(method, seed, 0, 0, 0, setting=setting, rate=setting * 1e-4), 0.1 * rng.normal()
+        for point, gained in zip(made["results"]["likelihood"]["points"], (0.5, 1.0)):
+            passes = skill + gained + shift + 0.5 * rng.normal(size=prompts) > 0.4
+            point["values"] |= {"passes": passes.astype(float), "passes_kept_out": passes[:30].astype(float)}
+            point["values"] |= {"prose": -0.2 * gained + 0.02 * rng.normal() + 0.1 * rng.normal(size=20)}
+        runs.append(made)
+    base, start = record("Base", 1, {1.0: (0.5, [0.0, 0.0])}, setting=None), (skill > 0.4).astype(float)
+    base["results"]["likelihood"]["points"][0]["values"] |= {
+        "passes": start,
+        "passes_kept_out": start[:30],
+        "prose": np.zeros(20),
+    }
+    return curves([base, *runs])
+
+
+def test_chances_and_what_runs_differ_by_are_found_again():
+    """Of 4,000 prompts and 60 runs that shift all of them by 0.3 (standard deviation, in normal scores)."""
+    rng = np.random.default_rng(1)
+    skill, shifts = rng.normal(size=(4000, 1)), 0.3 * rng.normal(size=60)
+    found = chance((skill + shifts + rng.normal(size=(4000, 60)) > 0).astype(float), begun=True)
+    assert found.run == pytest.approx(0.3 / np.sqrt(1), rel=0.2)
+    assert found.mean.mean() == pytest.approx(0.5, abs=0.03)
+    assert np.corrcoef(found.mean, skill[:, 0])[0, 1] > 0.95
+    values = normal(skill + 0.2 * rng.normal(size=60) + 0.5 * rng.normal(size=(4000, 60)), begun=True)
+    assert (values.run, values.rest) == pytest.approx((0.2, 0.5), rel=0.2)
+    assert np.corrcoef(values.mean, skill[:, 0])[0, 1] > 0.95
+
+
+def test_what_is_drawn_is_on_average_what_is_expected():
+    world = World(measured(), "A", "B")
+    wanted, drawn = world.expected(), list(world.drawn(200, 40.0, np.random.default_rng(3)))
+    assert len(drawn) == 200 * len(wanted)
+    for i, curve in enumerate(wanted):
+        mine = [one for one in drawn if (one.method, one.setting) == (curve.method, curve.setting)]
+        for j, name in product(range(3), ("passes", "passes_kept_out", "prose")):
+            means = np.array([one.moments[j].values[name].mean() for one in mine])
+            assert means.mean() == pytest.approx(curve.moments[j].values[name].mean(), abs=0.02), (i, j, name)
+        assert set(np.unique(mine[0].moments[2].values["passes"])) == {0.0, 1.0}
+        assert np.std([one.moments[2].values["prose"].mean() for one in mine]) == pytest.approx(
+            world.cells[i, 2, "prose"].run, abs=0.01
+        )
+    both = np.corrcoef(mine[0].moments[1].values["passes"], mine[0].moments[2].values["passes"])[0, 1]
+    assert both > 0.4
+
+
+def test_the_truth_is_the_rules_own():
+    """A loses 1 and B 2 at the end, and half of that at the first moment: three quarters of that at the level."""
+    runs = [run(method, seed, 0, 0, loss) for method, loss in (("A", 0.5), ("B", 1.0)) for seed in (1, 2)]
+    for one in runs:
+        for point, passes in zip(one["results"]["likelihood"]["points"], ([1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0])):
+            point["values"]["passes"] = passes
+    base = record("Base", 1, {1.0: (0.5, [-1.0, -1.0, -4.0])}, setting=None)
+    base["results"]["likelihood"]["points"][0]["values"]["passes"] = [0.0] * 4
+    world = World(curves([base, *runs]), "A", "B")
+    for curve in world.expected():
+        assert [float(one.values["passes"].mean()) for one in curve.moments] == pytest.approx([0, 0.25, 0.5], abs=1e-3)
+    assert world.truth("prose") == pytest.approx(0.75, abs=0.01)
+    with pytest.raises(Refusal, match="found must hold two seeds or more of A and B, got 1"):
+        World(curves([BASE, run("A", 1, 0.6, 0.7, 1), run("B", 1, 0.6, 0.7, 1)]), "A", "B")
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    table = matched_coverage(measured(), "A", "B", seeds=4, times=1.0, repeats=40, draw=1)
+    assert table["metric"].tolist() == list(TAXES)
+    assert table["decided"].min() > 0.9
+    assert table["coverage"].min() >= 0.9
+    assert table["width"].iloc[1:].min() > 0.01
