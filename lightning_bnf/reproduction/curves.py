@@ -141,14 +141,3 @@ def aligned(moment: Moment) -> float:
     """The share of prompts that pass, rounded: shares of the same prompts are often equal, and the order of a sum must
     not say which is above."""
     return round(float(moment.values[ALIGNMENT].mean()), PLACES)
-
-
-def crossing(curve: Curve, measure: str, level: float) -> np.ndarray | None:
-    """The measure's rows where the curve first comes to the level of alignment; None where it never does."""
-    for before, after in zip(curve.moments, curve.moments[1:]):
-        low, high = (aligned(one) for one in (before, after))
-        if low < level <= high:
-            share = (level - low) / (high - low)
-            first, second = (common_rows(curve, measure, one) for one in (before, after))
-            return (1 - share) * first + share * second
-    return None

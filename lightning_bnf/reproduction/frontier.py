@@ -3,29 +3,33 @@
 Takes results of `reproduce frontier`, whose runs were measured at shares of their steps and at the end. Alignment is
 the share of test prompts of trained families whose greedy answer passes its verifier. What is taxed are multiple choice
 and real text, by likelihood, and families that are kept out of training. A method's curve at a rate goes from the base
-through these moments, averaged over seeds. The tax at matched alignment is read off where a curve first comes to a
-level of alignment, row by row between the two moments around it, and is the mean over the rates whose curves come
-there: no rate and no moment is picked.
+through these moments, averaged over seeds. What a method keeps at matched alignment is what all of them say of the
+level of alignment at which methods are compared: no rate and no moment is picked (`matching`).
 
     level           three quarters of the way from the base to the lowest over methods of the highest alignment that
                     their curves come to
     left out        methods whose gain in alignment is under half of the median method's, which would set the level
                     alone; of two methods one with under a third of the other's
+    what counts     of a curve the base and the moments up to the first that comes to the level, or to its highest where
+                    none does: what is lost by going on from there is no price of the alignment
+    what is kept    the local linear fit at the level, row by row on alignment, of all that counts of a method
     runs            of a method and seed all rates, or none
-    seeds           each is left out once, and the level and the crossings are found again (jackknife, about what all
-                    give)
+    seeds           each is left out once, and the fit made again (jackknife, about what all give)
     test            paired by row and seed, t with the degrees of freedom that there are, Holm's correction over the
                     methods, for each measure by itself; to its error is added how much the difference moves when the
                     prompts that alignment is measured on are drawn anew
+    verdicts        the exploring seeds say for two methods what the level is and what counts, the confirming seeds
+                    what is kept there
 
-When this was settled: multiple choice and real text as measures, and the rules, when the base and BNF with one seed had
-been run; that kept-out families' passes are a tax as well, after BNF's highest rate had lost many of them; the three
-quarters, and `tuning.tuning` as it is, when all methods had been run with one seed and four with a second; all of it
-before a confirming seed was run. Until then the level was the whole of the common gain. There the method that sets it
-is read at the one rate and moment where it is best, by luck too: in simulated experiments with runs like these 95 %
-intervals held the truth in 0.91 to 0.99 of cases, in 0.82 where rates end alike, and no number of seeds mended that; at
-three quarters in 0.94 to 0.995, and they are narrower. The table of all methods has one level, a contrast of two
-methods its own, so their numbers differ.
+When this was settled: multiple choice and real text as measures, and the first rules, when the base and BNF with one
+seed had been run; that kept-out families' passes are a tax as well, after BNF's highest rate had lost many of them; the
+three quarters, the fit, and `tuning.tuning` as it is, when all methods had been run with one seed and four with a
+second; all of it before a confirming seed was run. Until then the level was the whole of the common gain, and was read
+off each curve where it first came there, as a mean over the rates that do. Which rates do is then a matter of chance,
+as is the best moment of the method that sets the level: in simulated experiments with runs like these
+(`matched_coverage`) 95 % intervals could hold the truth in 0.82 of cases, more seeds did not mend that, and the
+intervals were several times as wide. The table of all methods has one level, which is read off the same runs as what is
+kept there, and a contrast of two methods its own, so their numbers differ.
 
 `tuning.at_best_rate` gives the same comparison of each method at the rate that it aligns best with. It decides nothing;
 it was added when DPO with one seed had been looked at too, because a mean over the rates that come to the level leaves
@@ -39,7 +43,6 @@ Hence greedy passes, options by their text, and the right one's rank.
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -50,20 +53,17 @@ from lightning_bnf.reproduction.claims import Claim
 from lightning_bnf.reproduction.contrasts import contrasts, variances
 from lightning_bnf.reproduction.curves import (
     ALIGNMENT,
-    PLACES,
     Curve,
     aligned,
     averaged,
-    common_rows,
     complete,
-    crossing,
     needed_seeds,
     shared_seeds,
 )
+from lightning_bnf.reproduction.matching import Match, counted, fitted, highest, match, weights
 from lightning_bnf.reproduction.tuning import tuning
 from lightning_bnf.runtime.refusal import Refusal
 
-Number = TypeVar("Number", float, np.ndarray)
 LABELS = {
     "choices_ranked": "wrong options ranked below the right one",
     "prose": "log-prob of real text",
@@ -77,50 +77,33 @@ CONTRASTS = (("BNF", "DPO", 16), ("BNF", "SimPO", 10), ("BNF", "SFT", 10))
 """What the confirming seeds are for (`reproduce frontier --scale confirm`): method, against, how many seeds, of which
 `FIRST_SEED` is the first."""
 FIRST_SEED = 11
-PART_OF_GAIN = 0.75
-"""Of the gain in alignment that methods have in common: where they are compared."""
+EXPLORED = (1, 2, 3)
+"""The seeds of `reproduce frontier --scale small`, which say where the confirming ones compare."""
 
 
-def matched_level(found: Sequence[Curve]) -> tuple[float, list[str]]:
-    """Of averaged curves: the level of alignment at which methods are compared, and the methods that are left out."""
-    start, best = aligned(found[0].moments[0]), _highest(found)
+def left_out(found: Sequence[Curve]) -> list[str]:
+    """Of averaged curves: the methods that are not compared. Raises `Refusal` where all are."""
+    start, best = aligned(found[0].moments[0]), highest(found)
     half = float(np.median([value - start for value in best.values()])) / 2
-    kept = [method for method, value in best.items() if value > start and value - start >= half]
-    if not kept:
+    out = [method for method, value in best.items() if value <= start or value - start < half]
+    if len(out) == len(best):
         raise Refusal("records must hold a method that gains in alignment, got none")
-    level = _level(start, min(best[method] for method in kept))
-    return level, [method for method in best if method not in kept]
+    return out
 
 
-def _highest(found: Sequence[Curve]) -> dict[str, float]:
-    """Of averaged curves: method -> the highest alignment that its rates come to, the base's at least."""
-    best: dict[str, float] = {}
-    for curve in found:
-        best[curve.method] = max(best.get(curve.method, 0.0), *map(aligned, curve.moments))
-    return best
-
-
-def _level(start: Number, common: Number) -> Number:
-    """start: the base's alignment; common: the highest that all methods come to. A hair below where they are compared,
-    so that a curve which comes to just that alignment comes to it however it was rounded."""
-    return start + PART_OF_GAIN * (common - start) - 10.0 ** (2 - PLACES)
-
-
-def at_level(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> pd.DataFrame:
-    """The measure at the level of alignment that these methods come to: a line for each row, a column (method, seed)
-    for each method and shared seed, whose mean over seeds is what the averaged curves of all have at their level.
+def at_level(found: Sequence[Curve], measure: str, methods: Sequence[str], at: Match) -> pd.DataFrame:
+    """The measure where these methods are compared: a line for each row, a column (method, seed) for each method and
+    shared seed, whose mean over seeds is what the averaged curves of all give.
 
     With k > 1 seeds a column is that, and k - 1 times what the mean over all sets without a seed has more than the set
-    without this one (the level found again): the jackknife's pseudo-value, with its mean put where all seeds are, as
-    crossings jump and its own would move by k - 1 times the jump. Raises `Refusal` where a method gains nothing.
+    without this one: the jackknife's pseudo-value, with its mean put where all seeds are.
     """
     mine = [curve for curve in found if curve.method in methods]
     seeds = needed_seeds(mine)
-    whole, k = crossings(averaged(mine, seeds), measure, methods), len(seeds)
-    without = {
-        seed: crossings(averaged(mine, [one for one in seeds if one != seed]), measure, methods) if k > 1 else whole
-        for seed in seeds
-    }
+    whole, k = fitted(averaged(mine, seeds), measure, methods, at), len(seeds)
+    without = dict.fromkeys(seeds, whole)
+    for seed in seeds if k > 1 else ():
+        without[seed] = fitted(averaged(mine, [one for one in seeds if one != seed]), measure, methods, at)
     columns: dict[tuple[str, int], np.ndarray] = {}
     for method in methods:
         mean = np.mean([one[method] for one in without.values()], axis=0)
@@ -128,22 +111,20 @@ def at_level(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> pd
     return pd.DataFrame(columns).rename_axis(columns=["method", "seed"])
 
 
-def crossings(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> dict[str, np.ndarray]:
-    """Of averaged curves: method -> the measure's rows at the level all come to, the mean over the rates that do.
-
-    Raises `Refusal` where one of them gains nothing.
-    """
-    best, start = _highest(found), aligned(found[0].moments[0])
-    least = min(best, key=best.__getitem__)
-    if best[least] <= start:
-        raise Refusal(
-            f"methods must gain in alignment, got {least}, with {best[least]:.3f} at most, {start:.3f} of the base"
-        )
-    level, rows = _level(start, best[least]), {}
+def level_errors(
+    found: Sequence[Curve], measure: str, of: str, methods: Sequence[str], at: Match, draws: int = 500
+) -> dict[str, float]:
+    """How far what `of` has more of the measure than each other method where they are compared moves when the prompts
+    that alignment is measured on are drawn anew (bootstrap): method -> standard deviation."""
+    mine = [curve for curve in found if curve.method in methods]
+    kept = averaged(mine, needed_seeds(mine))
+    rows = len(kept[0].moments[0].values[ALIGNMENT])
+    drawn = np.random.default_rng(0).multinomial(rows, [1 / rows] * rows, draws) / rows
+    means = {}
     for method in methods:
-        crossed = [crossing(curve, measure, level) for curve in found if curve.method == method]
-        rows[method] = np.mean([some for some in crossed if some is not None], axis=0)
-    return rows
+        shares = drawn @ counted(kept, method, ALIGNMENT, at).T
+        means[method] = weights(shares, at.gain) @ counted(kept, method, measure, at).mean(axis=1)
+    return {method: float((means[of] - means[method]).std(ddof=1)) for method in methods if method != of}
 
 
 def tax(found: Sequence[Curve], of: str, measures: Sequence[str] = TAXES) -> pd.DataFrame:
@@ -155,89 +136,75 @@ def tax(found: Sequence[Curve], of: str, measures: Sequence[str] = TAXES) -> pd.
     methods = aligned_methods(found)
     if of not in methods:
         raise Refusal(f"of must be a method that gains in alignment, got {of}")
+    at = matched(found, methods)
     return pd.concat(
         [
-            contrasts({name: at_level(found, name, methods)}, of, level_errors(found, name, of, methods))
+            contrasts({name: at_level(found, name, methods, at)}, of, level_errors(found, name, of, methods, at))
             for name in measures
         ],
         ignore_index=True,
     )
 
 
+def matched(found: Sequence[Curve], methods: Sequence[str]) -> Match:
+    """Where these methods are compared, by the seeds that they share."""
+    mine = [curve for curve in found if curve.method in methods]
+    return match(averaged(mine, needed_seeds(mine)))
+
+
 def aligned_methods(found: Sequence[Curve]) -> list[str]:
-    """All but those that hardly gain, see `matched_level`, and those that gain nothing once a seed is left out. Raises
+    """All but those that hardly gain, see `left_out`, and those that gain nothing once a seed is left out. Raises
     `Refusal` where no seed is shared by all."""
     seeds = needed_seeds(found)
-    _, left_out = matched_level(averaged(found, seeds))
+    out = left_out(averaged(found, seeds))
     for seed in seeds if len(seeds) > 1 else ():
         some = averaged(found, [one for one in seeds if one != seed])
         start = aligned(some[0].moments[0])
         gains = {curve.method for curve in some if max(map(aligned, curve.moments)) > start}
-        left_out += [curve.method for curve in some if curve.method not in gains]
-    return [method for method in dict.fromkeys(curve.method for curve in found) if method not in left_out]
+        out += [curve.method for curve in some if curve.method not in gains]
+    return [method for method in dict.fromkeys(curve.method for curve in found) if method not in out]
 
 
 def standing(found: Sequence[Curve]) -> pd.DataFrame:
     """By method, the best first: the highest alignment that its curves come to, what that is above the base, and
     whether it is compared at matched alignment (`aligned_methods`)."""
     kept, means = aligned_methods(found), averaged(found, needed_seeds(found))
-    start, highest = aligned(means[0].moments[0]), pd.Series(_highest(means))
-    compared = ["yes" if method in kept else "left out" for method in highest.index]
-    table = pd.DataFrame({"highest alignment": highest, "gain": highest - start, "compared": compared})
+    start, best = aligned(means[0].moments[0]), pd.Series(highest(means))
+    compared = ["yes" if method in kept else "left out" for method in best.index]
+    table = pd.DataFrame({"highest alignment": best, "gain": best - start, "compared": compared})
     return table.sort_values("highest alignment", ascending=False, kind="stable")
-
-
-def level_errors(
-    found: Sequence[Curve], measure: str, of: str, methods: Sequence[str], draws: int = 500
-) -> dict[str, float]:
-    """How far what `of` has more of the measure than each other method at matched alignment moves when the prompts that
-    alignment is measured on are drawn anew (bootstrap; with them the level moves, and where each averaged curve comes
-    to it): method -> standard deviation; infinite where in over 5 % of the draws they have no common level above the
-    base."""
-    mine = [curve for curve in found if curve.method in methods]
-    kept = averaged(mine, shared_seeds(mine))
-    rows = len(kept[0].moments[0].values[ALIGNMENT])
-    weights = np.random.default_rng(0).multinomial(rows, [1 / rows] * rows, draws) / rows
-    passing = [
-        np.round(weights @ np.array([one.values[ALIGNMENT] for one in curve.moments]).T, PLACES) for curve in kept
-    ]
-    best: dict[str, np.ndarray] = {}
-    for curve, some in zip(kept, passing):
-        best[curve.method] = np.maximum(best.get(curve.method, 0.0), some.max(axis=1))
-    level = _level(passing[0][:, 0], np.min(list(best.values()), axis=0))
-    taxed: dict[str, list[np.ndarray]] = {}
-    for curve, some in zip(kept, passing):
-        values = np.array([common_rows(curve, measure, one).mean() for one in curve.moments])
-        there = np.full(draws, np.nan)
-        for i in reversed(range(len(values) - 1)):  # the first crossing is written last
-            low, high = some[:, i], some[:, i + 1]
-            share = (level - low) / np.where(high > low, high - low, np.nan)
-            there = np.where((low < level) & (level <= high), (1 - share) * values[i] + share * values[i + 1], there)
-        taxed.setdefault(curve.method, []).append(there)
-    means = {method: pd.DataFrame(some).mean() for method, some in taxed.items()}
-    errors = {}
-    for method in (one for one in methods if one != of):
-        differences = means[of] - means[method]
-        errors[method] = float(differences.std()) if differences.isna().mean() <= 0.05 else np.inf
-    return errors
 
 
 def verdicts(found: Sequence[Curve], confirming: Sequence[Curve]) -> list[Claim]:
     """The stated contrasts as claims, that the first keeps more of each measure of `TAXES` at matched alignment, by
-    the confirming seeds alone; for each measure that it does so in all of them; and that BNF gains less by tuning, by
-    `found`. Nothing is decided where seeds that were stated are missing, or one of both hardly aligns."""
+    the confirming seeds alone, where `found` says to compare; for each measure that it does so in all of them; and that
+    BNF gains less by tuning, by `found`. Nothing is decided where seeds that were stated are missing, or one of both
+    hardly aligns."""
     found, confirming = complete(found, METHODS), complete(confirming, METHODS)
     lines = []
     for measure in TAXES:
-        at, several = f"{LABELS[measure]} at matched alignment", []
+        what, several = f"{LABELS[measure]} at matched alignment", []
         for of, against, seeds in CONTRASTS:
-            found_ = contrast(confirming, measure, of, against, range(FIRST_SEED, FIRST_SEED + seeds))
-            test = f"{at}, {of} - {against}, {seeds} seeds"
-            several.append(Claim(f"2. lower tax than {against} at equal alignment", test, found_, 0.0, "10"))
+            one, at = None, _explored(found, [of, against])
+            if at is not None:
+                one = contrast(confirming, measure, of, against, range(FIRST_SEED, FIRST_SEED + seeds), at)
+            test = f"{what}, {of} - {against}, {seeds} seeds"
+            several.append(Claim(f"2. lower tax than {against} at equal alignment", test, one, 0.0, "10"))
         names = ", ".join(against for _, against, _ in CONTRASTS)
-        lines += [*several, _least(several, f"{at}, BNF - each of {names}: the least")]
+        lines += [
+            *several,
+            _least(several, f"{what}, BNF - each of {names}: the least"),
+        ]
     test = "alignment gained by tuning the rate, BNF - the others' mean"
     return [*lines, Claim("3. no tuning of its own", test, _tuning(found), 0.0, "10", above=False)]
+
+
+def _explored(found: Sequence[Curve], both: Sequence[str]) -> Match | None:
+    """Where two methods are compared, by the exploring seeds; None where one is missing or hardly aligns."""
+    mine = [curve for curve in found if curve.method in both and curve.seed in EXPLORED]
+    if shared_seeds(mine) != list(EXPLORED) or aligned_methods(mine) != [*dict.fromkeys(c.method for c in mine)]:
+        return None
+    return matched(mine, both) if len({curve.method for curve in mine}) == len(both) else None
 
 
 def _tuning(found: Sequence[Curve]) -> Interval | None:
@@ -257,16 +224,19 @@ def _least(several: Sequence[Claim], test: str) -> Claim:
     return Claim("2. lowest tax at equal alignment", test, found, 0.0, "10")
 
 
-def contrast(found: Sequence[Curve], measure: str, of: str, against: str, seeds: Sequence[int]) -> Interval | None:
-    """What `of` keeps more than one other method of the measure at the level of both, by these seeds alone; None where
-    one is missing, or one of both hardly aligns."""
+def contrast(
+    found: Sequence[Curve], measure: str, of: str, against: str, seeds: Sequence[int], at: Match
+) -> Interval | None:
+    """What `of` keeps more than one other method of the measure where they are compared, by these seeds alone. None
+    where one is missing, or one of both gains less than two thirds of what it is to have gained."""
     both = [curve for curve in found if curve.method in (of, against) and curve.seed in seeds]
     if {curve.method for curve in both} != {of, against} or shared_seeds(both) != list(seeds):
         return None
-    if len(aligned_methods(both)) < 2:
+    means = averaged(both, seeds)
+    if min(highest(means).values()) < aligned(means[0].moments[0]) + at.gain * 2 / 3:
         return None
-    frame = at_level(both, measure, [of, against])
-    besides = level_errors(both, measure, of, [of, against])[against]
+    frame = at_level(both, measure, [of, against], at)
+    besides = level_errors(both, measure, of, [of, against], at)[against]
     paired = paired_difference(frame[of].to_numpy(), frame[against].to_numpy(), besides=besides)
     return Interval(paired.value, paired.low, paired.high)
 
@@ -275,4 +245,6 @@ def measured_variances(found: Sequence[Curve], of: str, measure: str) -> list[Co
     """What differences at matched alignment vary by between rows, between seeds, and else: for the power of the next
     stage. Empty with one seed."""
     methods = aligned_methods(found)
-    return list(variances(at_level(found, measure, methods), of).values()) if of in methods else []
+    if of not in methods:
+        return []
+    return list(variances(at_level(found, measure, methods, matched(found, methods)), of).values())

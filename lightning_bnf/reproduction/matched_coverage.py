@@ -17,7 +17,8 @@ from scipy import stats
 
 from lightning_bnf.evaluation.statistics.paired import components
 from lightning_bnf.reproduction.curves import ALIGNMENT, Curve, Moment, averaged, common_rows, needed_seeds
-from lightning_bnf.reproduction.frontier import TAXES, contrast, crossings
+from lightning_bnf.reproduction.frontier import TAXES, contrast
+from lightning_bnf.reproduction.matching import Match, fitted, match
 from lightning_bnf.runtime.refusal import Refusal
 
 CHANCES = (ALIGNMENT, "passes_kept_out")
@@ -66,9 +67,14 @@ class World:
             for i, curve in enumerate(self.curves)
         ]
 
+    @property
+    def at(self) -> Match:
+        """Where both are compared."""
+        return match(self.expected())
+
     def truth(self, measure: str) -> float:
         """What `of` keeps more than `against` at the level of both."""
-        rows = crossings(self.expected(), measure, [self.of, self.against])
+        rows = fitted(self.expected(), measure, [self.of, self.against], self.at)
         return float(rows[self.of].mean() - rows[self.against].mean())
 
     def drawn(self, seeds: int, times: float, rng: np.random.Generator) -> Iterator[Curve]:
@@ -126,12 +132,13 @@ def matched_coverage(
     (the median).
     """
     world, rng = World(found, of, against), np.random.default_rng(draw)
+    at = world.at
     truths = {name: world.truth(name) for name in TAXES}
     intervals: dict[str, list[tuple[float, float]]] = {name: [] for name in TAXES}
     for _ in range(repeats):
         runs = list(world.drawn(seeds, times, rng))
         for name in TAXES:
-            if (one := contrast(runs, name, of, against, range(1, seeds + 1))) is not None:
+            if (one := contrast(runs, name, of, against, range(1, seeds + 1), at)) is not None:
                 intervals[name].append((one.low, one.high))
     lines = []
     for name, truth in truths.items():

@@ -1,4 +1,4 @@
-"""Curves of few rows that cross a level of alignment at known places."""
+"""Curves of few rows, by hand."""
 
 import json
 from pathlib import Path
@@ -6,16 +6,8 @@ from pathlib import Path
 import pytest
 from support.frontier_runs import BASE, run
 
-from lightning_bnf.reproduction.curves import averaged, complete, crossing, curves, points, read_curves, shared_seeds
+from lightning_bnf.reproduction.curves import averaged, complete, curves, points, read_curves, shared_seeds
 from lightning_bnf.runtime.refusal import Refusal
-
-
-def test_a_curve_is_read_off_where_it_first_comes_to_the_level():
-    """From 0.5 to 0.7 and 0.9: the level 0.6 is half way to the first moment, 0.8 half way between the two."""
-    (curve,) = curves([BASE, run("BNF", 1, 0.7, 0.9, 1.0)])
-    assert crossing(curve, "choices_ranked", 0.6) == pytest.approx([-1.5, -1.5])
-    assert crossing(curve, "choices_ranked", 0.8) == pytest.approx([-2.5, -2.5])
-    assert crossing(curve, "choices_ranked", 0.95) is None
 
 
 def test_means_are_over_the_rows_that_all_moments_have():

@@ -8,35 +8,35 @@ import yaml
 from support.frontier_runs import BASE, record, run
 
 from lightning_bnf.evaluation.statistics.paired import paired_difference
-from lightning_bnf.reproduction.curves import averaged, crossing, curves
+from lightning_bnf.reproduction.curves import averaged, curves
 from lightning_bnf.reproduction.frontier import (
     CONTRASTS,
     METHODS,
     aligned_methods,
     at_level,
+    contrast,
+    left_out,
     level_errors,
-    matched_level,
+    matched,
     measured_variances,
     standing,
     tax,
     verdicts,
 )
+from lightning_bnf.reproduction.matching import fitted
 from lightning_bnf.reproduction.stages import unfinished
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.runtime.shipped import shipped
 
 
-def test_the_level_is_three_quarters_of_what_all_gained_but_those_that_hardly_did():
-    """Gains 0.4, 0.3 and 0.1 from 0.5: the last is under half of the middle one."""
+def test_who_hardly_gains_is_left_out():
+    """Gains 0.4, 0.3 and 0.1 from 0.5: the last is under half of the middle one. Of two, one with under a third."""
     runs = [run("A", 1, 0.6, 0.9, 1), run("B", 1, 0.6, 0.8, 1), run("C", 1, 0.55, 0.6, 1)]
-    level, left_out = matched_level(curves([BASE, *runs]))
-    assert level == pytest.approx(0.725)
-    assert left_out == ["C"]
-    level, left_out = matched_level(curves([BASE, runs[0], run("C", 1, 0.6, 0.63, 1)]))
-    assert left_out == ["C"], "of two, one with under a third"
-    assert matched_level(curves([BASE, runs[0], run("C", 1, 0.6, 0.64, 1)]))[1] == []
+    assert left_out(curves([BASE, *runs])) == ["C"]
+    assert left_out(curves([BASE, runs[0], run("C", 1, 0.6, 0.63, 1)])) == ["C"]
+    assert left_out(curves([BASE, runs[0], run("C", 1, 0.6, 0.64, 1)])) == []
     with pytest.raises(Refusal, match="gains in alignment, got none"):
-        matched_level(curves([BASE, run("A", 1, 0.5, 0.4, 1)]))
+        left_out(curves([BASE, run("A", 1, 0.5, 0.4, 1)]))
 
 
 def test_what_is_left_out_is_said():
@@ -49,38 +49,26 @@ def test_what_is_left_out_is_said():
     assert table["compared"].tolist() == ["yes", "yes", "left out"]
 
 
-def test_at_the_level_rates_are_averaged():
-    """B comes to 0.7. At 0.65 it has lost 1.5. There A's first rate has lost 0.75 and its second 3.75, a quarter before
-    its first moment; its third never comes there."""
-    runs = [
-        run("A", 1, 0.7, 0.9, 1.0),
-        run("A", 1, 0.7, 0.9, 5.0, setting=2, rate=2e-4),
-        run("A", 1, 0.5, 0.6, 9.0, setting=3, rate=4e-4),
-        run("B", 1, 0.6, 0.7, 1.0),
-    ]
-    frame = at_level(curves([BASE, *runs]), "choices_ranked", ["B", "A"])
-    assert list(frame.columns) == [("B", 1), ("A", 1)]
-    assert frame.to_numpy() == pytest.approx(np.array([[-2.5, -3.25]] * 2), abs=1e-5)
-    with pytest.raises(Refusal, match="methods must gain in alignment, got C, with 0"):
-        at_level(curves([BASE, *runs, run("C", 1, 0.5, 0.4, 1)]), "choices_ranked", ["A", "C"])
-    with pytest.raises(Refusal, match="must have a seed that A, D share at every rate"):
-        at_level(curves([BASE, *runs, run("D", 2, 0.6, 0.7, 1)]), "choices_ranked", ["A", "D"])
-
-
 def test_where_seeds_align_alike_each_has_its_own_value():
     """A has lost three quarters of 1 and 2 by the level, B of 3 and 5: what all give is linear in the seeds."""
     runs = [run("A", 1, 0.7, 0.7, 1), run("A", 2, 0.7, 0.7, 2), run("B", 1, 0.7, 0.7, 3), run("B", 2, 0.7, 0.7, 5)]
-    frame = at_level(curves([BASE, *runs]), "choices_ranked", ["A", "B"])
-    assert frame.to_numpy() == pytest.approx(np.array([[-1.75, -2.5, -3.25, -4.75]] * 2), abs=1e-5)
+    found = curves([BASE, *runs])
+    frame = at_level(found, "choices_ranked", ["A", "B"], matched(found, ["A", "B"]))
+    assert list(frame.columns) == [("A", 1), ("A", 2), ("B", 1), ("B", 2)]
+    assert frame.to_numpy() == pytest.approx(np.array([[-1.75, -2.5, -3.25, -4.75]] * 2))
 
 
 def test_else_it_is_the_jackknifes():
-    """Alone A's first seed comes to 0.9 (at 0.8 it is at -2.75) and its second to 0.7 (at 0.65, before a first moment,
-    it is at -1.75), -2.25 on average. Together they come to 0.8, by way of 0.6 (at 0.725 it is -2.625): without the
-    first there is 0.5 more than that average, so the first's value is 0.5 below -2.625, and the second's 0.5 above."""
-    runs = [run("A", 1, 0.5, 0.9, 1.0), run("A", 2, 0.7, 0.7, 1.0)]
-    frame = at_level(curves([BASE, *runs]), "choices_ranked", ["A"])
-    assert frame["A"].to_numpy() == pytest.approx(np.array([[-3.125, -2.125]] * 2), abs=1e-5)
+    """Of two seeds each has what both together have, and half of what it alone has more than the other."""
+    found = curves([BASE, run("A", 1, 0.5, 0.9, 1.0), run("A", 2, 0.7, 0.7, 1.0)])
+    at = matched(found, ["A"])
+    whole, first, second = (
+        fitted(averaged(found, seeds), "choices_ranked", ["A"], at)["A"] for seeds in ([1, 2], [1], [2])
+    )
+    frame = at_level(found, "choices_ranked", ["A"], at)
+    half = (first - second) / 2
+    assert pytest.approx(np.array([whole + half, whole - half])) == frame["A"].to_numpy().T
+    assert abs(half).min() > 0.1
 
 
 def test_intervals_hold_no_difference_as_often_as_they_say():
@@ -102,8 +90,9 @@ def test_intervals_hold_no_difference_as_often_as_they_say():
         start = (skill > 0.4).astype(float)
         base["results"]["likelihood"]["points"][0]["values"] |= {"passes": start, "prose": np.zeros(40)}
         found = curves([base, *runs])
-        frame = at_level(found, "prose", ["A", "B"])
-        besides = level_errors(found, "prose", "A", ["A", "B"], draws=100)["B"]
+        at = matched(found, ["A", "B"])
+        frame = at_level(found, "prose", ["A", "B"], at)
+        besides = level_errors(found, "prose", "A", ["A", "B"], at, draws=100)["B"]
         one = paired_difference(frame["A"].to_numpy(), frame["B"].to_numpy(), besides=besides)
         off += not one.low <= 0 <= one.high
     assert off <= 4
@@ -115,18 +104,6 @@ def test_a_method_that_one_seed_carries_is_left_out():
     assert aligned_methods(curves([BASE, *runs])) == ["A"]
 
 
-def test_a_level_that_most_draws_do_not_have_leaves_no_certainty():
-    """A gains one prompt of thirty, which a third of the draws do not hold."""
-    start, gained = np.zeros(30), np.eye(30)[0]
-    base, runs = record("Base", 1, {1.0: (0.5, [-1.0, -1.0])}, setting=None), []
-    base["results"]["likelihood"]["points"][0]["values"]["passes"] = start
-    for method in "AB":
-        runs.append(run(method, 1, 0, 0, 1))
-        for point in runs[-1]["results"]["likelihood"]["points"]:
-            point["values"]["passes"] = gained
-    assert level_errors(curves([base, *runs]), "prose", "A", ["A", "B"]) == {"B": np.inf}
-
-
 def test_the_tax_is_paired_by_row_and_seed():
     """BNF has lost three quarters of 1 at the level, DPO of 2 and 2.2: 0.825 less, with two rows and two seeds."""
     runs = [run("BNF", seed, 0.7, 0.7, 1.0) for seed in (1, 2)]
@@ -134,17 +111,17 @@ def test_the_tax_is_paired_by_row_and_seed():
     found = curves([BASE, *runs])
     (line,) = tax(found, "BNF", ["choices_ranked"]).itertuples()
     assert (line.metric, line.method) == ("choices_ranked", "DPO")
-    assert line.difference == pytest.approx(0.825, abs=1e-5)
+    assert line.difference == pytest.approx(0.825)
     assert line.df == pytest.approx(1)
     assert line.low < line.difference < line.high
     (variance,) = measured_variances(found, "BNF", "choices_ranked")
-    assert variance.seed == pytest.approx(0.02 * 0.75**2, rel=1e-4)
+    assert variance.seed == pytest.approx(0.02 * 0.75**2)
     with pytest.raises(Refusal, match="of must be a method that gains in alignment, got KTO"):
         tax(found, "KTO")
 
 
 def test_the_errors_of_the_level_are_those_of_a_bootstrap_over_prompts():
-    """Against the plain way: curves whose prompts are drawn anew, the level and the crossings found again."""
+    """Against the plain way: curves whose prompts are drawn anew, and which are fitted again."""
     rng = np.random.default_rng(3)
     runs = []
     for method, seed, setting in product("AB", (1, 2), (1, 2)):
@@ -155,7 +132,7 @@ def test_the_errors_of_the_level_are_those_of_a_bootstrap_over_prompts():
     base = record("Base", 1, {1.0: (0.5, [-1.0, -1.0, -4.0])}, setting=None)
     base["results"]["likelihood"]["points"][0]["values"]["passes"] = (np.arange(30) % 3 == 0).astype(float)
     found = curves([base, *runs])
-    differences = []
+    at, differences = matched(found, ["A", "B"]), []
     for weights in np.random.default_rng(0).multinomial(30, [1 / 30] * 30, 40):
         drawn = [
             curve._replace(
@@ -166,47 +143,54 @@ def test_the_errors_of_the_level_are_those_of_a_bootstrap_over_prompts():
             )
             for curve in found
         ]
-        both = averaged(drawn, [1, 2])
-        start = both[0].moments[0].values["passes"].mean()
-        common = min(
-            max(one.values["passes"].mean() for curve in both if curve.method == method for one in curve.moments)
-            for method in "AB"
-        )
-        level = start + 0.75 * (common - start) - 1e-7
-        rows = {
-            method: np.mean(
-                [
-                    there.mean()
-                    for curve in both
-                    if curve.method == method and (there := crossing(curve, "choices_ranked", level)) is not None
-                ]
-            )
-            for method in "AB"
-        }
-        differences.append(rows["A"] - rows["B"])
-    errors = level_errors(found, "choices_ranked", "A", ["A", "B"], draws=40)
+        rows = fitted(averaged(drawn, [1, 2]), "choices_ranked", ["A", "B"], at)
+        differences.append(rows["A"].mean() - rows["B"].mean())
+    errors = level_errors(found, "choices_ranked", "A", ["A", "B"], at, draws=40)
     assert errors == {"B": pytest.approx(np.std(differences, ddof=1))}
     assert errors["B"] > 0.01
     table = tax(found, "A", ["choices_ranked"])
-    frame = at_level(found, "choices_ranked", ["A", "B"])
-    besides = level_errors(found, "choices_ranked", "A", ["A", "B"])["B"]
+    frame = at_level(found, "choices_ranked", ["A", "B"], at)
+    besides = level_errors(found, "choices_ranked", "A", ["A", "B"], at)["B"]
     own = paired_difference(frame["A"].to_numpy(), frame["B"].to_numpy(), besides=besides)
     assert table.loc[0, ["low", "high"]].tolist() == pytest.approx([own.low, own.high])
 
 
+def explored(losses: dict[str, float]):
+    return curves([BASE, *(run(method, seed, 0.7, 0.7, loss) for method, loss in losses.items() for seed in (1, 2, 3))])
+
+
 def test_contrasts_are_decided_by_the_stated_seeds_alone():
     """BNF loses 1 to 1.01, DPO 2 to 2.02: sixteen seeds decide, fifteen do not; with SimPO there is nothing to pair."""
+    before = explored({"BNF": 1.0, "DPO": 2.0})
     runs = [run("BNF", seed, 0.7, 0.7, 1.0 + seed % 2 / 100) for seed in range(11, 27)]
     runs += [run("DPO", seed, 0.7, 0.7, 2.0 + seed % 3 / 100) for seed in range(11, 27)]
-    found = verdicts([], curves([BASE, *runs]))
+    found = verdicts(before, curves([BASE, *runs]))
     assert [one.verdict for one in found] == ["holds", *["not decided"] * 3] * 3 + ["not decided"], "tuning's the last"
-    assert verdicts([], curves([BASE, *runs[:-1]]))[0].verdict == "not decided"
+    assert verdicts(before, curves([BASE, *runs[:-1]]))[0].verdict == "not decided"
     more = [run(method, 27, 0.7, 0.7, loss) for method, loss in (("BNF", 9.0), ("DPO", 0.0))]
-    assert verdicts([], curves([BASE, *runs, *more])) == found, "those stated, and no others"
+    assert verdicts(before, curves([BASE, *runs, *more])) == found, "those stated, and no others"
     others = [run("DPO", seed, 0.7, 0.7, 2.0) for seed in range(31, 47)]
-    apart = verdicts([], curves([BASE, *runs[:16], *others]))
+    apart = verdicts(before, curves([BASE, *runs[:16], *others]))
     assert {claim.verdict for claim in apart} == {"not decided"}, "no seed is shared"
+    fewer = [curve for curve in before if (curve.method, curve.seed) != ("DPO", 3)]
+    for unexplored in (fewer, explored({"BNF": 1.0}), []):
+        assert {claim.verdict for claim in verdicts(unexplored, curves([BASE, *runs]))} == {"not decided"}
     assert [claim.verdict for claim in verdicts([], [])] == ["not decided"] * 13
+
+
+def test_the_exploring_seeds_say_where_to_compare():
+    """By them BNF has lost 1 at a gain of 0.15, and what comes behind does not count; confirming runs that lose twice
+    as much as they align further are read at that gain all the same. Without two thirds of it nothing is decided."""
+    before = explored({"BNF": 1.0, "DPO": 2.0})
+    at = matched(before, ["BNF", "DPO"])
+    assert at.gain == pytest.approx(0.15)
+    runs = [run(method, seed, 0.8, 0.9, loss) for method, loss in (("BNF", 2.0), ("DPO", 4.0)) for seed in (11, 12)]
+    found = contrast(curves([BASE, *runs]), "choices_ranked", "BNF", "DPO", [11, 12], at)
+    assert found is not None
+    assert found.value == pytest.approx(1.0)
+    low = [*runs[:2], *(run("DPO", seed, 0.58, 0.59, 1.0) for seed in (11, 12))]
+    assert contrast(curves([BASE, *low]), "choices_ranked", "BNF", "DPO", [11, 12], at) is None
+    assert contrast(curves([BASE, *runs]), "choices_ranked", "BNF", "DPO", [11, 13], at) is None
 
 
 @pytest.mark.parametrize(("sft", "verdict"), [(3.0, "holds"), (0.5, "fails")])
@@ -216,7 +200,7 @@ def test_the_lowest_tax_is_lower_than_each(sft, verdict):
     runs = [
         run(method, seed, 0.7, 0.7, loss + seed % 3 / 100) for method, loss in losses.items() for seed in range(11, 27)
     ]
-    *pairs, least = verdicts([], curves([BASE, *runs]))[:4]
+    *pairs, least = verdicts(explored(losses), curves([BASE, *runs]))[:4]
     assert [one.verdict for one in pairs] == ["holds", "holds", verdict]
     assert (least.claim, least.verdict) == ("2. lowest tax at equal alignment", verdict)
     assert least.found.low == min(one.found.low for one in pairs)
@@ -284,9 +268,9 @@ def test_the_confirming_config_has_the_stated_seeds_and_the_same_runs():
     for name, method in confirm["methods"].items():
         added = {
             name: method["settings"].pop(f"trainer.callbacks.init_args.{name}")
-            for name in ("choices_within", "rows.choice_rows", "rows.verified_rows")
+            for name in ("choices_within", "rows.choice_rows", "rows.prose_rows", "rows.verified_rows")
         }
-        assert added == {"choices_within": 500, "rows.choice_rows": 500, "rows.verified_rows": 414}
+        assert [*added.values()] == [500, 500, 64, 414]
         wanted = small["methods"][name]
         assert {"model.loss": "configs/loss/bnf.yaml"} | method["settings"] == wanted["settings"]
         assert method.get("grid") == wanted.get("grid")
