@@ -27,9 +27,9 @@ three quarters, the fit, and `tuning.tuning` as it is, when all methods had been
 second; all of it before a confirming seed was run. Until then the level was the whole of the common gain, and what is
 kept was read off each curve where it first came there, as a mean over the rates that do. Which rates do is then a
 matter of chance, as is the best moment of the method that sets the level: in simulated experiments with runs like these
-(as in `matched_coverage`) 95 % intervals of it, at three quarters too, held the truth in 0.82 to 0.85 of cases at worst,
-more seeds did not mend that, and they were several times as wide. The table of all methods has one level, which is read off the same runs as what is
-kept there, and a contrast of two methods its own, so their numbers differ.
+(as in `matched_coverage`) 95 % intervals of it, at three quarters too, held the truth in 0.82 to 0.85 of cases at
+worst, more seeds did not mend that, and they were several times as wide. The table of all methods has one level, which
+is read off the same runs as what is kept there, and a contrast of two methods its own, so their numbers differ.
 
 `tuning.at_best_rate` gives the same comparison of each method at the rate that it aligns best with. It decides nothing;
 it was added when DPO with one seed had been looked at too, because a mean over the rates that come to the level leaves
