@@ -23,6 +23,7 @@ NOTICES = (
     "Seed set to",
     "Loading `train_dataloader` to estimate",
     "`Trainer.fit` stopped: `max_",
+    "will override existing callbacks passed to Trainer: KeptCasts",
 )
 """Of Lightning about itself."""
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from jsonargparse import Namespace
 
 from lightning_bnf.cli.run_parts import STUBS
 from lightning_bnf.cli.words import SHORT_FORMS, Option, named_files
-from lightning_bnf.runtime.ownership import move_aside, take_back
+from lightning_bnf.runtime.ownership import LOCK, MARK, move_aside, take_back
 from lightning_bnf.runtime.refusal import Refusal
 
 WRITTEN = ("reference_cache", "dirpath", "folder")
@@ -51,17 +52,24 @@ def leave_files(folder: Path, aside: Path, typed: Sequence[Option]) -> list[Path
     """Where the new run was started with files that lay in the one moved aside, such as its saved config, copies of
     them get their places again: other processes of the run read them later, and so does the same command. Returns
     them."""
-    there, left = folder.resolve(), []
-    for file in map(Path.absolute, named_files(typed)):
-        within = next((file.relative_to(top) for top in (folder.absolute(), there) if top in file.parents), None)
-        if within is not None and (aside / within).is_file():
-            (folder / within).parent.mkdir(parents=True, exist_ok=True)
-            left.append(Path(shutil.copyfile(aside / within, folder / within)))
-    return left
+    left: dict[Path, None] = {}  # in their order, each once
+    for file, form in product(named_files(typed), (Path.absolute, Path.resolve)):
+        path, top = form(file), form(folder)
+        if top in path.parents and (aside / path.relative_to(top)).is_file():
+            again = folder / path.relative_to(top)
+            again.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(aside / path.relative_to(top), again)
+            left[again] = None
+    return list(left)
 
 
 def give_back(folder: Path, aside: Path | None, left: Sequence[Path]) -> None:
-    """Undo all of it where the new run was refused: see `take_back`."""
+    """Undo all of it where the new run was refused: see `take_back`. Where there is more in the folder than was left
+    there and what a refused run writes, nothing is touched."""
+    own = {*left, *(parent for file in left for parent in file.parents)}
+    stubs = {path for stub in (MARK, LOCK, *STUBS) for path in folder.glob(stub)}
+    if any(path not in own and path not in stubs for path in folder.rglob("*")):
+        return
     for file in left:
         file.unlink(missing_ok=True)
         for parent in file.parents:

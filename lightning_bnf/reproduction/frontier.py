@@ -199,17 +199,21 @@ def verdicts(found: Sequence[Curve], confirming: Sequence[Curve]) -> list[Claim]
 def _explored(found: Sequence[Curve], both: Sequence[str]) -> Match | None:
     """Where two methods are compared, by the exploring seeds; None where one is missing or hardly aligns."""
     mine = [curve for curve in found if curve.method in both and curve.seed in EXPLORED]
-    if shared_seeds(mine) != list(EXPLORED) or aligned_methods(mine) != [*dict.fromkeys(c.method for c in mine)]:
+    if {curve.method for curve in mine} != set(both) or shared_seeds(mine) != list(EXPLORED):
         return None
-    return matched(mine, both) if len({curve.method for curve in mine}) == len(both) else None
+    try:
+        return matched(mine, both) if len(aligned_methods(mine)) == len(both) else None
+    except Refusal:  # none of them gains anything
+        return None
 
 
 def _tuning(found: Sequence[Curve]) -> Interval | None:
-    """Of the methods that align, as one that does not has nothing to gain; None unless all were run."""
-    if {curve.method for curve in found} != set(METHODS) or not shared_seeds(found):
+    """Of the methods that align, as one that does not has nothing to gain; None unless all have the exploring seeds."""
+    mine = [curve for curve in found if curve.seed in EXPLORED]
+    if {curve.method for curve in mine} != set(METHODS) or shared_seeds(mine) != list(EXPLORED):
         return None
-    kept = aligned_methods(found)
-    return tuning([curve for curve in found if curve.method in kept], "BNF")
+    kept = aligned_methods(mine)
+    return tuning([curve for curve in mine if curve.method in kept], "BNF", EXPLORED)
 
 
 def _least(several: Sequence[Claim], test: str) -> Claim:
@@ -230,7 +234,8 @@ def contrast(
     if {curve.method for curve in both} != {of, against} or shared_seeds(both) != list(seeds):
         return None
     means = averaged(both, seeds)
-    if min(highest(means).values()) < aligned(means[0].moments[0]) + at.gain * 2 / 3:
+    wanted = aligned(means[0].moments[0]) + at.gain * 2 / 3
+    if any(counted(means, method, ALIGNMENT, at).mean(axis=1).max() < wanted for method in (of, against)):
         return None
     frame = at_level(both, measure, [of, against], at)
     besides = level_errors(both, measure, of, [of, against], at)[against]

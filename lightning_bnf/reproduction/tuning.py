@@ -27,7 +27,7 @@ def trials(found: Sequence[Curve]) -> pd.DataFrame:
     return pd.DataFrame(table).T
 
 
-def tuning(found: Sequence[Curve], of: str, seeds: Sequence[int] = (1, 2, 3)) -> Interval | None:
+def tuning(found: Sequence[Curve], of: str, seeds: Sequence[int]) -> Interval | None:
     """What tuning the rate gains in alignment at the end, `of` less the mean of the other methods with a grid: below 0
     it needs less tuning than they.
 

@@ -13,8 +13,9 @@ from lightning.pytorch import Trainer
 from support.commands import refused
 
 from lightning_bnf.cli.main import main
-from lightning_bnf.cli.run_before import moved_aside
+from lightning_bnf.cli.run_before import give_back, leave_files, moved_aside, set_aside
 from lightning_bnf.cli.trainer_commands import TrainerCommand
+from lightning_bnf.cli.words import Option
 from lightning_bnf.runtime.refusal import Refusal
 
 pytestmark = pytest.mark.slow
@@ -120,6 +121,30 @@ def test_what_is_read_in_the_folder_is_found_however_it_is_named(
     assert run.is_dir()
     by_callback.trainer.callbacks[0].class_path = "mine.Writes"  # of which nobody knows what it does there
     assert moved_aside(run, by_callback) == tmp_path / "run.1"
+
+
+def test_files_get_their_places_again_however_they_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With detours, and twice."""
+    run = tmp_path / "run"
+    (run / "own").mkdir(parents=True)
+    for name in ("config.yaml", "own/loss.yaml"):
+        (run / name).write_text(name)
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    aside = set_aside(run)
+    run.mkdir()
+    named = {"config": "run/../run/config.yaml", "model.loss": str(tmp_path / "link/run/own/loss.yaml")}
+    typed = [Option(key, (value,)) for key, value in (*named.items(), ("data", "run/own/loss.yaml"))]
+    left = leave_files(run, aside, typed)
+    assert left == [run / "config.yaml", run / "own/loss.yaml"]
+    assert [path.read_text() for path in left] == ["config.yaml", "own/loss.yaml"]
+    (run / "metrics.csv").touch()
+    give_back(run, aside, left)
+    assert [path.exists() for path in (*left, aside)] == [True, True, True], "a run that has begun keeps its config"
+    (run / "metrics.csv").unlink()
+    give_back(run, aside, left)
+    assert files(run).keys() == {Path("config.yaml"), Path("own/loss.yaml")}
+    assert not aside.exists()
 
 
 def test_after_the_refusal_the_folder_is_free(tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,10 +33,10 @@ def test_what_tuning_gains_is_read_where_the_rate_was_not_picked():
         for method, both in {"A": ([1, 0], [0, 1]), "B": ([1, 0], [1, 0]), "C": ([1, 1], [0, 0])}.items()
         for rate, passes in zip((1e-4, 2e-4), both)
     ]
-    found = tuning(curves([BASE, *runs]), "A")
+    found = tuning(curves([BASE, *runs]), "A", [1, 2, 3])
     assert found is not None
     assert (found.value, found.low, found.high) == pytest.approx((-0.75, -0.75, -0.75))
-    found = tuning(curves([BASE, *runs]), "C")
+    found = tuning(curves([BASE, *runs]), "C", [1, 2, 3])
     assert found is not None
     assert found.value == pytest.approx(0.5 + 0.25)
 
@@ -50,7 +50,7 @@ def test_the_rate_is_picked_by_the_other_seeds():
         for rate in (1e-4, 2e-4)
     ]
     runs += [ended("B", rate, seed, [1.0, 1.0]) for seed in (1, 2, 3) for rate in (1e-4, 2e-4)]
-    found = tuning(curves([BASE, *runs]), "A")
+    found = tuning(curves([BASE, *runs]), "A", [1, 2, 3])
     assert found is not None
     assert found.value == pytest.approx(-0.5)
 
@@ -58,11 +58,13 @@ def test_the_rate_is_picked_by_the_other_seeds():
 def test_tuning_is_of_stated_seeds_and_of_methods_with_a_grid():
     runs = [run(m, seed, 0.6, 0.9, 1, setting=i, rate=i * 1e-4) for m in "AB" for seed in (1, 2, 3) for i in (1, 2)]
     more = [run("D", 1, 0.6, 0.9, 1), run("A", 4, 0.6, 0.1, 1, setting=1)]
-    assert tuning(curves([BASE, *runs, *more]), "A") == tuning(curves([BASE, *runs]), "A") is not None
-    assert tuning(curves([BASE, *runs]), "A", seeds=[1, 4]) is None
-    assert tuning(curves([BASE, *runs[:6]]), "A") is None
-    assert tuning(curves([BASE, *runs]), "D") is None
-    assert tuning([], "A") is None
+    found = tuning(curves([BASE, *runs]), "A", [1, 2, 3])
+    assert found is not None
+    assert tuning(curves([BASE, *runs, *more]), "A", [1, 2, 3]) == found
+    assert tuning(curves([BASE, *runs]), "A", [1, 4]) is None
+    assert tuning(curves([BASE, *runs[:6]]), "A", [1, 2, 3]) is None
+    assert tuning(curves([BASE, *runs]), "D", [1, 2, 3]) is None
+    assert tuning([], "A", [1, 2, 3]) is None
 
 
 def test_what_trials_give_is_of_seeds_that_all_have():

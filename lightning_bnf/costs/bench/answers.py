@@ -81,7 +81,7 @@ def contest(turns: Turns, source: str, how: str, keep: bool, count: int, togethe
 
 
 def variants(source: str) -> list[list[Variant]]:
-    """transformers beside ours, without and with the casts that a run keeps."""
+    """transformers beside ours, without and with casts that are kept, as they are in a run with adapters everywhere."""
     contests = {
         "transformers' generate": ("plain", False),
         "ours": ("ours", False),
