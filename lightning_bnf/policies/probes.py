@@ -31,6 +31,9 @@ LEAST_NATS = 1e-4
 LEAST_GRADIENT = 1e-3
 """The same of gradients, as a share of the largest."""
 
+LEAST_NUMBERS = 64
+"""By how many numbers what rounding does is judged, at least: the largest of a few is of any size by chance."""
+
 FEW_TOKENS = 24
 """Tokens of a prompt, and of a completion, by which gradients are compared."""
 
@@ -109,20 +112,27 @@ class Probe:
         return None if share <= TIMES_NOISE * noise else f"gradients differ by {share:.2g} {of}"
 
     def _gradients(self, batches: Sequence[MicroBatch]) -> Tensor:
-        """Of the sum of all log-probs: for each trainable tensor its gradient's sum, and that with signs drawn for it.
+        """Of the sum of all log-probs: for each trainable tensor its gradient's sum, and sums with signs drawn for it,
+        `LEAST_NUMBERS` together or more.
 
-        Both are summed over the batches as the gradients come, each of which goes at once: all together they would take
+        They are summed over the batches as the gradients come, each of which goes at once: all together they would take
         as much memory as the weights.
         """
         trained = list(self.policy.trainable().values())
-        sums: dict[Tensor, Tensor] = {one: torch.zeros(2, dtype=torch.float32, device=self.device) for one in trained}
+        count = max(2, math.ceil(LEAST_NUMBERS / max(1, len(trained))))
+        sums: dict[Tensor, Tensor] = {
+            one: torch.zeros(count, dtype=torch.float32, device=self.device) for one in trained
+        }
 
         def take(parameter: Tensor) -> None:
             assert parameter.grad is not None
             gradient, parameter.grad = local(parameter.grad).float().flatten(), None
             draw = torch.Generator(self.device).manual_seed(gradient.numel())
-            signs = torch.randint(2, gradient.shape, generator=draw, device=self.device).float() * 2 - 1
-            sums[parameter] += torch.stack([gradient.sum(), gradient @ signs])
+            signed = [gradient.sum()]
+            for _ in range(count - 1):
+                signs = torch.randint(2, gradient.shape, generator=draw, device=self.device).float() * 2 - 1
+                signed.append(gradient @ signs)
+            sums[parameter] += torch.stack(signed)
 
         handles = [parameter.register_post_accumulate_grad_hook(take) for parameter in trained]
         try:
@@ -138,19 +148,20 @@ class Probe:
         found = _size(differences)
         if found.largest <= LEAST_NATS:
             return None
-        noise = self._noise
-        if noise.largest < math.inf and all(
-            one <= max(LEAST_NATS, TIMES_NOISE * rounded) for one, rounded in zip(found, noise)
-        ):
+        noise, by_chance = self._noise, 1 + len(differences) ** -0.5  # by which the mean of a few may be larger
+        accepted = Size(TIMES_NOISE * noise.largest, TIMES_NOISE * noise.mean * by_chance)
+        if noise.largest < math.inf and all(one <= max(LEAST_NATS, most) for one, most in zip(found, accepted)):
             return None
         return f"{found.largest:.2g} nats (rounding: {noise.largest:.1g})"
 
     @cached_property
     def _noise(self) -> "Size":
-        """Nats by which log-probs differ where every layer rounds once more."""
-        with evaluating(self.policy), rounding(self.policy.causal_lm, self.device):
-            rounded = self._score(map(self._batch, self._alone(self.measured)))
-        return _size(rounded - self._right(self.measured))
+        """Nats by which log-probs differ where every layer rounds once more, drawn anew where there are few."""
+        right, differences = self._right(self.measured), []
+        for seed in range(math.ceil(LEAST_NUMBERS / max(1, len(right)))):
+            with evaluating(self.policy), rounding(self.policy.causal_lm, self.device, seed):
+                differences.append(self._score(map(self._batch, self._alone(self.measured))) - right)
+        return _size(torch.cat(differences))
 
     def _right(self, rows: Sequence[RowArrays]) -> Tensor:
         """The log-probs of each completion alone, in the order of a batch of all."""
@@ -215,9 +226,9 @@ def _few(row: RowArrays) -> RowArrays:
 
 
 @contextmanager
-def rounding(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Inside, each number that a layer gives is off by up to half a unit in its last place, drawn from its own seed."""
-    draw = torch.Generator(device).manual_seed(1)
+def rounding(model: nn.Module, device: torch.device, seed: int = 0) -> Iterator[None]:
+    """Inside, each number that a layer gives is off by up to half a unit in its last place, drawn from the seed."""
+    draw = torch.Generator(device).manual_seed(seed)
 
     def off(module: nn.Module, args: Any, output: Any) -> Any:
         if not isinstance(output, Tensor) or not output.is_floating_point():

@@ -5,14 +5,15 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from support.architectures import SIZES, long_rows, policy_of
+from support.architectures import SIZES, long_rows, policy_of, row
 from torch import nn
 
 import lightning_bnf.policies.base as base
 from lightning_bnf.datamodules.steps.layout import PACKED, PADDED, SHARED_PROMPT
 from lightning_bnf.datamodules.tokens.rows import RowArrays
-from lightning_bnf.policies import FullPolicy
+from lightning_bnf.policies import FullPolicy, LoRAPolicy
 from lightning_bnf.policies.base import evaluating
+from lightning_bnf.policies.head.tiles import rounded_again
 from lightning_bnf.policies.probes import Probe, rounding
 from lightning_bnf.training.architectures.tiny import tiny_model
 
@@ -83,6 +84,44 @@ def test_rounding_leaves_model_and_random_numbers_as_they_were() -> None:
             assert not torch.equal(policy(batch).token_logps, before)
         assert torch.equal(policy(batch).token_logps, before)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def rounds_in_batches(policy: FullPolicy | LoRAPolicy, seed: int) -> None:
+    """The policy's layers round otherwise in a batch than alone, as a device's kernels may."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def off(module: nn.Module, args: Any, output: Any) -> Any:
+        batch = isinstance(output, torch.Tensor) and output.shape[0] > 1
+        return rounded_again(output, draw) if batch else output
+
+    for part in policy.causal_lm.modules():
+        if not any(part.children()):
+            part.register_forward_hook(off)
+
+
+def test_answers_of_one_token_pass_where_only_rounding_differs() -> None:
+    """Of the noise two numbers say little."""
+    found = []
+    for seed in range(20):
+        policy = policy_of("Qwen3")
+        policy.to(BF16)
+        rounds_in_batches(policy, seed)
+        ids = torch.randint(3, 60, (22,), generator=torch.Generator().manual_seed(seed)).tolist()
+        few = [RowArrays.of(row("a", ids[:20], (ids[20:21], 1), (ids[21:], -1)))]
+        found.append(Probe(policy, LABELS, few).fault(PADDED, few, gradients=False))
+    assert found == [None] * 20
+
+
+def test_gradients_of_one_adapter_pass_where_only_rounding_differs() -> None:
+    found = []
+    for seed in range(12):
+        policy, model = LoRAPolicy("tiny", target_modules=r".*layers\.1\.mlp\.up_proj"), policy_of("Llama").causal_lm
+        torch.manual_seed(seed)
+        policy.adopt(model)
+        rounds_in_batches(policy, seed)
+        with torch.autocast("cpu", BF16):
+            found.append(Probe(policy, LABELS, rows()).fault(PADDED, rows()))
+    assert found == [None] * 12
 
 
 def test_gradients_that_are_not_finite_are_found() -> None:
