@@ -16,7 +16,7 @@ from lightning_bnf.losses.base import Weigher
 from lightning_bnf.policies.attention import Kernel, is_flash, kernel_of, model_inputs, windows_of
 from lightning_bnf.policies.conversion import OwnTypes
 from lightning_bnf.policies.given import check_given, source_of
-from lightning_bnf.policies.head.tiles import Head, rounded_again, token_logps, weighted_token_logps
+from lightning_bnf.policies.head.tiles import Head, noise_of_rounding, token_logps, weighted_token_logps
 from lightning_bnf.policies.invariance import rotate_row_by_row, switch_off_dropout, train_quietly
 from lightning_bnf.policies.layers import compile_layers, kept_on_cpu
 from lightning_bnf.policies.routing import Router, Routing, check_balancing, counted_tokens
@@ -344,12 +344,12 @@ class Policy(OwnTypes, ABC):
                 f"whose hidden states have {hidden.shape[-1]} numbers and whose output layer takes "
                 f"{head.weight.shape[-1]}"
             )
-        again = rounded_again(logits, torch.Generator(logits.device).manual_seed(1))
-        own, rounded = (z.float().log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1) for z in (logits, again))
+        noise = noise_of_rounding(logits, tokens, at_least=CHECKED_TOKENS)
+        own = logits.float().log_softmax(-1).gather(-1, tokens[:, None]).squeeze(-1)
         worst = (own - token_logps(hidden, tokens, head).logps).abs().max().item()
         if not math.isfinite(worst):
             self.check_finite()
-        if not worst <= max(1e-4, 4 * (rounded - own).abs().max().item()):  # scaling and capping round too
+        if not worst <= max(1e-4, 4 * noise):  # scaling and capping round too
             raise PolicyError(
                 f"source {self.source!r}: token log-probabilities from hidden states and output layer differ by "
                 f"{worst:.3g} nats from the model's own logits, so this architecture does something to its logits "

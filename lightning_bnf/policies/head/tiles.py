@@ -7,6 +7,7 @@ Two ways through the same tile:
                           while the tile is still there (three products, two where the head is frozen)
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -67,6 +68,16 @@ def rounded_again(values: Tensor, draw: torch.Generator) -> Tensor:
         unit = 2**-10  # of the products that float32 is made of
     shifts = torch.rand(values.shape, generator=draw, device=values.device) - 0.5
     return (values * (1 + shifts * unit)).to(values.dtype)
+
+
+def noise_of_rounding(logits: Tensor, targets: Tensor, at_least: int) -> float:
+    """The most nats by which log-probs of targets move where the logits are rounded once more; of `at_least` so many
+    numbers, because the most of a few is of any size by chance. logits: (N, V); targets: (N,)."""
+    times = math.ceil(at_least / len(targets))
+    again = rounded_again(logits.repeat(times, 1), torch.Generator(logits.device).manual_seed(1))
+    own, moved = (of.float().log_softmax(-1) for of in (logits, again))
+    chosen = targets.repeat(times)[:, None]
+    return (moved.gather(-1, chosen) - own.repeat(times, 1).gather(-1, chosen)).abs().max().item()
 
 
 class TokenLogps(NamedTuple):
