@@ -24,7 +24,8 @@ def plot(lines: Sequence[Line]) -> Figure:
         for place, line in enumerate(held):
             if line.published is not None:
                 ax.plot(line.published, (place, place), color=NEUTRAL, linewidth=1, zorder=1)
-            ax.plot((line.low, line.high), (place, place), color=CHOSEN, linewidth=4, alpha=0.55, zorder=2)
+            wide = {"linewidth": 4, "alpha": 0.55, "solid_capstyle": "butt"}  # which ends where the interval does
+            ax.plot((line.low, line.high), (place, place), color=CHOSEN, zorder=2, **wide)
             ax.plot(line.value, place, "o", color=REJECTED, zorder=3)
         ax.set_yticks(range(len(held)), [_short(line.model) for line in held])
         ax.set_ylim(-0.6, len(held) - 0.4)

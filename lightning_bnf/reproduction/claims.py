@@ -5,6 +5,7 @@ whole 95 % interval does, fails where none of it does, and is not decided otherw
 decide, that is what stands there.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,10 @@ def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
 
 
 def _shown(found: Interval) -> str:
-    return f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    """With as many digits as show two of the interval's width, at least two behind the point."""
+    width = found.high - found.low
+    digits = max(2, 1 - math.floor(math.log10(width))) if 0 < width < math.inf else 2
+    return f"{found.value:.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
 
 
 def claims(

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lightning_bnf.results.style import CHOSEN, NEUTRAL, REJECTED, TYPE, looks, sheet, styled
+from lightning_bnf.results.style import CHOSEN, NEUTRAL, REJECTED, TYPE, key_below, looks, sheet, styled
 
 LABELS = {
     "passes": "greedy answers that pass",
@@ -21,20 +21,26 @@ _STYLES = ("-", "--", ":", "-.")
 _COLORS = ("#D55E00", "#0072B2", "#009E73", "#E69F00")
 
 
-def plot_frontier(points: pd.DataFrame, y: str, x: str = "passes", columns: int = 3) -> Figure:
+def plot_frontier(
+    points: pd.DataFrame, y: str, x: str = "passes", columns: int = 3, lowest: float | None = None
+) -> Figure:
     """A panel for each method: its measure `y` against `x` from the base through the moments of its runs, one line for
-    each learning rate (means over seeds, with bars from the lowest to the highest), over all other methods in grey.
+    each learning rate (means over seeds, with bars from the lowest to the highest), over all other methods in grey. A
+    panel's title says of how many seeds.
 
-    `points` as `reproduction.curves.points` gives them.
+    `points` as `reproduction.curves.points` gives them; `lowest`: where the vertical axis ends, and a panel says how
+    far its lines go on. Distances from the base are on a logarithmic axis from 1 nat on: they differ by orders.
     """
     methods = list(dict.fromkeys(points["method"]))
     rates = sorted(points["rate"].unique())
     rows = -(-len(methods) // columns)
     figure, drawn_as = sheet(0.6 + 2.2 * rows), looks(methods)
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).flatten()
-    means, lowest, highest = (_wide(points, x, y, how) for how in ("mean", "min", "max"))
+    means, least, most = (_wide(points, x, y, how) for how in ("mean", "min", "max"))
     for axes, method in zip(panels, methods):
-        styled(axes, method, "", "")
+        styled(axes, f"{method}, {_seeds(points, method)}", "", "")
+        if x.startswith("kl_"):
+            axes.set_xscale("symlog", linthresh=1)
         for other in methods:
             for rate in rates:
                 if other != method and (other, rate) in means.index:
@@ -42,9 +48,14 @@ def plot_frontier(points: pd.DataFrame, y: str, x: str = "passes", columns: int 
         look = drawn_as[method].point()
         for rate, style in zip(rates, _STYLES):
             if (method, rate) in means.index:
-                middle, low, high = (_line(frame, method, rate, x, y) for frame in (means, lowest, highest))
+                middle, low, high = (_line(frame, method, rate, x, y) for frame in (means, least, most))
                 spread = np.abs(np.array([middle[1] - low[1], high[1] - middle[1]]))
                 axes.errorbar(*middle, spread, **look, linestyle=style, markersize=4, linewidth=1.4, elinewidth=0.8)
+        deepest = means.loc[method][y].min()
+        if lowest is not None and deepest < lowest:
+            axes.annotate(f"down to {deepest:.2f}", (0.04, 0.04), xycoords="axes fraction", fontsize=TYPE)
+    if lowest is not None:
+        panels[0].set_ylim(bottom=lowest)
     for axes in panels[len(methods) :]:
         axes.set_visible(False)
     handles = [panels[0].plot([], [], color=NEUTRAL, linestyle=style)[0] for _, style in zip(rates, _STYLES)]
@@ -61,6 +72,13 @@ def plot_frontier(points: pd.DataFrame, y: str, x: str = "passes", columns: int 
         axes.tick_params(labelbottom=True)  # below it may be no panel
     figure.supylabel(LABELS.get(y, y), fontsize=TYPE + 1)
     return figure
+
+
+def _seeds(points: pd.DataFrame, method: str) -> str:
+    """ "2 seeds", or "1 to 2 seeds" where rates have different numbers of them."""
+    counts = points[points["method"] == method].groupby("rate")["seed"].nunique()
+    few, many = counts.min(), counts.max()
+    return f"{few} to {many} seeds" if few < many else f"{many} seed{'s' if many > 1 else ''}"
 
 
 def _rate(rate: float) -> str:
@@ -101,15 +119,17 @@ def plot_tax(table: pd.DataFrame, of: str, measures: Sequence[str]) -> Figure:
     return figure
 
 
-def plot_power(seen: Mapping[str, pd.Series]) -> Figure:
-    """The smallest difference that is told from 0 in four of five experiments against the number of seeds, one line for
-    each name."""
+def plot_power(seen: Mapping[str, pd.DataFrame]) -> Figure:
+    """The smallest difference that is told from 0 in four of five experiments against the number of seeds: a panel for
+    each measure, a line for each column of its frame, whose index are seeds."""
     figure = sheet(3.0)
-    axes = styled(figure.subplots(), "", "seeds of each method", "smallest difference seen")
-    for (name, series), color, style, marker in zip(seen.items(), _COLORS, _STYLES * 2, "osD^vPX*"):
-        axes.plot(series.index, series.to_numpy(), color=color, linestyle=style, marker=marker, label=name)
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=TYPE)
+    for axes, (name, frame) in zip(figure.subplots(1, len(seen), squeeze=False)[0], seen.items()):
+        styled(axes, name, "seeds of each method", "")
+        for column, color, style, marker in zip(frame, _COLORS, _STYLES, "osD^"):
+            axes.plot(frame.index, frame[column], color=color, linestyle=style, marker=marker, label=column)
+        axes.set_ylim(bottom=0)
+    figure.supylabel("smallest difference seen", fontsize=TYPE)
+    key_below(figure, columns=2)
     return figure
 
 
@@ -158,7 +178,7 @@ def plot_near_duplicates(toy: pd.DataFrame) -> Figure:
 
 def plot_pair(tokens: pd.DataFrame) -> Figure:
     """What a model gives the tokens of a pair's answers, which lie over each other. `tokens` as
-    `reproduction.figure2.token_table` gives them; tokens that differ are hatched and bold."""
+    `reproduction.figure2.token_table` gives them; tokens that differ are hatched and bold, with their probability."""
     figure = sheet(3.4)
     panels = figure.subplots(2, 1, sharey=True)
     for axes, side, color in zip(panels, ("chosen", "rejected"), (CHOSEN, REJECTED)):
@@ -169,8 +189,10 @@ def plot_pair(tokens: pd.DataFrame) -> Figure:
         for bar, differs in zip(bars, mine["differs"]):
             if differs:
                 bar.set(alpha=1.0, edgecolor="black", hatch="//")
+                low = (bar.get_x(), max(bar.get_height(), 0.02))
+                axes.annotate(f"{bar.get_height():.1g}", low, (2, 2), textcoords="offset points", fontsize=TYPE)
         axes.grid(visible=False, axis="x")
-        axes.set_xticks(mine.index, [token.strip() or "·" for token in mine["token"]], fontsize=TYPE)
+        axes.set_xticks(mine.index, [token.strip() or "·" for token in mine["token"]], fontsize=TYPE, rotation=60)
         for label, differs in zip(axes.get_xticklabels(), mine["differs"]):
             label.set_fontweight("bold" if differs else "normal")
     panels[0].set_ylim(0, 1.05)

@@ -335,7 +335,7 @@ def plot_shifts(responses: pd.DataFrame) -> Figure:
         own = responses[responses["policy"] == name]
         c.scatter(own["logp_shift"], own["logit_shift"], s=9, alpha=0.45, label=name, linewidths=0, **look.point())
     c.axvline(0, color=NEUTRAL, linewidth=0.8)
-    c.legend(frameon=False, fontsize=TYPE, markerscale=2)
+    key_below(figure, len(policies))
     return figure
 
 
@@ -368,7 +368,7 @@ def plot_shift_bins(bins: pd.DataFrame, of: str) -> Figure:
     axes.axhline(10, color=NEUTRAL, linewidth=0.8, linestyle=":")
     first = bins[bins["policy"] == next(iter(policies))]
     labels = [
-        f"{10 * (k - 1)}-{10 * k} %\n{_bound(low)}\nto {_bound(high)}"
+        f"{10 * (k - 1)}-{10 * k} %\n{_bound(low)}\nto\n{_bound(high)}"
         for k, low, high in zip(first["bin"], first["above"], first["up_to"])
     ]
     axes.set_xticks(first["bin"], labels, fontsize=TYPE)

@@ -1,8 +1,10 @@
 """What tuning a learning rate gives, by hand."""
 
+import numpy as np
 import pytest
 from support.frontier_runs import BASE, run
 
+from lightning_bnf.evaluation.statistics.paired import paired_difference
 from lightning_bnf.reproduction.curves import curves
 from lightning_bnf.reproduction.tuning import at_best_rate, expected_best, trials, tuning
 from lightning_bnf.runtime.refusal import Refusal
@@ -23,48 +25,35 @@ def ended(method: str, rate: float, seed: int, passes: list[float]):
     return made
 
 
-def test_what_tuning_gains_is_read_where_the_rate_was_not_picked():
-    """Two rates, prompts and seeds. A's first rate passes the first prompt with both seeds, its second the second. Each
-    half of the prompts picks the rate that does not pass the other: a gain of -0.5, where picking by what is read would
-    have 0. B's rates are alike: 0. C's first rate passes all, its second nothing: 0.5, and 0.25 is B's and C's mean."""
-    runs = [
-        ended(method, rate, seed, passes)
-        for seed in (1, 2, 3)
-        for method, both in {"A": ([1, 0], [0, 1]), "B": ([1, 0], [1, 0]), "C": ([1, 1], [0, 0])}.items()
-        for rate, passes in zip((1e-4, 2e-4), both)
+def cells(method: str, seed: int, by_rate: dict[float, list[float]]):
+    return [ended(method, rate, seed, passes) for rate, passes in by_rate.items()]
+
+
+def test_what_tuning_gains_is_read_in_other_runs_than_those_that_pick():
+    """Two prompts. A's first rate is the best by the exploring seeds and the worst by the confirming ones: there it has
+    0.5 less than the mean of both, by which it would have been picked with 0.5 more. B's second has 0.25 more on the
+    first prompt with seed 11, and nothing else: a mean of 0.0625."""
+    before = [
+        *(one for seed in (1, 2) for one in cells("A", seed, {1e-4: [1, 1], 2e-4: [0, 0]})),
+        *(one for seed in (1, 2) for one in cells("B", seed, {1e-4: [1, 0], 2e-4: [1, 1]})),
     ]
-    found = tuning(curves([BASE, *runs]), "A", [1, 2, 3])
-    assert found is not None
-    assert (found.value, found.low, found.high) == pytest.approx((-0.75, -0.75, -0.75))
-    found = tuning(curves([BASE, *runs]), "C", [1, 2, 3])
-    assert found is not None
-    assert found.value == pytest.approx(0.5 + 0.25)
-
-
-def test_the_rate_is_picked_by_the_other_seeds():
-    """A's first rate passes with the first seed alone, its second with the other two: these pick the second for the
-    first seed (-0.5), and one of each, alike, the first for the others (-0.5). B gains nothing."""
-    runs = [
-        ended("A", rate, seed, [float((seed == 1) == (rate == 1e-4))] * 2)
-        for seed in (1, 2, 3)
-        for rate in (1e-4, 2e-4)
+    after = [
+        *(one for seed in (11, 12) for one in cells("A", seed, {1e-4: [0, 0], 2e-4: [1, 1]})),
+        *cells("B", 11, {1e-4: [0.5, 1], 2e-4: [1, 1]}),
+        *cells("B", 12, {1e-4: [1, 1], 2e-4: [1, 1]}),
     ]
-    runs += [ended("B", rate, seed, [1.0, 1.0]) for seed in (1, 2, 3) for rate in (1e-4, 2e-4)]
-    found = tuning(curves([BASE, *runs]), "A", [1, 2, 3])
+    explored, confirming = curves([BASE, *before]), curves([BASE, *after])
+    found = tuning(explored, confirming, "A", "B", [11, 12])
+    own = paired_difference(np.array([[-0.5, -0.5], [-0.5, -0.5]]), np.array([[0.25, 0.0], [0.0, 0.0]]))
     assert found is not None
-    assert found.value == pytest.approx(-0.5)
-
-
-def test_tuning_is_of_stated_seeds_and_of_methods_with_a_grid():
-    runs = [run(m, seed, 0.6, 0.9, 1, setting=i, rate=i * 1e-4) for m in "AB" for seed in (1, 2, 3) for i in (1, 2)]
-    more = [run("D", 1, 0.6, 0.9, 1), run("A", 4, 0.6, 0.1, 1, setting=1)]
-    found = tuning(curves([BASE, *runs]), "A", [1, 2, 3])
-    assert found is not None
-    assert tuning(curves([BASE, *runs, *more]), "A", [1, 2, 3]) == found
-    assert tuning(curves([BASE, *runs]), "A", [1, 4]) is None
-    assert tuning(curves([BASE, *runs[:6]]), "A", [1, 2, 3]) is None
-    assert tuning(curves([BASE, *runs]), "D", [1, 2, 3]) is None
-    assert tuning([], "A", [1, 2, 3]) is None
+    assert (found.value, found.low, found.high) == pytest.approx((own.value, own.low, own.high))
+    assert found.value == pytest.approx(-0.5 - 0.0625)
+    more = curves([BASE, *after, *cells("A", 13, {1e-4: [1, 1], 2e-4: [0, 0]})])
+    assert tuning(explored, more, "A", "B", [11, 12]) == found, "those stated, and no others"
+    assert tuning(explored, more, "A", "B", [11, 13]) is None, "B has no seed 13"
+    assert tuning(explored, curves([BASE, *after[1:]]), "A", "B", [11, 12]) is None, "A lacks a rate with seed 11"
+    other = [one for seed in (11, 12) for one in cells("A", seed, {3e-4: [0, 0], 2e-4: [1, 1]})]
+    assert tuning(explored, curves([BASE, *other, *after[4:]]), "A", "B", [11, 12]) is None, "none with the picked rate"
 
 
 def test_what_trials_give_is_of_seeds_that_all_have():

@@ -39,11 +39,28 @@ def test_each_method_has_a_panel_over_the_others_in_grey():
     points = pd.DataFrame(lines, columns=["method", "rate", "seed", "share", "measure", "value"])
     figure = plot_frontier(points, "prose")
     shown = [axes for axes in figure.axes if axes.get_visible()]
-    assert [axes.get_title(loc="left") for axes in shown] == ["BNF", "DPO"]
+    assert [axes.get_title(loc="left") for axes in shown] == ["BNF, 2 seeds", "DPO, 2 seeds"]
     (bar, *_) = shown[0].containers
     assert bar.lines[0].get_xydata().tolist() == [[0, 0], [0.75, 0.75], [1.5, 1.5]]
     assert bar.lines[0].get_color() == looks(["BNF"])["BNF"].color
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["rate 1e-4", "rate 2e-4"]
+    readable(figure)
+    fewer = points[(points["rate"] == 1e-4) | (points["seed"] == 1)]
+    cut = plot_frontier(fewer.assign(value=-fewer["value"]), "prose", lowest=-1.2)
+    assert [axes.get_title(loc="left") for axes in cut.axes[:2]] == ["BNF, 1 to 2 seeds", "DPO, 2 seeds"]
+    assert [[text.get_text() for text in axes.texts] for axes in cut.axes[:2]] == [["down to -1.50"]] * 2
+    assert cut.axes[0].get_ylim()[0] == -1.2
+    assert [text.get_text() for axes in plot_frontier(points, "prose", lowest=-1).axes[:2] for text in axes.texts] == []
+
+
+def test_what_seeds_see_is_a_panel_for_each_measure():
+    frame = pd.DataFrame({"exploring runs": {3: 0.1, 10: 0.05}, "confirming runs": {3: 0.08, 10: 0.04}})
+    figure = plot_power({"prose": frame, "rank": frame})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["prose", "rank"]
+    assert [line.get_xydata().tolist() for line in figure.axes[0].lines] == [
+        [[3, 0.1], [10, 0.05]],
+        [[3, 0.08], [10, 0.04]],
+    ]
     readable(figure)
 
 
@@ -73,5 +90,5 @@ def test_the_figures_of_notebook_9_are_readable():
     toy = pd.DataFrame(
         [("BNF", time, -time, -time, 0.0) for time in times], columns=["method", "time", "chosen", "rejected", "margin"]
     )
-    for figure in (plot_flows(flows), plot_near_duplicates(toy), plot_power({"prose": pd.Series({3: 0.1, 10: 0.05})})):
+    for figure in (plot_flows(flows), plot_near_duplicates(toy)):
         readable(figure)
