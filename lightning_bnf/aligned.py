@@ -1,5 +1,6 @@
 """A run that has ended, as notebooks use it."""
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,15 @@ if TYPE_CHECKING:  # half a second that no run has to wait for
 DEFAULT_RENDERING = Rendering()
 
 
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What a folder keeps when it is renamed; None where there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Run:
     """What a run leaves: its folder, the policy, the metrics, and ways to look at them.
 
@@ -41,17 +51,28 @@ class Run:
 
         Raises `Refusal` where there is no such folder.
         """
-        self.folder = Path(folder)
         self.module = module
         self.rendering = rendering
         self._opened: Opened | None = None
-        if not self.folder.is_dir():
+        self._named = Path(folder)
+        if not self._named.is_dir():
             raise Refusal(f"folder must be a run folder, got {str(folder)!r}, which is none")
+        self._absolute, self._identity = self._named.absolute(), _identity(self._named)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run folder lies: where it was, or beside that under a number, once another run has taken its place.
+        Raises `Refusal` where it is gone."""
+        aside = sorted(self._absolute.parent.glob(f"{glob.escape(self._absolute.name)}.*"))
+        for place in (self._named, self._absolute, *aside):
+            if _identity(place) == self._identity:
+                return place
+        raise Refusal(f"folder must stay where the run was, or beside it under a number, got none at {self._named}")
 
     def __repr__(self) -> str:
         if self.module is None:
-            return f"Run({str(self.folder)!r})"
-        return f"Run({str(self.folder)!r}: {type(self.module.loss).__name__} on {self.module.policy.source})"
+            return f"Run({str(self._named)!r})"
+        return f"Run({str(self._named)!r}: {type(self.module.loss).__name__} on {self.module.policy.source})"
 
     @property
     def policy(self) -> Any:

@@ -103,3 +103,26 @@ def test_metrics_figure_and_page_are_of_the_folder(tmp_path: Path, tiny_folder: 
     assert shown.startswith("<iframe srcdoc=")
     assert "height: 300px" in shown
     assert (tmp_path / "report.html").is_file()
+
+
+def test_a_run_keeps_its_folder_when_another_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two losses one after the other into the same folder: the first run's numbers stay its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def left(loss: float) -> Run:
+        folder = Path("runs/latest")
+        folder.mkdir(parents=True)
+        (folder / "metrics.csv").write_text(f"step,train/loss\n0,{loss}\n")
+        return Run(folder)
+
+    first = left(1.0)
+    assert first.folder == Path("runs/latest")
+    Path("runs/latest").rename("runs/latest.1")
+    second = left(2.0)
+    assert [run.metrics["value"].tolist() for run in (first, second)] == [[1.0], [2.0]]
+    assert first.folder == tmp_path / "runs/latest.1"
+    monkeypatch.chdir(tmp_path.parent)
+    assert second.metrics["value"].tolist() == [2.0], "nor does the working directory say which it is"
+    (tmp_path / "runs/latest").rename(tmp_path / "runs/mine")
+    with pytest.raises(Refusal, match="folder must stay where the run was, or beside it under a number, got none at"):
+        _ = second.metrics

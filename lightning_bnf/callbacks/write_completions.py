@@ -9,11 +9,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_bnf.runtime.files import append, writing
+from lightning_bnf.runtime.ownership import keep_earlier
 
 
 class WriteCompletions(Callback):
     """Writes every batch of completions as soon as it is there. Once it is whole the file is `predictions_<rank>.jsonl`
-    in the run folder; until then that of an earlier run stays."""
+    in the run folder; until then that of an earlier run stays, which then gets a number."""
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         path = self._path(trainer)
@@ -37,6 +38,7 @@ class WriteCompletions(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         path = self._path(trainer)
         with writing(path):
+            keep_earlier(path)
             os.replace(self._unfinished(path), path)
 
     @staticmethod

@@ -22,15 +22,15 @@ class Command(NamedTuple):
 TRAINER_COMMANDS = {
     "fit": Command("lightning_bnf.cli.trainer_commands:Fit", "Align a policy with a loss on preference data."),
     "validate": Command(
-        "lightning_bnf.cli.trainer_commands:Validate",
+        "lightning_bnf.cli.evaluation_commands:Validate",
         "Measure a policy, or the plain base, on the validation split, with verifier pass rates.",
     ),
     "test": Command(
-        "lightning_bnf.cli.trainer_commands:Test",
+        "lightning_bnf.cli.evaluation_commands:Test",
         "Measure a policy, or the plain base, on the test split, with verifier pass rates.",
     ),
     "predict": Command(
-        "lightning_bnf.cli.trainer_commands:Predict", "Write completions of the test split's prompts as JSONL."
+        "lightning_bnf.cli.evaluation_commands:Predict", "Write completions of the test split's prompts as JSONL."
     ),
     "cache": Command(
         "lightning_bnf.cli.cache:Cache",

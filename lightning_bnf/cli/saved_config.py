@@ -63,14 +63,23 @@ def run_of(command: str, typed: Sequence[Option], ckpt_path: str | None) -> Path
     of the run's checkpoints, which makes another run.
     """
     naming = [option for option in typed if "trainer.default_root_dir" in settings([option])]
-    if not naming or naming[-1].key != "config":
-        return None
-    config = Path(naming[-1].values[0])
-    folder = config.parent if config.parent.name.strip(".") else config.parent.resolve()  # a name, to be moved aside by
-    if config.name not in FILES.values() or not holds_run(folder):
+    folder = saved_run(naming[-1:])
+    if folder is None:
         return None
     goes_on = command not in ("fit", "plan") or ckpt_path == "last" or lies_in(ckpt_path, folder)
     return folder if goes_on else None
+
+
+def saved_run(typed: Sequence[Option]) -> Path | None:
+    """The folder of the run whose saved config was given, the last of several; None where none was."""
+    for option in reversed(typed):
+        config = Path(option.values[0]) if option.key == "config" and option.values else None
+        if config is not None and config.name in FILES.values():
+            # a name, to be moved aside by
+            folder = config.parent if config.parent.name.strip(".") else config.parent.resolve()
+            if holds_run(folder):
+                return folder
+    return None
 
 
 def masked(config: Namespace) -> Namespace:

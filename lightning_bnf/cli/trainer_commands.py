@@ -1,8 +1,6 @@
-"""The commands that read a fit's config: what they share, and fit, validate, test and predict."""
+"""The commands that read a fit's config: what they share, and fit."""
 
-import dataclasses
 import inspect
-import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -25,7 +23,6 @@ from lightning_bnf.callbacks import (
     RunLogger,
     RunPlots,
     RunReport,
-    WriteCompletions,
 )
 from lightning_bnf.cli.commands import PROGRAM
 from lightning_bnf.cli.defaults import announce, set_learning_rate, set_seeds, start_of
@@ -44,11 +41,8 @@ from lightning_bnf.cli.run_parts import (
 from lightning_bnf.cli.saved_config import FILES, SaveConfig, set_run_folder
 from lightning_bnf.cli.words import options
 from lightning_bnf.datamodules.preference import PreferenceData
-from lightning_bnf.evaluation.comparison import rates_table
-from lightning_bnf.evaluation.pass_rates import complete_and_verify, pass_rates, verified_prompts
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.arguments import Seed
-from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.ownership import claim, hold
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checkpoints import check_checkpoint, last_good, lies_in
@@ -328,73 +322,3 @@ class Fit(TrainerCommand):
         report: RunReport = self.config_init["report"]
         report.chosen = [(chosen.key, str(chosen.value), chosen.reason) for chosen in self.start.shown]
         return report
-
-
-class _Evaluation(TrainerCommand):
-    """What goes over a split without training, on one device."""
-
-    checkpoint_help = (
-        "Checkpoint of the policy: a file or sharded folder, or `last`, the latest whole one of the run folder; null "
-        "takes the policy as it is before training."
-    )
-
-    def run(self) -> None:
-        if self.trainer.world_size > 1:
-            self.parser.error(
-                f"trainer.devices must be one device for {self.name}, got {self.trainer.world_size} devices"
-            )
-        with self.refusals():
-            getattr(self.trainer, self.name)(
-                self.model, datamodule=self.datamodule, ckpt_path=self.config["ckpt_path"], weights_only=True
-            )
-
-    def print_pass_rates(self, split: Literal["validation", "test"]) -> None:
-        """Metrics as JSON; and, where rows of the split carry verifiers, completions and their pass rates."""
-        trainer = self.trainer
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        write_text(self.folder / f"{split}_metrics.json", json.dumps(metrics, indent=1) + "\n")
-        prompts = verified_prompts(self.datamodule.split(split))
-        if not prompts or not trainer.is_global_zero:
-            return
-        policy = self.model.policy
-        model = policy.loaded.to(trainer.strategy.root_device)
-        records = complete_and_verify(model, policy.tokenizer, prompts, progress=f"Completions of {split} prompts")
-        rates = pass_rates(records)
-        print(rates_table(rates))
-        held = json.dumps([dataclasses.asdict(rate) for rate in rates], indent=1)
-        write_text(self.folder / f"{split}_pass_rates.json", held + "\n")
-
-
-class Validate(_Evaluation):
-    """Measure a policy, or the plain base, on the validation split, with verifier pass rates.
-
-    The run folder gets validation_metrics.json, and validation_pass_rates.json where the rows carry verifiers.
-    """
-
-    def run(self) -> None:
-        super().run()
-        self.print_pass_rates("validation")
-
-
-class Test(_Evaluation):
-    """Measure a policy, or the plain base, on the test split, with verifier pass rates.
-
-    The run folder gets test_metrics.json, and test_pass_rates.json where the rows carry verifiers.
-    """
-
-    __test__ = False  # pytest: this is no test
-
-    def run(self) -> None:
-        super().run()
-        self.print_pass_rates("test")
-
-
-class Predict(_Evaluation):
-    """Write completions of the test split's prompts as JSONL.
-
-    They are drawn as model.generation says, and go into predictions_0.jsonl of the run folder, with the verifier's
-    score where a row carries one.
-    """
-
-    def callbacks(self, config: Any) -> list[Callback]:
-        return [*progress_of(config), WriteCompletions()]

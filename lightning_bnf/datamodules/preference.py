@@ -117,11 +117,12 @@ class PreferenceData(LightningDataModule):
         return {split: [str(source) for source in sources] for split, sources in self.sources.items()}
 
     def setup(self, stage: str) -> None:
-        """Meet the module; read, check and tokenize the stage's splits; print and save the report.
+        """Meet the Trainer's module, or stay with the one met; read, check and tokenize the stage's splits; report.
 
         Raises `DataError`, and `Refusal` for a module that does not train on such data.
         """
-        self.meet(self.trainer and self.trainer.lightning_module)
+        if self.trainer is not None or self._needs is None:
+            self.meet(self.trainer and self.trainer.lightning_module)
         for split in SPLITS[stage]:
             self.split(split)
         self._refuse_empty(SPLITS[stage][0])
@@ -258,8 +259,9 @@ class PreferenceData(LightningDataModule):
     @rank_zero_only
     def _report(self) -> None:
         rank_zero_info(visible("\n".join(report.short for report in self.reports)))
-        root = Path(self.trainer.default_root_dir)  # type: ignore[union-attr]
-        write_text(root / "data_report.txt", visible("".join(report.full + "\n" for report in self.reports)))
+        if self.trainer is not None:
+            path = Path(self.trainer.default_root_dir) / "data_report.txt"
+            write_text(path, visible("".join(report.full + "\n" for report in self.reports)))
 
     @property
     def needs(self) -> DataNeeds:

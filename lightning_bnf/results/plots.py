@@ -37,7 +37,9 @@ def _series(metrics: pd.DataFrame, split: str, metric: str) -> tuple[Any, Any]:
 def _draw(axes: Any, metrics: pd.DataFrame, metric: str, color: str, label: str) -> None:
     """A metric at each training step, faint, with its running mean; and on the validation split as points."""
     step, value = _series(metrics, "train", metric)
-    if len(step):
+    if 0 < len(step) < 2 * _SMOOTH:  # of which a running mean would be a level line
+        axes.plot(step, value, color=color, label=f"{label}train")
+    elif len(step):
         axes.plot(step, value, color=color, alpha=0.25, linewidth=0.8)
         smooth = pd.Series(value).rolling(_SMOOTH, min_periods=1, center=True).mean()
         axes.plot(step, smooth, color=color, label=f"{label}train (mean of {_SMOOTH} steps)")
@@ -49,6 +51,10 @@ def _draw(axes: Any, metrics: pd.DataFrame, metric: str, color: str, label: str)
 def plot_loss(metrics: pd.DataFrame, loss: str = "loss") -> Figure:
     """What is minimised, at each step and on the validation split; `metrics` as `results.read_metrics` gives them."""
     figure, axes = single(f"{loss}: what is minimised", STEPS, "loss (nats)")
+    if loss.startswith("BNF"):  # the value of a weighted log-likelihood moves with its weights
+        note = "Its weights are detached, so its value may rise in a run that goes well: see logps.png."
+        axes.text(0.0, 1.0, note, transform=axes.transAxes, fontsize=TYPE, verticalalignment="bottom")
+        axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=TYPE + 1, pad=18)
     _draw(axes, metrics, "loss", NEUTRAL, "")
     axes.legend(frameon=False)
     return figure

@@ -115,6 +115,15 @@ def move_aside(folder: Path) -> Path:
     return aside
 
 
+def keep_earlier(path: Path) -> None:
+    """Give a file that lies where another is to be written the first free name of `NAME.1.EXT`, ..., and say so."""
+    if path.exists():
+        names = (path.with_name(f"{path.stem}.{i}{path.suffix}") for i in itertools.count(1))
+        aside = next(name for name in names if not name.exists())
+        path.rename(aside)
+        print(f"{path} was there already; it is now {aside.name}")
+
+
 def take_back(folder: Path, aside: Path | None, stubs: Sequence[str]) -> None:
     """Undo a claim that came to nothing: remove `folder` if it holds only what matches `stubs`, and let what was moved
     `aside` for it have its name again. Where there is more in it, both stay as they are."""

@@ -121,6 +121,15 @@ def test_rows_that_are_kept_out_are_not_trained_and_repeated_files_are_named(
     assert any(f"4 rows repeat one of an earlier file (kept): {second}:1, {second}:3" in head for head in report)
 
 
+def test_a_module_that_was_met_is_enough_without_a_trainer(tiny_folder: str, write_pairs: Callable[..., str]) -> None:
+    data = PreferenceData(write_pairs())
+    with pytest.raises(Refusal, match="the module of PreferenceData must be a PreferenceModule, got NoneType"):
+        data.setup("fit")
+    data.meet(PreferenceModule(LoRAPolicy(tiny_folder), BNF()))
+    data.setup("fit")
+    assert len(data.rows["train"]) + len(data.rows["validation"]) == 5
+
+
 def test_layout_is_decided_once_a_split_and_the_budget_once(
     tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

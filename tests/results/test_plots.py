@@ -41,12 +41,30 @@ def test_plots_show_the_numbers(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text(CSV)
     metrics = read_metrics(tmp_path)
     shown = lines(plot_loss(metrics))
-    assert shown["train (mean of 5 steps)"] == [2.0, 2.0]
+    assert shown["train"] == [2.5, 1.5], "of a few steps themselves: their running mean would be level"
     assert shown["validation"] == [2.0]
-    assert [2.5, 1.5] in shown.values(), "the steps themselves are there too"
     shown = lines(plot_logps(metrics))
     assert shown["chosen, validation"] == [-0.75]
     assert "rejected, validation" not in shown, "an absent class is absent"
+
+
+def test_ten_steps_have_their_running_mean(tmp_path: Path) -> None:
+    head = CSV.splitlines()[0].split(",")
+    rows = [",".join(str({"step": i, "train/loss": float(i)}.get(name, "")) for name in head) for i in range(10)]
+    (tmp_path / "metrics.csv").write_text("\n".join([",".join(head), *rows]) + "\n")
+    shown = lines(plot_loss(read_metrics(tmp_path)))
+    assert shown["train (mean of 5 steps)"] == [1.0, 1.5, *range(2, 8), 7.5, 8.0]
+    assert list(range(10)) in shown.values(), "the steps themselves are there too"
+
+
+def test_the_loss_of_detached_weights_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(CSV)
+    said = {
+        name: [text.get_text() for text in plot_loss(read_metrics(tmp_path), name).axes[0].texts]
+        for name in ("BNF", "DPO")
+    }
+    assert "its value may rise in a run that goes well" in said["BNF"][0]
+    assert said["DPO"] == []
 
 
 def test_steps_are_whole_numbers(tmp_path: Path) -> None:
@@ -60,7 +78,7 @@ def test_the_shift_has_a_panel_where_there_is_a_reference(tmp_path: Path) -> Non
     (tmp_path / "metrics.csv").write_text(CSV)
     assert len(plot_logps(read_metrics(tmp_path)).axes) == 1
     (tmp_path / "metrics.csv").write_text(CSV.replace("logps_mean", "logratios_mean"))
-    assert lines(plot_logps(read_metrics(tmp_path)), panel=1)["chosen, train (mean of 5 steps)"] == [-0.75, -0.75]
+    assert lines(plot_logps(read_metrics(tmp_path)), panel=1)["chosen, train"] == [-1.0, -0.5]
 
 
 def test_the_weights_histogram_is_in_percent_of_tokens() -> None:
