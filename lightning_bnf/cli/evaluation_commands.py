@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,7 +54,8 @@ class Evaluation(TrainerCommand):
                 f"trainer.devices must be one device for {self.name}, got {self.trainer.world_size} devices"
             )
         measured = self.config["ckpt_path"]
-        with self.refusals():
+        with self.refusals(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*Please add the following callbacks.*")  # to train on, not to measure
             getattr(self.trainer, self.name)(
                 self.model,
                 datamodule=self.datamodule,

@@ -53,7 +53,7 @@ def plot_frontier(
                 axes.errorbar(*middle, spread, **look, linestyle=style, markersize=4, linewidth=1.4, elinewidth=0.8)
         deepest = means.loc[method][y].min()
         if lowest is not None and deepest < lowest:
-            axes.annotate(f"down to {deepest:.2f}", (0.04, 0.04), xycoords="axes fraction", fontsize=TYPE)
+            axes.annotate(f"down to {deepest:.2f}", (0.45, 0.04), xycoords="axes fraction", fontsize=TYPE)
     if lowest is not None:
         panels[0].set_ylim(bottom=lowest)
     for axes in panels[len(methods) :]:

@@ -13,7 +13,11 @@ Config = Callable[..., str]
 
 
 def test_a_runs_own_config_measures_its_policy_and_not_the_one_before(
-    tmp_path: Path, config: Config, write_pairs: Write, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    config: Config,
+    write_pairs: Write,
+    capsys: pytest.CaptureFixture[str],
+    recwarn: pytest.WarningsRecorder,
 ) -> None:
     file = config(trainer__max_epochs=1, data__validation=write_pairs("v.jsonl"), data__test=write_pairs("t.jsonl"))
     main(["fit", "--config", file])
@@ -41,3 +45,4 @@ def test_a_runs_own_config_measures_its_policy_and_not_the_one_before(
         main(["predict", *saved, *words])
     assert (run / "predictions_0.1.jsonl").is_file()
     assert (run / "predictions_0.jsonl").is_file()
+    assert not [one for one in recwarn if "Please add the following callbacks" in str(one.message)]
