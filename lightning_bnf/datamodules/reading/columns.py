@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lightning_bnf.datamodules.reading.errors import Fault, shorten
+from lightning_bnf.datamodules.reading.errors import DataError, Fault, shorten
 from lightning_bnf.datamodules.reading.messages import encodable, looks_like_messages
 
 NUMBERS = {"reward": "score", "win_probability": "win_probability", "baseline_mean_logps": "baseline_mean_logps"}
@@ -76,13 +76,35 @@ _DISPREFERRED = (
 def preferred(column: str, value: Any) -> bool:
     """A label: whether a completion is preferred, by true and false or the words that stand for them. Raises
     `Fault`."""
-    word = re.sub(r"(?<=\w)[ -](?=\w)", "_", str(value)[:20].strip().lower())
+    word = _word(value)
     if not isinstance(value, (bool, int, float, str)) or word not in (*_PREFERRED, *_DISPREFERRED):
         raise Fault(
             f"column {column!r} must be true (preferred) or false (dispreferred), 1 or 0, +1 or -1, up or down, chosen"
             f" or rejected, desirable or undesirable, good or bad, positive or negative, got {shorten(value)}"
         )
     return word in _PREFERRED
+
+
+def _word(label: Any) -> str:
+    return re.sub(r"(?<=\w)[ -](?=\w)", "_", str(label)[:20].strip().lower())
+
+
+_VOTES = {"0": "0", "0.0": "0", "-1": "-1", "-1.0": "-1"}
+
+
+def vote(label: Any) -> str | None:
+    """Which of 0 and -1 a label is: each alone stands for dispreferred, but where both occur 0 may be no vote."""
+    return _VOTES.get(_word(label))
+
+
+def check_votes(path: str, first: Mapping[str, str]) -> None:
+    """Refuse (`DataError`) a file that holds both 0 and -1 as labels. `first`: from each to where it stands first."""
+    if len(first) > 1:
+        raise DataError(
+            f"{path}: column 'label' must hold either 0 or -1 for dispreferred, got both: 0 (first at {first['0']}) and"
+            f" -1 (first at {first['-1']}); where 0 means that there was no vote, drop these rows, and where it means"
+            " dispreferred, write true and false"
+        )
 
 
 def typed_values(values: Mapping[str, str]) -> dict[str, Any]:

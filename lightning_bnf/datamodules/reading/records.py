@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_bnf.datamodules.reading.answers import Completion, Text
-from lightning_bnf.datamodules.reading.columns import line, token_count, typed, typed_values
+from lightning_bnf.datamodules.reading.columns import check_votes, line, token_count, typed, typed_values, vote
 from lightning_bnf.datamodules.reading.errors import EMPTY, DataError, Fault, Faults, Unfit, reason, shorten
 from lightning_bnf.datamodules.reading.files import read_raw
 from lightning_bnf.datamodules.reading.formats import FORMATS, Format
@@ -103,6 +103,7 @@ def read_file(
             else:
                 faults.add(record.place, fault)
     faults.raise_if_any()
+    check_votes(path, reader.votes)
     first: dict[str, str] = {}
     return RecordFile(
         path=path,
@@ -139,6 +140,7 @@ class RowReader:
         self.needed = sorted(found.matches(reads) or ())
         self.keys: set[str] = set()
         self.labels: Counter[tuple[str, bool]] = Counter()
+        self.votes: dict[str, str] = {}  # the first places of the labels 0 and -1
 
     def unread(self) -> tuple[str, ...]:
         """The columns that nothing reads, and the keys of messages that nothing has read so far."""
@@ -178,6 +180,8 @@ class RowReader:
         label = given.get("label")
         if label is not None and not isinstance(label, bool) and completions:
             self.labels[shorten(label), completions[0].label > 0] += 1
+            if (cast := vote(label)) is not None:
+                self.votes.setdefault(cast, record.place)
         return Row(
             id=_content_hash(prompt, completions),
             source=record.place,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
+from lightning_bnf.datamodules.reading.columns import check_votes
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.files import stream_raw
 from lightning_bnf.datamodules.reading.formats import only_here
@@ -30,6 +31,7 @@ class Seen:
 
     def __init__(self, reader: RowReader):
         self._reader = reader
+        self.votes: dict[str, str] = {}  # as `RowReader.votes`
         self._ids: set[int] = set()  # of 64 bits: a string each would take several times as much
         self._repeated: list[str] = []
 
@@ -37,6 +39,7 @@ class Seen:
         """The rows that follow."""
         self._reader.labels.update(some.labels)
         self._reader.keys |= some.keys
+        self.votes = {**some.votes, **self.votes}
         for number, source in zip(some.ids.tolist(), some.sources):
             if number in self._ids:
                 self._repeated.append(source)
@@ -91,6 +94,8 @@ def stream_rows(
                 seen.add(some)
                 yield some.batch
                 bar.update(some.records)
+        tally.faults.raise_if_any()
+        check_votes(path, seen.votes)
         reports.append(report_of(path, work.renderer, options, tally, seen))
 
     with closing(batches()) as made:

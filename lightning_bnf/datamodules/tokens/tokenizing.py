@@ -22,7 +22,7 @@ from lightning_bnf.datamodules.tokens.renderer import Renderer
 class Tokenized:
     """What is made of some records, and goes from process to process.
 
-    records: how many; batch: the rows that are kept; tally: what became of all; labels, keys: what their reader saw
+    records: how many; batch: the rows that are kept; tally: what became of all; labels, votes, keys: what their reader saw
     ids, sources: (N,) of each row that could be read, whether it is kept or not
     """
 
@@ -30,6 +30,7 @@ class Tokenized:
     batch: pa.RecordBatch
     tally: Tally
     labels: Mapping[tuple[str, bool], int]
+    votes: Mapping[str, str]
     keys: frozenset[str]
     ids: NDArray[np.uint64]
     sources: tuple[str, ...]
@@ -69,6 +70,7 @@ class Tokenizing:
             batch=batch_of(fitting(rows, self.renderer, self.options, tally)),
             tally=tally,
             labels=reader.labels,
+            votes=reader.votes,
             keys=frozenset(reader.keys),
             ids=np.array([int(row.id, 16) for row in rows], dtype=np.uint64),
             sources=tuple(row.source for row in rows),

@@ -72,6 +72,21 @@ def test_duplicates_are_kept_and_counted(write: Write) -> None:
     assert [place.rpartition(":")[2] for place in found.repeated] == ["2", "3"]
 
 
+# Bad input: labels
+
+
+@pytest.mark.parametrize("words", [(1, 0, -1), ("+1", "0.0", "-1"), (-1.0, True, 0)])
+def test_zero_beside_minus_one_may_be_no_vote_and_is_refused(write: Write, words: tuple[Any, ...]) -> None:
+    path = write(*[ANSWER | {"prompt": f"Q{i}", "label": word} for i, word in enumerate(words)])
+    zero, minus = (f"{path}:{1 + [str(float(word)) for word in words].index(of)}" for of in ("0.0", "-1.0"))
+    refused(path, f"{path}: column 'label'", f"0 (first at {zero})", f"-1 (first at {minus})", "drop these rows")
+
+
+@pytest.mark.parametrize("words", [(1, 0, "false"), ("good", "-1", "down"), ("up", "true", 1, "0", False)])
+def test_words_that_mean_the_same_may_be_mixed(write: Write, words: tuple[Any, ...]) -> None:
+    assert len(read_rows(write(*[ANSWER | {"label": word} for word in words]))) == len(words)
+
+
 # Bad input: rows
 
 PLAIN = {"prompt": "Q", "chosen": "A", "rejected": "B"}

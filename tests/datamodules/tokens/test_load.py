@@ -104,11 +104,14 @@ def test_a_template_that_ends_answers_with_no_token_is_reported(tokenizer: Any, 
 
 
 def test_words_for_labels_are_read_and_reported(tokenizer: Any, write: Write) -> None:
-    words = ["up", "Thumbs down", 1, 0, -1, True, "undesirable"]
+    words = ["up", "Thumbs down", 1, 0, "false", True, "undesirable"]
     path = write(*[{"prompt": f"Q{i}", "completion": "A", "label": word} for i, word in enumerate(words)])
     rows, report = load_rows(path, tokenizer)
     assert [row.completions[0].label for row in rows] == [1, -1, 1, -1, -1, 1, -1]
-    assert "  labels: 'up' +1 (1), 'Thumbs down' -1 (1), 1 +1 (1), 0 -1 (1), -1 -1 (1)" in report.head()
+    assert (
+        "  labels: 'up' +1 (1), 'Thumbs down' -1 (1), 1 +1 (1), 0 -1 (1), 'false' -1 (1), 'undesirable' -1 (1)"
+        in report.head()
+    )
 
 
 def test_dropping_more_than_allowed_is_an_error_that_names_the_rows(tokenizer: Any, write: Write) -> None:

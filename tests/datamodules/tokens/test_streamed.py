@@ -72,6 +72,10 @@ def test_rows_and_report_are_those_of_a_file_that_is_read_at_once(tmp_path: Path
     [
         (lines(ROWS[:600]) + b'{"prompt": 7}\n', r"rows\.jsonl:601: column 'chosen' must be given in every row"),
         (lines(ROWS[:600]) + b'{"prompt"\n', r"rows\.jsonl:601: must be one JSON object on each line"),
+        (
+            lines([{"prompt": f"{i}", "completion": "A", "label": [1, 0, -1][i // 300]} for i in range(900)]),
+            r"got both: 0 \(first at \S*rows\.jsonl:301\) and -1 \(first at \S*rows\.jsonl:601\)",
+        ),
         (lines(ROWS[1200:1201]), "dropped rows must be at most allow_drop"),
         (b"", "must be at least one row, got an empty file"),
     ],
