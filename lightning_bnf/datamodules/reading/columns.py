@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lightning_bnf.datamodules.reading.errors import DataError, Fault, shorten
+from lightning_bnf.datamodules.reading.errors import DataError, Fault, UnknownWord, shorten
 from lightning_bnf.datamodules.reading.messages import encodable, looks_like_messages
 
 NUMBERS = {"reward": "score", "win_probability": "win_probability", "baseline_mean_logps": "baseline_mean_logps"}
@@ -66,9 +66,12 @@ def number(column: str, value: Any) -> float | None:
     return found
 
 
-_PREFERRED = ("true", "1", "+1", "1.0", "up", "thumbs_up", "chosen", "desirable", "preferred", "good", "positive")
+_PREFERRED = (
+    *("true", "1", "+1", "1.0", "yes"),
+    *("up", "thumbs_up", "chosen", "desirable", "preferred", "good", "positive"),
+)
 _DISPREFERRED = (
-    *("false", "0", "-1", "0.0", "-1.0"),
+    *("false", "0", "-1", "0.0", "-1.0", "no"),
     *("down", "thumbs_down", "rejected", "undesirable", "dispreferred", "bad", "negative"),
 )
 
@@ -78,9 +81,11 @@ def preferred(column: str, value: Any) -> bool:
     `Fault`."""
     word = _word(value)
     if not isinstance(value, (bool, int, float, str)) or word not in (*_PREFERRED, *_DISPREFERRED):
-        raise Fault(
-            f"column {column!r} must be true (preferred) or false (dispreferred), 1 or 0, +1 or -1, up or down, chosen"
-            f" or rejected, desirable or undesirable, good or bad, positive or negative, got {shorten(value)}"
+        raise UnknownWord(
+            f"column {column!r} must be true (preferred) or false (dispreferred), 1 or 0, +1 or -1, yes or no, up or"
+            " down, chosen or rejected, desirable or undesirable, good or bad, positive or negative (rewrite a column"
+            " of other words to one of these)",
+            shorten(value),
         )
     return word in _PREFERRED
 

@@ -1,13 +1,14 @@
 """Faults in the data: one exception, one way to say where a fault is, and a collector that names the first few."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Self
 
 from lightning_bnf.runtime.refusal import Refusal
 
 _SHOWN = 5  # faults listed in one message; the rest is counted
+_WORDS = 20  # unknown words listed in one message
 _NAMED = 3  # places that a report names
 _LONGEST = 300  # characters of a library's, or a template's, words
 
@@ -18,6 +19,21 @@ class DataError(Refusal):
 
 class Fault(Refusal):
     """One row's fault, in a sentence that does not know the file and the line yet."""
+
+
+class UnknownWord(Fault):
+    """A word that a column does not know. Thousands of a file's rows may hold it: each word is named once.
+
+    accepted: the sentence that says what is; word: what stands there
+    """
+
+    def __init__(self, accepted: str, word: str):
+        super().__init__(f"{accepted}, got {word}")
+        self.accepted, self.word = accepted, word
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        """How it comes out of the process that reads the row."""
+        return type(self), (self.accepted, self.word)
 
 
 EMPTY = "an empty or blank text"
@@ -72,23 +88,38 @@ class Faults:
     def __init__(self) -> None:
         self.count = 0
         self._shown: list[str] = []
+        self._words: dict[str, dict[str, str]] = {}  # by what is accepted: unknown words, with their first places
 
     def add(self, place: str, sentence: object) -> None:
         """`place` is where the fault is, e.g. `train.jsonl:17`."""
         self.count += 1
-        if self.count <= _SHOWN:
+        if isinstance(sentence, UnknownWord):
+            self._words.setdefault(sentence.accepted, {}).setdefault(sentence.word, place)
+        elif len(self._shown) < _SHOWN:
             self._shown.append(f"{place}: {sentence}")
 
     def extend(self, others: "Faults") -> None:
         """Those of the rows that follow."""
         self.count += others.count
         self._shown = [*self._shown, *others._shown][:_SHOWN]
+        for accepted, words in others._words.items():
+            held = self._words.setdefault(accepted, {})
+            held |= words | held  # what stands first keeps its place
 
     def raise_if_any(self) -> None:
         if not self.count:
             return
-        more = f"\n({self.count} faulty rows in all, the first {_SHOWN} are shown)" if self.count > _SHOWN else ""
-        raise DataError("\n".join(self._shown) + more)
+        lines = [*(_listed(accepted, words) for accepted, words in self._words.items()), *self._shown]
+        which = "each unknown word is named once" if self._words else f"the first {_SHOWN} are shown"
+        more = f"\n({self.count} faulty rows in all, {which})" if self.count > len(lines) else ""
+        raise DataError("\n".join(lines) + more)
+
+
+def _listed(accepted: str, words: Mapping[str, str]) -> str:
+    (first, place), *others = words.items()
+    named = [first, *(f"{word} (at {at})" for word, at in others[: _WORDS - 1])]
+    more = f" and {len(words) - _WORDS:,} more words" if len(words) > _WORDS else ""
+    return f"{place}: {accepted}, got {', '.join(named)}{more}"
 
 
 def shorten(value: object, limit: int = 80) -> str:
