@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lightning_bnf.datamodules.reading.answers import Completion, Text
@@ -50,7 +50,8 @@ class RecordFile:
     """What one file holds.
 
     rows: those that can be used; format: the one found; ignored: the columns and keys of messages that nothing reads
-    repeated: places of rows that occur before; labels: how often a label stands there for preferred and dispreferred,
+    repeated: places of rows that occur before; contradicted: those where an answer occurs with the other label for the
+    first time; labels: how often a label stands there for preferred and dispreferred,
     where it is another word than true and false
     """
 
@@ -60,6 +61,7 @@ class RecordFile:
     conversational: bool
     ignored: tuple[str, ...]
     repeated: tuple[str, ...]
+    contradicted: tuple[str, ...]
     labels: Mapping[tuple[str, bool], int]
 
 
@@ -104,14 +106,17 @@ def read_file(
                 faults.add(record.place, fault)
     faults.raise_if_any()
     check_votes(path, reader.votes)
-    first: dict[str, str] = {}
+    repeats = Repeats()
+    for row in rows:
+        repeats.add(row.source, int(row.id, 16), opposite(row))
     return RecordFile(
         path=path,
         rows=tuple(rows),
         format=reader.format.name,
         conversational=any(not isinstance(row.prompt, str) for row in rows),
         ignored=reader.unread(),
-        repeated=tuple(row.source for row in rows if first.setdefault(row.id, row.source) != row.source),
+        repeated=tuple(repeats.repeated),
+        contradicted=tuple(repeats.contradicted),
         labels=reader.labels,
     )
 
@@ -220,6 +225,31 @@ def _verifier(value: object) -> dict[str, Any] | None:
 def _deeper(value: object, levels: int) -> bool:
     held = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return levels == 0 or any(_deeper(part, levels - 1) for part in held)
+
+
+class Repeats:
+    """Notes, row after row, what occurred before: the same again, or the same answer with the other label."""
+
+    def __init__(self) -> None:
+        self.repeated: list[str] = []
+        self.contradicted: list[str] = []
+        self._ids: set[int] = set()  # of 64 bits: a string each would take several times as much
+
+    def add(self, source: str, id: int, opposite: int) -> None:
+        """The next row; `opposite` as the function of that name gives it."""
+        if id in self._ids:
+            self.repeated.append(source)
+        elif opposite in self._ids:
+            self.contradicted.append(source)
+        self._ids.add(id)
+
+
+def opposite(row: Row) -> int:
+    """The id, as a number, that a row of one answer would have with the other label; that of any other row itself."""
+    if len(row.completions) != 1:
+        return int(row.id, 16)
+    (completion,) = row.completions
+    return int(_content_hash(row.prompt, [replace(completion, label=-completion.label)]), 16)
 
 
 def _content_hash(prompt: Text, completions: Sequence[Completion]) -> str:

@@ -154,6 +154,8 @@ class SeenInFile(Protocol):
     def ignored(self) -> tuple[str, ...]: ...
     @property
     def repeated(self) -> tuple[str, ...]: ...
+    @property
+    def contradicted(self) -> tuple[str, ...]: ...
 
 
 def report_of(path: str, renderer: Renderer, options: DataOptions, tally: Tally, seen: SeenInFile) -> Report:
@@ -173,6 +175,7 @@ def report_of(path: str, renderer: Renderer, options: DataOptions, tally: Tally,
         trimmed=tally.trimmed,
         ignored=seen.ignored,
         repeated=seen.repeated,
+        contradicted=seen.contradicted,
         kept_out=tally.kept_out,
         prompt_lengths=lengths(tally.prompts),
         completion_lengths=lengths(tally.completions),

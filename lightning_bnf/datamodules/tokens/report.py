@@ -62,7 +62,8 @@ class Report:
     """What one file or hub id holds.
 
     read, kept: rows; labels: how often a word stood for preferred or not; dropped: rows by rule, and their places;
-    trimmed: rows cut to length; repeated: places of rows whose content was there before (they are kept); kept_out: rows
+    trimmed: rows cut to length; repeated: places of rows whose content was there before (they are kept); contradicted:
+    those of answers that were there with the other label (they are kept); kept_out: rows
     that are marked so; strings: how plain ones were rendered; notes: further sentences; the lengths are in tokens, of
     the rows that are kept; `row_lengths` are those of the prompt with its longest completion, which is what max_length
     limits.
@@ -81,6 +82,7 @@ class Report:
     trimmed: int = 0
     ignored: tuple[str, ...] = ()
     repeated: tuple[str, ...] = ()
+    contradicted: tuple[str, ...] = ()
     kept_out: int = 0
     prompt_lengths: Lengths | None = None
     completion_lengths: Lengths | None = None
@@ -110,6 +112,9 @@ class Report:
             lines.append(f"  trimmed {self.trimmed:,} of {self.read:,} rows to the length limits")
         if self.repeated:
             lines.append(f"  {len(self.repeated):,} rows repeat an earlier one (kept): {some_of(self.repeated)}")
+        if self.contradicted:
+            count, places = len(self.contradicted), some_of(self.contradicted)
+            lines.append(f"  {count:,} answers are labelled both +1 and -1 (kept): {places}")
         if self.ignored:
             lines.append(f"  columns not used: {', '.join(map(in_one_line, self.ignored))}")
         named = {"prompt": self.prompt_lengths, "completion": self.completion_lengths, "together": self.row_lengths}

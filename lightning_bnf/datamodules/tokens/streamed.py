@@ -14,7 +14,7 @@ from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.files import stream_raw
 from lightning_bnf.datamodules.reading.formats import only_here
 from lightning_bnf.datamodules.reading.options import DataOptions
-from lightning_bnf.datamodules.reading.records import RowReader
+from lightning_bnf.datamodules.reading.records import Repeats, RowReader
 from lightning_bnf.datamodules.reading.tables import RawRecord
 from lightning_bnf.datamodules.tokens.load import AT_ONCE, Tally, report_of, sampled, tokenizing
 from lightning_bnf.datamodules.tokens.report import Report
@@ -32,18 +32,15 @@ class Seen:
     def __init__(self, reader: RowReader):
         self._reader = reader
         self.votes: dict[str, str] = {}  # as `RowReader.votes`
-        self._ids: set[int] = set()  # of 64 bits: a string each would take several times as much
-        self._repeated: list[str] = []
+        self._repeats = Repeats()
 
     def add(self, some: Tokenized) -> None:
         """The rows that follow."""
         self._reader.labels.update(some.labels)
         self._reader.keys |= some.keys
         self.votes = {**some.votes, **self.votes}
-        for number, source in zip(some.ids.tolist(), some.sources):
-            if number in self._ids:
-                self._repeated.append(source)
-            self._ids.add(number)
+        for source, number, opposite in zip(some.sources, some.ids.tolist(), some.opposites.tolist()):
+            self._repeats.add(source, number, opposite)
 
     @property
     def format(self) -> str:
@@ -59,7 +56,11 @@ class Seen:
 
     @property
     def repeated(self) -> tuple[str, ...]:
-        return tuple(self._repeated)
+        return tuple(self._repeats.repeated)
+
+    @property
+    def contradicted(self) -> tuple[str, ...]:
+        return tuple(self._repeats.contradicted)
 
 
 def stream_rows(

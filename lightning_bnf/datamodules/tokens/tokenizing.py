@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.reading.errors import Fault, Unfit
 from lightning_bnf.datamodules.reading.options import DataOptions
-from lightning_bnf.datamodules.reading.records import RowReader, reader_of
+from lightning_bnf.datamodules.reading.records import RowReader, opposite, reader_of
 from lightning_bnf.datamodules.reading.tables import RawRecord
 from lightning_bnf.datamodules.tokens.load import Tally, fitting
 from lightning_bnf.datamodules.tokens.record_batches import batch_of
@@ -23,7 +23,7 @@ class Tokenized:
     """What is made of some records, and goes from process to process.
 
     records: how many; batch: the rows that are kept; tally: what became of all; labels, votes, keys: what their reader saw
-    ids, sources: (N,) of each row that could be read, whether it is kept or not
+    ids, opposites, sources: (N,) of each row that could be read, whether it is kept or not; `records.opposite`
     """
 
     records: int
@@ -33,6 +33,7 @@ class Tokenized:
     votes: Mapping[str, str]
     keys: frozenset[str]
     ids: NDArray[np.uint64]
+    opposites: NDArray[np.uint64]
     sources: tuple[str, ...]
 
 
@@ -73,5 +74,6 @@ class Tokenizing:
             votes=reader.votes,
             keys=frozenset(reader.keys),
             ids=np.array([int(row.id, 16) for row in rows], dtype=np.uint64),
+            opposites=np.array([opposite(row) for row in rows], dtype=np.uint64),
             sources=tuple(row.source for row in rows),
         )

@@ -72,6 +72,17 @@ def test_duplicates_are_kept_and_counted(write: Write) -> None:
     assert [place.rpartition(":")[2] for place in found.repeated] == ["2", "3"]
 
 
+def test_an_answer_with_both_labels_is_kept_and_counted_once(write: Write) -> None:
+    """Of five answers one has both labels (rows 1, 2 and 4), and one twice the same (5 and 6)."""
+    said = [(1, True), (1, False), (2, True), (1, True), (3, False), (3, False), (4, True), (5, False)]
+    found = read_file(write(*[ANSWER | {"completion": f"A{number}", "label": label} for number, label in said]))
+    assert len(found.rows) == len(said)
+    assert [place.rpartition(":")[2] for place in found.contradicted] == ["2"]
+    assert [place.rpartition(":")[2] for place in found.repeated] == ["4", "6"]
+    pair = {"prompt": "Q", "chosen": "A", "rejected": "B"}
+    assert read_file(write(pair, pair | {"chosen": "B", "rejected": "A"}, pair)).contradicted == ()
+
+
 # Bad input: labels
 
 

@@ -67,6 +67,17 @@ def test_rows_and_report_are_those_of_a_file_that_is_read_at_once(tmp_path: Path
     assert (list(again), texts_again) == (wanted, texts), "and opened as any other"
 
 
+def test_answers_with_both_labels_are_counted_over_all_parts(tmp_path: Path, tokenizer: Any) -> None:
+    """10 of 800 answers come again some parts later with the other label."""
+    rows = [{"prompt": f"Q{i % 800}", "completion": "A", "label": i < 800} for i in range(810)]
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(lines(rows))
+    _, report = load_rows(str(path), tokenizer, OPTIONS)
+    _, texts = load_stored(str(path), tokenizer, OPTIONS, ())
+    assert texts == report.texts(tokenizer)
+    assert f"  10 answers are labelled both +1 and -1 (kept): {path}:801, " in texts.head
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
