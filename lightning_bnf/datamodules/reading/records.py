@@ -181,7 +181,8 @@ class RowReader:
         if tools:
             prompt = with_tools("tools", prompt, tools)
         for column, value in values.items():
-            self.keys |= {f"{column}[].{key}" for key in other_keys(value)}
+            if column != "tools":  # all of their keys are rendered
+                self.keys |= {f"{column}[].{key}" for key in other_keys(value)}
         label = given.get("label")
         if label is not None and not isinstance(label, bool) and completions:
             self.labels[shorten(label), completions[0].label > 0] += 1

@@ -83,6 +83,12 @@ def test_an_answer_with_both_labels_is_kept_and_counted_once(write: Write) -> No
     assert read_file(write(pair, pair | {"chosen": "B", "rejected": "A"}, pair)).contradicted == ()
 
 
+def test_keys_of_tools_are_used_and_those_of_messages_beside_them_are_named(write: Write) -> None:
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
+    found = read_file(write(GOOD | {"tools": tools, "chosen": [{**assistant("7"), "id": 3}]}))
+    assert found.ignored == ("chosen[].id",)
+
+
 # Bad input: labels
 
 
