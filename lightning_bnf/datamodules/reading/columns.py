@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lightning_bnf.datamodules.reading.errors import DataError, Fault, UnknownWord, shorten
+from lightning_bnf.datamodules.reading.errors import UNLABELLED, DataError, Fault, Unfit, UnknownWord, shorten
 from lightning_bnf.datamodules.reading.messages import encodable, looks_like_messages
 
 NUMBERS = {"reward": "score", "win_probability": "win_probability", "baseline_mean_logps": "baseline_mean_logps"}
@@ -78,8 +78,10 @@ _DISPREFERRED = (
 
 def preferred(column: str, value: Any) -> bool:
     """A label: whether a completion is preferred, by true and false or the words that stand for them. Raises
-    `Fault`."""
+    `Fault`, and `Unfit` for a blank one."""
     word = _word(value)
+    if not word:
+        raise Unfit(UNLABELLED, f"column {column!r} must be true (preferred) or false, got {shorten(value)}: no label")
     if not isinstance(value, (bool, int, float, str)) or word not in (*_PREFERRED, *_DISPREFERRED):
         raise UnknownWord(
             f"column {column!r} must be true (preferred) or false (dispreferred), 1 or 0, +1 or -1, yes or no, up or"

@@ -37,6 +37,7 @@ class UnknownWord(Fault):
 
 
 EMPTY = "an empty or blank text"
+UNLABELLED = "without a label"
 ALIKE = "chosen and rejected are the same answer"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning_bnf.datamodules.reading.answers import Completion, Text
 from lightning_bnf.datamodules.reading.columns import check_votes, line, token_count, typed, typed_values, vote
-from lightning_bnf.datamodules.reading.errors import EMPTY, DataError, Fault, Faults, Unfit, reason, shorten
+from lightning_bnf.datamodules.reading.errors import EMPTY, UNLABELLED, DataError, Fault, Faults, Unfit, reason, shorten
 from lightning_bnf.datamodules.reading.files import read_raw
 from lightning_bnf.datamodules.reading.formats import FORMATS, Format
 from lightning_bnf.datamodules.reading.matching import detect_format, known_columns, map_columns
@@ -175,7 +175,7 @@ class RowReader:
             if column not in values:
                 got = "an empty cell" if record.text else "none or null"
                 told = f"column {column!r} must be given in every row, got {got}: fill it in or take the row out"
-                raise Unfit(EMPTY, told)
+                raise Unfit(UNLABELLED if column == "label" else EMPTY, told)
         prompt, completions = self.format.read(values)
         tools = check_tools("tools", values.get("tools"))
         if tools:

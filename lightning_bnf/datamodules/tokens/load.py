@@ -17,7 +17,7 @@ from lightning_bnf.datamodules.reading.records import Row, read_file
 from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.datamodules.tokens.renderer import Renderer, TokenizedRow
 from lightning_bnf.datamodules.tokens.report import Report, lengths
-from lightning_bnf.datamodules.tokens.truncation import fit
+from lightning_bnf.datamodules.tokens.truncation import OF_LENGTH, fit
 from lightning_bnf.runtime.progress import Progress
 
 __all__ = ["DataOptions", "load_rows"]
@@ -228,9 +228,10 @@ def _check_dropped(report: Report, options: DataOptions, unfit: Sequence[tuple[s
         return
     rules = ", ".join(f"{rule}: {count}" for rule, count in report.dropped.items())
     told = f"; the longest row has {longest} tokens" if longest > options.max_length else ""
+    longer = OF_LENGTH & set(report.dropped)
+    ways = "raise max_length or allow_drop, set truncation: trim, or" if longer else "raise allow_drop, or"
     places = "".join(f"\n{place}: {reason}" for place, reason in unfit[:_SHOWN])
     raise DataError(
         f"{report.path}: dropped rows must be at most allow_drop ({options.allow_drop:g}) of all, got {len(unfit)} of"
-        f" {report.read} ({rules}{told}): raise max_length or allow_drop, set truncation: trim, or mend the rows:"
-        f"{places}"
+        f" {report.read} ({rules}{told}): {ways} mend the rows:{places}"
     )

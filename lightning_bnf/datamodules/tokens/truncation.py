@@ -10,6 +10,7 @@ PROMPT_OVER_LIMIT = "prompt longer than max_prompt_length"
 PROMPT_TOO_LONG = "prompt longer than max_length"
 TOO_LONG = "longer than max_length"
 NOTHING_LEFT = "no trained token left after trimming"
+OF_LENGTH = frozenset({PROMPT_OVER_LIMIT, PROMPT_TOO_LONG, TOO_LONG, NOTHING_LEFT})
 
 
 def fit(row: TokenizedRow, options: DataOptions, bos_id: int | None = None) -> TokenizedRow:

@@ -68,6 +68,14 @@ def test_rows_of_empty_cells_or_equal_answers_are_dropped_and_named(tokenizer: A
         load_rows(path, tokenizer, DataOptions(allow_drop=0.7))
 
 
+def test_rows_without_a_label_are_dropped_for_that_and_no_length_is_advised(tokenizer: Any, write: Write) -> None:
+    good = text_row(2, 2)
+    path = write(good, good | {"label": None}, good | {"label": ""}, good | {"label": " "})
+    assert load_rows(path, tokenizer, as_text(allow_drop=0.75))[1].dropped == {"without a label": 3}
+    with pytest.raises(DataError, match=r"\(without a label: 3\): raise allow_drop, or mend the rows:\n.*:2: column"):
+        load_rows(path, tokenizer, as_text())
+
+
 def test_control_tokens_in_texts_are_counted_or_refused(tokenizer: Any, write: Write) -> None:
     """In an answer they are an end of turn inside it, which drops the row; those of rendered texts belong there."""
     good = {"prompt": [user("Q")], "chosen": [assistant("A")], "rejected": [assistant("B")]}
