@@ -20,7 +20,7 @@ from lightning_bnf.datamodules.steps.holdout import hold_out, shared_prompts
 from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, PlannedBatch, ToScore
 from lightning_bnf.datamodules.steps.loader import Part, PromptLoader, StepLoader
 from lightning_bnf.datamodules.steps.mixing import Mix, WeightedSet, mixed, weighted_sets
-from lightning_bnf.datamodules.steps.needs import check_labels, check_rows, usable_rows
+from lightning_bnf.datamodules.steps.needs import check_labels, check_rows, label_sentences, usable_rows
 from lightning_bnf.datamodules.steps.plan import Budget, StepPlan, call_tokens_on
 from lightning_bnf.datamodules.steps.step_size import LARGEST, automatic_step_size
 from lightning_bnf.datamodules.tokens.columns import Ints, codes
@@ -186,7 +186,7 @@ class PreferenceData(LightningDataModule):
             told.append(f"{len(again):,} rows repeat one of an earlier file (kept): {some_of(again)}")
         sentences = [*told, *sentences]
         if split == "train" and parts:
-            sentences.append(self._counts(read, found))
+            sentences += [*label_sentences(found["train"], self.needs.loss), self._counts(read, found)]
         self.reports += [ReportText(f"[{split}] {sentence}") for sentence in sentences]
         return found
 

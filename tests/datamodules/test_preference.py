@@ -290,6 +290,16 @@ def test_dropped_rows_are_counted_too(tmp_path: Path, tiny_folder: str) -> None:
     assert "rows: 50 read, 32 trained, 8 held out for validation, 10 dropped" in report
 
 
+@pytest.mark.parametrize("rows", [20, 2500])  # held, and stored
+def test_labels_are_counted_also_where_they_are_booleans(tmp_path: Path, tiny_folder: str, rows: int) -> None:
+    path = tmp_path / "answers.jsonl"
+    said = [{"prompt": f"{i}?", "completion": "A", "label": i >= 5} for i in range(rows)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in said))
+    train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF()), PreferenceData(str(path)), max_steps=1)
+    report = (tmp_path / "data_report.txt").read_text()
+    assert f"[train] labels of single answers: {rows - 5:,} +1, 5 -1\n[train] rows: " in report
+
+
 def test_a_file_named_auto_is_reached_by_its_folder(tmp_path: Path) -> None:
     assert PreferenceData("a.jsonl", validation="auto").holds_out
     named = PreferenceData("a.jsonl", validation="./auto")

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lightning_bnf.datamodules.reading.columns import NUMBERS
 from lightning_bnf.datamodules.reading.errors import DataError
+from lightning_bnf.datamodules.reading.formats import format_of
 from lightning_bnf.datamodules.tokens.columns import Bools, Ragged, reduced
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import RowView, as_rows
@@ -65,6 +68,24 @@ def check_labels(rows: Sequence[TokenizedRow], loss: Loss) -> None:
             f"data.train: labels must be both +1 and -1 for {name}, which compares preferred with dispreferred "
             f"completions, got {labels.pop():+d} alone"
         )
+
+
+def label_sentences(rows: RowView, loss: Loss) -> list[str]:
+    """How many training rows of single answers have either label, and which of them the loss will miss; nothing where
+    no format of theirs has labels."""
+    formats = rows.values("format")
+    names = [name for name in formats.unique().to_pylist() if "label" in format_of(name.decode()).columns()]
+    if not names:
+        return []
+    labels = rows.columns.label
+    labelled = pc.is_in(formats, value_set=pa.array(names, pa.large_binary())).to_numpy()
+    counted = labels[np.repeat(labelled, rows.columns.completions)]
+    told = [f"labels of single answers: {(counted == 1).sum():,} +1, {(counted == -1).sum():,} -1"]
+    missing = [label for label in loss.labels if label not in labels]
+    if missing and len(missing) < len(loss.labels):
+        given, name = "preferred" if -1 in missing else "dispreferred", type(loss).__name__
+        told.append(f"WARNING: no answer is labelled {missing[0]:+d}, and {name} trains on {given} ones alone")
+    return told
 
 
 def usable_rows(rows: RowView, loss: Loss, allow_drop: float) -> tuple[RowView, str | None]:

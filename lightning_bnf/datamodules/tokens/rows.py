@@ -19,7 +19,7 @@ from lightning_bnf.datamodules.tokens.kept_arrays import kept_array
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.runtime.fingerprints import content_key
 
-Name = Literal["id", "family", "spaced", "prompt_ids"]
+Name = Literal["id", "family", "format", "spaced", "prompt_ids"]
 _KEYS_VERSION = 1  # of how they are made, which are kept on disk
 _AT_ONCE = 2**15  # rows whose contents are hashed together
 
@@ -93,7 +93,7 @@ class Rows(Sequence[TokenizedRow]):
 
     @abstractmethod
     def values(self, name: Name) -> pa.ChunkedArray:
-        """(N,) bytes of each row: its `id` or `family`, its prompt as `spaced` writes it, or its `prompt_ids`."""
+        """(N,) bytes of each row: its `id`, `family` or `format`, its prompt as `spaced` writes it, or its `prompt_ids`."""
 
     @abstractmethod
     def numbers(self, name: str) -> NDArray[np.float64]:

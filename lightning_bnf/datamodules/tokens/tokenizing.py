@@ -23,7 +23,7 @@ class Tokenized:
     """What is made of some records, and goes from process to process.
 
     records: how many; batch: the rows that are kept; tally: what became of all; labels, votes, keys: what their reader saw
-    ids, opposites, sources: (N,) of each row that could be read, whether it is kept or not; `records.opposite`
+    ids, opposites, sources: (N,) of each row that could be read, whether it is kept or not, as `Repeats.add` takes them
     """
 
     records: int

@@ -11,9 +11,9 @@ from support.training import train
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.options import DataOptions
-from lightning_bnf.datamodules.steps.needs import check_rows, usable_rows
+from lightning_bnf.datamodules.steps.needs import check_rows, label_sentences, usable_rows
 from lightning_bnf.datamodules.tokens.rows import RowView
-from lightning_bnf.losses import DPO, MADPO, SFT, SPO, AOTUnpaired, PoFT
+from lightning_bnf.losses import BNF, DPO, MADPO, SFT, SPO, AOTUnpaired, Loss, PoFT
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
 
@@ -50,6 +50,30 @@ def test_the_first_row_that_a_loss_cannot_take_is_named(good: str, wrong: str, l
     with pytest.raises(DataError, match=f"^{bad.source}: must be"):
         check_rows(RowView([rows]), loss)
     check_rows(RowView([[row for row in rows if row.format == good]]), loss)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "labels", "loss", "warned"),
+    [
+        (("unpaired",), (1, -1), BNF(), None),
+        (("unpaired",), (1,), BNF(), "WARNING: no answer is labelled -1, and BNF trains on preferred ones alone"),
+        (("unpaired",), (-1,), BNF(), "WARNING: no answer is labelled +1, and BNF trains on dispreferred ones alone"),
+        (("unpaired",), (1,), SFT(), None),
+        (("unpaired", "paired"), (1,), BNF(), None),
+        (("paired", "grouped", "demonstration"), (1, -1), BNF(), ""),
+    ],
+)
+def test_labels_of_single_answers_are_counted_and_one_that_is_missing_is_told(
+    kinds: tuple[str, ...], labels: tuple[int, ...], loss: Loss, warned: str | None
+) -> None:
+    rows = [
+        row
+        for row in slow.some_rows(2000, kinds=kinds)
+        if row.format != "unpaired" or row.completions[0].label in labels
+    ]
+    single = [row.completions[0].label for row in rows if row.format == "unpaired"]
+    told = [f"labels of single answers: {single.count(1):,} +1, {single.count(-1):,} -1", warned]
+    assert label_sentences(RowView([rows]), loss) == ([] if warned == "" else [line for line in told if line])
 
 
 class Unloadable(FullPolicy):
