@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from lightning_bnf.datamodules.reading.errors import DataError, nearest
 from lightning_bnf.datamodules.reading.formats import FORMATS, PROMPT_PARTS, Format, Prompt, format_of
+from lightning_bnf.datamodules.reading.messages import looks_like_messages
 
 _ALIKE = 0.85  # of 1: `choosen`, `promt`, `labels` are above it
+
+_NAME = 3  # characters, of which a text has more
 
 _ELSEWHERE: dict[str, tuple[str, ...]] = {
     "prompt": ("instruction", "question", "query", "prompt_text", "user", "user_prompt", "user_input", "problem"),
@@ -95,23 +99,16 @@ def map_columns(
 
 def detect_format(
     path: str,
-    columns: Collection[str],
+    columns: Mapping[str, Any],
     wanted: str = "auto",
     ignore: Sequence[str] = (),
     column_map: Mapping[str, str] | None = None,
 ) -> Format:
-    """The format of a file with `columns` (our names); `wanted` may name one. Misspelled columns are refused. A map
-    that is suggested adds to `column_map`."""
+    """The format of a file with `columns` (our names, each with the first value that it has); `wanted` may name one.
+    Misspelled columns are refused. A map that is suggested adds to `column_map`."""
     given = column_map or {}
-    read = set(columns) - set(ignore)
-    known = known_columns(wanted)
-    # Other sets' names count as such where a format is made of them: an `inputs` beside our columns is no misspelling.
-    spelled = known - (PROMPT_PARTS | {"output"} if wanted == "auto" else frozenset())
-    misspelled: dict[str, str] = {}
-    for column in sorted(read - known):
-        near = nearest(column, spelled - read - set(misspelled.values()), cutoff=_ALIKE)
-        if near:
-            misspelled[column] = near
+    read = {column: value for column, value in columns.items() if column not in ignore}
+    misspelled = _misspelled(read, wanted)
     if misspelled:
         guesses = ", ".join(f"unknown column {theirs!r}; did you mean {ours!r}?" for theirs, ours in misspelled.items())
         raise DataError(
@@ -126,7 +123,9 @@ def detect_format(
             pasted = _to_add({**given, **suggested})
             told = f"match no format: if they mean the same, {pasted}; else they must be {accepted}"
         else:
-            told = f"{_misfit(read, wanted)}; they must be {accepted}; other names through column_map"
+            told = (
+                f"{_misfit(read, wanted)}; they must be {accepted}; other names through {_example(read, wanted, given)}"
+            )
         raise DataError(f"{path}: the columns {names} {told}")
     pairs = _suggested(read, [known for known in candidates if known.pairs]) if isinstance(matching, Prompt) else {}
     if pairs and wanted == "auto":
@@ -146,27 +145,76 @@ def _candidates(wanted: str) -> tuple[Format, ...]:
     return FORMATS if wanted == "auto" else (format_of(wanted),)
 
 
-def _misfit(columns: set[str], wanted: str) -> str:
+def _misspelled(columns: Mapping[str, Any], wanted: str) -> dict[str, str]:
+    """From columns that nothing reads to those of ours that their names are nearly, and that their values may be."""
+    known = known_columns(wanted)
+    # Other sets' names count as such where a format is made of them: an `inputs` beside our columns is no misspelling.
+    spelled = known - (PROMPT_PARTS | {"output"} if wanted == "auto" else frozenset())
+    found: dict[str, str] = {}
+    for column in sorted(set(columns) - known):
+        near = nearest(column, spelled - set(columns) - set(found.values()), cutoff=_ALIKE)
+        if near and _may_be(near, columns[column]):
+            found[column] = near
+    return found
+
+
+def _may_be(ours: str, value: Any) -> bool:
+    """Whether a value is of the kind that our column holds: a `message` that is a string is no `messages`."""
+    if value is None or ours not in ("prompt", "messages"):
+        return True
+    if isinstance(value, str):
+        return ours == "prompt" or looks_like_messages(value)
+    return isinstance(value, list)
+
+
+def _worded(value: Any) -> bool:
+    """Whether a value is a text of some words, or messages: a `user` may be a name or a number."""
+    return isinstance(value, list) or (isinstance(value, str) and len(value) > _NAME and " " in value.strip())
+
+
+def _example(columns: Mapping[str, Any], wanted: str, given: Mapping[str, str]) -> str:
+    """How a map is written, with the file's own names, texts first; which of them is which only the user knows."""
+    known, renamed = known_columns(wanted), set(given.values())
+    theirs = sorted(
+        (column for column in columns if column not in renamed),
+        key=lambda column: (column in known, not _worded(columns[column])),
+    )
+    several = sum(_worded(columns[column]) for column in theirs) > 2 and "label" not in columns
+    usual = ("prompt", "chosen", "rejected") if several else ("prompt", "completion")
+    needed = usual if wanted == "auto" else _candidates(wanted)[0].needs[0]
+    shown = dict(zip((name for name in theirs if name not in needed), (name for name in needed if name not in columns)))
+    such = f", the file's first, such as '{_written({**given, **shown})}'" if shown else ""
+    return f"--data.options.column_map{such}"
+
+
+def _misfit(columns: Mapping[str, Any], wanted: str) -> str:
     sentence = "match no format" if wanted == "auto" else f"do not make the format {wanted!r} that was asked for"
     known = known_columns(wanted) - PROMPT_PARTS
-    near = {column: nearest(column, known - columns) for column in sorted(columns - known)}
-    guesses = [f"is {column!r} the column {ours!r}?" for column, ours in near.items() if ours]
+    near = {column: nearest(column, known - set(columns)) for column in sorted(set(columns) - known)}
+    alike = [(column, ours) for column, ours in near.items() if ours and _may_be(ours, columns[column])]
+    guesses = [f"is {column!r} the column {ours!r}?" for column, ours in alike]
     return f"{sentence} ({' '.join(guesses)})" if guesses else sentence
 
 
-def _suggested(columns: set[str], candidates: Sequence[Format]) -> dict[str, str]:
-    """The column_map with which other sets' names make one of the formats, if any does."""
+def _tells(ours: str, value: Any) -> bool:
+    """Whether a value speaks for the column of ours that other sets call by its column's name."""
+    return _may_be(ours, value) and (ours != "prompt" or value is None or _worded(value))
+
+
+def _suggested(columns: Mapping[str, Any], candidates: Sequence[Format]) -> dict[str, str]:
+    """The column_map with which other sets' names make one of the formats, if any does and the values may be such."""
     by_lower = {column.lower().replace(" ", "_").replace("-", "_"): column for column in sorted(columns)}
     renamed: dict[str, str] = {}
     for ours, names in _ELSEWHERE.items():
-        theirs = next((by_lower[name] for name in names if name in by_lower), None)
+        held = (by_lower[name] for name in names if name in by_lower)
+        theirs = next((name for name in held if _tells(ours, columns[name])), None)
         if ours not in columns and theirs is not None:
             renamed[theirs] = ours
     prompted = "prompt" in {*columns, *renamed.values()}
     for found in candidates:
         for need in found.needs:
             used = {theirs: ours for theirs, ours in renamed.items() if ours in need}
-            if used and (prompted or not found.pairs) and set(need) <= columns | set(used.values()):
+            if used and (prompted or not found.pairs) and set(need) <= {*columns, *used.values()}:
                 return used | {theirs: ours for theirs, ours in renamed.items() if ours == "prompt" and found.pairs}
     return {}
 

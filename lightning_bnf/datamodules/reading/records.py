@@ -14,7 +14,7 @@ from lightning_bnf.datamodules.reading.files import read_raw
 from lightning_bnf.datamodules.reading.formats import FORMATS, Format
 from lightning_bnf.datamodules.reading.matching import detect_format, known_columns, map_columns
 from lightning_bnf.datamodules.reading.messages import encodable, other_keys, with_tools, without_keys
-from lightning_bnf.datamodules.reading.tables import RawRecord, Table
+from lightning_bnf.datamodules.reading.tables import RawRecord, Table, add_columns
 from lightning_bnf.datamodules.reading.tools import check_tools, refuse_media
 
 __all__ = ["Completion", "DataError", "RecordFile", "Row", "Text", "read_file", "read_rows"]
@@ -93,7 +93,9 @@ def read_file(
     """
     path, known = str(source), known_columns(format) | set(column_map or ())
     records = read_raw(source, split, subset, revision, known)
-    columns = list(dict.fromkeys(column for record in records for column in record.values))
+    columns: dict[str, Any] = {}
+    for record in records:
+        add_columns(columns, record)
     reader = reader_of(path, columns, column_map, format, ignore_columns)
     rows, faults = [], Faults()
     for record in records:
@@ -123,17 +125,19 @@ def read_file(
 
 def reader_of(
     path: str,
-    columns: Sequence[str],
+    columns: Mapping[str, Any],
     column_map: Mapping[str, str] | None = None,
     format: str = "auto",
     ignore_columns: Sequence[str] = (),
 ) -> "RowReader":
-    """What makes rows of the records of a file with these columns. Raises `DataError` for columns of no format."""
+    """What makes rows of the records of a file with these columns, each with its first value. Raises `DataError` for
+    columns of no format."""
     unwritable = next((column for column in columns if not encodable(column)), None)
     if unwritable is not None:
         raise DataError(f"{path}: columns must have names that can be written as UTF-8, got {unwritable!r}")
     ours = map_columns(path, columns, column_map or {}, format)
-    found = detect_format(path, set(ours.values()), format, ignore_columns, column_map)
+    first = {ours[column]: value for column, value in columns.items()}
+    found = detect_format(path, first, format, ignore_columns, column_map)
     return RowReader(found, found.reads(set(ours.values()) - set(ignore_columns)), ours, frozenset(ignore_columns))
 
 

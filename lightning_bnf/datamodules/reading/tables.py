@@ -34,6 +34,13 @@ class RawRecord:
     text: bool = False
 
 
+def add_columns(columns: dict[str, Any], record: RawRecord) -> None:
+    """Add a record's columns to those of the records before it, each with the first value that it has."""
+    for column, value in record.values.items():
+        if columns.get(column) is None:
+            columns[column] = value
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """Rows in memory, under the name that messages call them by: `train`, or `train[1]` for the second of several."""

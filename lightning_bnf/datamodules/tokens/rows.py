@@ -93,7 +93,7 @@ class Rows(Sequence[TokenizedRow]):
 
     @abstractmethod
     def values(self, name: Name) -> pa.ChunkedArray:
-        """(N,) bytes of each row: its `id`, `family` or `format`, its prompt as `spaced` writes it, or its `prompt_ids`."""
+        """(N,) bytes of each row: its `id`, `family`, `format` or `prompt_ids`, or its prompt as `spaced` writes it."""
 
     @abstractmethod
     def numbers(self, name: str) -> NDArray[np.float64]:

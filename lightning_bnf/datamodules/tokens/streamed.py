@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
@@ -15,7 +16,7 @@ from lightning_bnf.datamodules.reading.files import stream_raw
 from lightning_bnf.datamodules.reading.formats import only_here
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.records import Repeats, RowReader
-from lightning_bnf.datamodules.reading.tables import RawRecord
+from lightning_bnf.datamodules.reading.tables import RawRecord, add_columns
 from lightning_bnf.datamodules.tokens.load import AT_ONCE, Tally, report_of, sampled, tokenizing
 from lightning_bnf.datamodules.tokens.report import Report
 from lightning_bnf.datamodules.tokens.rows import Rows
@@ -76,13 +77,13 @@ def stream_rows(
     The file is read twice: which columns it has is known when all its rows were seen. Rows are tokenized by several
     processes, and come in the file's order whatever their number. Raises `DataError`, and then nothing is stored.
     """
-    count, columns = 0, dict[str, None]()
+    count, columns = 0, dict[str, Any]()
     for record in stream_raw(path, file):
-        columns |= dict.fromkeys(record.values)
+        add_columns(columns, record)
         count += 1
     if not count:
         raise DataError(f"{path}: must be at least one row, got an empty file")
-    work = Tokenizing(path, tuple(columns), tokenizer, options, tuple(end_ids))
+    work = Tokenizing(path, columns, tokenizer, options, tuple(end_ids))
     seen, tally, reports = Seen(work.reader()), Tally(), list[Report]()
     here = options.kind is not None and only_here(options.kind)
     processes = 1 if here else processes_for(options.processes, ranks())

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,8 @@ from lightning_bnf.datamodules.tokens.renderer import Renderer
 class Tokenized:
     """What is made of some records, and goes from process to process.
 
-    records: how many; batch: the rows that are kept; tally: what became of all; labels, votes, keys: what their reader saw
+    records: how many; batch: the rows that are kept; tally: what became of all
+    labels, votes, keys: what their reader saw
     ids, opposites, sources: (N,) of each row that could be read, whether it is kept or not, as `Repeats.add` takes them
     """
 
@@ -39,10 +41,10 @@ class Tokenized:
 
 @dataclass(frozen=True)
 class Tokenizing:
-    """Makes token ids of the records of a file with these columns."""
+    """Makes token ids of the records of a file with these columns, each with the first value that it has."""
 
     path: str
-    columns: tuple[str, ...]
+    columns: Mapping[str, Any]
     tokenizer: PreTrainedTokenizerBase
     options: DataOptions
     end_ids: tuple[int, ...]

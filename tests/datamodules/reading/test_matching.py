@@ -84,7 +84,46 @@ def test_what_is_not_certain_is_not_suggested(write: Write, columns: str) -> Non
     if "prompt" in columns:
         assert only(path).format == "prompt"
         return
-    assert "--data.options.column_map" not in refused(path, "match no format", "other names through column_map")
+    first, second = columns.split()[:2]
+    syntax = f"--data.options.column_map, the file's first, such as '{{{first}: prompt, {second}: completion}}'"
+    assert "add --data" not in refused(path, "match no format", f"other names through {syntax}")
+
+
+SAID = {"user": "What is 3 + 4?", "better": "It is 7.", "worse": "It is 8."}
+
+
+@pytest.mark.parametrize("value", ["u17", 17, "anna@example.org"])
+def test_a_user_that_is_no_text_is_no_prompt(write: Write, value: object) -> None:
+    refused(write(SAID), "{better: chosen, worse: rejected, user: prompt}")
+    assert "user: prompt" not in refused(write(SAID | {"user": value}), "match no format", "such as '{better: prompt, ")
+
+
+def test_a_message_that_is_a_string_is_no_list_of_messages(write: Write) -> None:
+    said = {"message": [user("Q"), assistant("A")], "id": "a b c"}
+    refused(write(said), "add --data.options.column_map '{message: messages}'")
+    refused(write({"chat": [user("Q"), assistant("A")]}), "add --data.options.column_map '{chat: messages}'")
+    for name in ("message", "chat"):
+        message = refused(write({name: "How are you?", "reply": "I am well."}), "match no format")
+        assert "messages" not in message.partition("must be")[0]
+        assert f"such as '{{{name}: prompt, reply: completion}}'" in message
+    assert only(write(GOOD | {"message": "a note"})).format == "paired"
+
+
+def test_how_a_map_is_written_is_shown_with_the_files_names_texts_first(write: Write) -> None:
+    import yaml
+
+    row = {"Id": 3, "Customer message": "Where is it?", "Agent reply": "On its way.", "Other reply": "No idea, sorry."}
+    path = write({"Id": None}, row)
+    shown = '{"Customer message": prompt, "Agent reply": chosen, "Other reply": rejected}'
+    refused(path, f"other names through --data.options.column_map, the file's first, such as '{shown}'")
+    assert answers(only(write(row), column_map=yaml.safe_load(shown))) == [("On its way.", 1), ("No idea, sorry.", -1)]
+    given = {"Other reply": "family"}
+    refused(
+        path, """'{"Other reply": family, "Customer message": prompt, "Agent reply": completion}'""", column_map=given
+    )
+    labelled = '{"Customer message": prompt, "Agent reply": completion'
+    refused(path, f"such as '{labelled}, \"Other reply\": label}}'", format="unpaired")
+    refused(write(row | {"label": True}), f"such as '{labelled}}}'")
 
 
 def test_columns_that_nothing_reads_may_hold_anything(write: Write) -> None:

@@ -79,7 +79,10 @@ def test_labels_of_numpy() -> None:
             pandas.DataFrame([{"prompt": "Q", "chosen": "[{'role': 'assistant', 'content': 'A'}]", "rejected": "B"}]),
             "train[0]: column 'chosen' must be a text or a list of messages, got a list that was written as a string",
         ),
-        (pandas.DataFrame([{"question": "Q", "better": "A", "worse": "B"}]), "{better: chosen, worse: rejected, "),
+        (
+            pandas.DataFrame([{"question": "Who is it?", "better": "A", "worse": "B"}]),
+            "{better: chosen, worse: rejected, ",
+        ),
     ],
 )
 def test_faults_are_those_of_files(data: Any, expected: str) -> None:

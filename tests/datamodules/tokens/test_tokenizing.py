@@ -22,7 +22,7 @@ RECORDS = [RawRecord(f"rows:{number}", values) for number, values in enumerate(R
 
 def test_what_becomes_of_each_record(tokenizer: Any) -> None:
     """Of five two are kept, one has a fault, one is too long, and one lacks an answer."""
-    work = Tokenizing("rows", ("prompt", "chosen", "rejected"), tokenizer, DataOptions(max_length=100), ())
+    work = Tokenizing("rows", PAIR, tokenizer, DataOptions(max_length=100), ())
     work, found = pickle.loads(pickle.dumps((work, work(RECORDS))))  # noqa: S301 - as between processes
     assert found.records == 5
     assert found.batch.column("source").to_pylist() == ["rows:1", "rows:5"]
@@ -41,7 +41,7 @@ def test_what_becomes_of_each_record(tokenizer: Any) -> None:
 
 
 def test_tallies_of_parts_add_up_to_that_of_the_whole(tokenizer: Any) -> None:
-    work = Tokenizing("rows", ("prompt", "chosen", "rejected"), tokenizer, DataOptions(max_length=100), ())
+    work = Tokenizing("rows", PAIR, tokenizer, DataOptions(max_length=100), ())
     whole, sums = work(RECORDS).tally, Tally()
     for record in [*RECORDS[:2], RECORDS[3], RECORDS[2], RECORDS[4]]:  # readers' faults come before renderers'
         sums.add(work([record]).tally)
