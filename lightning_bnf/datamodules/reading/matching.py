@@ -168,8 +168,11 @@ def _may_be(ours: str, value: Any) -> bool:
 
 
 def _worded(value: Any) -> bool:
-    """Whether a value is a text of some words, or messages: a `user` may be a name or a number."""
-    return isinstance(value, list) or (isinstance(value, str) and len(value) > _NAME and " " in value.strip())
+    """Whether a value is a text of some words, or messages: a `user` may be a name or a number. Not all scripts put
+    spaces between words."""
+    if not isinstance(value, str):
+        return isinstance(value, list)
+    return len(value) > _NAME and (" " in value.strip() or (len(value) > 2 * _NAME and not value.isascii()))
 
 
 def _example(columns: Mapping[str, Any], wanted: str, given: Mapping[str, str]) -> str:

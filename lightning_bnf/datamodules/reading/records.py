@@ -51,8 +51,8 @@ class RecordFile:
 
     rows: those that can be used; format: the one found; ignored: the columns and keys of messages that nothing reads
     repeated: places of rows that occur before; contradicted: those where an answer occurs with the other label for the
-    first time; labels: how often a label stands there for preferred and dispreferred,
-    where it is another word than true and false
+    first time; labels: how often a label stands there for preferred and dispreferred, where it is another word than
+    true and false
     """
 
     path: str

@@ -154,3 +154,9 @@ def test_columns_that_match_no_format(write: Write) -> None:
     refused(
         write({"question": "Q", "answer": "A"}), "train.jsonl", "question", "answer", "no format", "chosen and rejected"
     )
+
+
+@pytest.mark.parametrize(("value", "is_prompt"), [("为什么天空是蓝色的?", True), ("Zoë", False), ("u-1029", False)])
+def test_a_text_needs_no_spaces_in_other_scripts(write: Write, value: str, is_prompt: bool) -> None:
+    message = refused(write({"user": value, "answer": "天空 是 蓝色的"}), "match no format")
+    assert ("add --data.options.column_map '{user: prompt, answer: completion}'" in message) == is_prompt
