@@ -34,6 +34,9 @@ LEAST_GRADIENT = 1e-3
 LEAST_NUMBERS = 64
 """By how many numbers what rounding does is judged, at least: the largest of a few is of any size by chance."""
 
+DRAWS = 3
+"""How often rounding is drawn for gradients, whose numbers all hang on the rounding of a few tokens' logits."""
+
 FEW_TOKENS = 24
 """Tokens of a prompt, and of a completion, by which gradients are compared."""
 
@@ -103,13 +106,17 @@ class Probe:
                 share = _size(found - right).largest / scale
                 if share <= LEAST_GRADIENT:
                     return None
-                with rounding(self.policy.causal_lm, self.device):
-                    noise = _size(self._gradients(alone) - right).largest / scale
+                noise = max(self._rounded_gradients(alone, right, seed) for seed in range(DRAWS)) / scale
         finally:
             for parameter in trained:  # a backward pass that failed has left some
                 parameter.grad = None
         of = f"of the largest from those of single rows (rounding: {noise:.1g})"
         return None if share <= TIMES_NOISE * noise else f"gradients differ by {share:.2g} {of}"
+
+    def _rounded_gradients(self, alone: Sequence[MicroBatch], right: Tensor, seed: int) -> float:
+        """How far the gradients move where every layer rounds once more."""
+        with rounding(self.policy.causal_lm, self.device, seed):
+            return _size(self._gradients(alone) - right).largest
 
     def _gradients(self, batches: Sequence[MicroBatch]) -> Tensor:
         """Of the sum of all log-probs: for each trainable tensor its gradient's sum, and sums with signs drawn for it,
@@ -148,7 +155,7 @@ class Probe:
         found = _size(differences)
         if found.largest <= LEAST_NATS:
             return None
-        noise, by_chance = self._noise, 1 + len(differences) ** -0.5  # by which the mean of a few may be larger
+        noise, by_chance = self._noise, 1 + 2 * len(differences) ** -0.5  # by which the mean of a few may be larger
         accepted = Size(TIMES_NOISE * noise.largest, TIMES_NOISE * noise.mean * by_chance)
         if noise.largest < math.inf and all(one <= max(LEAST_NATS, most) for one, most in zip(found, accepted)):
             return None
