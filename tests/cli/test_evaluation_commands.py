@@ -10,6 +10,7 @@ from support.training import Write
 from lightning_bnf.cli.main import main
 
 Config = Callable[..., str]
+pytestmark = pytest.mark.slow
 
 
 def test_a_runs_own_config_measures_its_policy_and_not_the_one_before(

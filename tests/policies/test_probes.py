@@ -102,26 +102,26 @@ def rounds_in_batches(policy: FullPolicy | LoRAPolicy, seed: int) -> None:
 def test_answers_of_one_token_pass_where_only_rounding_differs() -> None:
     """Of the noise two numbers say little."""
     found = []
-    for seed in range(20):
+    for seed in range(8):
         policy = policy_of("Qwen3")
         policy.to(BF16)
         rounds_in_batches(policy, seed)
         ids = torch.randint(3, 60, (22,), generator=torch.Generator().manual_seed(seed)).tolist()
         few = [RowArrays.of(row("a", ids[:20], (ids[20:21], 1), (ids[21:], -1)))]
         found.append(Probe(policy, LABELS, few).fault(PADDED, few, gradients=False))
-    assert found == [None] * 20
+    assert found == [None] * 8
 
 
 def test_gradients_of_one_adapter_pass_where_only_rounding_differs() -> None:
     found = []
-    for seed in range(12):
+    for seed in range(6):
         policy, model = LoRAPolicy("tiny", target_modules=r".*layers\.1\.mlp\.up_proj"), policy_of("Llama").causal_lm
         torch.manual_seed(seed)
         policy.adopt(model)
         rounds_in_batches(policy, seed)
         with torch.autocast("cpu", BF16):
             found.append(Probe(policy, LABELS, rows()).fault(PADDED, rows()))
-    assert found == [None] * 12
+    assert found == [None] * 6
 
 
 def test_gradients_that_are_not_finite_are_found() -> None:
