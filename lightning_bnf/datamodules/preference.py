@@ -23,11 +23,12 @@ from lightning_bnf.datamodules.steps.mixing import Mix, WeightedSet, mixed, weig
 from lightning_bnf.datamodules.steps.needs import check_labels, check_rows, label_sentences, usable_rows
 from lightning_bnf.datamodules.steps.plan import Budget, StepPlan, call_tokens_on
 from lightning_bnf.datamodules.steps.step_size import LARGEST, automatic_step_size
+from lightning_bnf.datamodules.tokens.between_files import between_files
 from lightning_bnf.datamodules.tokens.columns import Ints, codes
 from lightning_bnf.datamodules.tokens.derived import Mismatched, PartlyPaired
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.report import ReportText
-from lightning_bnf.datamodules.tokens.rows import RowView, as_rows, content_keys, repeated_rows, rows_fingerprint
+from lightning_bnf.datamodules.tokens.rows import RowView, as_rows, content_keys, rows_fingerprint
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.runtime.arguments import ClosedUnitInterval, PositiveInt, checked
@@ -169,6 +170,7 @@ class PreferenceData(LightningDataModule):
         needs, read = self.needs, 0
         parts: list[Sequence[TokenizedRow]] = []
         told: list[str] = []
+        votes: list[Mapping[str, str]] = []
         for source in self.sources[split]:
             loaded, report = load_stored(source, needs.tokenizer, self.options, needs.end_ids)
             if split == "train" and report.kept_out:
@@ -176,15 +178,13 @@ class PreferenceData(LightningDataModule):
                 loaded = view.only(~view.columns.kept_out)
                 told.append(f"{report.kept_out:,} rows of {source} are marked kept_out, and not trained")
             parts.append(loaded)
+            votes.append(report.votes)
             read += report.read
             first = not any(found.sample for found in self.reports)  # one sample is enough on a screen
             sample = report.sample if first else ""
             self.reports.append(report._replace(head=f"[{split}] {report.head}", sample=sample))
         found, sentences = self.selected(split, RowView(parts), self.needs.loss)
-        again = repeated_rows(parts)
-        if again:
-            told.append(f"{len(again):,} rows repeat one of an earlier file (kept): {some_of(again)}")
-        sentences = [*told, *sentences]
+        sentences = [*told, *between_files(parts, votes), *sentences]
         if split == "train" and parts:
             sentences += [*label_sentences(found["train"], self.needs.loss), self._counts(read, found)]
         self.reports += [ReportText(f"[{split}] {sentence}") for sentence in sentences]

@@ -15,7 +15,9 @@ from support.training import train
 
 from lightning_bnf.callbacks.fingerprints import Fingerprints
 from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.datamodules.reading.records import read_rows
 from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.datamodules.steps.layout import ToScore
 from lightning_bnf.datamodules.steps.plan import Budget
@@ -369,3 +371,23 @@ def test_the_command_line_takes_strings_alone(capsys: pytest.CaptureFixture[str]
     text = " ".join(capsys.readouterr().out.split())
     assert "(type: Union[str, list[str], null], default: null)" in text
     assert "(type: Union[int >= 1, Literal['auto']], default: auto)" in text
+
+
+def test_files_of_either_label_are_held_against_each_other(tmp_path: Path, tiny_folder: str) -> None:
+    good, bad = tmp_path / "good.jsonl", tmp_path / "bad.jsonl"
+    rows = [{"prompt": f"Say {i}.", "completion": f"{i}!", "label": 1} for i in range(4)]
+    good.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    bad.write_text(
+        json.dumps(rows[2] | {"label": -1}) + "\n" + json.dumps(rows[0] | {"completion": "No.", "label": 0}) + "\n"
+    )
+    with pytest.raises(DataError, match="must hold either 0 or -1"):
+        read_rows(str(bad))
+    zeros = tmp_path / "zeros.jsonl"
+    zeros.write_text(bad.read_text().splitlines()[1] + "\n")
+    bad.write_text(bad.read_text().splitlines()[0] + "\n")
+    data = PreferenceData([str(good), str(bad), str(zeros)])
+    data.meet(PreferenceModule(LoRAPolicy(tiny_folder), BNF()))
+    data.split("train")
+    told = "\n".join(report.head for report in data.reports)
+    assert f"WARNING: 1 answers have the other label in an earlier file (kept, and trained as both): {bad}:1" in told
+    assert f"0 in one file (first at {zeros}:1) and -1 in another (first at {bad}:1)" in told

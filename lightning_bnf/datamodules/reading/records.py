@@ -52,7 +52,7 @@ class RecordFile:
     rows: those that can be used; format: the one found; ignored: the columns and keys of messages that nothing reads
     repeated: places of rows that occur before; contradicted: those where an answer occurs with the other label for the
     first time; labels: how often a label stands there for preferred and dispreferred, where it is another word than
-    true and false
+    true and false; votes: the first places of the labels 0 and -1
     """
 
     path: str
@@ -63,6 +63,7 @@ class RecordFile:
     repeated: tuple[str, ...]
     contradicted: tuple[str, ...]
     labels: Mapping[tuple[str, bool], int]
+    votes: Mapping[str, str]
 
 
 def read_rows(
@@ -120,6 +121,7 @@ def read_file(
         repeated=tuple(repeats.repeated),
         contradicted=tuple(repeats.contradicted),
         labels=reader.labels,
+        votes=reader.votes,
     )
 
 

@@ -151,6 +151,8 @@ class SeenInFile(Protocol):
     @property
     def labels(self) -> Mapping[tuple[str, bool], int]: ...
     @property
+    def votes(self) -> Mapping[str, str]: ...
+    @property
     def ignored(self) -> tuple[str, ...]: ...
     @property
     def repeated(self) -> tuple[str, ...]: ...
@@ -170,6 +172,7 @@ def report_of(path: str, renderer: Renderer, options: DataOptions, tally: Tally,
         read=tally.kept + len(tally.unfit),
         kept=tally.kept,
         labels=seen.labels,
+        votes=seen.votes,
         dropped=Counter(reason.rule for _, reason in tally.unfit),
         dropped_at=tuple(place for place, _ in tally.unfit),
         trimmed=tally.trimmed,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +38,7 @@ class ReportText(NamedTuple):
     """A report as people read it, of a file or of a sentence alone.
 
     head: counts and lengths; sample: one row, cut so that it fits a screen; samples: several; read: rows of the file;
-    kept_out: rows that are marked as kept out of training
+    kept_out: rows that are marked as kept out of training; votes: the first places of the labels 0 and -1
     """
 
     head: str
@@ -45,6 +46,7 @@ class ReportText(NamedTuple):
     samples: str = ""
     read: int = 0
     kept_out: int = 0
+    votes: Mapping[str, str] = MappingProxyType({})
 
     @property
     def full(self) -> str:
@@ -61,12 +63,12 @@ class ReportText(NamedTuple):
 class Report:
     """What one file or hub id holds.
 
-    read, kept: rows; labels: how often a word stood for preferred or not; dropped: rows by rule, and their places;
-    trimmed: rows cut to length; repeated: places of rows whose content was there before (they are kept); contradicted:
-    those of answers that were there with the other label (they are kept); kept_out: rows
-    that are marked so; strings: how plain ones were rendered; notes: further sentences; the lengths are in tokens, of
-    the rows that are kept; `row_lengths` are those of the prompt with its longest completion, which is what max_length
-    limits.
+    read, kept: rows; labels: how often a word stood for preferred or not; votes: the first places of the labels 0 and
+    -1; dropped: rows by rule, and their places; trimmed: rows cut to length; repeated: places of rows whose content was
+    there before (they are kept); contradicted: those of answers that were there with the other label (they are kept);
+    kept_out: rows that are marked so; strings: how plain ones were rendered; notes: further sentences; the lengths are
+    in tokens, of the rows that are kept; `row_lengths` are those of the prompt with its longest completion, which is
+    what max_length limits.
     """
 
     path: str
@@ -77,6 +79,7 @@ class Report:
     strings: str | None = None
     notes: tuple[str, ...] = ()
     labels: Mapping[tuple[str, bool], int] = field(default_factory=dict)
+    votes: Mapping[str, str] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
     dropped_at: tuple[str, ...] = ()
     trimmed: int = 0
@@ -92,7 +95,8 @@ class Report:
     def texts(self, tokenizer: PreTrainedTokenizerBase) -> ReportText:
         """The report with its samples, whose trained tokens are marked."""
         one = _listed(self.samples[:1], tokenizer, _SHOWN_ON_SCREEN, 3)
-        return ReportText(self.head(), one, _listed(self.samples, tokenizer, _SHOWN), self.read, self.kept_out)
+        every = _listed(self.samples, tokenizer, _SHOWN)
+        return ReportText(self.head(), one, every, self.read, self.kept_out, self.votes)
 
     def head(self) -> str:
         """What is said of all rows."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lightning_bnf.datamodules.reading.answers import Text
-from lightning_bnf.datamodules.tokens.columns import Bools, Ints, RowColumns, among, key_numbers, places_of, starts_of
+from lightning_bnf.datamodules.tokens.columns import Bools, Ints, RowColumns, key_numbers, places_of, starts_of
 from lightning_bnf.datamodules.tokens.kept_arrays import kept_array
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.runtime.fingerprints import content_key
@@ -350,15 +350,3 @@ class RowView(Rows):
     def with_completions(self) -> "RowView":
         """The rows that are no prompts alone."""
         return self.only(self.columns.completions > 0)
-
-
-def repeated_rows(parts: Sequence[Sequence[TokenizedRow]]) -> list[str]:
-    """The places of rows whose content is in an earlier part too."""
-    seen: list[pa.Array] = []
-    found: list[str] = []
-    for rows in map(as_rows, parts if len(parts) > 1 else ()):
-        ids = rows.values("id")
-        again = among(ids, pa.chunked_array(seen, type=ids.type))
-        found += [rows.source(i) for i in np.flatnonzero(again).tolist()]
-        seen += ids.chunks
-    return found

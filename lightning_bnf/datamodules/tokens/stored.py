@@ -36,7 +36,7 @@ from lightning_bnf.runtime.fingerprints import file_fingerprint, tokenizer_state
 from lightning_bnf.runtime.progress import say
 from lightning_bnf.runtime.shipped import here_or_shipped
 
-FORMAT = 6  # of the files; a new one never meets the old
+FORMAT = 7  # of the files; a new one never meets the old
 STORED_FROM = 2000  # rows of a file; less is tokenized in a second
 _BATCH = 1000
 
