@@ -10,10 +10,13 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
 
 from lightning_bnf import __version__
 from lightning_bnf.cli.commands import COMMANDS, TRAINER_COMMANDS, imported, overview
 from lightning_bnf.cli.endings import end, end_interrupted
+from lightning_bnf.runtime.escapes import visible
 from lightning_bnf.runtime.processes import ENDS_WITH_PARENT, end_with_parent, ended_by_sigterm
 
 NOTICES = (
@@ -26,6 +29,7 @@ NOTICES = (
     "will override existing callbacks passed to Trainer: KeptCasts",
 )
 """Of Lightning about itself."""
+_PACKAGE = Path(__file__).parents[1]
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -65,6 +69,7 @@ def _main(words: list[str]) -> None:
     ):  # before they meet: the first may not even get so far
         end_with_parent()
     silence()
+    warnings.showwarning = show_warning
     _quiet_bars()
     let_memory_grow()
     _run(name, words[1:])
@@ -138,6 +143,23 @@ def silence() -> None:
         warnings.filterwarnings("ignore", message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.seed"):
         logging.getLogger(name).addFilter(lambda record: not any(word in record.getMessage() for word in NOTICES))
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """In place of `warnings.showwarning`: those of this package as a sentence, without the line of its source that they
+    come from."""
+    if Path(filename).is_relative_to(_PACKAGE):
+        told = f"WARNING: {visible(str(message))}\n"
+    else:
+        told = warnings.formatwarning(message, category, filename, lineno, line)
+    print(told, end="", file=sys.stderr if file is None else file, flush=True)
 
 
 def let_memory_grow() -> None:

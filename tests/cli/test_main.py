@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from support.commands import refused
 from support.training import Write
 from transformers import AutoModelForCausalLM
 
-from lightning_bnf.cli.main import let_memory_grow, main
+from lightning_bnf.cli.main import let_memory_grow, main, show_warning
+from lightning_bnf.policies.adapters import __file__ as ours
 
 pytestmark = pytest.mark.slow
 
@@ -321,3 +324,28 @@ def test_segments_of_gpu_memory_grow_unless_somebody_has_said_otherwise(monkeypa
         monkeypatch.delenv(name)
     let_memory_grow()
     assert os.environ["PYTORCH_ALLOC_CONF"] == "expandable_segments:True"
+
+
+def test_warnings_of_this_package_are_sentences_and_others_say_where_they_are_from(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warnings, "showwarning", show_warning)
+    monkeypatch.setattr(warnings, "filters", [])
+    warnings.warn_explicit("3 of 4 rows\x1b[2J are long", UserWarning, ours, 7)
+    warnings.warn_explicit("it is old", DeprecationWarning, "/lib/theirs.py", 9)
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == "WARNING: 3 of 4 rows\\x1b[2J are long"
+    assert "/lib/theirs.py:9" in shown[1]
+    assert "it is old" in shown[1]
+
+
+def test_a_run_shows_warnings_as_sentences(
+    capsys: pytest.CaptureFixture[str], config: Callable[..., str], tmp_path: Path, tiny_folder: str
+) -> None:
+    shutil.copytree(tiny_folder, tmp_path / "short")
+    about = tmp_path / "short" / "config.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"max_position_embeddings": 8}))
+    policy = {"class_path": "lightning_bnf.policies.LoRAPolicy", "init_args": {"source": str(tmp_path / "short")}}
+    main(["fit", "--config", config(model__policy=policy, trainer__max_steps=1)])
+    told = [line for line in capsys.readouterr().err.splitlines() if "8 positions that" in line]
+    assert [line.startswith("WARNING: 10 of 10 rows, such as ") for line in told] == [True]
