@@ -1,14 +1,14 @@
 """The paper's claims against what was measured here: each with its test, its interval, and the verdict that follows.
 
 A verdict is computed, never written: a claim says that a number lies above a bound (or below it); it holds where the
-whole 95 % interval does, fails where none of it does, and is not decided otherwise. Where no run was made that could
-decide, that is what stands there.
+whole interval does (of 95 %, where the test names no other), fails where none of it does, and is not decided otherwise.
+Where nothing was measured that could decide, the reason stands there.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,19 @@ HOLDS, FAILS, OPEN = "holds", "fails", "not decided"
 COMPARABLE = 0.05
 """Pass rates that differ by less count as comparable."""
 Results = Sequence[Mapping[str, Any]]
+Found = TypeVar("Found")
+
+
+class Undecided(Exception):
+    """Why a test has no interval, in a few words."""
+
+
+def decided(test: Callable[..., Found], *arguments: Any) -> tuple[Found | None, str]:
+    """What a test of these arguments gives, or None and why it gives nothing."""
+    try:
+        return test(*arguments), ""
+    except Undecided as reason:
+        return None, str(reason)
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,7 @@ class Claim:
 
     found: None where nothing was measured that could decide
     bound: the number that has to lie above it, or below it where `above` is false
+    why: where nothing was found, the reason
     """
 
     claim: str
@@ -41,6 +55,7 @@ class Claim:
     bound: float
     notebook: str
     above: bool = True
+    why: str = ""
 
     @property
     def verdict(self) -> str:
@@ -61,7 +76,7 @@ def claims_table(claims: Sequence[Claim]) -> pd.DataFrame:
             if claim.found is None
             else f"{claim.test}: {'above' if claim.above else 'below'} {claim.bound:g}",
             "verdict": claim.verdict,
-            "interval": "-" if claim.found is None else _shown(claim.found),
+            "interval": f"- ({claim.why})" if claim.found is None else _shown(claim.found),
             "notebook": claim.notebook,
         }
         for claim in claims

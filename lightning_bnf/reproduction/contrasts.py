@@ -28,9 +28,11 @@ from lightning_bnf.runtime.refusal import Refusal
 Scores = Mapping[str, pd.DataFrame]
 
 
-def contrasts(scores: Scores, of: str, besides: Mapping[str, float] | None = None) -> pd.DataFrame:
+def contrasts(
+    scores: Scores, of: str, besides: Mapping[str, float] | None = None, jackknifed: bool = False
+) -> pd.DataFrame:
     """What method `of` has more than each other, in every measure. `besides`: of other methods, the standard error of
-    what their difference from `of` depends on beside these prompts and seeds.
+    what their difference from `of` depends on beside these prompts and seeds; `jackknifed`: as in `paired_difference`.
 
     Tidy: columns metric, method, difference, low, high (95 %), df, p, and corrected: Holm's over all lines, of
     p-values that do not trust a single comparison's seeds (`careful_p`). Where both were run once there is no interval:
@@ -46,8 +48,9 @@ def contrasts(scores: Scores, of: str, besides: Mapping[str, float] | None = Non
                 lines.append((metric, other, float(d.mean()), *[np.nan] * 5))
                 continue
             more = (besides or {}).get(other, 0.0)
-            one = paired_difference(d, besides=more)
-            lines.append((metric, other, one.value, one.low, one.high, one.df, one.p, careful_p(d, *shared, more)))
+            one = paired_difference(d, besides=more, jackknifed=jackknifed)
+            careful = careful_p(d, *shared, more, jackknifed)
+            lines.append((metric, other, one.value, one.low, one.high, one.df, one.p, careful))
     table = pd.DataFrame(lines, columns=["metric", "method", "difference", "low", "high", "df", "p", "corrected"])
     known = table["corrected"].notna()
     table.loc[known, "corrected"] = holm(table.loc[known, "corrected"].tolist())

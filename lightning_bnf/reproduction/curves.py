@@ -101,6 +101,11 @@ def common_rows(curve: Curve, measure: str, moment: Moment) -> np.ndarray:
     return moment.values[measure][:rows]
 
 
+def only(curve: Curve, measure: str) -> Curve:
+    """The curve with one measure alone."""
+    return curve._replace(moments=[Moment(one.share, {measure: one.values[measure]}) for one in curve.moments])
+
+
 def averaged(found: Sequence[Curve], seeds: Sequence[int]) -> list[Curve]:
     """A curve for each method and rate, of the means over these seeds row by row: a single run's alignment is too rough
     to say where it comes to a level. Its `seed` is that of the first."""

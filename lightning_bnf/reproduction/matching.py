@@ -1,23 +1,16 @@
-"""Where methods are compared: at one gain in alignment, by all moments of their runs on the way there."""
+"""Where methods are compared: at one gain in alignment, by all moments of all their runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from lightning_bnf.reproduction.curves import ALIGNMENT, Curve, aligned, common_rows
-from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.reproduction.curves import ALIGNMENT, Curve, aligned, common_rows, needed_seeds
 
 PART_OF_GAIN = 0.75
 """Of the gain in alignment that methods have in common: where they are compared."""
 
-
-class Match(NamedTuple):
-    """gain: what alignment is above the base's where methods are compared; last: (method, setting) -> the moment up to
-    which a curve counts, the first that comes there, or its highest where none does."""
-
-    gain: float
-    last: Mapping[tuple[str, int | None], int]
+Cells = Mapping[str, Mapping[str, np.ndarray]]
+"""method -> measure -> (seeds, moments, rows): the moments of all its rates one behind the other, the base's first."""
 
 
 def highest(found: Sequence[Curve]) -> dict[str, float]:
@@ -28,51 +21,63 @@ def highest(found: Sequence[Curve]) -> dict[str, float]:
     return best
 
 
-def match(found: Sequence[Curve]) -> Match:
-    """Where the methods of averaged curves are compared. Raises `Refusal` where one of them gains nothing."""
-    best, start = highest(found), aligned(found[0].moments[0])
-    least = min(best, key=best.__getitem__)
-    if best[least] <= start:
-        raise Refusal(
-            f"methods must gain in alignment, got {least}, with {best[least]:.3f} at most, {start:.3f} of the base"
-        )
-    gain, last = PART_OF_GAIN * (best[least] - start), {}
-    for curve in found:
-        shares = [aligned(one) for one in curve.moments]
-        there = (i for i, share in enumerate(shares) if share >= start + gain - 1e-7)  # they are rounded
-        last[curve.method, curve.setting] = next(there, int(np.argmax(shares)))
-    return Match(gain, last)
-
-
-def counted(found: Sequence[Curve], method: str, measure: str, at: Match) -> np.ndarray:
-    """(moments, rows): the measure at all moments that count of a method, curve by curve, each from the base on."""
-    return np.array(
-        [
-            common_rows(curve, measure, one)
-            for curve in found
-            if curve.method == method
-            for one in curve.moments[: at.last[method, curve.setting] + 1]
-        ]
-    )
-
-
-def fitted(found: Sequence[Curve], measure: str, methods: Sequence[str], at: Match) -> dict[str, np.ndarray]:
-    """Of averaged curves: method -> the measure's rows where it has gained so much."""
-    rows = {}
+def cells(found: Sequence[Curve], methods: Sequence[str], measures: Sequence[str]) -> Cells:
+    """The runs of these methods, of the seeds that they share, as arrays. Raises `Refusal` where they share none."""
+    mine = [curve for curve in found if curve.method in methods]
+    seeds, table = needed_seeds(mine), {}
     for method in methods:
-        shares = counted(found, method, ALIGNMENT, at).mean(axis=1)
-        rows[method] = weights(shares, at.gain) @ counted(found, method, measure, at)
-    return rows
+        runs = {(curve.setting, curve.seed): curve for curve in mine if curve.method == method}
+        settings = dict.fromkeys(setting for setting, _ in runs)
+        table[method] = {
+            measure: np.array(
+                [
+                    [
+                        common_rows(runs[setting, seed], measure, moment)
+                        for setting in settings
+                        for moment in runs[setting, seed].moments
+                    ]
+                    for seed in seeds
+                ],
+                dtype=float,
+            )
+            for measure in (ALIGNMENT, *measures)
+        }
+    return table
 
 
-def weights(shares: np.ndarray, gain: float) -> np.ndarray:
+def shared_gain(shares: Mapping[str, np.ndarray], part: float = PART_OF_GAIN) -> np.ndarray:
+    """(...): what alignment is above the base's where methods are compared, `part` of what the one gains that gains
+    least. shares: method -> (..., moments), the base's first."""
+    gains = [some.max(axis=-1) - some[..., 0] for some in shares.values()]
+    return np.asarray(part * np.min(gains, axis=0))
+
+
+def fitted(runs: Cells, measure: str, part: float = PART_OF_GAIN) -> dict[str, np.ndarray]:
+    """Of means over seeds: method -> (rows,) of the measure where methods are compared; not finite where one of them
+    gains nothing."""
+    shares = {method: own[ALIGNMENT].mean(axis=(0, 2)) for method, own in runs.items()}
+    gain = shared_gain(shares, part)
+    return {method: weights(shares[method], gain) @ own[measure].mean(axis=0) for method, own in runs.items()}
+
+
+def without(runs: Cells, seed: int) -> Cells:
+    """The same but for the seed at a place."""
+    return {
+        method: {measure: np.delete(some, seed, axis=0) for measure, some in own.items()}
+        for method, own in runs.items()
+    }
+
+
+def weights(shares: np.ndarray, gain: float | np.ndarray) -> np.ndarray:
     """What moments weigh in a local linear fit (Cleveland 1979) of a measure on alignment, where alignment is `gain`
-    above that of the first, the base: (..., moments) both. They sum to 1, and some may be below 0.
+    (...) above that of the first, the base: (..., moments) both. They sum to 1, and some may be below 0; where gain is
+    not above 0, or no two moments are near, they are not finite.
 
-    How near a moment is counts by a normal curve of width `gain`: small steps in alignment make small ones in the fit,
-    where a reading off single curves jumps as one more of them comes to the level, or no longer does.
+    How near a moment is counts by a normal curve of width `gain`: small steps in alignment make small ones in the fit.
     """
+    gain = np.asarray(gain)[..., None]
     away = shares - shares[..., :1] - gain
-    near = np.exp(-0.5 * (away / gain) ** 2)
-    none, one, two = ((near * away**power).sum(axis=-1, keepdims=True) for power in (0, 1, 2))
-    return near * (two - one * away) / (none * two - one**2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        near = np.where(gain > 0, np.exp(-0.5 * (away / gain) ** 2), np.nan)
+        none, one, two = ((near * away**power).sum(axis=-1, keepdims=True) for power in (0, 1, 2))
+        return np.asarray(near * (two - one * away) / (none * two - one**2))

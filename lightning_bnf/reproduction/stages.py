@@ -50,7 +50,7 @@ class Expected:
     def seen(self, seeds: int) -> float:
         """The smallest difference that so many seeds tell from 0 in four of five such experiments."""
         variances = Components(self.prompt, self.seed, self.rest)
-        return smallest_difference(self.rows, seeds, variances, besides=self.besides)
+        return smallest_difference(self.rows, seeds, variances, besides=self.besides, jackknifed=True)
 
 
 def in_order(

@@ -7,8 +7,8 @@ from math import comb
 import numpy as np
 import pandas as pd
 
-from lightning_bnf.evaluation.statistics.intervals import Interval
-from lightning_bnf.evaluation.statistics.paired import paired_difference
+from lightning_bnf.evaluation.statistics.paired import Difference, paired_difference
+from lightning_bnf.reproduction.claims import Undecided
 from lightning_bnf.reproduction.curves import ALIGNMENT, Curve, aligned, averaged, needed_seeds
 
 
@@ -27,34 +27,35 @@ def trials(found: Sequence[Curve]) -> pd.DataFrame:
     return pd.DataFrame(table).T
 
 
-def tuning(
-    explored: Sequence[Curve], confirming: Sequence[Curve], of: str, against: str, seeds: Sequence[int]
-) -> Interval | None:
-    """What tuning the rate gains in alignment at the end, `of` less `against`: below 0 it needs less tuning.
+def untuned(found: Sequence[Curve], of: str, against: str, seeds: Sequence[int]) -> tuple[Difference, float, float]:
+    """What share of its gain in alignment a method keeps whose rate is drawn from those that were run, and not tuned:
+    `of` less `against`, and the share of either. Above 0 `of` needs less tuning.
 
-    `explored` says which rate is a method's (`at_best_rate`), and what that has more than the mean of all rates is read
-    in these seeds of `confirming`, paired by prompt and seed. Where a rate is read on what it was picked by, luck adds
-    to the gain, most of all where rates differ least; and picks that have runs in common have luck in common, which no
-    interval over these runs has in it: by each seed left out once, and half of the prompts, intervals held the truth in
-    0.83 of simulated experiments. What luck the prompts are that both stages have, both methods have.
+    Gains are at the end of runs: (mean over rates - base) / (tuned rate - base). The rate is tuned for each seed by all
+    others, so that a seed's luck picks none that it is read at. Paired by prompt and seed, each a linearised ratio
+    (delta method).
 
-    None where one of the seeds is missing, or a picked rate.
+    Raises `Undecided` where one of the seeds is missing, or a tuned rate's gain is not told from 0.
     """
-    gains = []
+    values, shares = [], []
     for method in (of, against):
-        rates = {curve.rate for curve in at_best_rate([one for one in explored if one.method == method])}
-        passes = {
-            (curve.rate, curve.seed): curve.moments[-1].values[ALIGNMENT]
-            for curve in confirming
-            if curve.method == method and curve.seed in seeds
-        }
-        grid = sorted({rate for rate, _ in passes})
-        if not rates <= set(grid) or any(cell not in passes for cell in product(grid, seeds)):
-            return None
-        every = np.array([[passes[rate, seed] for seed in seeds] for rate in grid])  # (rates, seeds, prompts)
-        gains.append((every[grid.index(rates.pop())] - every.mean(axis=0)).T)
-    one = paired_difference(*gains)
-    return Interval(one.value, one.low, one.high)
+        mine = [curve for curve in found if curve.method == method and curve.seed in seeds]
+        passes = {(curve.rate, curve.seed): curve.moments[-1].values[ALIGNMENT] for curve in mine}
+        rates = sorted({rate for rate, _ in passes})
+        if not rates or any(cell not in passes for cell in product(rates, seeds)):
+            raise Undecided("not run yet")
+        every = np.array([[passes[rate, seed] for seed in seeds] for rate in rates])  # (rates, seeds, prompts)
+        means = every.mean(axis=2)
+        tuned = (means.sum(axis=1, keepdims=True) - means).argmax(axis=0)  # of rates that align alike the lower
+        base = mine[0].moments[0].values[ALIGNMENT]
+        drawn = (every.mean(axis=0) - base).T
+        best = (every[tuned, np.arange(len(seeds))] - base).T
+        if paired_difference(best).low <= 0:
+            raise Undecided(f"{method} hardly aligns")
+        share = drawn.mean() / best.mean()
+        values.append(share + (drawn - share * best) / best.mean())
+        shares.append(float(share))
+    return paired_difference(values[0], values[1]), shares[0], shares[1]
 
 
 def expected_best(values: Sequence[float]) -> list[float]:

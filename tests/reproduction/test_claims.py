@@ -14,10 +14,12 @@ from lightning_bnf.reproduction.claims import (
     OPEN,
     Claim,
     Interval,
+    Undecided,
     change,
     claims,
     claims_table,
     cost,
+    decided,
     difference,
     printed_plane,
 )
@@ -48,6 +50,20 @@ def test_a_verdict_is_where_the_whole_interval_lies(
     claim = Claim("c", "t", found and Interval(*found), bound, "03", above)
     assert claim.verdict == verdict
     assert claims_table([claim]).loc["c", "verdict"] == verdict
+
+
+def test_what_was_not_decided_says_why() -> None:
+    def test(a: int, b: int) -> int:
+        if a > b:
+            raise Undecided("not run yet")
+        return a + b
+
+    assert decided(test, 1, 2) == (3, "")
+    assert decided(test, 2, 1) == (None, "not run yet")
+    found, why = decided(test, 2, 1)
+    assert found is None
+    claim = Claim("c", "t", None, 0.0, "10", why=why)
+    assert claims_table([claim]).loc["c", "interval"] == "- (not run yet)"
 
 
 def test_changes_and_costs_by_hand() -> None:

@@ -58,6 +58,18 @@ def test_an_error_besides_widens_the_interval_of_its_method() -> None:
     assert wide.loc["C", ["low", "high", "p"]].tolist() == plain.loc["C", ["low", "high", "p"]].tolist()
 
 
+def test_jackknifed_columns_have_the_seeds_degrees_of_freedom() -> None:
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({(m, s): rng.random(5) for m in "AB" for s in (1, 2, 3)}).rename_axis(
+        columns=["method", "seed"]
+    )
+    (plain,), (careful,) = (contrasts({"x": frame}, "A", None, one).itertuples() for one in (False, True))
+    own = paired_difference(frame["A"].to_numpy(), frame["B"].to_numpy(), jackknifed=True)
+    assert (careful.df, careful.low, careful.high, careful.p) == (2, own.low, own.high, own.p)
+    assert plain.df > 2
+    assert careful.corrected >= careful.p
+
+
 def test_two_single_runs_have_no_interval() -> None:
     table = contrasts({"x": frame(a={1: [1, 0]}, b={1: [0, 0]})}, "a")
     assert table["difference"].tolist() == [0.5]

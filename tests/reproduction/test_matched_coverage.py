@@ -78,9 +78,38 @@ def test_the_truth_is_the_rules_own():
         World(curves([BASE, run("A", 1, 0.6, 0.7, 1), run("B", 1, 0.6, 0.7, 1)]), "A", "B")
 
 
+def test_runs_shift_together_as_far_as_they_did():
+    """Kept-out passes are the first half of the others here, and prose has nothing to do with them."""
+    world = World(measured(seeds=12), "A", "B")
+    assert world.together["passes_kept_out"] > 0.7
+    assert abs(world.together["prose"]) < 0.5
+    world.together |= {"passes_kept_out": 1.0, "prose": 0.0}
+    shifts = [world._shifts(np.random.default_rng(i)) for i in range(300)]
+    assert all(one["passes"] == one["passes_kept_out"] for one in shifts)
+    assert abs(np.corrcoef([one["passes"] for one in shifts], [one["prose"] for one in shifts])[0, 1]) < 0.2
+
+
+def test_what_an_untuned_rate_keeps_is_known():
+    """Both rates of both methods gain alike, but for chance."""
+    world = World(measured(prompts=400), "A", "B")
+    gains = [
+        float((one.moments[-1].values["passes"] - one.moments[0].values["passes"]).mean()) for one in world.expected()
+    ]
+    assert world.untuned() == pytest.approx(sum(gains[:2]) / 2 / max(gains[:2]) - sum(gains[2:]) / 2 / max(gains[2:]))
+    assert abs(world.untuned()) < 0.2
+
+
 def test_intervals_hold_the_truth_as_often_as_they_say():
     table = matched_coverage(measured(), "A", "B", seeds=4, times=1.0, repeats=40, draw=1)
-    assert table["metric"].tolist() == list(TAXES)
+    assert table["metric"].tolist() == [*TAXES, "untuned"]
     assert table["decided"].min() > 0.9
-    assert table["coverage"].min() >= 0.9
+    assert table["coverage"].min() >= 0.875
+    assert table["coverage"].tolist() == pytest.approx((1 - table["below"] - table["above"]).tolist())
     assert table["width"].iloc[1:].min() > 0.01
+
+
+def test_a_method_is_not_told_from_itself():
+    table = matched_coverage(measured(), "A", "A", seeds=4, times=1.0, repeats=40, draw=1)
+    assert table["against"].unique().tolist() == ["A"]
+    assert table["truth"].tolist() == pytest.approx([0.0] * 4)
+    assert (table["holds"] + table["fails"]).max() <= 0.1

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from lightning_bnf.evaluation.statistics.paired import Components
+from lightning_bnf.evaluation.statistics.power import smallest_difference
 from lightning_bnf.reproduction import runs as reproduction
 from lightning_bnf.reproduction.runs import Method, Run, run_matrix
 from lightning_bnf.reproduction.stages import Expected, Stage, first_seed, forecast, in_order, power_lines
@@ -58,6 +60,8 @@ def test_power_is_said_of_the_stages_with_several_seeds():
     assert none == "none (100 rows): differences from 0.000 with 2 seeds, 0.000 with 3 seeds are seen"
     seen = [float(part.split(" with")[0]) for part in line.partition("from ")[2].split(", ")]
     assert seen[0] > seen[1] > 0
+    jackknifed = smallest_difference(100, 3, Components(0.02, 0.001, 0.1), jackknifed=True)
+    assert seen[1] == pytest.approx(jackknifed, abs=5e-4)
 
 
 def test_a_matrix_of_stages_runs_in_their_order_and_goes_on(tmp_path: Path, monkeypatch, capsys):

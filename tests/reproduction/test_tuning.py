@@ -5,8 +5,9 @@ import pytest
 from support.frontier_runs import BASE, run
 
 from lightning_bnf.evaluation.statistics.paired import paired_difference
+from lightning_bnf.reproduction.claims import Undecided
 from lightning_bnf.reproduction.curves import curves
-from lightning_bnf.reproduction.tuning import at_best_rate, expected_best, trials, tuning
+from lightning_bnf.reproduction.tuning import at_best_rate, expected_best, trials, untuned
 from lightning_bnf.runtime.refusal import Refusal
 
 
@@ -29,31 +30,61 @@ def cells(method: str, seed: int, by_rate: dict[float, list[float]]):
     return [ended(method, rate, seed, passes) for rate, passes in by_rate.items()]
 
 
-def test_what_tuning_gains_is_read_in_other_runs_than_those_that_pick():
-    """Two prompts. A's first rate is the best by the exploring seeds and the worst by the confirming ones: there it has
-    0.5 less than the mean of both, by which it would have been picked with 0.5 more. B's second has 0.25 more on the
-    first prompt with seed 11, and nothing else: a mean of 0.0625."""
-    before = [
-        *(one for seed in (1, 2) for one in cells("A", seed, {1e-4: [1, 1], 2e-4: [0, 0]})),
-        *(one for seed in (1, 2) for one in cells("B", seed, {1e-4: [1, 0], 2e-4: [1, 1]})),
+def test_a_rate_is_tuned_by_the_other_seeds():
+    """The base passes half. A ends at 0.9 with its first rate, at 0.6 with its second but for seed 13, which ends at
+    1 and is read at the first rate all the same; its luck is in the mean over rates alone. B's two end alike."""
+    runs = [
+        *(one for seed in (11, 12) for one in cells("A", seed, {1e-4: [0.9, 0.9], 2e-4: [0.6, 0.6]})),
+        *cells("A", 13, {1e-4: [0.9, 0.9], 2e-4: [1, 1]}),
+        *(one for seed in (11, 12, 13) for one in cells("B", seed, {1e-4: [0.8, 0.8], 2e-4: [0.8, 0.8]})),
     ]
-    after = [
-        *(one for seed in (11, 12) for one in cells("A", seed, {1e-4: [0, 0], 2e-4: [1, 1]})),
-        *cells("B", 11, {1e-4: [0.5, 1], 2e-4: [1, 1]}),
-        *cells("B", 12, {1e-4: [1, 1], 2e-4: [1, 1]}),
-    ]
-    explored, confirming = curves([BASE, *before]), curves([BASE, *after])
-    found = tuning(explored, confirming, "A", "B", [11, 12])
-    own = paired_difference(np.array([[-0.5, -0.5], [-0.5, -0.5]]), np.array([[0.25, 0.0], [0.0, 0.0]]))
-    assert found is not None
-    assert (found.value, found.low, found.high) == pytest.approx((own.value, own.low, own.high))
-    assert found.value == pytest.approx(-0.5 - 0.0625)
-    more = curves([BASE, *after, *cells("A", 13, {1e-4: [1, 1], 2e-4: [0, 0]})])
-    assert tuning(explored, more, "A", "B", [11, 12]) == found, "those stated, and no others"
-    assert tuning(explored, more, "A", "B", [11, 13]) is None, "B has no seed 13"
-    assert tuning(explored, curves([BASE, *after[1:]]), "A", "B", [11, 12]) is None, "A lacks a rate with seed 11"
-    other = [one for seed in (11, 12) for one in cells("A", seed, {3e-4: [0, 0], 2e-4: [1, 1]})]
-    assert tuning(explored, curves([BASE, *other, *after[4:]]), "A", "B", [11, 12]) is None, "none with the picked rate"
+    found = curves([BASE, *runs])
+    one, mine, its = untuned(found, "A", "B", [11, 12, 13])
+    assert its == pytest.approx(1)
+    assert mine == pytest.approx((3 * 0.4 + 0.1 + 0.1 + 0.5) / 6 / 0.4)
+    assert one.value == pytest.approx(mine - its)
+
+
+def test_its_interval_is_of_linearised_ratios():
+    """By hand, on passes that are drawn: the first rate is the best of every seed."""
+    rng = np.random.default_rng(4)
+    ends = {
+        (m, r, s): rng.random(6) * 0.3 + (0.6 if r == 1e-4 else 0.4)
+        for m in "AB"
+        for r in (1e-4, 2e-4)
+        for s in (1, 2, 3)
+    }
+    runs = [ended(method, rate, seed, passes.tolist()) for (method, rate, seed), passes in ends.items()]
+    base = run("Base", 1, 0.0, 0.5, 0.0)
+    base["results"]["likelihood"]["points"][-1]["values"]["passes"] = [0.5] * 6
+    one, mine, its = untuned(curves([base, *runs]), "A", "B", [1, 2, 3])
+
+    def linear(method: str):
+        first, second = (np.array([ends[method, rate, seed] - 0.5 for seed in (1, 2, 3)]).T for rate in (1e-4, 2e-4))
+        share = (first + second).mean() / 2 / first.mean()
+        return share, share + ((first + second) / 2 - share * first) / first.mean()
+
+    (a, first), (b, second) = linear("A"), linear("B")
+    assert (mine, its) == pytest.approx((a, b))
+    own = paired_difference(first, second)
+    assert (one.value, one.low, one.high) == pytest.approx((own.value, own.low, own.high))
+    assert own.value == pytest.approx(a - b)
+
+
+def test_what_cannot_be_asked_of_tuning():
+    runs = [one for seed in (11, 12) for one in cells("A", seed, {1e-4: [0.9, 0.9], 2e-4: [0.6, 0.6]})]
+    runs += [one for seed in (11, 12) for one in cells("B", seed, {1e-4: [0.8, 0.8], 2e-4: [0.6, 0.6]})]
+    found = curves([BASE, *runs])
+    for seeds in ([11, 13], [13, 14]):
+        with pytest.raises(Undecided, match="not run yet"):
+            untuned(found, "A", "B", seeds)
+    with pytest.raises(Undecided, match="not run yet"):
+        untuned(found[1:], "A", "B", [11, 12])
+    with pytest.raises(Undecided, match="not run yet"):
+        untuned(found, "A", "C", [11, 12])
+    idle = [one for seed in (11, 12) for one in cells("C", seed, {1e-4: [0.5, 0.6], 2e-4: [0.5, 0.4]})]
+    with pytest.raises(Undecided, match="C hardly aligns"):
+        untuned(curves([BASE, *runs, *idle]), "A", "C", [11, 12])
 
 
 def test_what_trials_give_is_of_seeds_that_all_have():

@@ -38,6 +38,25 @@ def test_another_error_is_added_to_that_of_prompts_and_seeds() -> None:
     assert careful_p(d, *shared, 1e6) == pytest.approx(1.0, abs=1e-4)
 
 
+def test_jackknifed_columns_have_a_degree_of_freedom_less_than_there_are() -> None:
+    """Where prompts alone differ: as many as those have, unless columns are a jackknife's."""
+    d = np.tile(np.random.default_rng(0).normal(size=(40, 1)), 3) + 1e-9 * np.random.default_rng(1).normal(size=(40, 3))
+    plain, careful = paired_difference(d), paired_difference(d, jackknifed=True)
+    assert (plain.df, careful.df) == (pytest.approx(39, abs=1e-3), 2)
+    assert (plain.value, plain.error) == (careful.value, careful.error)
+    assert careful.high == pytest.approx(careful.value + 4.3027 * careful.error, rel=1e-4)
+    assert careful.p == pytest.approx(2 * stats.t.sf(abs(careful.value) / careful.error, 2))
+    assert careful_p(d, 0.0, 2.0, jackknifed=True) == careful.p > careful_p(d, 0.0, 2.0)
+
+
+def test_the_interval_of_another_level() -> None:
+    found = paired_difference(np.random.default_rng(0).normal(size=(6, 4)))
+    same, wider = found.interval(0.95), found.interval(0.99)
+    assert (same.value, same.low, same.high) == (found.value, found.low, found.high)
+    again = paired_difference(np.random.default_rng(0).normal(size=(6, 4)), level=0.99)
+    assert (wider.low, wider.high) == (again.low, again.high)
+
+
 def test_where_seeds_alone_differ_it_is_the_t_test_of_runs() -> None:
     runs = np.array([0.1, 0.3, 0.2])
     found = paired_difference(np.tile(runs, (50, 1)))

@@ -43,6 +43,16 @@ def test_what_comes_besides_adds_to_the_error_and_does_not_shrink_with_seeds() -
     ), "at 200 seeds the seeds' own error, 0.07, is little beside 0.3"
 
 
+def test_of_a_jackknife_less_is_seen() -> None:
+    variances = Components(0.5, 0.0, 1.0)
+    (error, df), (same, fewer) = (expected_error(10, 5, variances, 0.1, jackknifed) for jackknifed in (False, True))
+    assert (same, fewer) == (error, 4)
+    assert df > 4
+    seen = smallest_difference(10, 5, variances, besides=0.1, jackknifed=True)
+    assert seen > smallest_difference(10, 5, variances, besides=0.1)
+    assert power(seen, 10, 5, variances, besides=0.1, jackknifed=True) == pytest.approx(0.8)
+
+
 def test_more_prompts_alone_never_suffice() -> None:
     variances = Components(0.01, 0.003, 0.15)
     assert smallest_difference(120, 3, variances) > smallest_difference(2000, 3, variances) > 0.1
