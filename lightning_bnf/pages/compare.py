@@ -164,7 +164,8 @@ def _table(runs: Sequence[NamedRun]) -> list[tuple[str, list[str]]]:
         ("rejected moved (nats a token)", "rejected_shift", "+.2f"),
         ("mean |log-ratio| of a token", "moved", ".2f"),
     )
-    lines = [
+    rows = [_written(len(one.run.rows) if one.last else None, ",") for one in runs]
+    lines = [("rows that all runs share", rows)] + [
         (title, [_written(getattr(one.last, name) if one.last else None, form) for one in runs])
         for title, name, form in measured
     ]

@@ -33,7 +33,7 @@ def untuned(found: Sequence[Curve], of: str, against: str, seeds: Sequence[int])
 
     Gains are at the end of runs: (mean over rates - base) / (tuned rate - base). The rate is tuned for each seed by all
     others, so that a seed's luck picks none that it is read at. Paired by prompt and seed, each a linearised ratio
-    (delta method).
+    (delta method), with t and a degree of freedom less than seeds, which have picks in common.
 
     Raises `Undecided` where one of the seeds is missing, or a tuned rate's gain is not told from 0.
     """
@@ -55,7 +55,7 @@ def untuned(found: Sequence[Curve], of: str, against: str, seeds: Sequence[int])
         share = drawn.mean() / best.mean()
         values.append(share + (drawn - share * best) / best.mean())
         shares.append(float(share))
-    return paired_difference(values[0], values[1]), shares[0], shares[1]
+    return paired_difference(values[0], values[1], jackknifed=True), shares[0], shares[1]
 
 
 def expected_best(values: Sequence[float]) -> list[float]:

@@ -95,6 +95,7 @@ def test_what_the_engine_is_started_with(engines: list[LLM], tiny_folder: str, t
     }
 
 
+@pytest.mark.slow
 def test_neighbouring_seeds_draw_others_whatever_is_sampled_beside(
     engines: list[LLM], tiny_folder: str, tmp_path: Path
 ) -> None:
@@ -120,6 +121,7 @@ def test_like_prompts_do_not_meet_the_same_noise(engines: list[LLM], tiny_folder
     assert engines[0].seeds == {tuple(prompt): {prompt_seed(3, prompt)} for prompt in prompts}
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_and_a_finished_one_starts_nothing(
     engines: list[LLM], tiny_folder: str, tmp_path: Path
 ) -> None:
@@ -291,6 +293,7 @@ FAMILIES: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_families_are_sampled_and_a_dry_run_measures(
     engines: list[LLM], tiny_folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

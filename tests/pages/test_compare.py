@@ -22,6 +22,7 @@ def test_a_page_of_two_runs(tmp_path: Path) -> None:
         "2 runs: BNF (a), DPO (b)",
         "<td>+0.92</td><td>+0.69</td>",  # log(5/2) and log(2)
         "<td>0 \u2192 1 of 1</td>",
+        '<th scope="row">rows that all runs share</th><td>2</td><td>2</td>',
         "The 2 rows that all runs have scored.",
         ">Margin gained</text>",
         ">Gained against chosen lost</text>",

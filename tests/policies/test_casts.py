@@ -227,6 +227,7 @@ def test_a_run_that_is_ended_leaves_none(
     assert remains(module) == []
 
 
+@pytest.mark.slow
 def test_a_run_after_another_verb_keeps_them_too(tmp_path: Path, tiny_folder: str, write_pairs: Write) -> None:
     module, file = PreferenceModule(LoRAPolicy(tiny_folder), BNF()), write_pairs()
     for _ in range(2):

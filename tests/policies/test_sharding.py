@@ -103,6 +103,7 @@ def test_the_type_of_a_sources_files(tmp_path: Path) -> None:
     assert stored_dtype(str(tmp_path / "mixed")) is None
 
 
+@pytest.mark.slow
 def test_an_error_on_the_first_rank_ends_the_others(tiny_folder: str, tmp_path: Path) -> None:
     """No refusal, while it reads; a tensor that it lacks; and one that the model has no place for."""
     run_ranks(two_processes.first_fails, (str(tmp_path), tiny_folder), 2)

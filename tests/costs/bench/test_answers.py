@@ -21,6 +21,7 @@ def test_transformers_own_and_ours_give_the_same_tokens(tiny_folder: str) -> Non
     assert all(own)
 
 
+@pytest.mark.slow
 def test_turns_of_all_variants_answer(tiny_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "MAX_NEW_TOKENS", 4)
     for group in answers.variants(tiny_folder):

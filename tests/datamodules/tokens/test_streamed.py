@@ -78,6 +78,7 @@ def test_answers_with_both_labels_are_counted_over_all_parts(tmp_path: Path, tok
     assert f"  10 answers are labelled both +1 and -1 (kept): {path}:801, " in texts.head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -128,6 +129,7 @@ def test_however_many_processes_the_bytes_are_the_same(
         assert word in texts[0].head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_told_to_end_in_the_middle_it_leaves_nothing_that_counts(
     tmp_path: Path, tokenizer: Any, number: signal.Signals, forks: None

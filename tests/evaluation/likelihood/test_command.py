@@ -39,6 +39,7 @@ def test_a_model_alone(words, tiny_folder, tmp_path):
     assert held["reference_values"] is None
 
 
+@pytest.mark.slow
 def test_both_models_answer_verified_prompts(words, tiny_folder, tmp_path, write_pairs):
     lines = [json.loads(line) for line in Path(write_pairs()).read_text().splitlines()]
     path = tmp_path / "verified.jsonl"

@@ -199,6 +199,7 @@ def test_products_of_halves_are_summed_in_float32(
             torch.testing.assert_close(ours.float(), oracle, rtol=0, atol=0.01 * float(oracle.abs().max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("device", "trained", "rows"), [("cpu", True, 256), ("cuda", True, 2048), ("cuda", False, 1024)]
 )

@@ -117,6 +117,7 @@ def test_two_runs_fill_a_cache_one_after_the_other(
     assert reference.cache.get(keys, ["a", "b"]).tolist() == [-7.0, -8.0, -1.0, -2.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("name", ["keys-0.bin", "values-0.f32"])
 def test_any_flipped_bit_is_noticed(tmp_path: Path, name: str, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
