@@ -57,7 +57,8 @@ def fitted(runs: Cells, measure: str, part: float = PART_OF_GAIN) -> dict[str, n
     gains nothing."""
     shares = {method: own[ALIGNMENT].mean(axis=(0, 2)) for method, own in runs.items()}
     gain = shared_gain(shares, part)
-    return {method: weights(shares[method], gain) @ own[measure].mean(axis=0) for method, own in runs.items()}
+    with np.errstate(invalid="ignore"):  # where there is no fit
+        return {method: weights(shares[method], gain) @ own[measure].mean(axis=0) for method, own in runs.items()}
 
 
 def without(runs: Cells, seed: int) -> Cells:
