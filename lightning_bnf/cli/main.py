@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -154,12 +155,16 @@ def show_warning(
     line: str | None = None,
 ) -> None:
     """In place of `warnings.showwarning`: those of this package as a sentence, without the line of its source that they
-    come from."""
-    if Path(filename).is_relative_to(_PACKAGE):
+    come from. As Python's own it ends nothing where nobody reads."""
+    stream = sys.stderr if file is None else file
+    ours = category is UserWarning and Path(filename).is_relative_to(_PACKAGE)
+    if ours and "Triggered internally" not in str(message):  # torch's, of the line of Python that led there
         told = f"WARNING: {visible(str(message))}\n"
     else:
         told = warnings.formatwarning(message, category, filename, lineno, line)
-    print(told, end="", file=sys.stderr if file is None else file, flush=True)
+    with suppress(OSError, AttributeError):  # there may be no stream at all
+        stream.write(told)
+        stream.flush()
 
 
 def let_memory_grow() -> None:

@@ -29,10 +29,10 @@ Scores = Mapping[str, pd.DataFrame]
 
 
 def contrasts(
-    scores: Scores, of: str, besides: Mapping[str, float] | None = None, jackknifed: bool = False
+    scores: Scores, of: str, besides: Mapping[str, float] | None = None, by_seeds: bool = False
 ) -> pd.DataFrame:
     """What method `of` has more than each other, in every measure. `besides`: of other methods, the standard error of
-    what their difference from `of` depends on beside these prompts and seeds; `jackknifed`: as in `paired_difference`.
+    what their difference from `of` depends on beside these prompts and seeds; `by_seeds`: as in `paired_difference`.
 
     Tidy: columns metric, method, difference, low, high (95 %), df, p, and corrected: Holm's over all lines, of
     p-values that do not trust a single comparison's seeds (`careful_p`). Where both were run once there is no interval:
@@ -48,8 +48,8 @@ def contrasts(
                 lines.append((metric, other, float(d.mean()), *[np.nan] * 5))
                 continue
             more = (besides or {}).get(other, 0.0)
-            one = paired_difference(d, besides=more, jackknifed=jackknifed)
-            careful = careful_p(d, *shared, more, jackknifed)
+            one = paired_difference(d, besides=more, by_seeds=by_seeds)
+            careful = careful_p(d, *shared, more, by_seeds)
             lines.append((metric, other, one.value, one.low, one.high, one.df, one.p, careful))
     table = pd.DataFrame(lines, columns=["metric", "method", "difference", "low", "high", "df", "p", "corrected"])
     known = table["corrected"].notna()
@@ -68,7 +68,7 @@ def contrast_texts(table: pd.DataFrame, digits: int = 2) -> pd.DataFrame:
     star where the corrected p is below 0.05."""
     shown = [
         f"{one.difference:+.{digits}f} "
-        + (f"[{one.low:+.{digits}f}, {one.high:+.{digits}f}]" if np.isfinite(one.low) else "(one seed)")
+        + ("(one seed)" if np.isnan(one.low) else f"[{one.low:+.{digits}f}, {one.high:+.{digits}f}]")
         + ("*" if one.corrected < 0.05 else "")
         for one in table.itertuples()
     ]

@@ -174,8 +174,7 @@ def matched_coverage(
         runs = list(world.drawn(seeds, times, rng))
         for name in truths:
             if name == UNTUNED:
-                kept, _ = decided(untuned, runs, world.of, world.against, chosen)
-                one = kept and kept[0]
+                one, _ = decided(untuned, runs, world.of, world.against, chosen)
             else:
                 one, _ = decided(contrast, runs, name, world.of, world.against, chosen)
             if one is not None:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lightning_bnf.evaluation.statistics.paired import Components
 from lightning_bnf.evaluation.statistics.power import smallest_difference
-from lightning_bnf.runtime.arguments import AtLeastTwo, NonNegativeFloat, checked
+from lightning_bnf.runtime.arguments import AtLeastTwo, NonNegativeFloat, OpenUnitInterval, checked
 from lightning_bnf.runtime.refusal import Refusal
 
 Item = TypeVar("Item")
@@ -39,6 +39,7 @@ class Expected:
         rest: Of the rest.
         besides: Standard error of what the difference depends on beside rows and seeds, such as the level of alignment
             at which methods are compared. It is taken to be the same with more seeds, which may make it smaller.
+        level: Of the test: 0.05, or less where several are corrected for.
     """
 
     rows: AtLeastTwo
@@ -46,11 +47,12 @@ class Expected:
     seed: NonNegativeFloat
     rest: NonNegativeFloat
     besides: NonNegativeFloat = 0.0
+    level: OpenUnitInterval = 0.05
 
     def seen(self, seeds: int) -> float:
         """The smallest difference that so many seeds tell from 0 in four of five such experiments."""
         variances = Components(self.prompt, self.seed, self.rest)
-        return smallest_difference(self.rows, seeds, variances, besides=self.besides, jackknifed=True)
+        return smallest_difference(self.rows, seeds, variances, level=self.level, besides=self.besides, by_seeds=True)
 
 
 def in_order(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lightning_bnf.evaluation.statistics.paired import Difference, paired_difference
 from lightning_bnf.reproduction.claims import Undecided
-from lightning_bnf.reproduction.curves import ALIGNMENT, Curve, aligned, averaged, needed_seeds
+from lightning_bnf.reproduction.curves import ALIGNMENT, PLACES, Curve, aligned, averaged, needed_seeds
 
 
 def trials(found: Sequence[Curve]) -> pd.DataFrame:
@@ -27,9 +27,9 @@ def trials(found: Sequence[Curve]) -> pd.DataFrame:
     return pd.DataFrame(table).T
 
 
-def untuned(found: Sequence[Curve], of: str, against: str, seeds: Sequence[int]) -> tuple[Difference, float, float]:
+def untuned(found: Sequence[Curve], of: str, against: str, seeds: Sequence[int]) -> Difference:
     """What share of its gain in alignment a method keeps whose rate is drawn from those that were run, and not tuned:
-    `of` less `against`, and the share of either. Above 0 `of` needs less tuning.
+    `of` less `against`. Above 0 `of` needs less tuning.
 
     Gains are at the end of runs: (mean over rates - base) / (tuned rate - base). The rate is tuned for each seed by all
     others, so that a seed's luck picks none that it is read at. Paired by prompt and seed, each a linearised ratio
@@ -37,7 +37,7 @@ def untuned(found: Sequence[Curve], of: str, against: str, seeds: Sequence[int])
 
     Raises `Undecided` where one of the seeds is missing, or a tuned rate's gain is not told from 0.
     """
-    values, shares = [], []
+    values = []
     for method in (of, against):
         mine = [curve for curve in found if curve.method == method and curve.seed in seeds]
         passes = {(curve.rate, curve.seed): curve.moments[-1].values[ALIGNMENT] for curve in mine}
@@ -46,7 +46,8 @@ def untuned(found: Sequence[Curve], of: str, against: str, seeds: Sequence[int])
             raise Undecided("not run yet")
         every = np.array([[passes[rate, seed] for seed in seeds] for rate in rates])  # (rates, seeds, prompts)
         means = every.mean(axis=2)
-        tuned = (means.sum(axis=1, keepdims=True) - means).argmax(axis=0)  # of rates that align alike the lower
+        others = (means.sum(axis=1, keepdims=True) - means).round(PLACES)
+        tuned = others.argmax(axis=0)  # of rates that align alike the lower
         base = mine[0].moments[0].values[ALIGNMENT]
         drawn = (every.mean(axis=0) - base).T
         best = (every[tuned, np.arange(len(seeds))] - base).T
@@ -54,8 +55,7 @@ def untuned(found: Sequence[Curve], of: str, against: str, seeds: Sequence[int])
             raise Undecided(f"{method} hardly aligns")
         share = drawn.mean() / best.mean()
         values.append(share + (drawn - share * best) / best.mean())
-        shares.append(float(share))
-    return paired_difference(values[0], values[1], jackknifed=True), shares[0], shares[1]
+    return paired_difference(values[0], values[1], by_seeds=True)
 
 
 def expected_best(values: Sequence[float]) -> list[float]:

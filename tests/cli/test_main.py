@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -337,6 +339,22 @@ def test_warnings_of_this_package_are_sentences_and_others_say_where_they_are_fr
     assert shown[0] == "WARNING: 3 of 4 rows\\x1b[2J are long"
     assert "/lib/theirs.py:9" in shown[1]
     assert "it is old" in shown[1]
+    warnings.warn_explicit("no longer (Triggered internally at x.cpp:3)", UserWarning, ours, 8)
+    warnings.warn_explicit("invalid value", RuntimeWarning, ours, 9)
+    shown = capsys.readouterr().err
+    assert f"{ours}:8" in shown
+    assert f"{ours}:9" in shown
+
+
+def test_a_warning_that_nobody_reads_ends_nothing(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with suppress(OSError), os.fdopen(writer, "w") as pipe:  # closing it writes again
+        for nobody in (pipe, None):
+            monkeypatch.setattr(sys, "stderr", nobody)
+            show_warning("3 of 4 rows are long", UserWarning, ours, 7)
+            show_warning("it is old", DeprecationWarning, "/lib/theirs.py", 9)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_run_shows_warnings_as_sentences(

@@ -389,5 +389,5 @@ def test_files_of_either_label_are_held_against_each_other(tmp_path: Path, tiny_
     data.meet(PreferenceModule(LoRAPolicy(tiny_folder), BNF()))
     data.split("train")
     told = "\n".join(report.head for report in data.reports)
-    assert f"WARNING: 1 answers have the other label in an earlier file (kept, and trained as both): {bad}:1" in told
+    assert f"WARNING: 1 rows hold an answer that has the other label in an earlier file (kept): {bad}:1" in told
     assert f"0 in one file (first at {zeros}:1) and -1 in another (first at {bad}:1)" in told

@@ -64,7 +64,7 @@ def test_jackknifed_columns_have_the_seeds_degrees_of_freedom() -> None:
         columns=["method", "seed"]
     )
     (plain,), (careful,) = (contrasts({"x": frame}, "A", None, one).itertuples() for one in (False, True))
-    own = paired_difference(frame["A"].to_numpy(), frame["B"].to_numpy(), jackknifed=True)
+    own = paired_difference(frame["A"].to_numpy(), frame["B"].to_numpy(), by_seeds=True)
     assert (careful.df, careful.low, careful.high, careful.p) == (2, own.low, own.high, own.p)
     assert plain.df > 2
     assert careful.corrected >= careful.p

@@ -112,4 +112,5 @@ def test_a_method_is_not_told_from_itself():
     table = matched_coverage(measured(), "A", "A", seeds=4, times=1.0, repeats=40, draw=1)
     assert table["against"].unique().tolist() == ["A"]
     assert table["truth"].tolist() == pytest.approx([0.0] * 4)
+    assert table["decided"].min() > 0.9
     assert (table["holds"] + table["fails"]).max() <= 0.1

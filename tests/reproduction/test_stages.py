@@ -60,8 +60,11 @@ def test_power_is_said_of_the_stages_with_several_seeds():
     assert none == "none (100 rows): differences from 0.000 with 2 seeds, 0.000 with 3 seeds are seen"
     seen = [float(part.split(" with")[0]) for part in line.partition("from ")[2].split(", ")]
     assert seen[0] > seen[1] > 0
-    jackknifed = smallest_difference(100, 3, Components(0.02, 0.001, 0.1), jackknifed=True)
-    assert seen[1] == pytest.approx(jackknifed, abs=5e-4)
+    own = [
+        smallest_difference(100, 3, Components(0.02, 0.001, 0.1), level=level, by_seeds=True) for level in (0.05, 0.01)
+    ]
+    assert seen[1] == pytest.approx(own[0], abs=5e-4)
+    assert Expected(100, 0.02, 0.001, 0.1, level=0.01).seen(3) == own[1] > own[0]
 
 
 def test_a_matrix_of_stages_runs_in_their_order_and_goes_on(tmp_path: Path, monkeypatch, capsys):

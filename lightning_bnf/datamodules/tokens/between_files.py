@@ -19,7 +19,7 @@ def between_files(parts: Sequence[Sequence[TokenizedRow]], votes: Sequence[Mappi
         sentences.append(f"{len(again):,} rows repeat one of an earlier file (kept): {some_of(again)}")
     if other := contradicted_rows(parts):
         sentences.append(
-            f"WARNING: {len(other):,} answers have the other label in an earlier file (kept, and trained as both): "
+            f"WARNING: {len(other):,} rows hold an answer that has the other label in an earlier file (kept): "
             f"{some_of(other)}"
         )
     first = {label: place for given in reversed(votes) for label, place in given.items()}

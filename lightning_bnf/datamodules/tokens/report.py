@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +37,8 @@ class ReportText(NamedTuple):
     """A report as people read it, of a file or of a sentence alone.
 
     head: counts and lengths; sample: one row, cut so that it fits a screen; samples: several; read: rows of the file;
-    kept_out: rows that are marked as kept out of training; votes: the first places of the labels 0 and -1
+    kept_out: rows that are marked as kept out of training; votes: the labels 0 and -1, each with its
+    first place
     """
 
     head: str
@@ -46,7 +46,7 @@ class ReportText(NamedTuple):
     samples: str = ""
     read: int = 0
     kept_out: int = 0
-    votes: Mapping[str, str] = MappingProxyType({})
+    votes: Sequence[tuple[str, str]] = ()
 
     @property
     def full(self) -> str:
@@ -96,7 +96,7 @@ class Report:
         """The report with its samples, whose trained tokens are marked."""
         one = _listed(self.samples[:1], tokenizer, _SHOWN_ON_SCREEN, 3)
         every = _listed(self.samples, tokenizer, _SHOWN)
-        return ReportText(self.head(), one, every, self.read, self.kept_out, self.votes)
+        return ReportText(self.head(), one, every, self.read, self.kept_out, tuple(self.votes.items()))
 
     def head(self) -> str:
         """What is said of all rows."""

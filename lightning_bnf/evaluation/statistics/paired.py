@@ -61,7 +61,7 @@ def paired_difference(
     second: np.ndarray | float = 0.0,
     level: float = 0.95,
     besides: float = 0.0,
-    jackknifed: bool = False,
+    by_seeds: bool = False,
 ) -> Difference:
     """What `first` has more than `second`, with an interval over prompts and seeds.
 
@@ -71,14 +71,14 @@ def paired_difference(
             a base that is not trained; or the number to compare with (0.5 of win rates).
         level: of the interval.
         besides: a standard error of what the difference depends on beside these prompts and seeds.
-        jackknifed: the columns are a jackknife's values, each of all seeds but one: k - 1 degrees of freedom.
+        by_seeds: k - 1 degrees of freedom, where the columns have other seeds' runs in them, as a jackknife's have.
 
     Where all differences are equal, and nothing is `besides`, the interval is that number alone. Raises `Refusal` for
     other shapes, fewer than two prompts or seeds, and values that are not finite.
     """
     d = differences(first, second)
     value, variance, df = (float(found) for found in estimate(d))
-    df = d.shape[1] - 1 if jackknifed else df
+    df = d.shape[1] - 1 if by_seeds else df
     error = (variance + besides**2) ** 0.5
     half = float(stats.t.ppf(0.5 + level / 2, df)) * error
     p = 2 * float(stats.t.sf(abs(value) / error, df)) if error > 0 else float(value == 0)
@@ -149,9 +149,7 @@ def shared_seed_square(parts: Sequence[np.ndarray]) -> tuple[float, float]:
     return float(np.mean(squares)), (parts[0].shape[1] - 1) * len(parts) / (1 + (len(parts) - 1) / 4)
 
 
-def careful_p(
-    d: np.ndarray, seed_square: float, seed_df: float, besides: float = 0.0, jackknifed: bool = False
-) -> float:
+def careful_p(d: np.ndarray, seed_square: float, seed_df: float, besides: float = 0.0, by_seeds: bool = False) -> float:
     """The p-value to correct among several: the larger of the comparison's own, and of that with the seeds' mean square
     of all of them.
 
@@ -161,7 +159,7 @@ def careful_p(
     n, k = d.shape
     prompt, _, rest = (float(found) for found in mean_squares(d))
     total = max(prompt + seed_square - rest, prompt, seed_square)
-    own = paired_difference(d, besides=besides, jackknifed=jackknifed).p
+    own = paired_difference(d, besides=besides, by_seeds=by_seeds).p
     if total == 0:
         return own
     df = total**2 / (prompt**2 / (n - 1) + seed_square**2 / seed_df + rest**2 / ((n - 1) * (k - 1)))

@@ -9,14 +9,14 @@ from lightning_bnf.runtime.refusal import Refusal
 
 
 def expected_error(
-    prompts: int, seeds: int, variances: Components, besides: float = 0.0, jackknifed: bool = False
+    prompts: int, seeds: int, variances: Components, besides: float = 0.0, by_seeds: bool = False
 ) -> tuple[float, float]:
     """The standard error of a paired difference that is to be expected, and its degrees of freedom. `besides` and
-    `jackknifed`: as in `paired_difference`."""
+    `by_seeds`: as in `paired_difference`."""
     prompt = variances.rest + seeds * variances.prompt
     seed = variances.rest + prompts * variances.seed
     total = prompt + seed - variances.rest
-    df = float(satterthwaite(total, prompt, seed, variances.rest, prompts, seeds)) if not jackknifed else seeds - 1.0
+    df = float(satterthwaite(total, prompt, seed, variances.rest, prompts, seeds)) if not by_seeds else seeds - 1.0
     return float(np.sqrt(total / (prompts * seeds) + besides**2)), df
 
 
@@ -28,11 +28,11 @@ def power(
     variances: Components,
     level: OpenUnitInterval = 0.05,
     besides: NonNegativeFloat = 0.0,
-    jackknifed: bool = False,
+    by_seeds: bool = False,
 ) -> float:
     """The chance that a true difference of this size comes out with p below `level` (of one test; of m tests under
-    Holm's correction `level / m` is the careful choice). `besides` and `jackknifed`: as in `paired_difference`."""
-    error, df = expected_error(prompts, seeds, variances, besides, jackknifed)
+    Holm's correction `level / m` is the careful choice). `besides` and `by_seeds`: as in `paired_difference`."""
+    error, df = expected_error(prompts, seeds, variances, besides, by_seeds)
     if error == 0:
         return 1.0
     bound = stats.t.ppf(1 - level / 2, df)
@@ -49,9 +49,9 @@ def smallest_difference(
     wanted: OpenUnitInterval = 0.8,
     level: OpenUnitInterval = 0.05,
     besides: NonNegativeFloat = 0.0,
-    jackknifed: bool = False,
+    by_seeds: bool = False,
 ) -> float:
-    """The difference that would be told from 0 with the chance `wanted`. `besides` and `jackknifed`: as in
+    """The difference that would be told from 0 with the chance `wanted`. `besides` and `by_seeds`: as in
     `paired_difference`."""
     error, _ = expected_error(prompts, seeds, variances, besides)
     if error == 0:
@@ -59,7 +59,7 @@ def smallest_difference(
     high = error
 
     def chance(difference: float) -> float:
-        return power(difference, prompts, seeds, variances, level, besides, jackknifed)
+        return power(difference, prompts, seeds, variances, level, besides, by_seeds)
 
     while chance(high) < wanted:
         high *= 2

@@ -76,7 +76,7 @@ def test_contradictions_are_those_that_a_search_finds() -> None:
 def test_sentences_name_what_is_between_files() -> None:
     good, bad = [answer("good:1", 1, [5])], [answer("bad:1", -1, [5])]
     assert between_files([good, bad], [{}, {"-1": "bad:1"}]) == [
-        "WARNING: 1 answers have the other label in an earlier file (kept, and trained as both): bad:1"
+        "WARNING: 1 rows hold an answer that has the other label in an earlier file (kept): bad:1"
     ]
     votes: list[dict[str, str]] = [{"0": "a:3"}, {}, {"-1": "c:2"}, {"0": "d:1"}]
     (told,) = between_files([good], votes)

@@ -41,12 +41,12 @@ def test_another_error_is_added_to_that_of_prompts_and_seeds() -> None:
 def test_jackknifed_columns_have_a_degree_of_freedom_less_than_there_are() -> None:
     """Where prompts alone differ: as many as those have, unless columns are a jackknife's."""
     d = np.tile(np.random.default_rng(0).normal(size=(40, 1)), 3) + 1e-9 * np.random.default_rng(1).normal(size=(40, 3))
-    plain, careful = paired_difference(d), paired_difference(d, jackknifed=True)
+    plain, careful = paired_difference(d), paired_difference(d, by_seeds=True)
     assert (plain.df, careful.df) == (pytest.approx(39, abs=1e-3), 2)
     assert (plain.value, plain.error) == (careful.value, careful.error)
     assert careful.high == pytest.approx(careful.value + 4.3027 * careful.error, rel=1e-4)
     assert careful.p == pytest.approx(2 * stats.t.sf(abs(careful.value) / careful.error, 2))
-    assert careful_p(d, 0.0, 2.0, jackknifed=True) == careful.p > careful_p(d, 0.0, 2.0)
+    assert careful_p(d, 0.0, 2.0, by_seeds=True) == careful.p > careful_p(d, 0.0, 2.0)
 
 
 def test_the_interval_of_another_level() -> None:

@@ -45,12 +45,12 @@ def test_what_comes_besides_adds_to_the_error_and_does_not_shrink_with_seeds() -
 
 def test_of_a_jackknife_less_is_seen() -> None:
     variances = Components(0.5, 0.0, 1.0)
-    (error, df), (same, fewer) = (expected_error(10, 5, variances, 0.1, jackknifed) for jackknifed in (False, True))
+    (error, df), (same, fewer) = (expected_error(10, 5, variances, 0.1, by_seeds) for by_seeds in (False, True))
     assert (same, fewer) == (error, 4)
     assert df > 4
-    seen = smallest_difference(10, 5, variances, besides=0.1, jackknifed=True)
+    seen = smallest_difference(10, 5, variances, besides=0.1, by_seeds=True)
     assert seen > smallest_difference(10, 5, variances, besides=0.1)
-    assert power(seen, 10, 5, variances, besides=0.1, jackknifed=True) == pytest.approx(0.8)
+    assert power(seen, 10, 5, variances, besides=0.1, by_seeds=True) == pytest.approx(0.8)
 
 
 def test_more_prompts_alone_never_suffice() -> None:

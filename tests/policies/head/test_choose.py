@@ -31,7 +31,7 @@ def test_it_is_compared_before_it_is_used(kernels: ModuleType, monkeypatch: pyte
     for bad, sentence in ((wrong, "Tensor-likes are not close"), (broken, "Failed to find C compiler")):
         kernel_is_right.cache_clear()
         monkeypatch.setattr(kernels, "softmax_fused", bad)
-        with pytest.warns(RuntimeWarning, match=f"^the head's Triton kernel is not used on {DEVICE}: .*{sentence}.*$"):
+        with pytest.warns(UserWarning, match=f"^the head's Triton kernel is not used on {DEVICE}: .*{sentence}.*$"):
             assert not kernel_is_right(DEVICE, Variant(False, False, True, False, torch.float32, True))
 
 
