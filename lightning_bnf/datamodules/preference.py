@@ -178,7 +178,7 @@ class PreferenceData(LightningDataModule):
                 loaded = view.only(~view.columns.kept_out)
                 told.append(f"{report.kept_out:,} rows of {source} are marked kept_out, and not trained")
             parts.append(loaded)
-            votes.append(dict(report.votes))
+            votes.append(report.votes or {})
             read += report.read
             first = not any(found.sample for found in self.reports)  # one sample is enough on a screen
             sample = report.sample if first else ""

@@ -37,8 +37,7 @@ class ReportText(NamedTuple):
     """A report as people read it, of a file or of a sentence alone.
 
     head: counts and lengths; sample: one row, cut so that it fits a screen; samples: several; read: rows of the file;
-    kept_out: rows that are marked as kept out of training; votes: the labels 0 and -1, each with its
-    first place
+    kept_out: rows that are marked as kept out of training; votes: the first places of the labels 0 and -1
     """
 
     head: str
@@ -46,7 +45,7 @@ class ReportText(NamedTuple):
     samples: str = ""
     read: int = 0
     kept_out: int = 0
-    votes: Sequence[tuple[str, str]] = ()
+    votes: Mapping[str, str] | None = None
 
     @property
     def full(self) -> str:
@@ -96,7 +95,7 @@ class Report:
         """The report with its samples, whose trained tokens are marked."""
         one = _listed(self.samples[:1], tokenizer, _SHOWN_ON_SCREEN, 3)
         every = _listed(self.samples, tokenizer, _SHOWN)
-        return ReportText(self.head(), one, every, self.read, self.kept_out, tuple(self.votes.items()))
+        return ReportText(self.head(), one, every, self.read, self.kept_out, dict(self.votes))
 
     def head(self) -> str:
         """What is said of all rows."""

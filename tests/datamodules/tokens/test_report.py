@@ -1,11 +1,13 @@
 """The report printed before training: what a user reads of the data."""
 
+import copy
+import json
 from typing import Any
 
 import pytest
 
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
-from lightning_bnf.datamodules.tokens.report import Lengths, Report, lengths, marked
+from lightning_bnf.datamodules.tokens.report import Lengths, Report, ReportText, lengths, marked
 
 
 def ids(tokenizer: Any, text: str) -> list[int]:
@@ -129,3 +131,11 @@ def test_what_is_printed_fits_a_screen(tokenizer: Any) -> None:
     assert sum(-(-len(line) // 80) for line in texts.short.splitlines()) <= 25
     assert "    and 6 more" in texts.short
     assert (texts.short.count("label +1"), texts.full.count("label +1")) == (3, 27)
+
+
+def test_reports_can_be_copied_and_stored() -> None:
+    """Of a data module that is copied; the store of rows writes them as JSON."""
+    text = ReportText("head", votes={"0": "rows.jsonl:1"})
+    for one in (text, ReportText("head")):
+        assert copy.deepcopy(one) == one
+        assert ReportText(**json.loads(json.dumps(one._asdict()))) == one
