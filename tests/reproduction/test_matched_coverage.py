@@ -107,7 +107,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     table = matched_coverage(measured(), "A", "B", seeds=4, times=1.0, repeats=40, draw=1)
     assert table["metric"].tolist() == [*TAXES, "untuned"]
     assert table["decided"].min() > 0.9
-    assert table["coverage"].min() >= 0.875
+    assert table["coverage"].min() >= 0.9 - 1e-9
     assert table["coverage"].tolist() == pytest.approx((1 - table["below"] - table["above"]).tolist())
     assert table["width"].iloc[1:].min() > 0.01
 
@@ -122,8 +122,8 @@ def test_a_method_is_not_told_from_itself():
 
 def test_the_stored_coverage_is_that_of_95_percent_intervals():
     """2,000 made-up experiments of each stated contrast with its seeds, three draws. Against DPO, whose seeds differ
-    most, too many intervals of two measures miss the truth, all on the side of no difference; no contrast has a verdict
-    on the wrong side, and a method against itself has one in hardly any."""
+    most, too many intervals of two measures miss the truth, nearly all on the side of no difference; a verdict on the
+    wrong side comes out in one of a thousand at most, and a method against itself has one in hardly any."""
     table = pd.read_csv(RESULTS / "coverage/matched.csv")
     apart, alike = table[table["of"] != table["against"]], table[table["of"] == table["against"]]
     for draw in (1, 2, 3):
