@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -32,13 +32,12 @@ from lightning_bnf.policies.routing import Routing, balancing_loss, over_ranks
 from lightning_bnf.policies.sharding import load_sharded
 from lightning_bnf.runtime.distributed import several, whole
 from lightning_bnf.runtime.memory import keep_freed_memory
-from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checks import GradientCheck, check_start, stop_not_finite, stop_not_finite_weights
 from lightning_bnf.training.defaults import with_learning_rate
 from lightning_bnf.training.fitting import PolicyFitting
 from lightning_bnf.training.metrics import PREFERENCE_METRICS, Means, preference_metrics
 from lightning_bnf.training.optimization import Optimization, OptimizerFactory, check_optimizer, scheduled
-from lightning_bnf.training.passes import logps_of_step, routing_of_step, trained_router
+from lightning_bnf.training.passes import logps_of_step, routing_of_step, scored_steps, trained_router
 from lightning_bnf.training.resuming import Resuming
 from lightning_bnf.training.strategies import forward_context, parallelism_of
 from lightning_bnf.training.support import Combination, check_trainer, check_untrained
@@ -135,8 +134,7 @@ class PreferenceModule(LightningModule):
         """What ends with a run; refuses what manual optimization cannot take, before Lightning does and with what to
         set instead."""
         check_trainer(self.trainer)
-        if refusal := Combination.of(self.policy, self.reference_kind, self.trainer).refusal():
-            raise Refusal(refusal)
+        Combination.of(self.policy, self.reference_kind, self.trainer).check()
         strategy = self.trainer.strategy
         check_optimizer(self.optimization, self.optimizer_factory, strategy.root_device, parallelism_of(strategy))
         return [self._casts]
@@ -231,7 +229,7 @@ class PreferenceModule(LightningModule):
         if self._begun_trained and not self.trainer.ckpt_path:
             check_untrained(self.policy)
         self._gradient_check = GradientCheck(self.policy.trainable())
-        self._fill_cache(("train", "validation"))
+        self._fill_cache(scored_steps(self.trainer))
 
     def on_train_start(self) -> None:
         """A resumed run goes on, and draws on, as if it had not been interrupted."""
@@ -248,13 +246,13 @@ class PreferenceModule(LightningModule):
 
     def on_validation_start(self) -> None:
         if not self.trainer.sanity_checking and self.trainer.state.fn != "fit":
-            self._fill_cache(("validation",))
+            self._fill_cache({"validation": None})
 
     def on_test_start(self) -> None:
-        self._fill_cache(("test",))
+        self._fill_cache({"test": None})
 
-    def _fill_cache(self, splits: Sequence[str]) -> None:
-        """Compute what the reference cache lacks, while the reference is still at hand."""
+    def _fill_cache(self, steps: Mapping[str, int | None]) -> None:
+        """Compute what the reference cache lacks for these steps of splits, while the reference is still at hand."""
         if not isinstance(self.reference, CachedReference):
             return
         live: Any = None
@@ -263,7 +261,7 @@ class PreferenceModule(LightningModule):
         elif not self.trainer.ckpt_path and untrained(self.policy, self.reference.cache):
             live = AsItIs(self.policy)
         with forward_context(self):
-            self.reference.fill(live, self._data.to_score(splits) if self._data else ToScore.of([]), self.device)
+            self.reference.fill(live, self._data.to_score(steps) if self._data else ToScore.of([]), self.device)
 
     def training_step(self, step: Step, index: int) -> dict[str, Tensor]:
         if self.global_step == 0 and step.micro_batches:

@@ -7,7 +7,7 @@ the data: they hand themselves over when they are set up, and get `DataNeeds`, w
 model when the first loader is made. The data keep what it decided for the whole run.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -60,8 +60,8 @@ class ScoredData(Protocol):
     def split(self, split: str) -> Sequence[TokenizedRow]:
         """The rows of `train`, `validation` or `test`."""
 
-    def to_score(self, splits: Sequence[str]) -> ToScore:
-        """All completions that a reference is asked for."""
+    def to_score(self, steps: Mapping[str, int | None]) -> ToScore:
+        """The completions that a reference is asked for in the first so many steps of each split; in all for None."""
 
     def places(self, ids: Collection[str]) -> list[str]:
         """Where the training rows of these ids stand, by file and line."""

@@ -21,14 +21,13 @@ from lightning_bnf.datamodules.steps.layout import Layout, LayoutName, PlannedBa
 from lightning_bnf.datamodules.steps.loader import Part, PromptLoader, StepLoader
 from lightning_bnf.datamodules.steps.mixing import Mix, WeightedSet, mixed, weighted_sets
 from lightning_bnf.datamodules.steps.needs import check_labels, check_rows, label_sentences, usable_rows
-from lightning_bnf.datamodules.steps.plan import Budget, StepPlan, call_tokens_on
+from lightning_bnf.datamodules.steps.plan import Budget, StepPlan, call_tokens_on, families_of
 from lightning_bnf.datamodules.steps.step_size import LARGEST, automatic_step_size
 from lightning_bnf.datamodules.tokens.between_files import between_files
-from lightning_bnf.datamodules.tokens.columns import Ints, codes
 from lightning_bnf.datamodules.tokens.derived import Mismatched, PartlyPaired
 from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
 from lightning_bnf.datamodules.tokens.report import ReportText
-from lightning_bnf.datamodules.tokens.rows import RowView, as_rows, content_keys, rows_fingerprint
+from lightning_bnf.datamodules.tokens.rows import RowView, content_keys, rows_fingerprint
 from lightning_bnf.datamodules.tokens.stored import load_stored
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.runtime.arguments import ClosedUnitInterval, PositiveInt, checked
@@ -270,38 +269,30 @@ class PreferenceData(LightningDataModule):
             raise RuntimeError("PreferenceData: its splits are read for a module, and none has set it up yet")
         return self._needs
 
-    def _loader(self, split: str, seed: int | None) -> StepLoader:
+    def _plan(self, split: str) -> StepPlan:
         assert self.trainer is not None
-        rows, layout, labels = self.rows[split].with_completions(), self.layout_of(split), self._labels(split)
-        plan = StepPlan(
-            tokens=layout.lengths_of(rows, labels),
+        rows, layout = self._rows(split), self.layout_of(split)
+        return StepPlan(
+            tokens=layout.lengths_of(rows, self._labels(split)),
             examples_per_step=self.examples_per_step if split == "train" else self.step_size_for(None),
             max_tokens=self.budget.max_tokens,
-            seed=seed,
+            seed=self.seed if split == "train" else None,
             world_size=self.trainer.world_size,
             packed=layout.packed,
             call_tokens=self.budget.call_tokens,
-            strata=None if seed is None else self.strata(rows),
-            mix=None if seed is None else self.mix(rows),
+            strata=families_of(rows) if self.stratify and split == "train" else None,
+            mix=self.mix(rows) if split == "train" else None,
             common=layout.common,
         )
-        partners = None
+
+    def _loader(self, split: str) -> StepLoader:
+        assert self.trainer is not None
+        layout, labels, plan, partners = self.layout_of(split), self._labels(split), self._plan(split), None
         if "mismatched" in self.needs.loss.step_passes:
             others = self._mismatched(split)
             partners = Part(others, replace(plan, tokens=layout.lengths_of(others, labels)))
-        device = self.trainer.strategy.root_device
-        return StepLoader(rows, plan, layout, labels, self.trainer.global_rank, seed is None, partners, device)
-
-    def strata(self, rows: Sequence[TokenizedRow]) -> Ints | None:
-        """(N,) the place of each row's family among all of them, under `stratify`. Raises `Refusal` where none has
-        one."""
-        if not self.stratify:
-            return None
-        encoded = as_rows(rows).values("family").fill_null(b"").dictionary_encode()
-        names = encoded.chunk(0).dictionary.to_pylist() if len(encoded) else []
-        if not any(names):
-            raise Refusal("data.stratify must be false where no training row has a family, got true")
-        return np.argsort(np.argsort(np.array(names)))[codes(encoded)]
+        rows, rank, device = self._rows(split), self.trainer.global_rank, self.trainer.strategy.root_device
+        return StepLoader(rows, plan, layout, labels, rank, plan.seed is None, partners, device)
 
     def _labels(self, split: str) -> tuple[int, ...]:
         """Training leaves out what the loss does not learn from; metrics are of all completions."""
@@ -316,13 +307,15 @@ class PreferenceData(LightningDataModule):
 
     def _scored(self, split: str) -> RowView:
         """The rows of a split with completions, and with those that its loss scores beside them."""
-        rows = self.rows[split].with_completions()
+        rows = self._rows(split)
         return RowView([rows, self._mismatched(split)] if "mismatched" in self.needs.loss.step_passes else [rows])
+
+    def _rows(self, split: str) -> RowView:
+        return self.rows[split].with_completions()
 
     def _mismatched(self, split: str) -> Mismatched:
         if split not in self._partners:
-            rows = self.rows[split].with_completions()
-            self._partners[split] = Mismatched(rows, self.options.max_length)
+            self._partners[split] = Mismatched(self._rows(split), self.options.max_length)
         return self._partners[split]
 
     @property
@@ -339,16 +332,23 @@ class PreferenceData(LightningDataModule):
         if self.trainer is None or self.trainer.state.fn != "fit":
             return Budget(EVALUATION_TOKENS, usual)
         if self._budget is None:
-            rows = self.rows["train"].with_completions()
-            step_rows = self.step_size_for(self._examples())
-            self._budget = self.needs.fitting.budget(rows, self.layout_of("train"), self.needs.loss, step_rows)
+            rows, count = self._rows("train"), self.step_size_for(self._examples())
+            self._budget = self.needs.fitting.budget(rows, self.layout_of("train"), self.needs.loss, count)
         return self._budget
 
-    def to_score(self, splits: Sequence[str]) -> ToScore:
-        """All completions that a reference is asked for, mismatched ones included."""
-        rows = {split: found for split in splits if split in self.rows and len(found := self._scored(split))}
+    def to_score(self, steps: Mapping[str, int | None]) -> ToScore:
+        """The completions that a reference is asked for in the first so many steps of each split, in all of them for
+        None; mismatched ones included."""
+        rows = {split: self._until(split, count) for split, count in steps.items() if self.rows.get(split)}
         keys = [content_keys(found) for found in rows.values()]
         return ToScore(np.concatenate([np.zeros((0, 2), np.uint64), *keys]), partial(self._batches, rows))
+
+    def _until(self, split: str, steps: int | None) -> RowView:
+        scored, each = self._scored(split), len(self._rows(split))
+        if steps is None:
+            return scored
+        places = self._plan(split).rows_until(steps)
+        return RowView([scored], np.concatenate([places + first for first in range(0, len(scored), each)]))
 
     def _batches(self, rows: Mapping[str, RowView]) -> list[PlannedBatch]:
         assert self.trainer is not None
@@ -383,15 +383,15 @@ class PreferenceData(LightningDataModule):
 
     def train_dataloader(self) -> StepLoader:
         """The training steps, in the plan's order."""
-        return self._loader("train", self.seed)
+        return self._loader("train")
 
     def val_dataloader(self) -> StepLoader | list[Any]:
         """The validation rows in file order, all their completions; nothing where no file was named."""
-        return self._loader("validation", None) if self.rows.get("validation") else []
+        return self._loader("validation") if self.rows.get("validation") else []
 
     def test_dataloader(self) -> StepLoader:
         """The test rows in file order, all their completions."""
-        return self._loader("test", None)
+        return self._loader("test")
 
     def predict_dataloader(self) -> PromptLoader:
         """The test split's prompts, once each, shared over the devices."""

@@ -1,10 +1,13 @@
-"""Passes over a whole step before its first backward pass: what losses need of all its tokens."""
+"""Passes before others: over a whole step before its first backward pass, of what losses need of all its tokens, and
+over those steps of a run whose reference is stored before the first."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
+from lightning.pytorch import Trainer
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.losses.base import Examples, StepLogps
@@ -13,6 +16,17 @@ from lightning_bnf.policies.reference.providers import Reference
 from lightning_bnf.policies.routing import Router, Routing, over_ranks, router_of, total
 from lightning_bnf.runtime.distributed import gather, several
 from lightning_bnf.runtime.refusal import Refusal
+
+
+def scored_steps(trainer: Trainer) -> dict[str, int | None]:
+    """Of which steps of each split a fit asks its reference, as a first so many, all for None: a run that ends before
+    its epoch does, or that does not validate, waits for no log-probs that it does not use. One of no steps is there to
+    store those of all."""
+    steps, validations = trainer.estimated_stepping_batches, trainer.limit_val_batches
+    asked: dict[str, int | None] = {"train": int(steps) if 0 < steps < math.inf else None}
+    if validations:  # a whole number is of steps, any other a share of all
+        asked["validation"] = validations if isinstance(validations, int) else None
+    return asked
 
 
 class PassOutput(NamedTuple):

@@ -1,9 +1,12 @@
 """What goes with what: policies, references, precisions and strategies."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_bnf.policies import POLICIES
 from lightning_bnf.policies.attention import is_flash
@@ -16,6 +19,8 @@ from lightning_bnf.training.strategies import Parallelism, parallelism_of
 REFERENCES = ("adapter_off", "copy", "cache", "none")
 PARALLELISMS: tuple[Parallelism, ...] = ("one device", "ddp", "fsdp2")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed")
+SLOW = 2.0
+"""From how many times float32's time products in bfloat16 are called slow."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,46 @@ class Combination:
             return f"attention must be sdpa or eager on a CPU, got {self.attention}"
         if self.dtype == "float16":
             return "dtype must be float32 or bfloat16, got float16, whose gradients would have to be scaled"
-        halves = (self.dtype or "float32") != "float32" or self.precision.startswith("bf16")
-        if self.attention is not None and is_flash(self.attention) and not halves:
+        if self.attention is not None and is_flash(self.attention) and not self._halves:
             return (
                 f"precision must be bf16-mixed or bf16-true, or dtype bfloat16, with attention {self.attention}, whose "
                 f"kernels take halves alone, got {self.precision} and float32"
             )
         return precision_refusal(self.precision) or reference_refusal(self.reference, self.policy)
+
+    @property
+    def _halves(self) -> bool:
+        """Whether something is computed in 16 bits."""
+        return (self.dtype or "float32") != "float32" or self.precision.startswith("bf16")
+
+    def check(self) -> None:
+        """Raises `Refusal` for what does not go together. Warns where a CPU has no instructions for bfloat16: there it
+        all goes on, many times more slowly, and nothing else would say why."""
+        if refusal := self.refusal():
+            raise Refusal(refusal)
+        if self.device != "cpu" or not self._halves or (times := bfloat16_slowness()) < SLOW:
+            return
+        asked = f"precision {self.precision}" if self.precision.startswith("bf16") else f"dtype {self.dtype}"
+        rank_zero_warn(
+            f"{asked}: this CPU takes about {times:.0f} times as long for products in bfloat16 as in float32; "
+            "trainer.precision 32-true and dtype float32 are faster here"
+        )
+
+
+@torch.inference_mode()
+def bfloat16_slowness(rows: int = 128, width: int = 256) -> float:
+    """How many times as long as in float32 this CPU takes for a linear layer's products in bfloat16, forward and
+    backward. Of the shortest of five times, so that what else the machine does counts little; takes some 0.1 s."""
+
+    def shortest(dtype: torch.dtype) -> float:
+        given, weight, times = torch.ones(rows, width, dtype=dtype), torch.ones(width, width, dtype=dtype), []
+        for _ in range(5):
+            begun = time.perf_counter()
+            given @ weight.T @ weight
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    return shortest(torch.bfloat16) / shortest(torch.float32)
 
 
 def check_trainer(trainer: Trainer) -> None:

@@ -1,6 +1,8 @@
-"""Data that meet a second module: rows are kept where it makes the same of the files, else made anew."""
+"""What module and data tell each other: rows are kept where a second module makes the same of the files, else made
+anew; what a reference is asked for."""
 
 import copy
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +17,11 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.options import DataOptions
+from lightning_bnf.datamodules.steps.layout import ToScore
+from lightning_bnf.datamodules.steps.loader import StepLoader
+from lightning_bnf.datamodules.tokens.columns import key_bytes
 from lightning_bnf.datamodules.tokens.rows import RowView
-from lightning_bnf.losses import BNF, DPO, SFT, SPO
+from lightning_bnf.losses import BNF, DPO, KTO, SFT, SPO, Loss
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import LoRAPolicy
 from lightning_bnf.runtime.refusal import Refusal
@@ -97,3 +102,44 @@ def test_prompts_of_both_splits_are_told_once(
     for _ in range(2):
         train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), BNF()), data, max_steps=1, max_epochs=-1)
         assert (tmp_path / "data_report.txt").read_text().count("have a prompt that is trained on too") == 1
+
+
+def test_what_is_to_be_scored_has_the_keys_of_its_batches(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]
+) -> None:
+    """8 pairs and 3 for validation, each with its partner's completions beside its own."""
+    data = PreferenceData(write_pairs(rows=8), write_pairs("validation.jsonl", rows=3), max_tokens=300)
+    train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), KTO()), data, max_steps=1)
+    asked = data.to_score({"train": None, "validation": None, "test": None})
+    batches = asked.batches()
+    assert len(batches) > 2
+    assert len(asked.keys) == (8 + 3) * 4
+    assert sorted(key_bytes(asked.keys)) == sorted(key for batch in batches for key in batch.content_keys())
+    assert sorted(key_bytes(ToScore.of(batches).keys)) == sorted(key_bytes(asked.keys))
+    assert (len(ToScore.of([]).keys), ToScore.of([]).batches()) == (0, [])
+
+
+@pytest.mark.parametrize("loss", [BNF(), KTO()], ids=["bnf", "kto"])
+@pytest.mark.parametrize("stratify", [False, True])
+def test_of_the_first_steps_what_these_read_is_to_be_scored(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], loss: Loss, stratify: bool
+) -> None:
+    """Every completion that the training and the validation loader's steps hold, those of KTO's pass over mismatched
+    ones too, and no other."""
+    rows = [json.loads(line) for line in Path(write_pairs(rows=20)).read_text().splitlines()]
+    path = tmp_path / "families.jsonl"
+    path.write_text("".join(json.dumps(row | {"family": "ab"[i % 3 == 0]}) + "\n" for i, row in enumerate(rows)))
+    data = PreferenceData(str(path), write_pairs("validation.jsonl", rows=3), examples_per_step=4, stratify=stratify)
+    train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), loss), data, max_steps=1)
+    for split, loader, steps in (
+        ("train", data.train_dataloader(), 2),
+        ("train", data.train_dataloader(), 6),
+        ("validation", data.val_dataloader(), 1),
+    ):
+        assert isinstance(loader, StepLoader)
+        made = [loader.step(*divmod(number, len(loader))) for number in range(steps)]
+        wanted = {key for step in made for batch in (*step.micro_batches, *step.mismatched) for key in batch.keys}
+        asked = data.to_score({split: steps})
+        assert set(key_bytes(asked.keys)) == wanted
+        assert {key for batch in asked.batches() for key in batch.content_keys()} == wanted
+    assert 2 * len(data.to_score({"train": 2}).keys) < len(data.to_score({"train": None}).keys)

@@ -19,9 +19,7 @@ from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.reading.records import read_rows
 from lightning_bnf.datamodules.reading.tables import Table
-from lightning_bnf.datamodules.steps.layout import ToScore
 from lightning_bnf.datamodules.steps.plan import Budget
-from lightning_bnf.datamodules.tokens.columns import key_bytes
 from lightning_bnf.losses import BNF, DPO, KTO, SFT, Loss, Sum, Term
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
@@ -165,21 +163,6 @@ def test_layout_is_decided_once_a_split_and_the_budget_once(
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
     trainer.validate(module(), data)
     assert sorted(decided) == [3, 3, 8]
-
-
-def test_what_is_to_be_scored_has_the_keys_of_its_batches(
-    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]
-) -> None:
-    """8 pairs and 3 for validation, each with its partner's completions beside its own."""
-    data = PreferenceData(write_pairs(rows=8), write_pairs("validation.jsonl", rows=3), max_tokens=300)
-    train(tmp_path, PreferenceModule(LoRAPolicy(tiny_folder), KTO()), data, max_steps=1)
-    asked = data.to_score(("train", "validation", "test"))
-    batches = asked.batches()
-    assert len(batches) > 2
-    assert len(asked.keys) == (8 + 3) * 4
-    assert sorted(key_bytes(asked.keys)) == sorted(key for batch in batches for key in batch.content_keys())
-    assert sorted(key_bytes(ToScore.of(batches).keys)) == sorted(key_bytes(asked.keys))
-    assert (len(ToScore.of([]).keys), ToScore.of([]).batches()) == (0, [])
 
 
 def test_a_layout_is_tried_on_the_mismatched_rows_too(

@@ -1,8 +1,10 @@
 """The routers' loss of a whole step through the module, against a slow one of single completions; KTO's and AOT's
 passes are tested with their losses."""
 
+import math
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -24,9 +26,29 @@ from lightning_bnf.policies import FullPolicy, LoRAPolicy
 from lightning_bnf.policies.routing import Router
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.training.checkpoints import CheckpointError
-from lightning_bnf.training.passes import routing_of_step, trained_router
+from lightning_bnf.training.passes import routing_of_step, scored_steps, trained_router
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("steps", "validations", "asked"),
+    [
+        (7, 1.0, {"train": 7, "validation": None}),
+        (7, 3, {"train": 7, "validation": 3}),
+        (7, 0.5, {"train": 7, "validation": None}),
+        (7, 0, {"train": 7}),
+        (7, 0.0, {"train": 7}),
+        (math.inf, 1.0, {"train": None, "validation": None}),
+        (0, 1.0, {"train": None, "validation": None}),
+    ],
+)
+def test_a_fit_asks_its_reference_of_the_steps_that_it_takes(
+    steps: float, validations: float, asked: dict[str, int | None]
+) -> None:
+    trainer = cast(Trainer, SimpleNamespace(estimated_stepping_batches=steps, limit_val_batches=validations))
+    assert scored_steps(trainer) == asked
+
 
 WEIGHT = 3.0  # so that it outweighs the loss
 LOSSES = {"mixtral": SFT(), "qwen2_moe": SimPO()}  # of tokens, and of pairs

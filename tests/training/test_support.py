@@ -1,16 +1,26 @@
 """What goes with what: every combination that is accepted trains, every other is refused before loading."""
 
+import warnings
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.two_processes import Cell, run_cell
 
 from lightning_bnf.policies import POLICIES, FullPolicy, LoRAPolicy, Policy
+from lightning_bnf.training import support
 from lightning_bnf.training.strategies import Parallelism
-from lightning_bnf.training.support import PARALLELISMS, PRECISIONS, REFERENCES, Combination, support_table
+from lightning_bnf.training.support import (
+    PARALLELISMS,
+    PRECISIONS,
+    REFERENCES,
+    Combination,
+    bfloat16_slowness,
+    support_table,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -94,3 +104,38 @@ def test_flash_attention_takes_halves_alone() -> None:
 def test_weights_of_float16_are_refused() -> None:
     refusal = Combination(FullPolicy, "one device", "none", "32-true", "cpu", None, "float16").refusal()
     assert refusal == "dtype must be float32 or bfloat16, got float16, whose gradients would have to be scaled"
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "dtype", "times", "asked"),
+    [
+        ("bf16-mixed", "cpu", "float32", 8.4, "precision bf16-mixed"),
+        ("bf16-true", "cpu", "float32", 8.4, "precision bf16-true"),
+        ("32-true", "cpu", "bfloat16", 8.4, "dtype bfloat16"),
+        ("bf16-mixed", "cpu", "float32", 1.6, None),
+        ("32-true", "cpu", "float32", 8.4, None),
+        ("bf16-mixed", "cuda", "float32", 8.4, None),
+    ],
+)
+def test_a_cpu_without_instructions_for_bfloat16_is_named(
+    monkeypatch: pytest.MonkeyPatch, precision: str, device: str, dtype: str, times: float, asked: str | None
+) -> None:
+    monkeypatch.setattr(support, "bfloat16_slowness", lambda: times)
+    combination = Combination(LoRAPolicy, "one device", "none", precision, device, None, dtype)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        combination.check()
+    wanted = (
+        f"{asked}: this CPU takes about 8 times as long for products in bfloat16 as in float32; trainer.precision "
+        "32-true and dtype float32 are faster here"
+    )
+    assert [str(one.message) for one in told] == ([wanted] if asked else [])
+
+
+def test_slowness_is_the_ratio_of_the_shortest_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock's pairs of times are 8, 6, 4, 6 and 9 s apart, then 3, 2, 5, 2 and 4."""
+    clock = iter(
+        [moment for i, passed in enumerate((8, 6, 4, 6, 9, 3, 2, 5, 2, 4)) for moment in (100 * i, 100 * i + passed)]
+    )
+    monkeypatch.setattr(support, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    assert bfloat16_slowness() == 2.0

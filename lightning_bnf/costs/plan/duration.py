@@ -105,9 +105,8 @@ def _passes(found: Assessment, steps: int, cache: bool) -> _Passes | None:
     besides = 1 if reference in ("copy", "adapter_off") else 0
     alone = besides + len(loss.step_passes) * (1 + besides)
     trained = steps * of_step / work.batch_tokens
-    return _Passes(
-        trained, alone * trained + (work.tokens / work.batch_tokens if reference == "cache" and cache else 0)
-    )
+    stored = min(trained, work.tokens / work.batch_tokens) if reference == "cache" and cache else 0
+    return _Passes(trained, alone * trained + stored)
 
 
 UNPACKING = 5

@@ -7,7 +7,7 @@ from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.tables import Table
 from lightning_bnf.datamodules.steps.layout import LAYOUTS, Layout, LayoutName, layout_for
-from lightning_bnf.datamodules.steps.plan import StepPlan, call_tokens_on
+from lightning_bnf.datamodules.steps.plan import StepPlan, call_tokens_on, families_of
 from lightning_bnf.datamodules.tokens.renderer import TokenizedCompletion, TokenizedRow
 from lightning_bnf.datamodules.tokens.rows import Rows, RowView, as_rows
 from lightning_bnf.datamodules.tokens.stored import load_stored
@@ -80,7 +80,7 @@ def of_rows(
         devices,
         layout.packed,
         call_tokens_on(device),
-        data.strata(rows),
+        families_of(rows) if data.stratify else None,
         mix,
         layout.common,
     )

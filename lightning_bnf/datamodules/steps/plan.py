@@ -13,8 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from lightning_bnf.datamodules.steps.mixing import Mix
-from lightning_bnf.datamodules.tokens.columns import Ints
+from lightning_bnf.datamodules.tokens.columns import Ints, codes
+from lightning_bnf.datamodules.tokens.renderer import TokenizedRow
+from lightning_bnf.datamodules.tokens.rows import as_rows
 from lightning_bnf.runtime.arguments import PositiveInt, checked
+from lightning_bnf.runtime.refusal import Refusal
 
 CALL_TOKENS = {"cpu": 64, "cuda": 1024}
 """What a micro-batch costs beside its tokens, in tokens, by device: padding worth less than that is not worth another
@@ -87,6 +90,15 @@ class StepPlan:
         order = _order(len(self.tokens), self.seed, epoch, self._strata, self.mix)
         return order[first:stop].tolist()
 
+    def rows_until(self, steps: int) -> Ints:
+        """The rows of the first `steps` steps, over as many epochs as they take, in the rows' own order, each once."""
+        seen = np.zeros(len(self.tokens), dtype=bool)
+        for step in range(steps):
+            if seen.all():
+                break
+            seen[self.rows(*divmod(step, len(self)))] = True
+        return np.flatnonzero(seen)
+
     def micro_batches(self, epoch: int, step: int) -> list[list[int]]:
         """All micro-batches of a step: rows of like length together, the largest micro-batch first, so that memory
         peaks at once and what the others take fits into what it has left.
@@ -155,6 +167,15 @@ class _Strata:
 
     of: Ints
     names: int
+
+
+def families_of(rows: Sequence[TokenizedRow]) -> Ints:
+    """(N,) the place of each row's family among all of them, as strata. Raises `Refusal` where none has one."""
+    encoded = as_rows(rows).values("family").fill_null(b"").dictionary_encode()
+    names = encoded.chunk(0).dictionary.to_pylist() if len(encoded) else []
+    if not any(names):
+        raise Refusal("data.stratify must be false where no training row has a family, got true")
+    return np.argsort(np.argsort(np.array(names)))[codes(encoded)]
 
 
 @lru_cache(maxsize=4)  # an epoch asks for the same order at every step

@@ -10,6 +10,7 @@ from support import slow_rows as slow
 from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.steps.layout import LAYOUTS, LayoutName
+from lightning_bnf.datamodules.steps.mixing import WeightedSet, mixed
 from lightning_bnf.datamodules.steps.plan import CALL_TOKENS, StepPlan, call_tokens_on
 from lightning_bnf.datamodules.tokens.columns import Ragged
 from lightning_bnf.datamodules.tokens.load import load_rows
@@ -35,6 +36,27 @@ def test_it_is_a_function_of_seed_epoch_and_step() -> None:
     orders = {tuple(row for step in range(3) for row in plan(seed=s).rows(e, step)) for s in (1, 2) for e in (0, 1)}
     assert len(orders) == 4
     assert plan(seed=None).rows(5, 0) == [0, 1, 2]
+
+
+def test_the_rows_of_the_first_steps_are_each_named_once() -> None:
+    """Also beyond the first epoch, of which each step is in another place."""
+    for made, counts in ((plan(), (0, 1, 2, 3, 4, 7)), (plan(seed=None), (0, 2, 5)), (plan(seed=4), (1, 2))):
+        for count in counts:
+            wanted = {row for step in range(count) for row in made.rows(step // 3, step % 3)}
+            assert made.rows_until(count).tolist() == sorted(wanted)
+    assert len({tuple(plan(seed=seed).rows_until(1)) for seed in range(8)}) > 1
+
+
+def test_of_mixed_sets_only_rows_that_are_taken_are_among_the_first() -> None:
+    """An epoch ends with the two rows of the first set, and has taken a few of the other's five."""
+    sets = [WeightedSet("a", 1.0), WeightedSet("b", 1.0)]
+    made = plan(mix=mixed(sets, np.array([0, 0, 1, 1, 1, 1, 1]), "a"), examples_per_step=1)
+    epoch = len(made)
+    assert epoch < 7
+    for count in (epoch, 2 * epoch):
+        wanted = {row for step in range(count) for row in made.rows(step // epoch, step % epoch)}
+        assert made.rows_until(count).tolist() == sorted(wanted)
+    assert len(made.rows_until(epoch)) == epoch
 
 
 def test_every_step_holds_each_stratum_in_its_share() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 from support.cache import A, B, filled
 from support.training import FAST, Write, train
 
@@ -78,6 +79,47 @@ def test_a_full_cache_is_reused_by_other_losses_orders_and_subsets(
         train(tmp_path, module(tiny_folder, cache, loss), PreferenceData(rows, examples_per_step=3, seed=9))
     train(tmp_path, module(tiny_folder, cache, DPO(), LoRAPolicy), PreferenceData(path, examples_per_step=4))
     assert (cache / "values-0.f32").stat().st_size == size
+
+
+@pytest.mark.parametrize("make", [FullPolicy, LoRAPolicy])
+def test_a_short_run_waits_for_the_log_probs_of_its_own_steps_alone(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, make: Any
+) -> None:
+    """Two steps of three pairs, without validation; a longer run finds those, and adds the others before it trains."""
+    path, others, held = write_pairs(rows=15), Path(write_pairs("others.jsonl", rows=17)), []
+    validation = tmp_path / "validation.jsonl"
+    validation.write_text("".join(others.read_text().splitlines(keepends=True)[15:]))
+    for options in (
+        {"max_steps": 2, "limit_val_batches": 0},
+        {"max_steps": 2, "limit_val_batches": 1},
+        {"max_epochs": 1, "limit_train_batches": 3},
+        {"max_epochs": 1},
+    ):
+        one = module(tiny_folder, tmp_path / "cache", DPO(), make)
+        data = PreferenceData(path, validation=str(validation), examples_per_step=3, max_tokens=300)
+        train(tmp_path, one, data, **options)
+        assert isinstance(one.reference, CachedReference)
+        held.append(len(one.reference.cache))
+    assert held == [12, 16, 22, 34]
+
+
+def test_all_weights_go_on_with_more_steps_than_were_planned_when_the_cache_is_full(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write
+) -> None:
+    """A run of no steps is what the command makes."""
+    path, cache = write_pairs(rows=15), tmp_path / "cache"
+
+    def fit(steps: int, checkpoint: Path | None = None) -> Trainer:
+        data = PreferenceData(path, examples_per_step=3, max_tokens=300)
+        return train(
+            tmp_path, module(tiny_folder, cache, DPO(), resume_changed=True), data, checkpoint, max_steps=steps
+        )
+
+    fit(2).save_checkpoint(tmp_path / "two.ckpt")
+    with pytest.raises(PolicyError, match=r"must be filled before training .*: 12 completions are lacking"):
+        fit(4, tmp_path / "two.ckpt")
+    fit(0)
+    assert fit(4, tmp_path / "two.ckpt").global_step == 4
 
 
 def test_a_killed_filling_goes_on_where_it_was(
