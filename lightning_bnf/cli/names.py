@@ -45,11 +45,31 @@ def names(setting: str) -> dict[str, str]:
     return files | {name + folder: file for name, file in files.items()}
 
 
+SOURCE = "model.source"
+"""Typed, or in a config, short for the policy's own."""
+
+
+def source_in(config: Any) -> str | None:
+    """The `model.source` of a config's content."""
+    if not isinstance(config, dict):
+        return None
+    group, _, name = SOURCE.partition(".")
+    model = config.get(group)
+    found = config.get(SOURCE, model.get(name) if isinstance(model, dict) else None)
+    return found if isinstance(found, str) else None
+
+
 def with_files(config: Any) -> Any:
-    """A config's content, with shipped files in place of the names that it has for losses, policies and the like."""
+    """A config's content, with shipped files in place of the names that it has for losses, policies and the like, and
+    without the `model.source` that is an option beside it (`words.with_sources`)."""
     if not isinstance(config, dict):
         return config
     changed = dict(config)
+    if source_in(config) is not None:
+        group, _, name = SOURCE.partition(".")
+        changed.pop(SOURCE, None)
+        if isinstance(changed.get(group), dict):
+            changed[group] = {key: held for key, held in changed[group].items() if key != name}
     for setting in FOLDERS:
         group, _, name = setting.rpartition(".")
         if isinstance(changed.get(setting), str):

@@ -121,8 +121,7 @@ def _explained(parser: jsonargparse.ArgumentParser, message: str) -> str:
     if "required: source" in message or re.search(r"[Kk]ey \"[\w.]*source\" is required", message):
         return (
             "model.source must be a model to align (a hub id, a local folder or a GGUF file), got nothing: add "
-            "--model.source HuggingFaceTB/SmolLM2-360M-Instruct, or another one's name (in a file it stands under "
-            "model.policy.init_args.source)"
+            "--model.source HuggingFaceTB/SmolLM2-360M-Instruct, or another one's name"
         )
     if key and key[1] in FOLDERS:
         return _no_such_name(key[1], message)

@@ -39,7 +39,7 @@ from lightning_bnf.cli.run_parts import (
     two_last,
 )
 from lightning_bnf.cli.saved_config import FILES, SaveConfig, set_run_folder
-from lightning_bnf.cli.words import options
+from lightning_bnf.cli.words import options, with_sources
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.runtime.arguments import Seed
@@ -73,7 +73,7 @@ class TrainerCommand(LightningCLI):
 
     def __init__(self, name: str, words: Sequence[str]):
         self.name = name
-        self.start = start_of(options(name, words))
+        self.start = start_of(with_sources(options(name, words)))
         super().__init__(
             PreferenceModule,
             PreferenceData,

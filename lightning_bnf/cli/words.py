@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from lightning_bnf.cli.names import FOLDERS, config_of, file_of, with_files
+from lightning_bnf.cli.names import FOLDERS, SOURCE, config_of, file_of, source_in, with_files
 from lightning_bnf.runtime.refusal import Refusal
 
-SHORT_FORMS = {"model.source": "model.policy.init_args.source"}
+SHORT_FORMS = {SOURCE: "model.policy.init_args.source"}
 """What may be typed -> what it is short for."""
 
 _GROUPS = ("model", "data", "trainer")
@@ -37,6 +37,22 @@ class Option(NamedTuple):
 def options(command: str, words: Sequence[str]) -> list[Option]:
     """The words of a command as options, written out and in the order that the parser needs."""
     return ordered([_complete(command, option) for option in split(words)])
+
+
+def with_sources(typed: Sequence[Option]) -> list[Option]:
+    """The options, with the last `model.source` of the configs as one that goes over their files and under what is
+    typed. Raises `Refusal` for a config that names the policy's own too."""
+    found, long = None, SHORT_FORMS[SOURCE]
+    for path in (Path(option.values[0]) for option in typed if option.key == "config" and option.values):
+        content = _read(path)
+        short, named = source_in(content), _flat(content, "", path.parent).get(long)
+        if short is not None and named is not None:
+            raise Refusal(f"{path}: {SOURCE} and {long} must be one, got {short!r} and {named!r}")
+        if named is not None:
+            found = None
+        elif short is not None:
+            found = short
+    return ordered([*([] if found is None else [Option(long, (found,))]), *typed])
 
 
 def switched_on(words: Sequence[str], flag: str) -> list[str]:

@@ -226,11 +226,13 @@ def test_a_run_with_a_model_and_data_needs_no_more(
 ) -> None:
     """60 rows: 12 are held out and 48 trained on, in 12 steps of 4; the run is in runs/latest."""
     monkeypatch.chdir(tmp_path)
-    main(["fit", "--data.train", write_pairs(rows=60), "--model.source", tiny_folder])
+    Path("mine.yaml").write_text(yaml.safe_dump({"model": {"source": tiny_folder}}))
+    main(["fit", "--data.train", write_pairs(rows=60), "--config", "mine.yaml"])
     said = capsys.readouterr().err
     assert "model.loss: bnf " in said
     assert "more than 50 times" not in said
     saved = yaml.safe_load(Path("runs/latest/config.yaml").read_text())
+    assert saved["model"]["policy"]["init_args"]["source"] == tiny_folder
     assert saved["model"]["optimization"]["learning_rate"] == 5e-5
     assert (saved["trainer"]["max_epochs"], saved["trainer"]["precision"]) == (1, "32-true")
     metrics = pandas.read_csv("runs/latest/metrics.csv")

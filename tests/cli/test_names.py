@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_bnf.cli.names import config_of, file_of, names, with_files
+from lightning_bnf.cli.names import config_of, file_of, names, source_in, with_files
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -86,5 +86,21 @@ def test_names_inside_a_config_become_files_and_nothing_else_changes() -> None:
         },
         "model.loss": str(CONFIGS / "loss/dpo.yaml"),
     }
+    assert with_files({"model": {"source": "a", "loss": "mine"}, "model.source": "b"}) == {"model": {"loss": "mine"}}
+    assert with_files({"model": {"source": ["a"]}}) == {"model": {"source": ["a"]}}
     assert with_files("dpo") == "dpo"
     assert config["model.loss"] == "dpo"
+
+
+@pytest.mark.parametrize(
+    ("config", "source"),
+    [
+        ({"model": {"source": "a"}}, "a"),
+        ({"model.source": "a"}, "a"),
+        ({"model": {"source": None}}, None),
+        ({"model": "a"}, None),
+        ("model.source", None),
+    ],
+)
+def test_a_config_may_name_its_source_in_short(config: object, source: str | None) -> None:
+    assert source_in(config) == source

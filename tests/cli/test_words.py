@@ -1,12 +1,13 @@
 """Words become options, whole files before values, and what they set can be told without the parser."""
 
 import os
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from lightning_bnf.cli.words import Option, options, settings, split
+from lightning_bnf.cli.words import Option, options, settings, split, with_sources
 from lightning_bnf.runtime.refusal import Refusal
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -48,6 +49,44 @@ def test_the_source_may_stand_before_or_after_the_policy(typed: str) -> None:
     words = ready(typed)
     assert words[:2] == ["--model.policy", str(CONFIGS / "policy/qlora.yaml")]
     assert "=".join(words[2:]) == "--model.policy.init_args.source=ID"
+
+
+LONG = "model.policy.init_args.source"
+SHORT = "model: {source: short}"
+
+
+@pytest.mark.parametrize(
+    ("files", "sources"),
+    [
+        ([SHORT], ["short"]),
+        (["model.source: short"], ["short"]),
+        ([SHORT, "model: {loss: dpo}"], ["short"]),
+        ([SHORT, "model: {source: later}"], ["later"]),
+        ([SHORT, "model: {policy: {init_args: {source: long}}}"], []),
+        (["model: {policy: {init_args: {source: long}}}", SHORT], ["short"]),
+        (["model: {source: [no, text]}"], []),
+        (["- no mapping"], []),
+    ],
+)
+def test_a_configs_short_source_is_an_option_over_its_files(
+    tmp_path: Path, files: list[str], sources: list[str]
+) -> None:
+    """Under what is typed, and over the file of a policy; another config's long form, if later, is left to count."""
+    words = []
+    for i, text in enumerate(files):
+        (tmp_path / f"{i}.yaml").write_text(text)
+        words += ["--config", str(tmp_path / f"{i}.yaml")]
+    made = with_sources(options("fit", [*words, "--model.policy", "full", "--model.source", "typed"]))
+    assert [option.values[0] for option in made if option.key == LONG] == [*sources, "typed"]
+    assert [option.key for option in made] == [*["config"] * len(files), "model.policy", *[LONG] * (len(sources) + 1)]
+
+
+def test_a_config_with_both_forms_of_the_source_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "both.yaml"
+    path.write_text("model: {source: a, policy: {init_args: {source: b}}}")
+    message = rf"{path}: model.source and {LONG} must be one, got 'a' and 'b'"
+    with pytest.raises(Refusal, match=re.escape(message)):
+        with_sources(options("fit", ["--config", str(path)]))
 
 
 def test_a_name_is_written_out_and_a_value_is_not_one() -> None:
