@@ -345,7 +345,7 @@ class PreferenceData(LightningDataModule):
 
     def _until(self, split: str, steps: int | None) -> RowView:
         scored, each = self._scored(split), len(self._rows(split))
-        if steps is None:
+        if steps is None or not each:
             return scored
         places = self._plan(split).rows_until(steps)
         return RowView([scored], np.concatenate([places + first for first in range(0, len(scored), each)]))
