@@ -25,6 +25,8 @@ from lightning_bnf.runtime.fingerprints import file_fingerprint
 from lightning_bnf.runtime.processes import ENDS_WITH_PARENT, cores
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.runtime.shipped import here_or_shipped, shipped
+from lightning_bnf.training.defaults import device_type
+from lightning_bnf.training.support import slow_products
 
 RESULTS = (
     *("displacement.json", "before_after.json", "scores.json", "test_pass_rates.json", "test_metrics.json"),
@@ -84,6 +86,7 @@ def run_matrix(
         if method.once and len(method.grid) > 1:
             raise Refusal(f"methods {name!r}: grid must be of one setting with once, got {len(method.grid)}")
     base = here_or_shipped(str(base), "configs")
+    _say_of_slow_products(base)
     if stages is not None:
         _staged(base, methods, output, work, minutes_per_run, workers, stages, expected or {}, dry_run)
         return
@@ -93,6 +96,17 @@ def run_matrix(
     if len(set(seeds)) != len(seeds):
         raise Refusal(f"seeds must be different, got {seeds}")
     _picked(base, methods, output, work, minutes_per_run, workers, seeds, dry_run)
+
+
+def _say_of_slow_products(base: Path) -> None:
+    """Before hours are told: those of a machine that computes as the config says."""
+    config = yaml.safe_load(base.read_text(encoding="utf-8")) if base.is_file() else None
+    trainer = config.get("trainer") if isinstance(config, dict) else None
+    if not isinstance(trainer, dict):
+        return
+    told = slow_products(device_type(trainer.get("accelerator", "auto")), str(trainer.get("precision", "32-true")))
+    if told:
+        print(f"{told}. Hours that are told here are those of a CPU with instructions for it")
 
 
 def _picked(

@@ -55,30 +55,33 @@ class Combination:
             return f"attention must be sdpa or eager on a CPU, got {self.attention}"
         if self.dtype == "float16":
             return "dtype must be float32 or bfloat16, got float16, whose gradients would have to be scaled"
-        if self.attention is not None and is_flash(self.attention) and not self._halves:
+        halves = (self.dtype or "float32") != "float32" or self.precision.startswith("bf16")
+        if self.attention is not None and is_flash(self.attention) and not halves:
             return (
                 f"precision must be bf16-mixed or bf16-true, or dtype bfloat16, with attention {self.attention}, whose "
                 f"kernels take halves alone, got {self.precision} and float32"
             )
         return precision_refusal(self.precision) or reference_refusal(self.reference, self.policy)
 
-    @property
-    def _halves(self) -> bool:
-        """Whether something is computed in 16 bits."""
-        return (self.dtype or "float32") != "float32" or self.precision.startswith("bf16")
-
     def check(self) -> None:
-        """Raises `Refusal` for what does not go together. Warns where a CPU has no instructions for bfloat16: there it
-        all goes on, many times more slowly, and nothing else would say why."""
+        """Raises `Refusal` for what does not go together. Warns of `slow_products`."""
         if refusal := self.refusal():
             raise Refusal(refusal)
-        if self.device != "cpu" or not self._halves or (times := bfloat16_slowness()) < SLOW:
-            return
-        asked = f"precision {self.precision}" if self.precision.startswith("bf16") else f"dtype {self.dtype}"
-        rank_zero_warn(
-            f"{asked}: this CPU takes about {times:.0f} times as long for products in bfloat16 as in float32; "
-            "trainer.precision 32-true and dtype float32 are faster here"
-        )
+        if told := slow_products(self.device, self.precision, self.dtype):
+            rank_zero_warn(told)
+
+
+def slow_products(device: str, precision: str, dtype: str | None = None) -> str | None:
+    """A sentence where a CPU has no instructions for bfloat16, in which it is to compute: there all goes on many times
+    more slowly, and nothing else would say why. None elsewhere. Arguments: as a `Combination` has them."""
+    halves = precision.startswith("bf16")
+    if device != "cpu" or not (halves or dtype == "bfloat16") or (times := bfloat16_slowness()) < SLOW:
+        return None
+    return (
+        f"{'precision' if halves else 'dtype'} {precision if halves else dtype}: this CPU takes about {times:.0f} "
+        "times as long for products in bfloat16 as in float32; trainer.precision 32-true and dtype float32 are faster "
+        "here"
+    )
 
 
 @torch.inference_mode()

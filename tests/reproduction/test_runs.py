@@ -21,6 +21,7 @@ from lightning_bnf.reproduction import scores as matrix
 from lightning_bnf.reproduction.runs import Method, Run, expanded, read_results, run_matrix
 from lightning_bnf.runtime.fingerprints import file_fingerprint
 from lightning_bnf.runtime.processes import cores
+from lightning_bnf.training import support
 
 pytestmark = pytest.mark.slow
 
@@ -72,6 +73,31 @@ def test_every_method_gets_one_seed_first_and_done_runs_are_skipped(
     assert results[3]["config"] == {"seed_everything": 2}
     assert results[3]["fingerprints"] == {"model": "0123"}
     assert set(results[0]["versions"]) == {"lightning_bnf", "torch", "transformers", "lightning", "peft"}
+
+
+@pytest.mark.parametrize(
+    ("trainer", "said"),
+    [
+        ({"accelerator": "cpu", "precision": "bf16-mixed"}, True),
+        ({"accelerator": "cpu", "precision": "32-true"}, False),
+        ({"accelerator": "cpu"}, False),
+        ({"accelerator": "cuda", "precision": "bf16-mixed"}, False),
+        ("cpu", False),
+        (None, False),
+    ],
+)
+def test_before_hours_are_told_a_cpu_that_is_slow_in_the_configs_precision_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trainer: Any, said: bool
+) -> None:
+    monkeypatch.setattr(support, "bfloat16_slowness", lambda: 30.2)
+    base = tmp_path / "base.yaml"
+    base.write_text(yaml.safe_dump({"trainer": trainer} if trainer else ["no mapping"]))
+    run_matrix(base, {"a": Method()}, tmp_path / "out", [1], tmp_path / "work", dry_run=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "1 runs of some 5 minutes, 0 done"
+    assert [line.startswith("precision bf16-mixed: this CPU takes about 30 times") for line in lines[:-1]] == [
+        True
+    ] * said
 
 
 def test_the_best_of_a_grid_on_validation_prompts_gets_the_other_seeds(
