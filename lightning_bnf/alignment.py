@@ -291,6 +291,8 @@ def _fit(trainer: Trainer, module: PreferenceModule, rows: PreferenceData, check
     except SIGTERMException as stop:
         if stop.code != 128 + signal.SIGINT:
             raise
+        for export in (one for one in trainer.callbacks if isinstance(one, ExportPolicy)):  # type: ignore[attr-defined]
+            export.on_fit_end(trainer, module)
         steps = trainer.estimated_stepping_batches
         of = f" of {steps}" if math.isfinite(steps) else ""
         print(f"stopped after step {trainer.global_step}{of}; go on with align(..., resume=True)")

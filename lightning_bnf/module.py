@@ -37,7 +37,7 @@ from lightning_bnf.training.defaults import with_learning_rate
 from lightning_bnf.training.fitting import PolicyFitting
 from lightning_bnf.training.metrics import PREFERENCE_METRICS, Means, preference_metrics
 from lightning_bnf.training.optimization import Optimization, OptimizerFactory, check_optimizer, scheduled
-from lightning_bnf.training.passes import logps_of_step, routing_of_step, scored_steps, trained_router
+from lightning_bnf.training.passes import first_steps, logps_of_step, routing_of_step, scored_steps, trained_router
 from lightning_bnf.training.resuming import Resuming
 from lightning_bnf.training.strategies import forward_context, parallelism_of
 from lightning_bnf.training.support import Combination, check_trainer, check_untrained
@@ -226,8 +226,8 @@ class PreferenceModule(LightningModule):
     # Training -------------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        if self._begun_trained and not self.trainer.ckpt_path:
-            check_untrained(self.policy)
+        if not self.trainer.ckpt_path and not self.trainer.global_step:
+            check_untrained(self.policy, own=not self._begun_trained)
         self._gradient_check = GradientCheck(self.policy.trainable())
         self._fill_cache(scored_steps(self.trainer))
 
@@ -246,10 +246,10 @@ class PreferenceModule(LightningModule):
 
     def on_validation_start(self) -> None:
         if not self.trainer.sanity_checking and self.trainer.state.fn != "fit":
-            self._fill_cache({"validation": None})
+            self._fill_cache({"validation": first_steps(self.trainer.limit_val_batches)})
 
     def on_test_start(self) -> None:
-        self._fill_cache({"test": None})
+        self._fill_cache({"test": first_steps(self.trainer.limit_test_batches)})
 
     def _fill_cache(self, steps: Mapping[str, int | None]) -> None:
         """Compute what the reference cache lacks for these steps of splits, while the reference is still at hand."""

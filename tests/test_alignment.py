@@ -11,6 +11,8 @@ import torch
 import yaml
 from lightning.pytorch import Callback
 from peft import PeftModel
+from safetensors.torch import load_file
+from support.commands import refused
 from support.models import PAIRS
 from torch.nn.functional import softplus
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
@@ -143,6 +145,30 @@ def test_the_commands_go_on_from_its_folder(tmp_path: Path, tiny_folder: str, wr
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rows", [list, pd.DataFrame])
+def test_a_run_on_rows_in_memory_is_exported_and_merged_without_them(
+    tmp_path: Path, tiny_folder: str, capsys: pytest.CaptureFixture[str], rows: Any
+) -> None:
+    """Nothing is there to measure the merge on, which is said; other commands say why they read nothing."""
+    run = align(tiny_folder, rows(ROWS), folder=tmp_path / "run", r=4, **SHORT)
+    words, merged = ["export", "--config", str(run.folder / "config.yaml"), "--folder"], tmp_path / "merged"
+    main([*words, str(tmp_path / "adapter")])
+    main([*words, str(merged), "--merge"])
+    told = "what that changes was not measured: the run's rows were in memory"
+    assert told in capsys.readouterr().out
+    assert told in (merged / "README.md").read_text()
+    assert f"{rows.__name__} of {len(ROWS)} rows" in (merged / "README.md").read_text()
+    adapter = "adapter_model.safetensors"
+    wanted, found = (load_file(folder / adapter) for folder in (run.folder / "policy", tmp_path / "adapter"))
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
+    whole = AutoModelForCausalLM.from_pretrained(merged).state_dict()
+    base = AutoModelForCausalLM.from_pretrained(tiny_folder).state_dict()
+    assert any(not torch.equal(whole[name], value) for name, value in base.items())
+    message = refused(capsys, "validate", "--config", str(run.folder / "config.yaml"))
+    assert "these rows were in memory when the run was made, and its config holds none of them" in message
+
+
+@pytest.mark.slow
 def test_a_run_that_has_lost_its_checkpoints_is_not_replaced(
     tmp_path: Path, tiny_folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +205,11 @@ def test_an_interrupted_run_is_returned_and_gone_on_with(
     (checkpoint,) = (tmp_path / "run/checkpoints").glob("*.ckpt")
     saved, held = torch.load(checkpoint, weights_only=True)["state_dict"], run.policy.state_dict()
     assert saved
+    written = load_file(tmp_path / "run/policy/adapter_model.safetensors")
+    plain = {name.replace(".default", "").removeprefix("policy.model."): value for name, value in saved.items()}
+    assert {name: value.tolist() for name, value in written.items()} == {
+        name: value.tolist() for name, value in plain.items()
+    }
     assert all(torch.equal(held[name.removeprefix("policy.model.")], value) for name, value in saved.items())
     again = align(tiny_folder, ROWS, **settings, resume=True)
     whole = align(tiny_folder, ROWS, **(settings | {"folder": tmp_path / "whole"}))

@@ -97,7 +97,7 @@ class DisplacementAlarm(Callback):
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """Mean token log-probs of each kind that is watched, averaged over its completions."""
         assert isinstance(pl_module, PreferenceModule)
-        means = pl_module.mean_logps([*self._watched, *self._texts], trainer.datamodule.token_budget)  # type: ignore[attr-defined]
+        means = pl_module.mean_logps([*self._watched, *self._texts], trainer.datamodule.budget.max_tokens)  # type: ignore[attr-defined]
         found: dict[str, list[float]] = {kind: [] for kind in KINDS}
         for row, values in zip(self._watched, means):
             for completion, value in zip(row.completions, values):

@@ -171,7 +171,7 @@ class RunReport(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         layout = data.layout_of(self._split)
         with trainer.precision_plugin.forward_context():
-            logps = self._scored.score(module, layout, data.token_budget, trainer.global_rank, trainer.world_size)
+            logps = self._scored.score(module, layout, data.budget.max_tokens, trainer.global_rank, trainer.world_size)
         self._scoring += time.perf_counter() - begun
         return Snapshot(trainer.global_step, logps)
 

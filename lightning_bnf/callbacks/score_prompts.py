@@ -230,7 +230,7 @@ class ScorePrompts(Callback):
         """The records, and the mean token log-probs of the test pairs that are compared."""
         paired = [row for row in data.split("test") if row.pairs]
         stride = max(1, len(paired) // self.pairs) if self.pairs else 1
-        means = _module(pl_module).mean_logps(paired[::stride][: self.pairs], data.token_budget)
+        means = _module(pl_module).mean_logps(paired[::stride][: self.pairs], data.budget.max_tokens)
         return Snapshot(records, [chosen for chosen, _ in means], [rejected for _, rejected in means])
 
 

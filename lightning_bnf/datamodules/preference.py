@@ -272,17 +272,20 @@ class PreferenceData(LightningDataModule):
     def _plan(self, split: str) -> StepPlan:
         assert self.trainer is not None
         rows, layout = self._rows(split), self.layout_of(split)
+        training: dict[str, Any] = {}
+        if split == "train":
+            again = bool(getattr(self.trainer, "overfit_batches", 0))  # of which Lightning makes the limit
+            training = {"limit": self.trainer.limit_train_batches, "again": again, "mix": self.mix(rows)}
+            training |= {"seed": self.seed, "strata": families_of(rows) if self.stratify else None}
         return StepPlan(
             tokens=layout.lengths_of(rows, self._labels(split)),
             examples_per_step=self.examples_per_step if split == "train" else self.step_size_for(None),
             max_tokens=self.budget.max_tokens,
-            seed=self.seed if split == "train" else None,
             world_size=self.trainer.world_size,
             packed=layout.packed,
             call_tokens=self.budget.call_tokens,
-            strata=families_of(rows) if self.stratify and split == "train" else None,
-            mix=self.mix(rows) if split == "train" else None,
             common=layout.common,
+            **training,
         )
 
     def _loader(self, split: str) -> StepLoader:
@@ -317,11 +320,6 @@ class PreferenceData(LightningDataModule):
         if split not in self._partners:
             self._partners[split] = Mismatched(self._rows(split), self.options.max_length)
         return self._partners[split]
-
-    @property
-    def token_budget(self) -> int:
-        """Tokens of a micro-batch: `max_tokens`, or what was found to fit when training began."""
-        return self.budget.max_tokens
 
     @property
     def budget(self) -> Budget:
@@ -382,8 +380,10 @@ class PreferenceData(LightningDataModule):
         return {"data.train": rows} | {name: str(value) for name, value in steps.items()}
 
     def train_dataloader(self) -> StepLoader:
-        """The training steps, in the plan's order."""
-        return self._loader("train")
+        """The training steps, in the plan's order, from where the run is."""
+        loader = self._loader("train")
+        loader.consumed = self.trainer.global_step if self.trainer is not None else 0
+        return loader
 
     def val_dataloader(self) -> StepLoader | list[Any]:
         """The validation rows in file order, all their completions; nothing where no file was named."""

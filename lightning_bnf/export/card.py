@@ -32,11 +32,12 @@ _SHORTEST_SECRET = 8  # characters; shorter values of such variables are words t
 class Trained:
     """What the card says of the training itself.
 
-    steps: of the optimizer; data: fingerprint of the training rows; metrics: the last ones by name
+    steps: of the optimizer; data: fingerprint of the training rows, None where they are not at hand; metrics: the last
+    ones by name
     """
 
     steps: int
-    data: str
+    data: str | None
     precision: str
     metrics: Mapping[str, float]
     merged: str | None = None
@@ -105,15 +106,16 @@ def without_secrets(text: str) -> str:
     return _TOKENS.sub("***", text)
 
 
-def _about(data: PreferenceData, fingerprint: str) -> dict[str, Any]:
-    return {
-        "files": ", ".join(data.paths["train"]),
-        "rows": len(data.split("train")),
-        "validation rows": len(data.split("validation")),
-        "fingerprint": fingerprint,
-        "examples_per_step": data.examples_per_step,
-        "seed": data.seed,
-    } | data.options.of_rows()
+def _about(data: PreferenceData, fingerprint: str | None) -> dict[str, Any]:
+    rows: dict[str, Any] = {"examples_per_step": data.step_size}
+    if fingerprint is not None:
+        rows = {
+            "rows": len(data.split("train")),
+            "validation rows": len(data.split("validation")),
+            "fingerprint": fingerprint,
+            "examples_per_step": data.examples_per_step,
+        }
+    return {"files": ", ".join(data.paths["train"])} | rows | {"seed": data.seed} | data.options.of_rows()
 
 
 def _run(trained: Trained) -> dict[str, Any]:

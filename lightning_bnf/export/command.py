@@ -10,6 +10,7 @@ import torch.distributed.checkpoint as dcp
 from lightning.pytorch import Trainer
 
 from lightning_bnf.datamodules.preference import PreferenceData
+from lightning_bnf.datamodules.reading.tables import was_in_memory
 from lightning_bnf.export.card import Trained, data_fingerprint, model_card
 from lightning_bnf.export.folders import MAX_SHARD_SIZE, check_shard_size, finished_folder, whole_weights, write_policy
 from lightning_bnf.export.merge import change_of_base, merge, rescored, scores
@@ -85,9 +86,10 @@ def export(
     trainer.strategy.connect(module)
     policy.load()
     steps = _restore(module, checkpoint)
+    there = not any(was_in_memory(path) for split in ("train", "validation") for path in data.paths[split])
     about = Trained(
         steps,
-        data_fingerprint(data.split("train")),
+        data_fingerprint(data.split("train")) if there else None,
         str(trainer.precision),
         _metrics(Path(trainer.default_root_dir), steps),
     )
@@ -115,25 +117,33 @@ def _export_merged(
     policy, folder = module.policy, Path(options.folder)
     name = options.dtype or cast(Dtype, str(policy.dtype).removeprefix("torch."))
     dtype = getattr(torch, name)
-    rows = (data.split("validation") or data.split("train")).with_completions()[: options.rows]
-    before, base = scores(policy.to(device), rows), change_of_base(policy, rows, name)
-    policy.to("cpu")
+    measured = None
+    if about.data is not None:
+        rows = (data.split("validation") or data.split("train")).with_completions()[: options.rows]
+        measured = rows, scores(policy.to(device), rows), change_of_base(policy, rows, name)
+        policy.to("cpu")
     with finished_folder(folder) as unfinished:
         with tempfile.TemporaryDirectory() as adapter:
             policy.save(adapter, weights, options.max_shard_size)
             merge(policy, Path(adapter), unfinished, dtype, options.max_shard_size)
-        merged = FullPolicy(str(unfinished), dtype=name, attention=policy.attention)
-        merged.load()
-        found = rescored(rows, before, scores(merged.to(device), rows))
-        text = (
-            f"into {name} weights; {found}; those of the base alone, as it was trained beside and as it is "
-            f"now, by at most {base.largest:.3g} ({base.mean:.3g})"
-        )
+        text, off = f"into {name} weights; what that changes was not measured: the run's rows were in memory", 0.0
+        if measured is not None:
+            rows, before, base = measured
+            merged = FullPolicy(str(unfinished), dtype=name, attention=policy.attention)
+            merged.load()
+            found = rescored(rows, before, scores(merged.to(device), rows))
+            text, off = (
+                (
+                    f"into {name} weights; {found}; those of the base alone, as it was trained beside and as it is "
+                    f"now, by at most {base.largest:.3g} ({base.mean:.3g})"
+                ),
+                found.mean,
+            )
         (unfinished / "README.md").write_text(model_card(module, data, replace(about, merged=text)))
     print(f"{folder}: {type(policy).__name__} of step {about.steps}, merged {text}")
-    if found.mean > NOTICEABLE:
+    if off > NOTICEABLE:
         print(
-            f"That is another model than the trained one, by {found.mean:.2g} nats a token. The adapter itself, not "
+            f"That is another model than the trained one, by {off:.2g} nats a token. The adapter itself, not "
             "merged, is exact on the base that it was trained beside; --dtype float32 rounds least."
         )
 

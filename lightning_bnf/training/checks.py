@@ -122,11 +122,11 @@ class MovementCheck:
 @torch.no_grad()
 def check_start(policy: Policy, reference: Reference | None, batch: MicroBatch, tolerance: float) -> None:
     """Before step 1: the head gives the model's own log-probs, and policy and reference agree to `tolerance` (nats a
-    token, else a warning), where the reference is the start. The batch may be empty on some ranks, which all take part
-    nevertheless."""
+    token, else a warning), where the reference is the start and no fit has trained the policy. The batch may be empty
+    on some ranks, which all take part nevertheless."""
     policy.check_head(batch)
     _tell_of_routers(policy)
-    if reference is None or not policy.reference_is_start:
+    if reference is None or not policy.reference_is_start or policy.trained:
         return
     distances = gather((policy(batch).token_logps - reference(batch)).abs()).values
     if len(distances) == 0:

@@ -22,11 +22,16 @@ def scored_steps(trainer: Trainer) -> dict[str, int | None]:
     """Of which steps of each split a fit asks its reference, as a first so many, all for None: a run that ends before
     its epoch does, or that does not validate, waits for no log-probs that it does not use. One of no steps is there to
     store those of all."""
-    steps, validations = trainer.estimated_stepping_batches, trainer.limit_val_batches
+    steps = trainer.estimated_stepping_batches
     asked: dict[str, int | None] = {"train": int(steps) if 0 < steps < math.inf else None}
-    if validations:  # a whole number is of steps, any other a share of all
-        asked["validation"] = validations if isinstance(validations, int) else None
+    if trainer.limit_val_batches:
+        asked["validation"] = first_steps(trainer.limit_val_batches)
     return asked
+
+
+def first_steps(limit: int | float) -> int | None:
+    """Of a Trainer's limit of batches the number, None where it is a share of all."""
+    return limit if isinstance(limit, int) else None
 
 
 class PassOutput(NamedTuple):

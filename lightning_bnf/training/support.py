@@ -114,9 +114,15 @@ def check_trainer(trainer: Trainer) -> None:
         )
 
 
-def check_untrained(policy: Policy) -> None:
-    """Raises `PolicyError` for a policy that a run has trained: another would begin at what that has left."""
-    if policy.trained:
+def check_untrained(policy: Policy, own: bool = False) -> None:
+    """Raises `PolicyError` for a policy that a run has trained: another would begin at what that has left. Warns where
+    it is the module's `own`."""
+    if policy.trained and own:
+        rank_zero_warn(
+            "this module was trained by a fit before: it goes on from there with a new optimizer and schedule, against "
+            "the reference that it began at; make a new policy and module to begin at the source again"
+        )
+    elif policy.trained:
         kind, argument = type(policy).__name__, "adapter" if policy.adapters else "source"
         raise PolicyError(
             f"policy must be one that no run has trained, got a {kind} that one has: make a new {kind}(...) to begin "

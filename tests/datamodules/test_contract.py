@@ -10,11 +10,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from lightning.pytorch import Callback
 from support.rows import define
 from support.templates import MISTRAL, with_template
 from support.training import train
 from transformers import PreTrainedTokenizerBase
 
+from lightning_bnf.batch import Step
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.options import DataOptions
 from lightning_bnf.datamodules.steps.layout import ToScore
@@ -143,3 +145,71 @@ def test_of_the_first_steps_what_these_read_is_to_be_scored(
         assert set(key_bytes(asked.keys)) == wanted
         assert {key for batch in asked.batches() for key in batch.content_keys()} == wanted
     assert 2 * len(data.to_score({"train": 2}).keys) < len(data.to_score({"train": None}).keys)
+
+
+def steps_of_fit(root: Path, folder: str, rows: str, reference: Any = "adapter_off", **options: Any) -> list[list[str]]:
+    """The rows of each step that a fit has trained on, in its order; 5 steps are an epoch."""
+    seen: list[list[str]] = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Step, index: int) -> None:
+            seen.append(sorted({name for one in batch.micro_batches for name in one.row_ids}))
+
+    module = PreferenceModule(LoRAPolicy(folder), BNF(), reference, reference_cache=str(root / "cache"))
+    data = PreferenceData(rows, validation=rows, examples_per_step=2, max_tokens=300)
+    train(root, module, data, callbacks=[Watch()], **options)
+    return seen
+
+
+@pytest.mark.parametrize("reference", ["adapter_off", "cache"])
+@pytest.mark.parametrize("limit", [3, 0.5])
+def test_an_epoch_takes_as_many_steps_as_the_trainer_is_limited_to(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], limit: int | float, reference: Any
+) -> None:
+    """Each epoch begins at its own first step, in an order of its own, and is validated at its end."""
+    rows, count = write_pairs(rows=10), int(limit * 5) if isinstance(limit, float) else limit
+    validated: list[int] = []
+
+    class Watch(Callback):
+        def on_validation_end(self, trainer: Any, module: Any) -> None:
+            validated.append(trainer.global_step)
+
+    policy = LoRAPolicy(tiny_folder)
+    settings = {"reference": reference, "reference_cache": str(tmp_path / "cache")}
+    data = PreferenceData(rows, validation=rows, examples_per_step=2, max_tokens=300)
+    trainer = train(
+        tmp_path,
+        PreferenceModule(policy, BNF(), **settings),
+        data,
+        max_epochs=3,
+        limit_train_batches=limit,
+        callbacks=[Watch()],
+    )
+    assert validated == [count, 2 * count, 3 * count]
+    assert trainer.global_step == trainer.estimated_stepping_batches == 3 * count
+    seen = steps_of_fit(tmp_path, tiny_folder, rows, reference, max_epochs=3, limit_train_batches=limit)
+    loader = data.train_dataloader()
+    wanted = [loader.step(epoch, step) for epoch in range(3) for step in range(count)]
+    assert seen == [sorted({name for one in step.micro_batches for name in one.row_ids}) for step in wanted]
+
+
+def test_what_is_to_be_overfitted_is_the_same_in_every_epoch(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]
+) -> None:
+    rows = write_pairs(rows=10)
+    seen = steps_of_fit(tmp_path, tiny_folder, rows, "cache", max_epochs=3, overfit_batches=2)
+    assert len(seen) == 6
+    assert seen[:2] == seen[2:4] == seen[4:]
+    assert seen[0] != seen[1]
+
+
+def test_a_loader_that_is_made_anew_goes_on_where_the_run_is(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str]
+) -> None:
+    rows = write_pairs(rows=10)
+    plain, again = (
+        steps_of_fit(tmp_path, tiny_folder, rows, max_epochs=3, reload_dataloaders_every_n_epochs=every)
+        for every in (0, 1)
+    )
+    assert again == plain
+    assert plain[:5] != plain[5:10]

@@ -68,7 +68,9 @@ class TellSteps(Callback):
         assert isinstance(data, PreferenceData)
         loss = float(trainer.callback_metrics["train/loss"])  # waits for the device
         seconds = time.perf_counter() - self._begun
-        told = gather_objects((sum(one.inputs["input_ids"].numel() for one in batch.micro_batches), data.token_budget))
+        told = gather_objects(
+            (sum(one.inputs["input_ids"].numel() for one in batch.micro_batches), data.budget.max_tokens)
+        )
         if trainer.is_global_zero:
             tokens, budgets = sum(tokens for tokens, _ in told), sorted({budget for _, budget in told})
             line = {"step": trainer.global_step, "seconds": seconds, "loss": loss, "tokens": tokens, "budgets": budgets}

@@ -134,7 +134,7 @@ class _Steps(TakeTurns):
     def told(self, trainer: Trainer, batch: Any) -> dict[str, Any]:
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, PreferenceData)
-        found = super().told(trainer, batch) | self.numbers | {"budget": data.token_budget}
+        found = super().told(trainer, batch) | self.numbers | {"budget": data.budget.max_tokens}
         return found if self.flops_a_token is None else found | {"flops": self.flops_a_token * found["tokens"]}
 
 

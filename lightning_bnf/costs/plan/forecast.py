@@ -104,7 +104,7 @@ def _expected(
         data=data,
         precision=str(trainer.precision),
         devices=devices,
-        max_tokens=data.token_budget,
+        max_tokens=data.budget.max_tokens,
         rows=loader.rows,
     )
     work = of_plan(loader.plan, loader.rows, loader.layout, module.loss.labels, trainer.world_size, LOOKED_AT)

@@ -13,7 +13,7 @@ from lightning_bnf.datamodules.reading.errors import DataError, border, nearest,
 from lightning_bnf.datamodules.reading.hub import SAVED, read_hub
 from lightning_bnf.datamodules.reading.json_files import json_lines, read_json, read_json_lines
 from lightning_bnf.datamodules.reading.streams import COMPRESSED, ending
-from lightning_bnf.datamodules.reading.tables import RawRecord, Table, numbered
+from lightning_bnf.datamodules.reading.tables import RawRecord, Table, numbered, was_in_memory
 from lightning_bnf.runtime.shipped import here_or_shipped
 
 _ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -101,6 +101,8 @@ def _refuse_no_hub_id(path: str, folder: Path) -> None:
     """A hub id has an owner: a bare word could be the name of a loader, which takes whatever files lie around."""
     if folder.is_dir():
         return
+    if was_in_memory(path):
+        raise DataError(f"{path}: these rows were in memory when the run was made, and its config holds none of them")
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         _refuse_missing(path, folder)
     if not _HUB_ID.fullmatch(path):

@@ -3,6 +3,7 @@ DataFrames and `datasets.Dataset`s."""
 
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,14 @@ class Table:
             twice = sorted({str(name) for name in self.data.columns[self.data.columns.duplicated()]})
             raise DataError(f"data.{self.name} must be of columns with different names, got {', '.join(twice)} twice")
         return self.data.to_dict("records")
+
+
+_TABLE = re.compile(r"(train|validation|test)(\[\d+\])? \(\w+ of [\d,]+ rows\)")
+
+
+def was_in_memory(source: str) -> bool:
+    """Whether a config's text for a file stands for rows that a run had in memory, which are not there to be read."""
+    return _TABLE.fullmatch(source) is not None and not Path(source).exists()
 
 
 def sources_of(split: str, given: Any) -> list[str | Table]:

@@ -106,15 +106,16 @@ class StepLoader:
     def __iter__(self) -> Iterator[Step]:
         if self.fixed:
             self.consumed = 0
-        epoch, first = divmod(self.consumed, max(len(self), 1))
+        epoch, first = self.plan.place(self.consumed)
+        steps = self.plan.of_epoch
         # A step is made while the one before it is trained on, and no further ahead. The thread ends with this
         # iteration, also where that is closed or forgotten before its end.
         with ThreadPoolExecutor(1, thread_name_prefix="StepLoader") as thread:
-            ahead = thread.submit(self.step, epoch, first) if first < len(self) else None
-            for step in range(first, len(self)):
+            ahead = thread.submit(self.step, epoch, first) if first < steps else None
+            for step in range(first, steps):
                 assert ahead is not None
                 made = ahead.result()  # what went wrong with a step is raised where that step is asked for
-                ahead = thread.submit(self.step, epoch, step + 1) if step + 1 < len(self) else None
+                ahead = thread.submit(self.step, epoch, step + 1) if step + 1 < steps else None
                 self.consumed += 1  # before giving it out: a checkpoint made after the step counts it
                 yield made
 

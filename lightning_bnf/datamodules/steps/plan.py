@@ -53,6 +53,8 @@ class StepPlan:
     strata: of each row a name, or the place of its name among all; then every step holds each name in its share of the
         rows, as far as whole rows go
     mix: of several sets with weights, which row follows which; some are then in an epoch more than once, or not at all
+    limit: the first steps of each epoch that a run takes, as many, or as a share of all
+    again: whether a run takes those of the first epoch in all of them
     """
 
     tokens: Sequence[Sequence[int]]
@@ -65,6 +67,8 @@ class StepPlan:
     strata: Sequence[str] | Ints | None = None
     mix: Mix | None = None
     common: int = 0
+    limit: int | float = 1.0
+    again: bool = False
 
     @cached_property
     def _strata(self) -> "_Strata | None":
@@ -82,6 +86,16 @@ class StepPlan:
         """Steps of an epoch."""
         return -(-self.examples // self.examples_per_step)
 
+    @property
+    def of_epoch(self) -> int:
+        """Steps that a run takes of an epoch."""
+        return min(self.limit, len(self)) if isinstance(self.limit, int) else int(self.limit * len(self))
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Epoch and step, where a run has taken so many steps before."""
+        epoch, step = divmod(number, max(self.of_epoch, 1))
+        return 0 if self.again else epoch, step
+
     def rows(self, epoch: int, step: int) -> list[int]:
         """The rows of a step, over all micro-batches and ranks."""
         first, stop = step * self.examples_per_step, (step + 1) * self.examples_per_step
@@ -91,12 +105,13 @@ class StepPlan:
         return order[first:stop].tolist()
 
     def rows_until(self, steps: int) -> Ints:
-        """The rows of the first `steps` steps, over as many epochs as they take, in the rows' own order, each once."""
+        """The rows of a run's first `steps` steps, over as many epochs as they take, in the rows' own order, each
+        once."""
         seen = np.zeros(len(self.tokens), dtype=bool)
-        for step in range(steps):
+        for number in range(min(steps, self.of_epoch) if self.again else steps):
             if seen.all():
                 break
-            seen[self.rows(*divmod(step, len(self)))] = True
+            seen[self.rows(*self.place(number))] = True
         return np.flatnonzero(seen)
 
     def micro_batches(self, epoch: int, step: int) -> list[list[int]]:

@@ -48,7 +48,8 @@ class CachedReference(Reference):
         if lacking and reference is None:
             raise PolicyError(
                 f"reference cache {self.cache.folder}: must be filled before training (python -m lightning_bnf cache "
-                f"--config FILE): {lacking} completions are lacking, and the policy is no longer its reference"
+                f"--config FILE; in Python a fit with max_steps=0, or a test, of a new policy): {lacking} completions "
+                "are lacking, and the policy is no longer its reference"
             )
         if lacking and reference is not None:
             with self._alone():

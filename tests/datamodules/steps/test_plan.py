@@ -47,6 +47,32 @@ def test_the_rows_of_the_first_steps_are_each_named_once() -> None:
     assert len({tuple(plan(seed=seed).rows_until(1)) for seed in range(8)}) > 1
 
 
+@pytest.mark.parametrize(
+    ("limit", "again", "places"),
+    [
+        (2, False, [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]),
+        (0.67, False, [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]),
+        (2, True, [(0, 0), (0, 1), (0, 0), (0, 1), (0, 0)]),
+        (5, False, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]),
+        (1.0, False, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]),
+    ],
+)
+def test_of_each_epoch_the_first_steps_are_taken(
+    limit: int | float, again: bool, places: list[tuple[int, int]]
+) -> None:
+    """Of three steps of an epoch."""
+    made = plan(limit=limit, again=again)
+    assert [made.place(number) for number in range(5)] == places
+    for count in range(6):
+        wanted = {row for epoch, step in places[:count] for row in made.rows(epoch, step)}
+        assert made.rows_until(count).tolist() == sorted(wanted)
+
+
+def test_a_limit_that_leaves_no_step_of_an_epoch_takes_none() -> None:
+    assert plan(limit=0.1).of_epoch == plan(limit=0).of_epoch == 0
+    assert plan(limit=0).place(0) == (0, 0)
+
+
 def test_of_mixed_sets_only_rows_that_are_taken_are_among_the_first() -> None:
     """An epoch ends with the two rows of the first set, and has taken a few of the other's five."""
     sets = [WeightedSet("a", 1.0), WeightedSet("b", 1.0)]
