@@ -1,6 +1,7 @@
 """The module through a tiny real model: the paper's gradient, partition invariance, start-up checks, refusals."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -292,7 +293,14 @@ def test_a_policy_that_a_run_has_trained_begins_no_other(tmp_path: Path, tiny_fo
     goes_on = PreferenceModule(policy, SFT(), optimization=FAST)
     trainer = train(tmp_path, goes_on, data, tmp_path / "last.ckpt", max_steps=2, max_epochs=-1)
     assert trainer.global_step == 2, "a checkpoint's weights take the place of its own"
-    train(tmp_path, module, data, max_steps=1, max_epochs=-1)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        train(tmp_path, module, data, max_steps=1, max_epochs=-1)
+    ours = [
+        str(one.message) for one in told if "this module" in str(one.message) or "policy and ref" in str(one.message)
+    ]
+    assert len(ours) == 1
+    assert ours[0].startswith("this module was trained by a fit before: it goes on from there with a new optimizer")
 
 
 @pytest.mark.parametrize("reference", ["copy", "cache"])

@@ -11,7 +11,7 @@ _MEANS = {
     "model.optimizer": "optim optimizer optimizer_name",
     "model.source": "model name model_name model_id model_path model_name_or_path base_model source pretrained "
     "policy.source policy.model policy.name",
-    "model.policy": "policy use_peft peft lora use_lora qlora load_in_4bit finetuning_type adapter_type",
+    "model.policy": "policy use_peft peft peft_config lora use_lora qlora load_in_4bit finetuning_type adapter_type",
     "model.policy.init_args.r": "r rank lora_r lora_rank policy.r policy.rank",
     "model.policy.init_args.alpha": "alpha lora_alpha policy.alpha",
     "model.policy.init_args.dropout": "dropout lora_dropout policy.dropout",
@@ -23,7 +23,7 @@ _MEANS = {
     "model.loss": "loss loss_type rl pref_loss method algorithm",
     "model.loss.init_args.beta": "beta dpo_beta pref_beta loss.beta",
     "model.router_loss": "output_router_logits router_aux_loss_coef moe_aux_loss_coef aux_loss_coef",
-    "model.reference": "reference ref_model reference_model ref_policy reference_free",
+    "model.reference": "reference ref_model reference_model ref_policy reference_free precompute_ref_log_probs",
     "data.train": "train train_file train_data train_dataset dataset datasets dataset_name data path file data_path "
     "data_files data_dir",
     "data.validation": "validation val val_file val_data eval_dataset eval_file dev validation_file val_set_size "
@@ -64,6 +64,8 @@ _NOTES = {
     "fp16": "bf16-mixed is accepted, 16-mixed is not",
     "fsdp": "fsdp2",
     "deepspeed": "fsdp2 shards weights, gradients and moments too",
+    "reference_free": "none, with a loss that needs no reference, such as simpo",
+    "precompute_ref_log_probs": "cache: they are stored before the first step, and for later runs",
     "lora": "--model.policy lora",
     "use_lora": "--model.policy lora",
     "use_peft": "--model.policy lora",

@@ -1,5 +1,7 @@
 """What a loss of a user's own may get wrong without an error: what it declares, and the shape of its values."""
 
+from torch import Tensor
+
 from lightning_bnf.losses.base import Examples, Loss, LossOutput
 from lightning_bnf.runtime.refusal import Refusal
 
@@ -17,11 +19,14 @@ def check_declared(loss: Loss) -> Loss:
 def checked_output(loss: Loss, output: LossOutput, examples: Examples) -> LossOutput:
     """`output`, if it has one value an example: a mean would be divided by the number of examples once more.
 
-    Raises `Refusal` for other shapes; of a loss that counts its examples itself, for what is no vector.
+    Raises `Refusal` for what is no tensor, and other shapes; of a loss that counts its examples itself, for what is no
+    vector.
     """
     name = type(loss).__name__
     if not isinstance(output, LossOutput):
         raise Refusal(f"{name} must return a LossOutput, got {type(output).__name__}")
+    if not isinstance(output.value, Tensor):
+        raise Refusal(f"the value of {name} must be a tensor, got {type(output.value).__name__}")
     kind, wanted = _examples_of(loss, examples)
     shape = tuple(output.value.shape)
     if len(shape) != 1 or (wanted is not None and shape[0] != wanted):

@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_bnf.losses.base import Examples, Loss, LossOutput, StepContext, logratios
 from lightning_bnf.losses.completions import Completions, log_odds
 from lightning_bnf.losses.outputs import checked_output
+from lightning_bnf.runtime.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,17 @@ class PairLoss(Loss):
     def __call__(
         self, policy: Completions, reference: Completions | None, examples: Examples, step: StepContext
     ) -> LossOutput:
-        value = self.pair_loss(as_pairs(policy, reference, examples))
-        return checked_output(self, LossOutput(value), examples)
+        pairs = as_pairs(policy, reference, examples)
+        output = checked_output(self, LossOutput(self.pair_loss(pairs)), examples)
+        if pairs.chosen.logps.requires_grad and not output.value.requires_grad:
+            without = (
+                "" if self.needs_reference else ", nor of log-ratios, which are NaN where needs_reference is False"
+            )
+            raise Refusal(
+                f"the value of {type(self).__name__} must be made of the policy's log-probs, got one without a "
+                f"gradient: made of none of them, of detached ones{without}"
+            )
+        return output
 
 
 def as_pairs(policy: Completions, reference: Completions | None, examples: Examples) -> Pairs:

@@ -69,7 +69,8 @@ def check_settings(adapter: str, folder: Path, config: "LoraConfig") -> None:
     if differing:
         wanted = ", ".join(f"{name}: {value}" for name, value in differing.items())
         raise PolicyError(
-            f"the policy's settings must be those that its adapter was made with ({wanted}), got others for {adapter!r}"
+            f"the policy's settings must be those that its adapter was made with ({wanted}), got others for "
+            f"{adapter!r}, whose target_modules are {held.get('target_modules')}"
         )
 
 

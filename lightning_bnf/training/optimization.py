@@ -126,6 +126,11 @@ def check_optimizer(
     """
     if factory is None:
         return
+    if not callable(factory):
+        raise Refusal(
+            "optimizer must be a class or function that makes one, such as torch.optim.AdamW (on the command line also "
+            f"a name of configs/optimizer), got {factory!r}"
+        )
     for name in ("weight_decay", "betas"):
         value = getattr(optimization, name)
         if value is not None:

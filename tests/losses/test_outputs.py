@@ -66,6 +66,28 @@ class Token(TokenLoss):
         return self.weight(tokens.policy)  # type: ignore[no-any-return]
 
 
+def test_what_is_no_tensor_is_refused() -> None:
+    with pytest.raises(Refusal, match="the value of Shaped must be a tensor, got tuple"):
+        Shaped(lambda values: (values, {}))(EIGHT, None, FOUR_PAIRS, STEP)
+
+
+class OfRatios(Shaped):
+    def pair_loss(self, pairs: Pairs) -> torch.Tensor:
+        return -pairs.margin
+
+
+def test_a_value_that_teaches_nothing_is_refused() -> None:
+    """Where the policy is trained; log-ratios without a reference are named as one way to come by it."""
+    trained = Completions(-torch.ones(8, requires_grad=True), torch.arange(8), torch.ones(8, dtype=torch.long))
+    for loss in (Shaped(torch.Tensor.detach), OfRatios(None)):
+        with pytest.raises(
+            Refusal, match=r"of the policy's log-probs, got one without a gradient.* log-ratios, which are"
+        ):
+            loss(trained, None, FOUR_PAIRS, STEP)
+        assert loss(EIGHT, None, FOUR_PAIRS, STEP).value.shape == (4,)
+    assert Shaped(torch.neg)(trained, None, FOUR_PAIRS, STEP).value.requires_grad
+
+
 def test_weights_of_another_shape_are_refused() -> None:
     """(8, 1) would be multiplied with each token's log-probability: 64 products in place of 8."""
     loss = Token(lambda logps: logps[:, None])

@@ -127,6 +127,7 @@ def changed(folder: str, target: Path, **values: object) -> str:
     ("settings", "message"),
     [
         ({"r": 8, "alpha": 8.0}, r"must be those that its adapter was made with \(r: 4, alpha: 32.0\), got"),
+        ({"r": 8}, r"got others for '.*', whose target_modules are \['"),
         ({"use_rslora": True}, r"must be those that its adapter was made with \(use_rslora: False\), got"),
         ({"target_modules": ["q_proj"]}, r"target_modules must be \[down_proj, .*, v_proj\] .* got 0 ten"),
     ],

@@ -150,6 +150,11 @@ def test_what_the_optimizer_has_is_not_said_twice() -> None:
         check_optimizer(Optimization(1e-6, weight_decay=0.1), torch.optim.SGD, CPU, "one device")
 
 
+def test_a_name_is_no_optimizer_in_python() -> None:
+    with pytest.raises(Refusal, match=r"a class or function that makes one, such as torch.optim.AdamW .*, got 'adamw'"):
+        check_optimizer(Optimization(), "adamw", torch.device("cpu"), "one device")  # type: ignore[arg-type]
+
+
 def test_an_optimizer_that_cannot_step_here_is_refused() -> None:
     def broken(params: Any, lr: float) -> torch.optim.Optimizer:
         raise ImportError("no module for this device")

@@ -103,6 +103,22 @@ def test_a_short_run_waits_for_the_log_probs_of_its_own_steps_alone(
     assert held == [12, 16, 22, 34]
 
 
+@pytest.mark.parametrize("loss", [DPO(), KTO()], ids=["dpo", "kto"])
+def test_what_a_limited_fit_has_stored_is_enough_for_as_limited_a_validation(
+    tmp_path: Path, tiny_folder: str, write_pairs: Write, loss: Loss
+) -> None:
+    """One step of 128 rows out of two; more than that cannot be had of weights that are trained."""
+    one, rows = module(tiny_folder, tmp_path / "cache", loss), write_pairs("val.jsonl", rows=140)
+    data = PreferenceData(write_pairs(rows=2), validation=rows, test=rows, examples_per_step=2, max_tokens=300)
+    trainer = train(tmp_path, one, data, max_epochs=1, limit_val_batches=1, limit_test_batches=1)
+    fitted = float(trainer.callback_metrics["val/loss"])
+    assert trainer.validate(one, data)[0]["val/loss"] == pytest.approx(fitted)
+    assert trainer.test(one, data)[0]["test/loss"] == pytest.approx(fitted)
+    trainer.limit_test_batches = 1.0
+    with pytest.raises(PolicyError, match="in Python a fit with max_steps=0, or a test, of a new policy"):
+        trainer.test(one, data)
+
+
 def test_all_weights_go_on_with_more_steps_than_were_planned_when_the_cache_is_full(
     tmp_path: Path, tiny_folder: str, write_pairs: Write
 ) -> None:
