@@ -14,26 +14,24 @@ level of alignment at which methods are compared: no rate and no moment is picke
     runs            of a method and seed all rates, or none
     seeds           each is left out once, and all of it made again, the level too (jackknife, about what all give)
     test            paired by row and seed, t with a degree of freedom less than seeds; to its error is added how much
-                    the difference moves when the prompts that alignment is measured on are drawn anew, and how far off
-                    it seems to be on average (`level_errors`); of all methods Holm's correction, for each measure by
-                    itself
+                    the difference moves when the prompts that alignment is measured on are drawn anew; of all methods
+                    Holm's correction, for each measure by itself
     verdicts        two methods at their own level, by the confirming seeds alone; 98.3 % intervals (Bonferroni's
                     correction over the three methods)
 
 When this was settled: multiple choice and real text as measures, and the first rules, when the base and BNF with one
 seed had been run; that kept-out families' passes are a tax as well, after BNF's highest rate had lost many of them; the
 three quarters and the fit, when all methods had been run with one seed and four with a second; that all moments count,
-the degrees of freedom and the test of tuning (`tuning.untuned`), when four methods had three seeds; that what the
-difference is off by is in its error, when seven had, as 92 of 100 simulated 95 % intervals against DPO held the truth;
-all of it before a confirming seed was run. Until then a curve counted up to where it first came to the level, first as
-it was read off there, then in the fit; both with moments and a level that the exploring seeds had said. Which moments
-count was then a matter of chance: in simulated experiments with runs like these (as in `matched_coverage`) two methods
-that are the same had a verdict in real text in 19 to 29 of 100 (with the code of then), because of one other moments
-counted than of the other, and the more seeds the surer it was. All moments have in them what a method loses by going on
-beyond the level, where it is still or again near it in alignment. Of what two exploring seeds said this changed most:
-BNF lost 0.011 nats of real text and 0.027 of kept-out passes more against SimPO than before, and 0.007 nats less
-against fine-tuning. The table of all methods has one level, and a contrast of two methods its own, so their numbers
-differ; a method that hardly aligns is left out of the table, but may be one of two.
+the degrees of freedom and the test of tuning (`tuning.untuned`), when four methods had three seeds; all of it before a
+confirming seed was run. Until then a curve counted up to where it first came to the level, first as it was read off
+there, then in the fit; both with moments and a level that the exploring seeds had said. Which moments count was then a
+matter of chance: in simulated experiments with runs like these (as in `matched_coverage`) two methods that are the same
+had a verdict in real text in 19 to 29 of 100 (with the code of then), because of one other moments counted than of the
+other, and the more seeds the surer it was. All moments have in them what a method loses by going on beyond the level,
+where it is still or again near it in alignment. Of what two exploring seeds said this changed most: BNF lost 0.011 nats
+of real text and 0.027 of kept-out passes more against SimPO than before, and 0.007 nats less against fine-tuning. The
+table of all methods has one level, and a contrast of two methods its own, so their numbers differ; a method that hardly
+aligns is left out of the table, but may be one of two.
 
 `tuning.at_best_rate` gives the same comparison of each method at the rate that it aligns best with. It decides nothing;
 it was added when DPO with one seed had been looked at too, because a mean over the rates that come to the level, which
@@ -46,7 +44,7 @@ letter's log-prob as policies grew surer of all letters alike; asked for the opt
 Hence greedy passes, options by their text, and the right one's rank.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -118,16 +116,10 @@ def at_level(found: Sequence[Curve], measure: str, methods: Sequence[str]) -> pd
 def level_errors(
     found: Sequence[Curve], measure: str, of: str, methods: Sequence[str], draws: int = 500
 ) -> dict[str, float]:
-    """What `of` has more of the measure than each other method where they are compared is uncertain by, beside its
-    seeds: method -> the root of two squares summed. One is of how far it moves when the prompts that alignment is
-    measured on are drawn anew (bootstrap; standard deviation), the other of how far off it is on average, as the
-    jackknife over seeds and that bootstrap tell: a fit on noisy alignment is drawn towards no difference. To subtract
-    that would add more noise than it takes away.
-
-    Infinite where in more than `MOST_WITHOUT` of the draws one of the methods gains nothing.
-    """
+    """How far what `of` has more of the measure than each other method where they are compared moves when the prompts
+    that alignment is measured on are drawn anew (bootstrap): method -> standard deviation. Infinite where in more than
+    `MOST_WITHOUT` of the draws one of the methods gains nothing."""
     runs = cells(found, methods, [measure])
-    others, seeds = [method for method in methods if method != of], len(runs[of][ALIGNMENT])
     passes = {method: own[ALIGNMENT].mean(axis=0) for method, own in runs.items()}  # (moments, prompts)
     prompts = passes[of].shape[1]
     drawn = np.random.default_rng(0).multinomial(prompts, [1 / prompts] * prompts, draws) / prompts
@@ -137,19 +129,8 @@ def level_errors(
         kept = {m: weights(shares[m], gain) @ runs[m][measure].mean(axis=(0, 2)) for m in methods}
     there = np.isfinite(list(kept.values())).all(axis=0)
     if there.mean() < 1 - MOST_WITHOUT:
-        return dict.fromkeys(others, float("inf"))
-    whole = fitted(runs, measure)
-    some = [fitted(without(runs, i), measure) for i in range(seeds)] if seeds > 1 else [whole]
-    errors = {}
-    for other in others:
-        mean, again = _more(whole, of, other), (kept[of] - kept[other])[there]
-        off = (seeds - 1) * (np.mean([_more(one, of, other) for one in some]) - mean) + again.mean() - mean
-        errors[other] = float(np.hypot(again.std(ddof=1), off))
-    return errors
-
-
-def _more(rows: Mapping[str, np.ndarray], of: str, other: str) -> float:
-    return float((rows[of] - rows[other]).mean())
+        return dict.fromkeys((method for method in methods if method != of), float("inf"))
+    return {method: float((kept[of] - kept[method])[there].std(ddof=1)) for method in methods if method != of}
 
 
 def tax(found: Sequence[Curve], of: str, measures: Sequence[str] = TAXES) -> pd.DataFrame:
@@ -262,7 +243,9 @@ def by_level(found: Sequence[Curve], of: str, parts: Sequence[float] = (0.5, 0.7
         runs = cells(both, [of, against], TAXES)
         for measure in TAXES:
             kept = {part: fitted(runs, measure, part) for part in parts}
-            lines[against, measure] = {f"{part:g}": _more(one, of, against) for part, one in kept.items()}
+            lines[against, measure] = {
+                f"{part:g}": float((one[of] - one[against]).mean()) for part, one in kept.items()
+            }
     return pd.DataFrame(lines).T
 
 
