@@ -157,7 +157,7 @@ def steps_of_fit(root: Path, folder: str, rows: str, reference: Any = "adapter_o
 
     module = PreferenceModule(LoRAPolicy(folder), BNF(), reference, reference_cache=str(root / "cache"))
     data = PreferenceData(rows, validation=rows, examples_per_step=2, max_tokens=300)
-    train(root, module, data, callbacks=[Watch()], **options)
+    train(root, module, data, callbacks=[Watch(), *options.pop("callbacks", [])], **options)
     return seen
 
 
@@ -191,6 +191,25 @@ def test_an_epoch_takes_as_many_steps_as_the_trainer_is_limited_to(
     loader = data.train_dataloader()
     wanted = [loader.step(epoch, step) for epoch in range(3) for step in range(count)]
     assert seen == [sorted({name for one in step.micro_batches for name in one.row_ids}) for step in wanted]
+
+
+@pytest.mark.parametrize("stop", [2, 3, 4])
+def test_a_limited_run_goes_on_where_it_was(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], stop: int
+) -> None:
+    """Within its first epoch of three steps, at its end, and within the second."""
+    rows, checkpoint = write_pairs(rows=10), tmp_path / "stopped.ckpt"
+    settings: dict[str, Any] = {"max_epochs": 3, "limit_train_batches": 3}
+
+    class Save(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == stop:
+                trainer.save_checkpoint(checkpoint)
+
+    whole = steps_of_fit(tmp_path, tiny_folder, rows, **settings, callbacks=[Save()])
+    rest = steps_of_fit(tmp_path, tiny_folder, rows, **settings, checkpoint=checkpoint)
+    assert len(whole) == 9
+    assert rest == whole[stop:]
 
 
 def test_what_is_to_be_overfitted_is_the_same_in_every_epoch(
