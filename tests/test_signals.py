@@ -86,8 +86,9 @@ def questions(tmp_path: Path) -> str:
 def test_while_the_cache_is_filled(
     tmp_path: Path, config: str, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    """In the third batch: two are kept, and the next run computes the others alone. `fit` fills it too."""
-    words = ["--config", config, "--model.reference_cache"]
+    """In the third batch: two are kept, and the next run computes the others alone. `fit` fills it too (over all rows,
+    so in the order in which `cache` does)."""
+    words = ["--config", config, "--trainer.max_steps", "4", "--model.reference_cache"]
     main(["cache", *words, str(tmp_path / "whole")])
     wanted = contents(tmp_path / "whole")
     batches = telling(AdapterOff.forward, 3, number)
