@@ -50,10 +50,35 @@ def rotate_row_by_row(model: nn.Module) -> bool:
     return bool(rotary)
 
 
+def rotated_alike(model: nn.Module, shortest: int, longest: int) -> bool:
+    """Whether sequences of so many tokens, and so all between, get the same frequencies from `rotate_row_by_row`.
+
+    Where they do not, what sequences have in common cannot be computed once, nor can they lie in one row: the row's own
+    length would choose for all of them.
+    """
+    x = torch.zeros(1, 1, 1, device=next(model.parameters()).device)
+    for module in model.modules():
+        for kind in _kinds(module) if _depends_on_length(module) else ():
+            first, second = (
+                _row_by_row(module, x, torch.tensor([[0, 1, length - 1]], device=x.device), *kind)
+                for length in (max(shortest, 2), max(longest, 2))
+            )
+            pairs = [(first, second)] if isinstance(first, Tensor) else zip(first, second)
+            if not all(torch.equal(one[:, :2], other[:, :2]) for one, other in pairs):
+                return False
+    return True
+
+
 def _depends_on_length(module: nn.Module) -> bool:
     kinds = getattr(module, "rope_type", None)
     names = kinds.values() if isinstance(kinds, dict) else [kinds]
     return any(kind in name for name in names if isinstance(name, str) for kind in LENGTH_DEPENDENT)
+
+
+def _kinds(module: nn.Module) -> list[tuple[str, ...]]:
+    """Further arguments that a rotary module is called with: the kind of layer, where they have different ones."""
+    kinds = getattr(module, "rope_type", None)
+    return [(kind,) for kind in kinds] if isinstance(kinds, dict) else [()]
 
 
 def _row_by_row(module: nn.Module, x: Tensor, position_ids: Tensor, *args: Any, **named: Any) -> Any:

@@ -44,18 +44,19 @@ def check_checkpoint(path: Path) -> None:
         raise CheckpointError(f"ckpt_path must be a checkpoint, or 'last', got {path}, where there is none")
 
 
-def check_fits(checkpoint: Mapping[str, Any], trainable: Mapping[str, Tensor]) -> None:
+def check_fits(checkpoint: Mapping[str, Any], trainable: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
     """Raises `CheckpointError` unless a checkpoint's tensors are those that the policy trains.
 
-    What a run has written down of them is not taken for it where the tensors themselves are at hand: those of a sharded
-    folder are looked for by torch's own reader.
+    `state` holds them under all of their names: tied weights have several. What a run has written down of them is not
+    taken for it where the tensors themselves are at hand: those of a sharded folder are looked for by torch's own
+    reader.
     """
     check_written(checkpoint, "ckpt_path must be a checkpoint")
-    wanted, held = shapes_of(trainable), [checkpoint["trainable"]]
+    compared = [(shapes_of(trainable), checkpoint["trainable"])]
     if "state_dict" in checkpoint:
-        held.append({name.removeprefix("policy."): value for name, value in checkpoint["state_dict"].items()})
-        held[1] = shapes_of(held[1])
-    for shapes in held:
+        held = {name.removeprefix("policy."): value for name, value in checkpoint["state_dict"].items()}
+        compared.append((shapes_of(state), shapes_of(held)))
+    for wanted, shapes in compared:
         lacking, more = sorted(set(wanted) - set(shapes)), sorted(set(shapes) - set(wanted))
         others = [
             f"{name} {shapes[name]}, not {wanted[name]}"

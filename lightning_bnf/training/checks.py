@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_bnf.batch import MicroBatch
 from lightning_bnf.datamodules.contract import ScoredData
-from lightning_bnf.policies.base import Policy, PolicyError
+from lightning_bnf.policies.base import Policy, PolicyError, evaluating
 from lightning_bnf.policies.reference.providers import Reference
 from lightning_bnf.policies.routing import router_of
 from lightning_bnf.runtime.distributed import gather, gather_objects, local
@@ -124,11 +124,13 @@ def check_start(policy: Policy, reference: Reference | None, batch: MicroBatch, 
     """Before step 1: the head gives the model's own log-probs, and policy and reference agree to `tolerance` (nats a
     token, else a warning), where the reference is the start and no fit has trained the policy. The batch may be empty
     on some ranks, which all take part nevertheless."""
-    policy.check_head(batch)
+    with evaluating(policy):  # two passes that are compared must not draw dropout, of adapters, anew
+        policy.check_head(batch)
     _tell_of_routers(policy)
     if reference is None or not policy.reference_is_start or policy.trained:
         return
-    distances = gather((policy(batch).token_logps - reference(batch)).abs()).values
+    with evaluating(policy):
+        distances = gather((policy(batch).token_logps - reference(batch)).abs()).values
     if len(distances) == 0:
         return
     distance = distances.quantile(0.99).item()

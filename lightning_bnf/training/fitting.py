@@ -18,6 +18,7 @@ from lightning_bnf.datamodules.tokens.rows import RowArrays, as_rows
 from lightning_bnf.losses.base import Loss
 from lightning_bnf.policies.attention import is_flash, reach_of, windows_of
 from lightning_bnf.policies.base import Policy
+from lightning_bnf.policies.invariance import rotated_alike
 from lightning_bnf.policies.probes import Probe
 from lightning_bnf.runtime.distributed import gather_objects
 from lightning_bnf.training.budget import DrySteps, choose_budget
@@ -122,6 +123,11 @@ def choose_layout(
     config = policy.causal_lm.config
     reach = reach_of(policy.attention_kernel, windows_of(config.get_text_config()))
     tried = preferred_layouts(name, str(config._attn_implementation), rows, labels, reach)
+    if tried != ["padded"] and (told := _rotated_otherwise(policy, rows, labels)):
+        if name not in ("auto", "padded"):
+            raise DataError(f"layout must be 'padded' for this model, got {name!r}: {told}")
+        rank_zero_info(f"Layout padded, not {tried[0]}: {told}.")
+        tried = ["padded"]
     shortest, others = extremes(rows, LAYOUTS[tried[0]], labels)
     if shortest is None:
         return PADDED
@@ -155,6 +161,17 @@ def choose_layout(
     if not padded:
         refuse(probe.fault(PADDED, probe.measured, gradients=not known))
     return PADDED
+
+
+def _rotated_otherwise(policy: Policy, rows: Sequence[TokenizedRow], labels: Sequence[int]) -> str | None:
+    """What keeps sequences apart whose positions are encoded by their lengths; None where all are encoded alike."""
+    lengths = PADDED.lengths_of(rows, labels).values
+    if not len(lengths) or rotated_alike(policy.causal_lm, int(lengths.min()), int(lengths.max())):
+        return None
+    return (
+        f"its RoPE scaling encodes positions by a sequence's length, otherwise for {lengths.min()} tokens than for "
+        f"{lengths.max()}"
+    )
 
 
 def _agreed(fault: str | None) -> str | None:

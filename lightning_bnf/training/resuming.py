@@ -50,7 +50,7 @@ class Resuming:
         self, checkpoint: Mapping[str, Any], policy: Policy, loss: Loss, data: ScoredData | None, rank: int, ranks: int
     ) -> None:
         """Hold a checkpoint against this run; `data` are None where nothing is trained. Raises `CheckpointError`."""
-        check_fits(checkpoint, policy.trainable())
+        check_fits(checkpoint, policy.trainable(), policy.state_dict())
         check_meaning(checkpoint["meaning"], meaning_of(policy, loss, data), self.changed)
         if data is not None:
             self._held = checkpoint["settings"]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,12 +10,16 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from support.training import FAST, train
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase
 
 from lightning_bnf.batch import MicroBatch
+from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.steps.layout import padded
 from lightning_bnf.datamodules.tokens.load import load_rows
 from lightning_bnf.export.folders import whole_weights
+from lightning_bnf.losses import BNF
+from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import LoRAPolicy, PolicyError, QLoRAPolicy
 from lightning_bnf.policies.adapters import adapter_folder
 from lightning_bnf.policies.exported import exported
@@ -91,6 +96,23 @@ def test_the_reference_may_stay_the_base(tiny_folder: str, batch: MicroBatch, sf
         check_reference("copy", policy, True)
     with pytest.raises(PolicyError, match="reference_of must be start where training starts from no adapter, got base"):
         LoRAPolicy(tiny_folder, reference_of="base")
+
+
+@pytest.mark.parametrize("reference_of", ["start", "base"])
+def test_an_adapter_with_dropout_is_gone_on_with(
+    tmp_path: Path, tiny_folder: str, write_pairs: Callable[..., str], sft: str, reference_of: str
+) -> None:
+    """Its dropout draws in training alone: two passes that are compared before the first step are alike."""
+    policy = LoRAPolicy(tiny_folder, r=4, dropout=0.3, adapter=sft, reference_of=reference_of)  # type: ignore[arg-type]
+    data = PreferenceData(write_pairs(), examples_per_step=2)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        train(tmp_path, PreferenceModule(policy, BNF(), optimization=FAST), data, max_steps=2)
+    assert not [one for one in told if "before step 1" in str(one.message)]
+    begun = load_file(Path(sft) / "adapter_model.safetensors")
+    found = {name.removeprefix("model.").replace(".default", ""): value for name, value in policy.state_dict().items()}
+    assert found.keys() == begun.keys()
+    assert not all(torch.equal(found[name], begun[name]) for name in begun)
 
 
 def test_the_export_is_one_plain_adapter(tmp_path: Path, tiny_folder: str, sft: str) -> None:

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from support.architectures import HEADS, SIZES, row
+from support.architectures import HEADS, SIZES, policy_of, row
 from transformers import AutoModelForCausalLM
 
+from lightning_bnf.datamodules.reading.errors import DataError
 from lightning_bnf.datamodules.steps.layout import PADDED
 from lightning_bnf.policies import FullPolicy, LoRAPolicy
-from lightning_bnf.policies.invariance import switch_off_dropout
+from lightning_bnf.policies.invariance import rotated_alike, switch_off_dropout
+from lightning_bnf.training.fitting import choose_layout
 
 IDS = torch.randint(3, 60, (60,), generator=torch.Generator().manual_seed(1)).tolist()
 LONG, SHORT, MIDDLE = (row(name, IDS[:4], (IDS[4:end], 1)) for name, end in (("long", 60), ("short", 12), ("mid", 40)))
@@ -31,11 +33,11 @@ def of_length(kind: str) -> Any:
     return AutoModelForCausalLM.from_config(config).eval()
 
 
-def plain(kind: str, ids: list[int]) -> torch.Tensor:
-    """Log-probs of a sequence from its fifth token on, by a model that has seen nothing else."""
+def plain(kind: str, ids: list[int], first: int = 4) -> torch.Tensor:
+    """Log-probs of a sequence's tokens from place `first` on, by a model that has seen nothing else."""
     with torch.no_grad():
         logits = of_length(kind)(input_ids=torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1)
-    return logits[torch.arange(3, len(ids) - 1), torch.tensor(ids[4:])]
+    return logits[torch.arange(first - 1, len(ids) - 1), torch.tensor(ids[first:])]
 
 
 @pytest.mark.parametrize("kind", ["longrope", "dynamic"])
@@ -53,6 +55,44 @@ def test_the_longest_row_of_a_batch_does_not_choose_the_frequencies_of_others(ki
     blind.model = of_length(kind)
     off = (blind(PADDED.batch(rows, (1,))).token_logps - right).abs().max()
     assert off > 0.1, "or there is nothing to test"
+
+
+@pytest.mark.parametrize(
+    ("kind", "alike", "other"),
+    [
+        ("longrope", [(2, 16), (17, 60), (5, 5)], [(16, 17), (2, 60)]),
+        ("dynamic", [(2, 16), (30, 30)], [(16, 17), (17, 60), (2, 60)]),
+    ],
+)
+def test_lengths_between_which_frequencies_change(
+    kind: str, alike: list[tuple[int, int]], other: list[tuple[int, int]]
+) -> None:
+    policy = FullPolicy("tiny")
+    policy.adopt(of_length(kind))
+    assert [rotated_alike(policy.causal_lm, *lengths) for lengths in alike] == [True] * len(alike)
+    assert [rotated_alike(policy.causal_lm, *lengths) for lengths in other] == [False] * len(other)
+    unscaled = policy_of("Llama")
+    assert rotated_alike(unscaled.causal_lm, 2, 10**6)
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_prompts_are_shared_where_all_sequences_are_encoded_alike(kind: str) -> None:
+    """The pair in the middle has an answer on either side of 16 tokens; shortest and longest row lie on one each."""
+    below, longest = (row(n, IDS[:4], (IDS[4:end], 1), (IDS[5:end], -1)) for n, end in (("below", 8), ("longest", 60)))
+    straddling = row("straddling", IDS[:10], (IDS[10:12], 1), (IDS[11:40], -1))
+    policy = FullPolicy("tiny")
+    policy.adopt(of_length(kind))
+    few = [below, row("more", IDS[:5], (IDS[5:12], 1), (IDS[6:16], -1))]
+    assert choose_layout("auto", policy, few, (1, -1)).name == "packed_shared"
+    rows = [below, straddling, longest]
+    layout = choose_layout("auto", policy, rows, (1, -1))
+    assert layout is PADDED
+    right = [plain(kind, one.prompt_ids + done.ids, len(one.prompt_ids)) for one in rows for done in one.completions]
+    found = policy(layout.batch(rows, (1, -1))).token_logps
+    torch.testing.assert_close(found.detach(), torch.cat(right), rtol=0, atol=2e-5)
+    for name in ("shared_prompt", "packed"):
+        with pytest.raises(DataError, match=f"layout must be 'padded' for this model, got '{name}': its RoPE scaling"):
+            choose_layout(name, policy, rows, (1, -1))  # type: ignore[arg-type]
 
 
 def test_dropout_is_taken_out_and_thresholds_stay() -> None:

@@ -106,19 +106,21 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path, name: str) ->
 def test_a_tensor_that_is_lacking_or_too_many_is_named() -> None:
     """Whether what is written of them lacks it or the tensors themselves do; and so is another shape."""
     w = torch.zeros(1000)
-    check_fits(WRITTEN | {"state_dict": {"policy.w": w}}, {"w": w})
-    check_fits(WRITTEN, {"w": w})
+    check_fits(WRITTEN | {"state_dict": {"policy.w": w}}, {"w": w}, {"w": w})
+    check_fits(WRITTEN, {"w": w}, {"w": w})
+    check_fits(WRITTEN | {"state_dict": {"policy.w": w, "policy.tied": w}}, {"w": w}, {"w": w, "tied": w})
     with pytest.raises(CheckpointError, match=r"lacks \['w'\], has nothing too many, and of another shape nothing"):
-        check_fits(WRITTEN | {"state_dict": {}}, {"w": w})
+        check_fits(WRITTEN | {"state_dict": {}}, {"w": w}, {"w": w})
     with pytest.raises(CheckpointError, match=r"lacks nothing, has \['v'\] too many"):
-        check_fits(WRITTEN | {"state_dict": {"policy.w": w, "policy.v": w}}, {"w": w})
+        check_fits(WRITTEN | {"state_dict": {"policy.w": w, "policy.v": w}}, {"w": w}, {"w": w})
     with pytest.raises(CheckpointError, match=r"lacks \['v'\], has \['w'\] too many"):
-        check_fits(WRITTEN, {"v": w})
+        check_fits(WRITTEN, {"v": w}, {"v": w})
+    few = {"w": torch.zeros(4)}
     for checkpoint in (WRITTEN, WRITTEN | {"trainable": {"w": [4]}, "state_dict": {"policy.w": w}}):
         with pytest.raises(CheckpointError, match=r"of another shape \['w \[\d+\], not \[4\]'\]"):
-            check_fits(checkpoint, {"w": torch.zeros(4)})
+            check_fits(checkpoint, few, few)
     with pytest.raises(CheckpointError, match="ckpt_path must be a checkpoint, which holds no meaning"):
-        check_fits({name: value for name, value in WRITTEN.items() if name != "meaning"}, {"w": w})
+        check_fits({name: value for name, value in WRITTEN.items() if name != "meaning"}, {"w": w}, {"w": w})
 
 
 def test_the_last_good_one_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,14 +6,17 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from support.models import tiny_llama_model
 from support.training import Write, train
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.steps.mixing import WeightedSet
 from lightning_bnf.losses import BNF, SFT
 from lightning_bnf.module import PreferenceModule
-from lightning_bnf.policies import LoRAPolicy
+from lightning_bnf.policies import FullPolicy, LoRAPolicy
+from lightning_bnf.policies.reference.providers import ReferenceKind
 from lightning_bnf.training.checkpoints import CheckpointError
 from lightning_bnf.training.optimization import Optimization
 from lightning_bnf.training.resuming import Resuming, check_meaning, meaning_of
@@ -190,3 +193,30 @@ def test_a_run_goes_on_with_what_it_began_with_or_says_what_is_another(
     assert isinstance(resumed.loss, BNF)
     (group, *_) = resumed.trainer.optimizers[0].param_groups
     assert group["initial_lr"] == 5e-3
+
+
+@pytest.mark.parametrize("reference", ["copy", "cache"])
+def test_tied_weights_go_on_from_a_checkpoint(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, write_pairs: Write, reference: ReferenceKind
+) -> None:
+    """As in most small models, whose head is their embeddings: one tensor under two names."""
+    model, path = tmp_path / "tied", write_pairs(rows=8)
+    tiny_llama_model(len(tokenizer), tie_word_embeddings=True).save_pretrained(model)
+    tokenizer.save_pretrained(model)
+
+    def module() -> PreferenceModule:
+        cache = str(tmp_path / "cache") if reference == "cache" else None
+        optimization = Optimization(learning_rate=1e-2, schedule="constant", warmup_ratio=0.0)
+        return PreferenceModule(FullPolicy(str(model)), BNF(), reference, optimization, reference_cache=cache)
+
+    def fitted(module: PreferenceModule, steps: int, checkpoint: Path | None = None) -> Trainer:
+        data = PreferenceData(path, examples_per_step=2)
+        return train(tmp_path, module, data, checkpoint, max_steps=steps, max_epochs=-1)
+
+    whole, second = module(), module()
+    fitted(whole, 4)
+    fitted(module(), 2).save_checkpoint(tmp_path / "at2.ckpt")
+    fitted(second, 4, tmp_path / "at2.ckpt")
+    assert second.policy.causal_lm.lm_head.weight is second.policy.causal_lm.get_input_embeddings().weight
+    for name, value in whole.policy.state_dict().items():
+        assert torch.equal(value, second.policy.state_dict()[name]), name
