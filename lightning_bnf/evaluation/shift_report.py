@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from lightning_bnf.evaluation.shifts import MEASURES, summary
-from lightning_bnf.results.plots import plot_shift_bins, plot_shifts
+from lightning_bnf.evaluation.shifts import MEASURES, paired_summary, summary
+from lightning_bnf.results.shift_plots import plot_shift_bins, plot_shifts
 from lightning_bnf.results.style import save_figure
 from lightning_bnf.runtime.files import write_text
 from lightning_bnf.runtime.refusal import Refusal
@@ -38,12 +38,21 @@ class Shifts:
     @property
     def table(self) -> pd.DataFrame:
         """Policies by measures: the mean, and its 95 % interval in brackets."""
-        found = self.summary
-        found["text"] = [
-            f"{mean:.3g} [{low:.3g}, {high:.3g}]" for mean, low, high in zip(found["mean"], found["low"], found["high"])
-        ]
-        wide = found.pivot(index="policy", columns="measure", values="text")
-        return wide.loc[found["policy"].unique(), list(MEASURES)].rename(columns=MEASURES)
+        return _texts(self.summary, "")
+
+    def differences(self, of: str) -> pd.DataFrame:
+        """What the policy `of` has more than each other on the same prompts, as `shifts.paired_summary` gives it: other
+        policies by measures, as in `table`."""
+        return _texts(paired_summary(self.responses, of), "+")
+
+
+def _texts(found: pd.DataFrame, sign: str) -> pd.DataFrame:
+    shown = [
+        f"{mean:{sign}.3g} [{low:{sign}.3g}, {high:{sign}.3g}]"
+        for mean, low, high in zip(found["mean"], found["low"], found["high"])
+    ]
+    wide = found.assign(text=shown).pivot(index="policy", columns="measure", values="text")
+    return wide.loc[found["policy"].unique(), list(MEASURES)].rename(columns=MEASURES)
 
 
 def write_shifts(folder: Path, shifts: Shifts, about: Mapping[str, Any]) -> None:

@@ -196,6 +196,28 @@ def summary(responses: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["policy", "measure", "n", "mean", "low", "high"])
 
 
+def paired_summary(responses: pd.DataFrame, of: str, seed: int = 0) -> pd.DataFrame:
+    """What the policy `of` has more than each other policy in every measure, paired by prompt (row and label): the mean
+    with a bootstrap 95 % interval over prompts. Prompts that are hard for all then do not widen it.
+
+    Takes what `summary` takes, and gives its columns. Raises `Refusal` where policies answered different rows.
+    """
+    tables = {policy: own.set_index(["id", "label"]) for policy, own in responses.groupby("policy", sort=False)}
+    if of not in tables:
+        raise Refusal(f"of must be one of {', '.join(tables)}, got {of!r}")
+    first, rows = tables[of], []
+    for policy, own in tables.items():
+        if policy == of:
+            continue
+        if not first.index.is_unique or len(own) != len(first) or set(own.index) != set(first.index):
+            raise Refusal(f"{policy}: responses must be to the rows of {of}, each once, got others")
+        for measure in MEASURES:
+            values = (first[measure] - own[measure].reindex(first.index)).to_numpy()
+            low, high = paired_bootstrap(values, seed, resamples=2000)
+            rows.append([policy, measure, len(values), float(values.mean()), low, high])
+    return pd.DataFrame(rows, columns=["policy", "measure", "n", "mean", "low", "high"])
+
+
 def bin_table(shifts: Mapping[str, TokenShifts], of: str) -> pd.DataFrame:
     """Shares of each policy's log-likelihood token shifts in the percentile bins of the policy `of`.
 

@@ -16,7 +16,6 @@ from lightning_bnf.results.style import (
     REJECTED,
     STEPS,
     TYPE,
-    WIDTH,
     key_below,
     looks,
     sheet,
@@ -236,49 +235,6 @@ def plot_displacement(changes: pd.DataFrame, bounds: Mapping[str, float]) -> Fig
     return figure
 
 
-def plot_means(tidy: pd.DataFrame, unit: str = "rate and 95 % interval", reference: str | None = None) -> Figure:
-    """Means with their 95 % intervals, a panel for each metric and a line for each method; `tidy` as `matrix.means`.
-
-    A dotted line goes through the mean of the method `reference`.
-    """
-    metrics, methods = list(tidy["metric"].unique()), list(tidy["method"].unique())
-    figure = sheet(1.1 + 0.26 * len(methods))
-    look = looks(methods)
-    for axes, metric in zip(figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0], metrics):
-        styled(axes, metric, "", "")
-        own = tidy[tidy["metric"] == metric].set_index("method").loc[methods]
-        axes.hlines(range(len(methods)), own["low"], own["high"], color=NEUTRAL, linewidth=1.4)
-        for place, method in enumerate(methods):
-            axes.scatter(own.loc[method, "score"], place, zorder=3, **look[method].point())
-        if reference is not None:
-            axes.axvline(own.loc[reference, "score"], color=NEUTRAL, linestyle=":", linewidth=1)
-        axes.set_yticks(range(len(methods)), methods)
-    figure.axes[0].invert_yaxis()  # shared by all panels
-    figure.supxlabel(unit, fontsize=TYPE)
-    return figure
-
-
-def plot_tradeoff(runs: pd.DataFrame, gain: str, tax: str) -> Figure:
-    """Gain against tax, `runs` as `matrix.tradeoff` gives them: small points are runs, hollow where their setting was
-    not picked, and a large one is the mean of a method's picked runs.
-
-    Up is less tax, right is more gain; (0, 0) is the base.
-    """
-    figure, axes = single("Every run against the base", f"change of the pass rate, {gain}", f"change, {tax}")
-    figure.set_size_inches(WIDTH, 4.4)
-    for method, look in looks(runs["method"]).items():
-        own = runs[runs["method"] == method]
-        kept, left, marker = own[own["picked"]], own[~own["picked"]], look.marker
-        hollow = {"facecolors": "none", "edgecolors": look.color, "marker": marker, "linewidths": 0.8}
-        axes.scatter(left[gain], left[tax], s=22, alpha=0.6, **hollow)
-        axes.scatter(kept[gain], kept[tax], s=22, alpha=0.6, linewidths=0, **look.point())
-        axes.scatter(kept[gain].mean(), kept[tax].mean(), s=120, label=method, zorder=3, **look.point())
-    axes.axhline(0, color=NEUTRAL, linewidth=0.8)
-    axes.axvline(0, color=NEUTRAL, linewidth=0.8)
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=TYPE)
-    return figure
-
-
 def plot_families(rates: pd.DataFrame) -> Figure:
     """Pass rates as a heat map, `rates` as `strict.family_rates` gives them: trained families above the line, kept-out
     ones below it; left the best constant answer and the best place in the prompt."""
@@ -297,7 +253,9 @@ def plot_families(rates: pd.DataFrame) -> Figure:
     axes.set_xticks(range(shown.shape[1]), shown.columns, fontsize=TYPE, rotation=45, ha="left")
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, pad=0.01, aspect=40).ax.tick_params(labelsize=TYPE)
+    bar = figure.colorbar(image, ax=axes, pad=0.01, aspect=40)
+    bar.set_label("share of prompts that pass", fontsize=TYPE)
+    bar.ax.tick_params(labelsize=TYPE)
     return figure
 
 
@@ -313,75 +271,3 @@ def plot_printed_plane(plane: pd.DataFrame) -> Figure:
     figure.axes[0].set_ylabel("change of reasoning (points)", fontsize=TYPE)
     key_below(figure, len(look))
     return figure
-
-
-def plot_shifts(responses: pd.DataFrame) -> Figure:
-    """Figure 3 of the BNF paper: how shifts from the reference are distributed over responses, one color a policy.
-
-    `responses` as `shift_report.read_shifts` gives them. A violin is a policy; its bar is the median.
-    """
-    figure = sheet(5.4)
-    (a, b, c), (d, e, f) = figure.subplots(2, 3)
-    policies = looks(responses["policy"])
-    colors = {name: look.color for name, look in policies.items()}
-    panels = (
-        (a, "logp_shift", "(a) Log-likelihood shift", "nats"),
-        (b, "logit_shift", "(b) Absolute logit shift", "logit units"),
-        (d, "logp_shift_per_token", "(d) Log-likelihood, by length", "nats a token"),
-        (e, "logit_shift_per_token", "(e) Absolute logit, by length", "logit units a token"),
-        (f, "gini_logit", "(f) Evenness over tokens", "Gini (0: even) of logit shifts"),
-    )
-    for axes, measure, title, unit in panels:
-        styled(axes, title, "", unit)
-        _violins(axes, [responses.loc[responses["policy"] == name, measure].to_numpy() for name in policies], colors)
-        if measure.startswith("logp"):
-            axes.axhline(0, color=NEUTRAL, linewidth=0.8)
-    styled(c, "(c) Both", "log-likelihood shift (nats)", "absolute logit shift")
-    for name, look in policies.items():
-        own = responses[responses["policy"] == name]
-        c.scatter(own["logp_shift"], own["logit_shift"], s=9, alpha=0.45, label=name, linewidths=0, **look.point())
-    c.axvline(0, color=NEUTRAL, linewidth=0.8)
-    key_below(figure, len(policies))
-    return figure
-
-
-def _violins(axes: Any, values: list[Any], colors: Mapping[str, str]) -> None:
-    """One violin a policy with its median; of equal values, which have no density, the median alone."""
-    for place, (own, color) in enumerate(zip(values, colors.values())):
-        if len(own) > 1 and own.max() > own.min():
-            body = axes.violinplot(own, [place], widths=0.8, showextrema=False)["bodies"][0]
-            body.set(facecolor=color, alpha=0.6)
-        axes.hlines(pd.Series(own).median(), place - 0.2, place + 0.2, color=color, linewidth=2.5)
-    axes.set_xticks(range(len(values)), list(colors))
-    middle, half = (len(values) - 1) / 2, max(len(values), 3) / 2  # a single violin need not fill the panel
-    axes.set_xlim(middle - half, middle + half)
-
-
-def plot_shift_bins(bins: pd.DataFrame, of: str) -> Figure:
-    """Figure 4 of the BNF paper: how each policy's token shifts fall into the percentile bins of the policy `of`.
-
-    `bins` as `shift_report.read_shifts` gives them. The policy that defines the bins has 10 % in each.
-    """
-    title = f"Token log-likelihood shifts in the percentile bins of {of}"
-    figure, axes = single(title, f"percentile bin of {of}, with its bounds (nats)", "tokens (%)")
-    policies = looks(bins["policy"])
-    width = 0.8 / len(policies)
-    for i, (name, look) in enumerate(policies.items()):
-        own = bins[bins["policy"] == name]
-        left = own["bin"] + (i - (len(policies) - 1) / 2) * width
-        bar = {"color": look.color, "hatch": look.hatch, "edgecolor": "white", "linewidth": 0}
-        axes.bar(left, 100 * own["share"], width=width, label=name, **bar)
-    axes.axhline(10, color=NEUTRAL, linewidth=0.8, linestyle=":")
-    first = bins[bins["policy"] == next(iter(policies))]
-    labels = [
-        f"{10 * (k - 1)}-{10 * k} %\n{_bound(low)}\nto\n{_bound(high)}"
-        for k, low, high in zip(first["bin"], first["above"], first["up_to"])
-    ]
-    axes.set_xticks(first["bin"], labels, fontsize=TYPE)
-    axes.grid(visible=False, axis="x")
-    axes.legend(frameon=False, ncols=len(policies))
-    return figure
-
-
-def _bound(nats: float) -> str:
-    return "open" if abs(nats) == float("inf") else f"{nats:+.2g}"

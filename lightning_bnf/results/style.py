@@ -40,6 +40,7 @@ class Look(NamedTuple):
 
 _DASHED, _LONG, _DOTTED, _MIXED, _TWICE = (0, (4, 2)), (0, (8, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)), (0, (3, 1, 1, 1))
 _KNOWN = {
+    "base": Look(NEUTRAL, "d", "-", ""),  # no method
     "bnf": Look("#D55E00", "o", "-", ""),
     "dpo": Look("#0072B2", "s", _DASHED, "//"),
     "ipo": Look("#009E73", "D", _MIXED, ".."),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -21,6 +22,7 @@ from lightning_bnf.evaluation.shifts import (
     bin_shares,
     bin_table,
     gini,
+    paired_summary,
     response_shifts,
     score,
     single_responses,
@@ -253,3 +255,17 @@ def test_the_summary_has_means_and_intervals() -> None:
     assert found.loc["logp_shift", "mean"] == pytest.approx(2.0)
     assert 1.0 <= found.loc["logp_shift", "low"] < 2.0 < found.loc["logp_shift", "high"] <= 3.0
     assert (found.loc["logit_shift", ["n", "low", "high"]] == [3, 1.0, 1.0]).all()
+
+
+def test_policies_are_paired_by_prompt() -> None:
+    """b lies 1 above a on every row, in another order: paired, that is certain, however far apart the rows are."""
+    table = response_shifts(TokenShifts(np.array([1.0, 5.0, 9.0]), np.array([1.0, 1.0, 1.0]), np.array([1, 1, 1])))
+    first = table.assign(policy="a", id=["x", "y", "z"], label=1)
+    second = table.assign(policy="b", id=["x", "y", "z"], label=1, logp_shift=table["logp_shift"] + 1)[::-1]
+    found = paired_summary(pd.concat([first, second]), of="a").set_index(["policy", "measure"])
+    assert set(found.index.get_level_values("policy")) == {"b"}
+    assert found.loc[("b", "logp_shift"), ["n", "mean", "low", "high"]].tolist() == [3, -1.0, -1.0, -1.0]
+    with pytest.raises(ValueError, match="b: responses must be to the rows of a, each once, got others"):
+        paired_summary(pd.concat([first, second[:2]]), of="a")
+    with pytest.raises(ValueError, match="of must be one of a, b, got 'c'"):
+        paired_summary(pd.concat([first, second]), of="c")

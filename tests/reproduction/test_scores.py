@@ -8,6 +8,7 @@ import pytest
 
 from lightning_bnf.reproduction.scores import (
     by_prompt,
+    by_result,
     by_seed,
     means,
     picked,
@@ -17,7 +18,6 @@ from lightning_bnf.reproduction.scores import (
     tradeoff,
     win_rates,
 )
-from lightning_bnf.results.plots import plot_means, plot_tradeoff
 
 PROMPTS = [
     ("p", "trained", "plural"),
@@ -76,8 +76,9 @@ def test_settings_are_compared_by_a_seed_that_all_have() -> None:
 
 def test_measures_are_means_over_seeds_of_each_prompt() -> None:
     """bnf on p: 1, 1; on q: 1, 0, so 0.75 of instructions; against the base's 0 on p it wins twice, against its 1 on q
-    it ties and loses: 1 and 0.25. Draws of two runs are stretched by the root of 2: 25 +- 5 * 1.41 tokens, and q drawn
-    twice has 1 and 0, so (1 +- 1.41) / 2."""
+    it ties and loses: 1 and 0.25. Mean squares of its passes are 0.25 of prompts, of runs and of the rest, so the
+    mean's variance is 0.25 / 4, with the one degree of freedom of two runs: 0.75 +- 12.706 / 4. Its lengths differ by
+    run alone: 25 +- 12.706 * 5."""
     scores = by_prompt(picked(RECORDS))
     assert scores["instructions"]["bnf"].to_numpy().tolist() == [[1.0, 1.0], [1.0, 0.0]]
     assert scores["instructions"]["Base"].to_numpy().tolist() == [[0.0], [1.0]]
@@ -89,35 +90,19 @@ def test_measures_are_means_over_seeds_of_each_prompt() -> None:
     assert scores["length, kept out"]["bnf"].to_numpy().tolist() == [[20.0, 30.0]] * 2
     tidy = means(scores).set_index(["method", "metric"])
     assert tidy.loc[("bnf", "instructions"), "score"] == 0.75
-    stretched = [(1 - 2**0.5) / 2, (1 + 2**0.5) / 2]
-    assert tidy.loc[("bnf", "instructions"), ["low", "high"]].tolist() == pytest.approx(stretched)
-    assert tidy.loc[("bnf", "length"), ["low", "high"]].tolist() == pytest.approx([25 - 5 * 2**0.5, 25 + 5 * 2**0.5])
+    ends = [0.75 - 12.7062 / 4, 0.75 + 12.7062 / 4]
+    assert tidy.loc[("bnf", "instructions"), ["low", "high"]].tolist() == pytest.approx(ends, abs=1e-3)
+    ends = [25 - 12.7062 * 5, 25 + 12.7062 * 5]
+    assert tidy.loc[("bnf", "length"), ["low", "high"]].tolist() == pytest.approx(ends, abs=1e-3)
     assert tidy.loc[("dpo", "length"), ["low", "high"]].tolist() == [40.0, 40.0], "one run, so prompts alone"
+    ends = [0.5 - 12.7062 / 2, 0.5 + 12.7062 / 2]
+    assert tidy.loc[("bnf", "other instructions"), ["low", "high"]].tolist() == pytest.approx(ends, abs=1e-3)
+    assert tidy.loc[("dpo", "reasoning"), ["low", "high"]].isna().all(), "one prompt of one run"
     assert by_seed(scores, "instructions").loc["bnf"].tolist() == [1.0, 0.5]
     assert tidy.loc[("dpo", "length"), "n"] == 2
     shown = texts(means(scores))
     assert list(shown.index) == ["Base", "bnf", "dpo"]
-    assert shown.loc["bnf", "instructions"] == "0.75 [-0.21, 1.21]"
-
-
-def test_figures_hold_every_method_and_run() -> None:
-    tidy = means(by_prompt(picked(RECORDS)))
-    figure = plot_means(tidy, reference="Base")
-    assert [axes.get_title(loc="left") for axes in figure.axes] == list(tidy["metric"].unique())
-    first = figure.axes[0]
-    intervals, *points = first.collections
-    assert [tuple(point.get_offsets()[0]) for point in points] == [(0.5, 0), (0.75, 1), (1.0, 2)]
-    assert [tuple(end[0] for end in segment) for segment in intervals.get_segments()][1] == pytest.approx(
-        ((1 - 2**0.5) / 2, (1 + 2**0.5) / 2)
-    )
-    assert [label.get_text() for label in first.get_yticklabels()] == ["Base", "bnf", "dpo"]
-    assert first.lines[0].get_xdata()[0] == 0.5
-
-    (axes,) = plot_tradeoff(tradeoff(RECORDS), "instructions", "reasoning").axes
-    counts = [len(points.get_offsets()) for points in axes.collections]
-    assert counts == [1, 2, 1, 1, 1, 1], "of each method the runs that were not picked, those that were, and their mean"
-    assert axes.collections[2].get_offsets().tolist() == [[0.25, 0.0]]
-    assert axes.collections[5].get_offsets().tolist() == [[0.5, -1.0]]
+    assert shown.loc["bnf", "instructions"] == "0.75 [-2.43, 3.93]"
 
 
 def test_samples_share_prompts_between_measures_and_methods() -> None:
@@ -144,6 +129,24 @@ def test_intervals_hold_prompts_and_seeds() -> None:
     assert np.mean(found) == pytest.approx(truth, rel=0.1)
 
 
+def test_percentiles_of_three_runs_are_too_narrow_and_t_is_not() -> None:
+    """Where runs alone vary: 0.81 and 0.95 of the 95 % intervals hold the truth, which is 0."""
+    rng = np.random.default_rng(0)
+    columns = pd.MultiIndex.from_product([[f"m{i}" for i in range(2000)], range(3)], names=["method", "seed"])
+    tables = {"x": pd.DataFrame(np.repeat(rng.normal(size=(1, 6000)), 2, axis=0), columns=columns)}
+    low, high = np.quantile(resampled(tables, resamples=1000)["x"], [0.025, 0.975], axis=0)
+    assert np.mean((low < 0) & (high > 0)) == pytest.approx(0.81, abs=0.02)
+    found = means(tables)
+    assert np.mean((found["low"] < 0) & (found["high"] > 0)) == pytest.approx(0.95, abs=0.02)
+
+
+def test_the_order_of_tables_is_the_results() -> None:
+    """The base first, though it passes least; instructions: bnf 0.75, dpo 1; lengths: 25 and 40, the base's 10."""
+    assert list(by_result(picked(RECORDS))) == ["Base", "dpo", "bnf"]
+    longer = [*RECORDS[:4], run("dpo", 1, 1, [1, 0], [1, 1, 0, 0], 24)]
+    assert list(by_result(picked(longer), "length")) == ["Base", "bnf", "dpo"]
+
+
 def test_win_rates_by_hand() -> None:
     """bnf's two runs: p is won twice, q is tied and lost; dpo's: p is won, q tied. The base does not fight itself."""
     table = win_rates(picked(RECORDS))
@@ -157,8 +160,8 @@ def test_win_rates_by_hand() -> None:
 def test_every_run_against_the_base() -> None:
     """bnf's picked setting, second seed: p up, q down; r as before. Its first setting lost q and r."""
     table = tradeoff(RECORDS).set_index(["method", "setting", "seed"])
-    assert table.loc[("bnf", 2, 2)].tolist() == [True, 0.0, 0.0]
-    assert table.loc[("bnf", 1, 1)].tolist() == [False, -0.5, -1.0]
+    assert table.loc[("bnf", 2, 2)].tolist() == [2e-4, True, 0.0, 0.0]
+    assert table.loc[("bnf", 1, 1)].tolist() == [1e-4, False, -0.5, -1.0]
     assert len(table) == 5
 
 

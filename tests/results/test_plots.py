@@ -120,7 +120,8 @@ def test_the_line_of_scaling() -> None:
 def test_the_map_of_families_says_every_rate() -> None:
     index = pd.MultiIndex.from_tuples([("trained", "sums"), ("trained", "lists"), ("kept-out", "capitals")])
     rates = pd.DataFrame({"n": [4, 4, 2], "constant": [0, 0.5, 0], "place": [0.25, 0, 0], "BNF": [1, 0.75, 0.5]}, index)
-    axes = plot_families(rates).axes[0]
+    axes, bar = plot_families(rates).axes
+    assert bar.get_ylabel() == "share of prompts that pass"
     cells = [text.get_text() for text in axes.texts]
     assert cells == ["0.00", "0.25", "1.00", "0.50", "0.00", "0.75", "0.00", "0.00", "0.50"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["sums", "lists", "capitals"]

@@ -37,6 +37,8 @@ def paired_bootstrap(difference: np.ndarray, seed: int = 0, resamples: int = 10_
 
 
 def t_interval(values: np.ndarray) -> Interval:
-    """The mean of two or more values, one a seed or a turn, with Student's 95 % interval."""
-    low, high = stats.ttest_1samp(values, 0.0).confidence_interval()
-    return Interval(float(np.mean(values)), float(low), float(high))
+    """The mean of two or more values, one a seed, a turn or a prompt, with Student's 95 % interval; of equal values it
+    is that number alone."""
+    mean, n = float(np.mean(values)), len(values)
+    half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1)) / sqrt(n)
+    return Interval(mean, mean - half, mean + half)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lightning_bnf.evaluation.statistics.intervals import paired_bootstrap, t_interval, wilson
+from lightning_bnf.evaluation.statistics.intervals import Interval, paired_bootstrap, t_interval, wilson
 
 
 def test_wilson_interval():
@@ -26,3 +26,4 @@ def test_the_t_interval_of_three_by_hand():
     """Mean 2, standard deviation 1: 4.303 / sqrt(3) = 2.484 to both sides."""
     found = t_interval(np.array([1.0, 2.0, 3.0]))
     assert (found.value, found.low, found.high) == pytest.approx((2.0, -0.484, 4.484), abs=1e-3)
+    assert t_interval(np.full(4, 0.5)) == Interval(0.5, 0.5, 0.5)
