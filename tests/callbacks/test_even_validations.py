@@ -14,6 +14,7 @@ from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import BNF
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies import LoRAPolicy
+from lightning_bnf.training.optimization import Optimization
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,13 @@ class Steps(Callback):
     [
         ({"val_check_interval": 0.5, "max_epochs": 2}, [2, 5, 7, 10]),
         ({"val_check_interval": 0.25, "max_epochs": -1, "max_steps": 7}, [1, 2, 4, 5, 6, 7]),
-        ({"val_check_interval": 2, "max_epochs": 1}, [2, 4]),
+        ({"val_check_interval": 0.5, "max_epochs": -1, "max_steps": 9}, [2, 5, 7, 9]),
+        ({"val_check_interval": 0.5, "max_epochs": -1, "max_steps": 4}, [2, 4]),
+        ({"val_check_interval": 2, "max_epochs": 1}, [2, 4, 5]),
+        ({"val_check_interval": 2, "max_epochs": 2}, [2, 4, 7, 9, 10]),
+        ({"val_check_interval": 4, "max_epochs": -1, "max_steps": 7}, [4, 7]),
+        ({"val_check_interval": 4, "check_val_every_n_epoch": None, "max_epochs": 2}, [4, 8, 10]),
+        ({"check_val_every_n_epoch": 2, "max_epochs": 3}, [10, 15]),
         ({"val_check_interval": 1.0, "max_epochs": 1}, [5]),
     ],
 )
@@ -57,8 +64,9 @@ def test_a_run_of_five_steps_an_epoch(
     module = PreferenceModule(LoRAPolicy(tiny_folder), BNF(), optimization=FAST)
     data = PreferenceData(write_pairs(), write_pairs("v.jsonl"), examples_per_step=1, max_tokens=256)
     steps = Steps()
-    train(tmp_path, module, data, callbacks=[EvenValidations(), steps], **settings)
+    trainer = train(tmp_path, module, data, callbacks=[EvenValidations(), steps], **settings)
     assert steps.after == after
+    assert trainer.check_val_every_n_epoch == settings.get("check_val_every_n_epoch", 1), "as it was"
 
 
 @pytest.mark.slow
@@ -90,3 +98,46 @@ def test_a_resumed_run_ends_where_it_should(tmp_path: Path, tiny_folder: str, wr
     (wanted_step, wanted_after, wanted), (reached, after, weights) = ends
     assert (reached, after) == (wanted_step, wanted_after) == (7, [4, 7][(step >= 4) + (step >= 7) :])
     assert all(torch.equal(weights[key], value) for key, value in wanted.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "first", "longer", "after"),
+    [
+        ({"val_check_interval": 4}, {"max_steps": 6}, {"max_steps": 10}, [9, 10]),
+        ({"val_check_interval": 4}, {"max_steps": 7}, {"max_steps": 9}, [9]),
+        ({"val_check_interval": 0.5}, {"max_steps": 6}, {"max_steps": 9}, [7, 9]),
+        ({"check_val_every_n_epoch": 2}, {"max_epochs": 1}, {"max_epochs": 3}, [10, 15]),
+        ({"check_val_every_n_epoch": 2}, {"max_epochs": 1}, {"max_epochs": 1}, []),
+        ({"val_check_interval": 4, "check_val_every_n_epoch": None}, {"max_epochs": 1}, {"max_epochs": 2}, [8, 10]),
+    ],
+)
+def test_a_longer_run_goes_on_from_the_last_step_of_a_shorter(
+    tmp_path: Path,
+    tiny_folder: str,
+    write_pairs: Write,
+    settings: dict[str, Any],
+    first: dict[str, int],
+    longer: dict[str, int],
+    after: list[int],
+) -> None:
+    """Five steps an epoch; the shorter run's last step, at which it was validated and saved, is one like others."""
+
+    def run(name: str, length: dict[str, int], checkpoint: Path | None = None) -> tuple[PreferenceModule, Steps]:
+        steps = Steps()
+        constant = Optimization(learning_rate=1e-2, schedule="constant", warmup_ratio=0.0)
+        module = PreferenceModule(LoRAPolicy(tiny_folder), BNF(), optimization=constant)
+        data = PreferenceData(write_pairs(), write_pairs("v.jsonl"), examples_per_step=1, max_tokens=256)
+        saving = ModelCheckpoint(tmp_path / name, filename="{step}", save_top_k=-1)
+        given = {"max_epochs": -1} | settings | length
+        seed_everything(1)
+        train(tmp_path, module, data, checkpoint, callbacks=[EvenValidations(), steps, saving], **given)
+        return module, steps
+
+    whole, _ = run("whole", longer)
+    _, short = run("short", first)
+    rest, steps = run("rest", longer, tmp_path / f"short/step={short.after[-1]}.ckpt")
+    assert steps.after == after
+    assert rest.trainer.global_step == whole.trainer.global_step
+    wanted, found = whole.policy.trainable(), rest.policy.trainable()
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import Loss
@@ -43,11 +44,11 @@ def train(
     root: Path, module: PreferenceModule, data: PreferenceData, checkpoint: Path | None = None, **options: Any
 ) -> Trainer:
     settings: dict[str, Any] = {"max_epochs": 2, "enable_progress_bar": False, "enable_model_summary": False}
+    settings["enable_checkpointing"] = any(isinstance(one, ModelCheckpoint) for one in options.get("callbacks", []))
     trainer = Trainer(
         accelerator="cpu",
         default_root_dir=root,
         logger=False,
-        enable_checkpointing=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         **(settings | options),
