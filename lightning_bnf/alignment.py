@@ -22,6 +22,7 @@ from lightning_bnf.callbacks import (
     ExportPolicy,
     Fingerprints,
     GracefulShutdown,
+    LastCheckpoints,
     RunLogger,
     RunPlots,
     RunProgress,
@@ -31,7 +32,7 @@ from lightning_bnf.cli.hints import meant
 from lightning_bnf.cli.main import silence
 from lightning_bnf.cli.names import file_of, names
 from lightning_bnf.cli.run_before import give_back, refuse_reading, set_aside
-from lightning_bnf.cli.run_parts import turn, two_last
+from lightning_bnf.cli.run_parts import turn
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.datamodules.reading.errors import nearest
 from lightning_bnf.datamodules.reading.options import DataOptions
@@ -313,7 +314,7 @@ def _trainer(root: Path, settings: Mapping[str, Any], device: str) -> Trainer:
     own, checkpoints = list(chosen.pop("callbacks", None) or []), root / "checkpoints"
     standard: dict[type, Callable[[], Any]] = {
         RunProgress: RunProgress,
-        ModelCheckpoint: lambda: two_last(checkpoints),
+        ModelCheckpoint: lambda: LastCheckpoints(checkpoints),
         ExportPolicy: ExportPolicy,
         GracefulShutdown: lambda: GracefulShutdown(str(checkpoints)),
         EvenValidations: EvenValidations,

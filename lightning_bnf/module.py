@@ -171,8 +171,8 @@ class PreferenceModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         trained = self._data if self.trainer.state.fn == "fit" else None
-        ranks = (self.trainer.global_rank, self.trainer.world_size)
-        self._resuming.read(checkpoint, self.policy, self.loss, trained, *ranks)
+        run = (self.trainer.max_steps, self.trainer.global_rank, self.trainer.world_size)
+        self._resuming.read(checkpoint, self.policy, self.loss, trained, *run)
         self.policy.trained = True
         carried = checkpoint.get("loss_state", {})
         if set(carried) != set(self.state):

@@ -8,6 +8,7 @@ from lightning_bnf.callbacks.export import ExportPolicy
 from lightning_bnf.callbacks.fingerprints import Fingerprints
 from lightning_bnf.callbacks.graceful_shutdown import GracefulShutdown
 from lightning_bnf.callbacks.judge_answers import JudgeAnswers
+from lightning_bnf.callbacks.last_checkpoints import LastCheckpoints
 from lightning_bnf.callbacks.measure_likelihood import MeasureLikelihood
 from lightning_bnf.callbacks.progress import RunProgress
 from lightning_bnf.callbacks.run_logger import RunEvents, RunLogger
@@ -23,6 +24,7 @@ __all__ = [
     "Fingerprints",
     "GracefulShutdown",
     "JudgeAnswers",
+    "LastCheckpoints",
     "MeasureLikelihood",
     "RunEvents",
     "RunLogger",

@@ -40,22 +40,31 @@ class ExportPolicy(Callback):
         self.dtype = dtype
         self.folder = folder
         self.max_shard_size = check_shard_size(max_shard_size)
+        self._trained = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._trained = True
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, PreferenceModule)
         data, policy = trainer.datamodule, pl_module.policy  # type: ignore[attr-defined]
         assert isinstance(data, PreferenceData)
+        from lightning_bnf.results.tables import last_metrics  # pandas, which --help of fit has no use for
+
         stop_not_finite_weights(trainer.global_step, policy.trainable())
         trained = partial(trained_part, trainer.optimizers[0]) if trainer.optimizers else None
         rounding = rounding_of(policy, self.dtype) if trainer.is_global_zero else None
         weights = whole_weights(policy, trainer.is_global_zero, trained, rounding)
         if not trainer.is_global_zero:
             return
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        run, step = Path(trainer.default_root_dir), trainer.global_step
+        if not self._trained and step:
+            rank_zero_info(f"Nothing was left to train: the checkpoint is of step {step}, the last that was asked for.")
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()} or last_metrics(run, step)
         rounded = None if rounding is None else rounding.text()
         fingerprint = data_fingerprint(data.split("train"))
-        about = Trained(trainer.global_step, fingerprint, str(trainer.precision), metrics, rounded=rounded)
-        target = Path(trainer.default_root_dir) / self.folder
+        about = Trained(step, fingerprint, str(trainer.precision), metrics, rounded=rounded)
+        target = run / self.folder
         if changed := foreign(target):  # a refusal would cost the run
             aside = move_aside(target)
             rank_zero_info(f"{target} held files that were not exported ({changed[0]}): it is now {aside}")

@@ -121,7 +121,8 @@ class RunReport(Callback):
         """Once more, with the answers that other callbacks have made of the trained policy."""
         if (_run(trainer) / "completions.jsonl").is_file():
             self._write(trainer, pl_module)
-        rank_zero_info(f"The page of the run is {_run(trainer) / 'report.html'}")
+        if (page := _run(trainer) / "report.html").is_file():  # else nothing was trained
+            rank_zero_info(f"The page of the run is {page}")
 
     # The rows -------------------------------------------------------------------------------------------------------
 

@@ -131,7 +131,9 @@ def silence() -> None:
         ".*isinstance\\(treespec, LeafSpec\\).*",
         ".*gradient_checkpointing.* is deprecated.*",
         "LightningCLI's args parameter is intended to run from within Python.*",
-        "Total length of `list` across ranks is zero.*",
+        "Total length of `(list|StepLoader|PromptLoader)` across ranks is zero.*",
+        "It is recommended to use `self.log\\(.*, sync_dist=True\\)`.*",  # what is logged is of all ranks already
+        "The dirpath has changed from .*",
         "Experiment logs directory .* exists and is not empty.*",
         "Checkpoint directory .* exists and is not empty.*",
         ".*does not have many workers.*",

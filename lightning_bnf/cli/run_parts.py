@@ -4,13 +4,12 @@ import dataclasses
 import os
 from argparse import SUPPRESS
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_bnf.callbacks import RunProgress
@@ -86,13 +85,6 @@ def listed(logger: Any) -> list[Any]:
     if logger is None or isinstance(logger, bool):
         return []
     return list(logger) if isinstance(logger, list | tuple) else [logger]
-
-
-def two_last(folder: Path) -> ModelCheckpoint:
-    """Checkpoints at every validation, or every epoch: the last, and the one before in case that one is broken."""
-    return ModelCheckpoint(
-        folder, filename="{step}", monitor="step", mode="max", save_top_k=2, enable_version_counter=False
-    )
 
 
 def hide(parser: LightningArgumentParser, prefix: str, keep: Sequence[str] = ()) -> None:

@@ -33,11 +33,19 @@ class SaveConfig(SaveConfigCallback):
         super().__init__(parser, masked(config), **kwargs)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lightning's own writes the file in place, which a full disk leaves cut off."""
-        if self.already_saved:
-            return
+        """A run that is gone on with keeps its config until it trains: what is refused before, or has nothing left to
+        train, does not replace it."""
         folder = trainer.log_dir  # of all ranks
-        if trainer.is_global_zero and folder is not None:
+        if stage != "fit" or folder is None or not (Path(folder) / self.config_filename).exists():
+            self._write(trainer, pl_module, stage)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, pl_module, "fit")
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lightning's own writes the file in place, which a full disk leaves cut off."""
+        folder = trainer.log_dir
+        if trainer.is_global_zero and folder is not None and not self.already_saved:
             write_text(Path(folder) / self.config_filename, self.parser.dump(self.config, skip_none=False))
             self.save_config(trainer, pl_module, stage)
         self.already_saved = True

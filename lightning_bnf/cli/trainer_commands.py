@@ -19,6 +19,7 @@ from lightning_bnf.callbacks import (
     ExportPolicy,
     Fingerprints,
     GracefulShutdown,
+    LastCheckpoints,
     RunEvents,
     RunLogger,
     RunPlots,
@@ -36,7 +37,6 @@ from lightning_bnf.cli.run_parts import (
     say_crowded,
     trainer_refusal,
     turn,
-    two_last,
 )
 from lightning_bnf.cli.saved_config import FILES, SaveConfig, set_run_folder
 from lightning_bnf.cli.words import options, with_sources
@@ -304,7 +304,7 @@ class Fit(TrainerCommand):
             return []
         checkpoints = self.folder / "checkpoints"
         saving: dict[type, Callable[[], Callback]] = {
-            ModelCheckpoint: lambda: two_last(checkpoints),
+            ModelCheckpoint: lambda: LastCheckpoints(checkpoints),
             GracefulShutdown: lambda: GracefulShutdown(str(checkpoints)),
         }
         always: dict[type, Callable[[], Callback]] = {

@@ -18,7 +18,7 @@ from lightning_bnf.export.rounding import rounding_of
 from lightning_bnf.module import PreferenceModule
 from lightning_bnf.policies.base import Dtype, PolicyError
 from lightning_bnf.policies.full import FullPolicy
-from lightning_bnf.results.tables import read_metrics
+from lightning_bnf.results.tables import last_metrics
 from lightning_bnf.runtime.arguments import PositiveInt, checked
 from lightning_bnf.runtime.hub import check_push, is_hub_id, push_folder
 from lightning_bnf.runtime.ownership import check_replaceable
@@ -91,7 +91,7 @@ def export(
         steps,
         data_fingerprint(data.split("train")) if there else None,
         str(trainer.precision),
-        _metrics(Path(trainer.default_root_dir), steps),
+        last_metrics(Path(trainer.default_root_dir), steps),
     )
     rounding = None if policy.adapters else rounding_of(policy, options.dtype or "auto", halves)
     weights = whole_weights(policy, rounding=rounding)
@@ -164,13 +164,3 @@ def _restore(module: PreferenceModule, path: Path) -> int:
         for name, parameter in own.items():
             parameter.copy_(state[f"policy.{name}"])
     return int(held["global_step"])
-
-
-def _metrics(run: Path, step: int) -> dict[str, float]:
-    """The last values of a run's metrics up to a step; none where the run folder is not at hand."""
-    if not (run / "metrics.csv").is_file():
-        return {}
-    found = read_metrics(run)
-    found = found[found["step"] < step]  # rows are numbered by the step that they were measured in, from 0
-    last = found.groupby(["split", "metric"])["value"].last()
-    return {f"{split}/{metric}": float(value) for (split, metric), value in last.items()}

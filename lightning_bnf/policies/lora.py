@@ -99,6 +99,17 @@ class LoRAPolicy(Policy):
         if self.model is None and self.adapter is not None:
             check_settings(self.adapter, adapter_folder(self.adapter), self.config)
         super().load(dtype)
+        self._check_saved()
+
+    def _check_saved(self) -> None:
+        """Raises `PolicyError` where a class made of this one trains what this one's `save` leaves out."""
+        more = [name for name, p in self.named_parameters() if p.requires_grad and "lora_" not in name]
+        if more and type(self).save is LoRAPolicy.save:
+            raise PolicyError(
+                f"{type(self).__name__}.save must write all that is trained, got LoRAPolicy's, which writes adapters "
+                f"alone, and {len(more)} other tensors that are trained, such as {more[0]}: override it, and "
+                "`references` with copy and cache, as with its adapters off such a policy is not what it was"
+            )
 
     def prepared(self, base: "PreTrainedModel") -> nn.Module:
         adapted = self._adapted(base)

@@ -28,6 +28,16 @@ def read_metrics(run: str | Path) -> pd.DataFrame:
     return tidy[["step", "split", "metric", "value"]].sort_values(["metric", "split", "step"], ignore_index=True)
 
 
+def last_metrics(run: Path, step: int) -> dict[str, float]:
+    """The last values of a run's metrics up to a step; none where the run folder has no metrics.csv."""
+    if not (run / "metrics.csv").is_file():
+        return {}
+    found = read_metrics(run)
+    found = found[found["step"] < step]  # rows are numbered by the step that they were measured in, from 0
+    last = found.groupby(["split", "metric"])["value"].last()
+    return {f"{split}/{metric}": float(value) for (split, metric), value in last.items()}
+
+
 def displacement(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """What the displacement alarm measured in a matrix of runs, tidy: columns method, seed, step, kind, change.
 

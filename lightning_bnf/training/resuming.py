@@ -47,10 +47,23 @@ class Resuming:
         }
 
     def read(
-        self, checkpoint: Mapping[str, Any], policy: Policy, loss: Loss, data: ScoredData | None, rank: int, ranks: int
+        self,
+        checkpoint: Mapping[str, Any],
+        policy: Policy,
+        loss: Loss,
+        data: ScoredData | None,
+        max_steps: int,
+        rank: int,
+        ranks: int,
     ) -> None:
-        """Hold a checkpoint against this run; `data` are None where nothing is trained. Raises `CheckpointError`."""
+        """Hold a checkpoint against this run of so many steps, of any where below 0; `data` are None where nothing is
+        trained. Raises `CheckpointError`."""
         check_fits(checkpoint, policy.trainable(), policy.state_dict())
+        if data is not None and 0 <= max_steps < checkpoint["global_step"]:
+            raise CheckpointError(
+                f"trainer.max_steps must be at least {checkpoint['global_step']}, the step of the checkpoint to go on "
+                f"from, got {max_steps}"
+            )
         check_meaning(checkpoint["meaning"], meaning_of(policy, loss, data), self.changed)
         if data is not None:
             self._held = checkpoint["settings"]

@@ -9,11 +9,13 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
+from support.commands import refused
 from support.training import FAST, Write, train
 from transformers import AutoModelForCausalLM
 
 from lightning_bnf.callbacks import ExportPolicy
 from lightning_bnf.callbacks import export as exporting
+from lightning_bnf.cli.main import main
 from lightning_bnf.datamodules.preference import PreferenceData
 from lightning_bnf.losses import SFT
 from lightning_bnf.module import PreferenceModule
@@ -97,3 +99,29 @@ def test_weights_of_16_bits_are_exported_as_they_were_trained_or_rounded(
     assert (found is None) == (dtype == "float32")
     assert found is None or 0 < float(found[1] or found[2]) < 0.5
     assert ("float32: what bfloat16 leaves of the change is little" in card) == (dtype == "auto")
+
+
+def test_a_run_with_nothing_left_says_so_and_keeps_its_metrics(
+    tmp_path: Path,
+    tiny_folder: str,
+    write_pairs: Write,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The same command on a finished run; fewer steps than were taken are refused, and leave all as it was."""
+    words = ["fit", "--model.source", tiny_folder, "--data.train", write_pairs(rows=8), "--data.examples_per_step", "2"]
+    words += ["--trainer.default_root_dir", str(tmp_path / "run"), "--trainer.accelerator", "cpu"]
+    main([*words, "--trainer.max_steps", "3"])
+    card, config = tmp_path / "run/policy/README.md", tmp_path / "run/config.yaml"
+    before, asked = card.read_text(), config.read_text()
+    metrics = before.split("## Last metrics")[1].split("## Versions")[0]
+    assert "- train/rewards/margins: " in metrics
+    with caplog.at_level("INFO"):
+        main([*words, "--trainer.max_steps", "3", "--ckpt_path", "last"])
+    assert "Nothing was left to train: the checkpoint is of step 3, the last that was asked for." in caplog.text
+    again = card.read_text().split("## Last metrics")[1].split("## Versions")[0]
+    names = {line.split(":")[0] for line in metrics.splitlines()}
+    assert names <= {line.split(":")[0] for line in again.splitlines()}
+    message = "trainer.max_steps must be at least 3, the step of the checkpoint to go on from, got 2"
+    assert message in refused(capsys, *words, "--trainer.max_steps", "2", "--ckpt_path", "last")
+    assert config.read_text() == asked

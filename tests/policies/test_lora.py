@@ -1,12 +1,14 @@
 """LoRA policies: what is trained, what is saved, what is refused."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
 from support.policies import lora, moved, save
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_bnf.datamodules.steps.layout import padded
 from lightning_bnf.datamodules.tokens.load import load_rows
@@ -89,3 +91,30 @@ def test_gradient_checkpointing_reaches_every_adapter(
         assert grad is not None
         assert grad.any()
         torch.testing.assert_close(grad, grads[1][name])
+
+
+class WithNorms(LoRAPolicy):
+    """Trains the base's norms beside the adapters."""
+
+    def prepared(self, base: PreTrainedModel) -> nn.Module:
+        model = super().prepared(base)
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.requires_grad_(True)
+        return model
+
+
+class AndWritesThem(WithNorms):
+    def save(self, folder: str, weights: Mapping[str, Tensor], max_shard_size: str) -> None:
+        super().save(folder, weights, max_shard_size)
+
+
+def test_what_is_trained_beside_adapters_has_to_be_written(tiny_folder: str) -> None:
+    wanted = (
+        r"WithNorms.save must write all that is trained, got LoRAPolicy's, .* and 5 other tensors .* such as model\."
+    )
+    with pytest.raises(PolicyError, match=wanted):
+        WithNorms(tiny_folder).load()
+    policy = AndWritesThem(tiny_folder)
+    policy.load()
+    assert any("norm" in name for name in policy.trainable())
