@@ -5,6 +5,9 @@ near miss can be told from a far one the score says so (two of three keywords: 0
 several failed completions. What is asked is checked and no more: "What is 3 + 4?" wants a text whose last number is 7,
 in whatever words. White space around a completion never counts.
 
+One of your own is named by its path, `my_verifiers.ends_with_full_stop`, and let in by `--allow my_verifiers`; in
+Python it goes into `VERIFIERS` under that name.
+
 Some verifiers look at the form alone (`FORMS`): a refusal has fewer than ten words, too. In data they belong beside one
 that asks for content, in `all_of`; `controls.py` says which answers no prompt's verifier may pass.
 """
@@ -15,8 +18,9 @@ import json
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
+from lightning_bnf.runtime.class_paths import own_function
 from lightning_bnf.runtime.refusal import Refusal
 
 
@@ -26,7 +30,8 @@ class VerifierError(Refusal):
 
 def verify(text: str, verifier: dict[str, Any]) -> float:
     """Score `text` by `verifier`, a name and arguments. Raises `VerifierError` for an unknown name or argument."""
-    function = VERIFIERS[check_verifier(verifier)]
+    function = _function(check_verifier(verifier))
+    assert function is not None
     return float(function(text.strip(), **{key: value for key, value in verifier.items() if key != "name"}))
 
 
@@ -35,18 +40,33 @@ def check_verifier(verifier: dict[str, Any]) -> str:
     name = verifier.get("name")
     if not isinstance(name, str):
         raise VerifierError(f"verifier {verifier!r} has no name")
-    if name not in VERIFIERS:
+    function = _function(name)
+    if function is None and "." in name:
+        module = name.rpartition(".")[0]
+        raise VerifierError(
+            f"verifier {name!r} is none of this package's: if you know and trust that code, allow it by adding: "
+            f"--allow {module}, a module that defines it; in Python, add it to "
+            "lightning_bnf.evaluation.verify.VERIFIERS"
+        )
+    if function is None:
         raise VerifierError(f"verifier {name!r} does not exist{_nearest(name, list(VERIFIERS))}")
-    kinds = _arguments(VERIFIERS[name])
+    kinds, needed = _arguments(function)
     taken = list(kinds)
     given = [key for key in verifier if key != "name"]
     for key in given:
         if key not in taken:
             raise VerifierError(f"verifier {name!r} takes no argument {key!r}{_nearest(key, taken)}")
     for key in taken:
-        if key not in given:
+        if kinds[key] not in _ACCEPTED:
+            raise VerifierError(
+                f"verifier {name!r}: {key} must be annotated as int, str or list[str], which rows can hold, got "
+                f"{kinds[key]}"
+            )
+        if key not in given and key in needed:
             raise VerifierError(f"verifier {name!r} needs the argument {key!r}")
         accepted, holds = _ACCEPTED[kinds[key]]
+        if key not in given:
+            continue
         if not holds(verifier[key]):
             raise VerifierError(f"verifier {name!r}: {key} must be {accepted}, got {verifier[key]!r}")
     for part in verifier["parts"] if name == all_of.__name__ else ():
@@ -75,14 +95,28 @@ _ACCEPTED: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
+def _function(name: str) -> Callable[..., float] | None:
+    """By its name here, or by its path where the user let its module in. Raises `VerifierError` for a module that
+    cannot be imported."""
+    if name in VERIFIERS or "." not in name:
+        return VERIFIERS.get(name)
+    try:
+        return cast("Callable[..., float] | None", own_function(name))
+    except ImportError as error:
+        raise VerifierError(f"verifier {name!r} must be of a module that can be imported: {error}") from error
+
+
 @cache
-def _arguments(function: Callable[..., float]) -> dict[str, str]:
-    """What each argument has to be, by its annotation; numbers but an `answer` count something."""
-    found = {}
-    for name, parameter in list(inspect.signature(function).parameters.items())[1:]:
-        kind = getattr(parameter.annotation, "__name__", str(parameter.annotation))
-        found[name] = "count" if kind == "int" and name != "answer" else "parts" if name == "parts" else kind
-    return found
+def _arguments(function: Callable[..., float]) -> tuple[dict[str, str], frozenset[str]]:
+    """What each argument has to be, by its annotation, and those that have no default; numbers but an `answer` of our
+    own count something."""
+    found, ours = {}, function.__module__ == __name__
+    parameters = list(inspect.signature(function).parameters.items())[1:]
+    for name, parameter in parameters:
+        kind = getattr(parameter.annotation, "__name__", str(parameter.annotation)).partition("[")[0]
+        counts = ours and kind == "int" and name != "answer"
+        found[name] = "count" if counts else "parts" if ours and name == "parts" else kind
+    return found, frozenset(name for name, parameter in parameters if parameter.default is parameter.empty)
 
 
 def _nearest(word: str, known: list[str]) -> str:

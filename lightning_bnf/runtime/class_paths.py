@@ -81,6 +81,19 @@ def class_at(path: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def own_function(path: str) -> Any:
+    """A function that a module defines which the user named on the command line; None for every other path: rows are
+    often a stranger's words, and of what is installed they may name nothing.
+
+    Raises ImportError where the module cannot be imported.
+    """
+    module, _, name = path.rpartition(".")
+    if _let_in is None or not module or not _is_of(module, _let_in[len(PACKAGES) :]):
+        return None
+    found = getattr(import_module(module), name, None)
+    return found if inspect.isfunction(found) and found.__module__ == module else None
+
+
 def source_of_module(name: str) -> str | None:
     """The text of a module's file, as it is now; None where there is none, or where what is typed into a session need
     not stand in it."""

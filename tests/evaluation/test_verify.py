@@ -1,8 +1,11 @@
 """Every verifier on texts that pass and on near misses."""
 
+import sys
+
 import pytest
 
 from lightning_bnf.evaluation.verify import VERIFIERS, VerifierError, check_verifier, verify
+from lightning_bnf.runtime.class_paths import restricted
 
 CASES = [
     # verifier, texts that pass, texts that fail
@@ -161,3 +164,72 @@ def test_texts_that_patterns_could_try_for_ever_are_scored(verifier):
 
 def test_check_verifier_returns_the_name():
     assert check_verifier({"name": "title"}) == "title"
+
+
+MINE = """
+from os import system
+
+
+def ends(text: str, mark: str = ".", of: "list[str]" = None, times: int = 0) -> float:
+    return float(text.endswith(mark) and len(of or []) == times)
+
+
+def odd(text: str, pattern: dict) -> float:
+    return 1.0
+
+
+class Callable:
+    pass
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A module of the user's."""
+    (tmp_path / "my_verifiers.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("my_verifiers", None)
+
+
+def test_one_of_the_users_own_is_named_by_its_path(mine):
+    with restricted(["my_verifiers"]):
+        assert verify("So.", {"name": "my_verifiers.ends"}) == 1.0
+        assert verify("So!", {"name": "my_verifiers.ends"}) == 0.0
+        assert verify("So!", {"name": "my_verifiers.ends", "mark": "!", "of": ["x"], "times": 1}) == 1.0
+        joined = {"name": "all_of", "parts": [{"name": "my_verifiers.ends"}, {"name": "fewer_words", "limit": 3}]}
+        assert verify("So.", joined) == 1.0
+        with pytest.raises(VerifierError, match=r"'my_verifiers\.ends': times must be a whole number, got 'x'"):
+            check_verifier({"name": "my_verifiers.ends", "times": "x"})
+        with pytest.raises(VerifierError, match=r"takes no argument 'marks'; did you mean 'mark'\?"):
+            check_verifier({"name": "my_verifiers.ends", "marks": "!"})
+        with pytest.raises(VerifierError, match=r"pattern must be annotated as int, str or list\[str\], .* got dict"):
+            check_verifier({"name": "my_verifiers.odd", "pattern": {}})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "my_verifiers.system",
+        "my_verifiers.Callable",
+        "my_verifiers.gone",
+        "os.system",
+        "transformers.pipeline",
+        "my.ends",
+    ],
+)
+def test_rows_name_no_functions_of_other_modules(mine, name):
+    """Neither what a module has imported, nor what is installed."""
+    with restricted(["my_verifiers"]), pytest.raises(VerifierError, match="is none of this package's: if you know"):
+        check_verifier({"name": name, "command": "true"})
+
+
+def test_nothing_is_let_in_unasked(mine):
+    own, wanted = {"name": "my_verifiers.ends"}, "--allow my_verifiers, a module that defines it; in Python, add it to"
+    with pytest.raises(VerifierError, match=wanted):
+        check_verifier(own)
+    with restricted([]), pytest.raises(VerifierError, match=wanted):
+        check_verifier(own)
+    assert "my_verifiers" not in sys.modules
+    with restricted(["my_modules"]), pytest.raises(VerifierError, match="must be of a module that can be imported: No"):
+        check_verifier({"name": "my_modules.ends"})
