@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 _CONFIG, _WEIGHTS, _BASE = _FILES = "adapter_config.json", "adapter_model.safetensors", "base.json"
 _SETTINGS = {"r": "r", "alpha": "lora_alpha", "use_rslora": "use_rslora", "use_dora": "use_dora"}  # ours -> peft's
+_TYPES: dict[str, tuple[type, ...]] = {
+    "r": (int,),
+    "lora_alpha": (int, float),
+    "use_rslora": (bool,),
+    "use_dora": (bool,),
+    "target_modules": (list, str),
+}
 _PLAIN = ("alpha_pattern", "rank_pattern", "bias", "lora_bias", "modules_to_save", "layer_replication")
 TRAINED, START = "default", "start"  # peft's names of the adapter that is trained, and of the frozen one
 
@@ -53,24 +60,37 @@ def read_config(folder: Path) -> dict[str, Any]:
         return dict(json.loads((folder / _CONFIG).read_text(encoding="utf-8")))
 
 
-def check_settings(adapter: str, folder: Path, config: "LoraConfig") -> None:
-    """Raises `PolicyError` where a policy's settings would make another adapter than the one that is there."""
-    held = read_config(folder)
+def settings_of(adapter: str) -> dict[str, Any]:
+    """What `adapter` was made with, of what a policy can be told, by peft's names: rank, scale, kind and places.
+
+    Raises `PolicyError` where it is of a kind that no policy makes, or its settings are none that peft takes.
+    """
+    held = read_config(adapter_folder(adapter))
     if held.get("peft_type") != "LORA":
         raise PolicyError(f"adapter must be of peft type LORA, got {adapter!r} of {held.get('peft_type')}")
-    differing = {
-        name: held.get(theirs) for name, theirs in _SETTINGS.items() if held.get(theirs) != getattr(config, theirs)
-    }
     odd = {name: held[name] for name in _PLAIN if held.get(name) not in (None, False, "none", {}, [])}
     if held.get("init_lora_weights", True) not in (True, False, "gaussian"):
         odd["init_lora_weights"] = held["init_lora_weights"]  # such as pissa, which changes the base's weights
     if odd:
         raise PolicyError(f"adapter must be one without {', '.join(odd)}, got {adapter!r} with {odd}")
+    settings = {name: held[name] for name in (*_SETTINGS.values(), "target_modules") if held.get(name) is not None}
+    for name, value in settings.items():
+        if type(value) not in _TYPES[name]:
+            raise PolicyError(f"adapter must be one that peft made, got {adapter!r}, whose {name} is {value!r}")
+    return {"use_rslora": False, "use_dora": False} | settings  # which files from before there were such do not name
+
+
+def check_settings(adapter: str, config: "LoraConfig") -> None:
+    """Raises `PolicyError` where a policy's settings would make another adapter than the one that is there."""
+    held = settings_of(adapter)
+    differing = {
+        name: held.get(theirs) for name, theirs in _SETTINGS.items() if held.get(theirs) != getattr(config, theirs)
+    }
     if differing:
         wanted = ", ".join(f"{name}: {value}" for name, value in differing.items())
         raise PolicyError(
             f"the policy's settings must be those that its adapter was made with ({wanted}), got others for "
-            f"{adapter!r}, whose target_modules are {held.get('target_modules')}"
+            f"{adapter!r}, whose target_modules are {held.get('target_modules')}: those that are null are its own"
         )
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
@@ -12,9 +13,9 @@ from lightning_bnf.policies.adapters import (
     START,
     TRAINED,
     adapter_fingerprint,
-    adapter_folder,
     check_base,
     check_settings,
+    settings_of,
     start_from,
     write_base,
 )
@@ -24,8 +25,11 @@ from lightning_bnf.runtime.arguments import PositiveFloat, PositiveInt, ZeroToBe
 from lightning_bnf.runtime.limits import SECONDS, limited
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel
+
+_OWN: dict[str, Any] = {"r": 16, "lora_alpha": 32.0, "use_rslora": False, "use_dora": False}
+_OWN |= {"target_modules": "all-linear"}
 
 
 @checked
@@ -42,12 +46,12 @@ class LoRAPolicy(Policy):
         self,
         source: str,
         revision: str | None = None,
-        r: PositiveInt = 16,
-        alpha: PositiveFloat = 32.0,
+        r: PositiveInt | None = None,
+        alpha: PositiveFloat | None = None,
         dropout: ZeroToBelowOne = 0.0,
-        target_modules: str | list[str] = "all-linear",
-        use_rslora: bool = False,
-        use_dora: bool = False,
+        target_modules: str | list[str] | None = None,
+        use_rslora: bool | None = None,
+        use_dora: bool | None = None,
         adapter: str | None = None,
         dtype: Dtype = "float32",
         attention: str | None = None,
@@ -59,14 +63,15 @@ class LoRAPolicy(Policy):
         Args:
             source: Hub id, local folder, GGUF file, or `bundled:smollm2-135m-instruct`.
             revision: Commit, tag or branch of a hub id.
-            r: Rank of the adapters (>= 1).
-            alpha: Scale of the adapters (> 0); the update is multiplied by alpha / r.
+            r: Rank of the adapters (>= 1). Null, here and where it is the default: that of `adapter`, else 16.
+            alpha: Scale of the adapters (> 0), else 32; the update is multiplied by alpha / r.
             dropout: Probability of dropout before the adapters (0 to below 1); above 0, micro-batches change results.
-            target_modules: Layers that get adapters: names, a regular expression, or `all-linear` (all but the head).
-            use_rslora: Scale by alpha / sqrt(r) instead.
-            use_dora: Train magnitudes too (DoRA).
-            adapter: Peft folder or hub id (`owner/name@revision`) of an adapter to start from, such as one of SFT, made
-                with the same settings; the reference then is the base with it. Null starts from the base.
+            target_modules: Layers that get adapters: names, a regular expression, or `all-linear` (all but the head),
+                which is what else there is.
+            use_rslora: Scale by alpha / sqrt(r) instead, else not.
+            use_dora: Train magnitudes too (DoRA), else not.
+            adapter: Peft folder or hub id (`owner/name@revision`) of an adapter to start from, such as one of SFT; the
+                reference then is the base with it. Null starts from the base.
             dtype: Type of the base's weights; adapters are float32.
             attention: Attention implementation of transformers (`sdpa`, `eager`, `flex_attention`,
                 `flash_attention_2`, ...); null lets it choose.
@@ -79,25 +84,24 @@ class LoRAPolicy(Policy):
         super().__init__(source, revision, dtype, attention, gradient_checkpointing, compiled)
         if reference_of == "base" and adapter is None:
             raise PolicyError("reference_of must be start where training starts from no adapter, got base")
-        self.r, self.alpha, self.dropout, self.target_modules = r, alpha, dropout, target_modules
-        self.use_rslora, self.use_dora = use_rslora, use_dora
+        self.dropout = dropout
+        self._named: dict[str, Any] = {"r": r, "lora_alpha": alpha, "use_rslora": use_rslora, "use_dora": use_dora}
+        self._named |= {"target_modules": target_modules}
         self.adapter = adapter
         self.reference_of = reference_of
+
+    @cached_property
+    def config(self) -> "LoraConfig":
+        """Peft's: what was named, else what the adapter that it starts from was made with, else this class's own."""
         from peft import LoraConfig  # brings bitsandbytes: seconds, which the command line's --help need not take
 
-        self.config = LoraConfig(
-            task_type="CAUSAL_LM",
-            r=r,
-            lora_alpha=alpha,  # type: ignore[arg-type]
-            lora_dropout=dropout,
-            target_modules=target_modules,
-            use_rslora=use_rslora,
-            use_dora=use_dora,
-        )
+        held = {} if self.adapter is None else settings_of(self.adapter)
+        taken = {name: given for name, given in self._named.items() if given is not None}
+        return LoraConfig(task_type="CAUSAL_LM", lora_dropout=self.dropout, **(_OWN | held | taken))
 
     def load(self, dtype: torch.dtype | None = None) -> None:
         if self.model is None and self.adapter is not None:
-            check_settings(self.adapter, adapter_folder(self.adapter), self.config)
+            check_settings(self.adapter, self.config)
         super().load(dtype)
         self._check_saved()
 

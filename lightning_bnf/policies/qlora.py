@@ -32,12 +32,12 @@ class QLoRAPolicy(LoRAPolicy):
         self,
         source: str,
         revision: str | None = None,
-        r: PositiveInt = 16,
-        alpha: PositiveFloat = 32.0,
+        r: PositiveInt | None = None,
+        alpha: PositiveFloat | None = None,
         dropout: ZeroToBelowOne = 0.0,
-        target_modules: str | list[str] = "all-linear",
-        use_rslora: bool = False,
-        use_dora: bool = False,
+        target_modules: str | list[str] | None = None,
+        use_rslora: bool | None = None,
+        use_dora: bool | None = None,
         adapter: str | None = None,
         double_quantization: bool = True,
         dtype: Dtype = "bfloat16",
@@ -50,14 +50,15 @@ class QLoRAPolicy(LoRAPolicy):
         Args:
             source: Hub id, local folder, GGUF file, or `bundled:smollm2-135m-instruct`; quantized on loading.
             revision: Commit, tag or branch of a hub id.
-            r: Rank of the adapters (>= 1).
-            alpha: Scale of the adapters (> 0); the update is multiplied by alpha / r.
+            r: Rank of the adapters (>= 1). Null, here and where it is the default: that of `adapter`, else 16.
+            alpha: Scale of the adapters (> 0), else 32; the update is multiplied by alpha / r.
             dropout: Probability of dropout before the adapters (0 to below 1); above 0, micro-batches change results.
-            target_modules: Layers that get adapters: names, a regular expression, or `all-linear` (all but the head).
-            use_rslora: Scale by alpha / sqrt(r) instead.
-            use_dora: Train magnitudes too (DoRA).
-            adapter: Peft folder or hub id (`owner/name@revision`) of an adapter to start from, such as one of SFT, made
-                with the same settings; the reference then is the base with it. Null starts from the base.
+            target_modules: Layers that get adapters: names, a regular expression, or `all-linear` (all but the head),
+                which is what else there is.
+            use_rslora: Scale by alpha / sqrt(r) instead, else not.
+            use_dora: Train magnitudes too (DoRA), else not.
+            adapter: Peft folder or hub id (`owner/name@revision`) of an adapter to start from, such as one of SFT; the
+                reference then is the base with it. Null starts from the base.
             double_quantization: Quantize the scales of the blocks too: 0.4 bits a weight less.
             dtype: Type of what is not quantized, and of products with what is; adapters are float32.
             attention: Attention implementation of transformers (`sdpa`, `eager`, `flex_attention`,

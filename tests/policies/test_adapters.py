@@ -161,6 +161,46 @@ def test_settings_that_make_another_adapter_are_refused(
         lora(tiny_folder, adapter=sft, **settings)
 
 
+@pytest.mark.parametrize("kind", [LoRAPolicy, QLoRAPolicy])
+@pytest.mark.parametrize(
+    "made",
+    [{"r": 3, "alpha": 5.0, "use_dora": True}, {"r": 2, "use_rslora": True, "target_modules": ["q_proj", "up_proj"]}],
+)
+def test_settings_that_are_not_named_are_those_of_the_adapter(
+    tmp_path: Path, tiny_folder: str, kind: type[LoRAPolicy], made: dict[str, object]
+) -> None:
+    """Also of one that plain peft wrote before it knew all of them."""
+    begun = moved(lora(tiny_folder, kind, **made))
+    adapter = saved(begun, tmp_path / "made")
+    config = tmp_path / "made" / "adapter_config.json"
+    held = json.loads(config.read_text())
+    config.write_text(json.dumps({name: value for name, value in held.items() if value is not False}))
+    policy = kind(tiny_folder, adapter=adapter, dtype="float32")
+    policy.load()
+    ids = torch.tensor([[1, 50, 60, 70]])
+    with torch.no_grad():
+        assert torch.equal(policy.loaded(ids).logits, begun.loaded(ids).logits)
+    names = ("r", "lora_alpha", "use_rslora", "use_dora", "target_modules")
+    found, wanted = policy.description(), begun.description()
+    if "target_modules" not in made:  # of which the base's names are written out in the file
+        wanted["target_modules"] = sorted(held["target_modules"])
+    assert {name: found[name] for name in names} == {name: wanted[name] for name in names}
+
+
+def test_settings_of_none_are_rank_16_on_all_layers(tiny_folder: str) -> None:
+    config = LoRAPolicy(tiny_folder).config
+    assert (config.r, config.lora_alpha, config.target_modules) == (16, 32.0, "all-linear")
+    assert (config.use_rslora, config.use_dora) == (False, False)
+
+
+@pytest.mark.parametrize("values", [{"r": "4"}, {"r": True}, {"lora_alpha": [1]}, {"target_modules": {"q_proj": 1}}])
+def test_settings_that_peft_does_not_write_are_refused(
+    tmp_path: Path, tiny_folder: str, sft: str, values: dict[str, object]
+) -> None:
+    with pytest.raises(PolicyError, match=r"adapter must be one that peft made, got '.*', whose .* is"):
+        LoRAPolicy(tiny_folder, adapter=changed(sft, tmp_path / "changed", **values)).load()
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -1,5 +1,6 @@
 """A run that goes on from a checkpoint: what must be the same, and whose settings count."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def refused_both_ways(first: dict[str, str], second: dict[str, str], sentence: s
 
 def test_an_adapter_that_one_run_alone_starts_from_is_another_start(tmp_path: Path) -> None:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (tmp_path / name).write_text("{}")
+        (tmp_path / name).write_text(json.dumps({"peft_type": "LORA"}))
     bare, started, held_to_base = (
         meaning_of(LoRAPolicy("x", **given), BNF(), None)  # type: ignore[arg-type]
         for given in ({}, {"adapter": str(tmp_path)}, {"adapter": str(tmp_path), "reference_of": "base"})
