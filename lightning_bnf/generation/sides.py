@@ -18,6 +18,7 @@ from lightning_bnf.policies.base import Dtype, Policy
 from lightning_bnf.policies.exported import Exported, ExportedAdapter, exported
 from lightning_bnf.policies.sources import placed
 from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.slowness import slow_products
 
 BASE, ALIGNED = "base", "aligned"
 _POLICY_FILES = ("adapter_config.json", "config.json")
@@ -87,7 +88,8 @@ def opened(run: Path, dtype: Dtype | None = None) -> Opened:
         before = Side(BASE, placed(base.loaded), base.tokenizer)
     sources = {ALIGNED: policy, BASE: base or policy}
     renderers = {name: _renderer(one, trained.rendering) for name, one in sources.items()}
-    return Opened((before, aligned), renderers, _about(folder, policy, base, trained))
+    slow = slow_products(aligned.model.device.type, weights)
+    return Opened((before, aligned), renderers, _about(folder, policy, base, trained) + ([slow] if slow else []))
 
 
 def _renderer(policy: Policy, rendering: Rendering) -> Renderer:

@@ -25,8 +25,8 @@ from lightning_bnf.runtime.fingerprints import file_fingerprint
 from lightning_bnf.runtime.processes import ENDS_WITH_PARENT, cores
 from lightning_bnf.runtime.refusal import Refusal
 from lightning_bnf.runtime.shipped import here_or_shipped, shipped
+from lightning_bnf.runtime.slowness import slow_products
 from lightning_bnf.training.defaults import device_type
-from lightning_bnf.training.support import slow_products
 
 RESULTS = (
     *("displacement.json", "before_after.json", "scores.json", "test_pass_rates.json", "test_metrics.json"),
@@ -104,7 +104,9 @@ def _say_of_slow_products(base: Path) -> None:
     trainer = config.get("trainer") if isinstance(config, dict) else None
     if not isinstance(trainer, dict):
         return
-    told = slow_products(device_type(trainer.get("accelerator", "auto")), str(trainer.get("precision", "32-true")))
+    told = slow_products(
+        device_type(trainer.get("accelerator", "auto")), None, str(trainer.get("precision", "32-true"))
+    )
     if told:
         print(f"{told}. Hours that are told here are those of a CPU with instructions for it")
 

@@ -1,10 +1,8 @@
 """What goes with what: policies, references, precisions and strategies."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -14,13 +12,12 @@ from lightning_bnf.policies.base import Policy, PolicyError
 from lightning_bnf.policies.reference.build import reference_refusal
 from lightning_bnf.results.markdown import markdown_table
 from lightning_bnf.runtime.refusal import Refusal
+from lightning_bnf.runtime.slowness import slow_products
 from lightning_bnf.training.strategies import Parallelism, parallelism_of
 
 REFERENCES = ("adapter_off", "copy", "cache", "none")
 PARALLELISMS: tuple[Parallelism, ...] = ("one device", "ddp", "fsdp2")
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "16-mixed")
-SLOW = 2.0
-"""From how many times float32's time products in bfloat16 are called slow."""
 
 
 @dataclass(frozen=True)
@@ -67,37 +64,8 @@ class Combination:
         """Raises `Refusal` for what does not go together. Warns of `slow_products`."""
         if refusal := self.refusal():
             raise Refusal(refusal)
-        if told := slow_products(self.device, self.precision, self.dtype):
+        if told := slow_products(self.device, self.dtype, self.precision):
             rank_zero_warn(told)
-
-
-def slow_products(device: str, precision: str, dtype: str | None = None) -> str | None:
-    """A sentence where a CPU has no instructions for bfloat16, in which it is to compute: there all goes on many times
-    more slowly, and nothing else would say why. None elsewhere. Arguments: as a `Combination` has them."""
-    halves = precision.startswith("bf16")
-    if device != "cpu" or not (halves or dtype == "bfloat16") or (times := bfloat16_slowness()) < SLOW:
-        return None
-    return (
-        f"{'precision' if halves else 'dtype'} {precision if halves else dtype}: this CPU takes about {times:.0f} "
-        "times as long for products in bfloat16 as in float32; trainer.precision 32-true and dtype float32 are faster "
-        "here"
-    )
-
-
-@torch.inference_mode()
-def bfloat16_slowness(rows: int = 128, width: int = 256) -> float:
-    """How many times as long as in float32 this CPU takes for a linear layer's products in bfloat16, forward and
-    backward. Of the shortest of five times, so that what else the machine does counts little; takes some 0.1 s."""
-
-    def shortest(dtype: torch.dtype) -> float:
-        given, weight, times = torch.ones(rows, width, dtype=dtype), torch.ones(width, width, dtype=dtype), []
-        for _ in range(5):
-            begun = time.perf_counter()
-            given @ weight.T @ weight
-            times.append(time.perf_counter() - begun)
-        return min(times)
-
-    return shortest(torch.bfloat16) / shortest(torch.float32)
 
 
 def check_trainer(trainer: Trainer) -> None:

@@ -19,9 +19,9 @@ from lightning_bnf.cli.trainer_commands import Fit
 from lightning_bnf.reproduction import runs as reproduction
 from lightning_bnf.reproduction import scores as matrix
 from lightning_bnf.reproduction.runs import Method, Run, expanded, read_results, run_matrix
+from lightning_bnf.runtime import slowness
 from lightning_bnf.runtime.fingerprints import file_fingerprint
 from lightning_bnf.runtime.processes import cores
-from lightning_bnf.training import support
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +89,7 @@ def test_every_method_gets_one_seed_first_and_done_runs_are_skipped(
 def test_before_hours_are_told_a_cpu_that_is_slow_in_the_configs_precision_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], trainer: Any, said: bool
 ) -> None:
-    monkeypatch.setattr(support, "bfloat16_slowness", lambda: 30.2)
+    monkeypatch.setattr(slowness, "bfloat16_slowness", lambda: 30.2)
     base = tmp_path / "base.yaml"
     base.write_text(yaml.safe_dump({"trainer": trainer} if trainer else ["no mapping"]))
     run_matrix(base, {"a": Method()}, tmp_path / "out", [1], tmp_path / "work", dry_run=True)

@@ -4,21 +4,19 @@ import warnings
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from support.two_processes import Cell, run_cell
 
 from lightning_bnf.policies import POLICIES, FullPolicy, LoRAPolicy, Policy
-from lightning_bnf.training import support
+from lightning_bnf.runtime import slowness
 from lightning_bnf.training.strategies import Parallelism
 from lightning_bnf.training.support import (
     PARALLELISMS,
     PRECISIONS,
     REFERENCES,
     Combination,
-    bfloat16_slowness,
     support_table,
 )
 
@@ -120,7 +118,7 @@ def test_weights_of_float16_are_refused() -> None:
 def test_a_cpu_without_instructions_for_bfloat16_is_named(
     monkeypatch: pytest.MonkeyPatch, precision: str, device: str, dtype: str, times: float, asked: str | None
 ) -> None:
-    monkeypatch.setattr(support, "bfloat16_slowness", lambda: times)
+    monkeypatch.setattr(slowness, "bfloat16_slowness", lambda: times)
     combination = Combination(LoRAPolicy, "one device", "none", precision, device, None, dtype)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -130,12 +128,3 @@ def test_a_cpu_without_instructions_for_bfloat16_is_named(
         "32-true and dtype float32 are faster here"
     )
     assert [str(one.message) for one in told] == ([wanted] if asked else [])
-
-
-def test_slowness_is_the_ratio_of_the_shortest_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock's pairs of times are 8, 6, 4, 6 and 9 s apart, then 3, 2, 5, 2 and 4."""
-    clock = iter(
-        [moment for i, passed in enumerate((8, 6, 4, 6, 9, 3, 2, 5, 2, 4)) for moment in (100 * i, 100 * i + passed)]
-    )
-    monkeypatch.setattr(support, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    assert bfloat16_slowness() == 2.0
