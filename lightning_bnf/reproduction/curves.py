@@ -74,15 +74,20 @@ def _name(record: Mapping[str, Any]) -> str:
     return f"{record['method']}, setting {record['setting']}, seed {record['seed']}"
 
 
-def complete(found: Sequence[Curve], methods: Sequence[str]) -> list[Curve]:
+def complete(found: Sequence[Curve], methods: Sequence[str], seeds: Sequence[int] | None = None) -> list[Curve]:
     """The curves of these methods and of seeds that a method was run with at all rates: in an unfinished stage some of
-    them are not there yet, and means over rates would be of others."""
+    them are not there yet, and means over rates would be of others. With `seeds` these alone, of the methods that have
+    all of them."""
     mine = [curve for curve in found if curve.method in methods]
     rates = {curve.rate for curve in mine}
     run: dict[tuple[str, int], set[float]] = {}
     for curve in mine:
         run.setdefault((curve.method, curve.seed), set()).add(curve.rate)
-    return [curve for curve in mine if run[curve.method, curve.seed] == rates]
+    whole = {cell for cell, some in run.items() if some == rates}
+    wanted = {seed for _, seed in whole} if seeds is None else set(seeds)
+    ready = {m for m, _ in whole if seeds is None or wanted <= {seed for method, seed in whole if method == m}}
+    cells = {(method, seed) for method, seed in whole if method in ready and seed in wanted}
+    return [curve for curve in mine if (curve.method, curve.seed) in cells]
 
 
 def points(found: Sequence[Curve]) -> pd.DataFrame:

@@ -180,7 +180,7 @@ def verdicts(confirming: Sequence[Curve]) -> list[Claim]:
     stated = [(of, against, range(FIRST_SEED, FIRST_SEED + count)) for of, against, count in CONTRASTS]
     lines = []
     for measure in TAXES:
-        what, several = f"{LABELS[measure]} at matched alignment", []
+        what, several = f"{LABELS[measure]} at matched alignment over these rates", []
         for of, against, seeds in stated:
             one, why = decided(contrast, confirming, measure, of, against, seeds)
             claim, test = f"2. lower tax than {against} at equal alignment", f"{what}, {_pair(of, against, seeds)}"
@@ -210,7 +210,7 @@ def _least(several: Sequence[Claim], test: str) -> Claim:
     if len(there) == len(several) or any(one.high < 0 for one in there):
         found = Interval(*(min(getattr(one, end) for one in there) for end in ("value", "low", "high")))
     why = ", ".join(dict.fromkeys(one.why for one in several if one.why))
-    return Claim("2. lowest tax at equal alignment", test, found, 0.0, "10", why=why)
+    return Claim("2. lower tax than all three at equal alignment", test, found, 0.0, "10", why=why)
 
 
 def contrast(found: Sequence[Curve], measure: str, of: str, against: str, seeds: Sequence[int]) -> Difference:
@@ -230,23 +230,6 @@ def contrast(found: Sequence[Curve], measure: str, of: str, against: str, seeds:
         raise Undecided("with other prompts one of both may not align")
     frame = at_level(both, measure, [of, against])
     return paired_difference(frame[of].to_numpy(), frame[against].to_numpy(), besides=besides, by_seeds=True)
-
-
-def by_level(found: Sequence[Curve], of: str, parts: Sequence[float] = (0.5, 0.75, 1.0)) -> pd.DataFrame:
-    """How the stated contrasts of `of` hang on the level: a line for each other method and tax, a column for each part
-    of their common gain, without intervals. Of the seeds that both share; methods that are not there are left out."""
-    lines = {}
-    for against in (other for one, other, _ in CONTRASTS if one == of):
-        both = [curve for curve in found if curve.method in (of, against)]
-        if {curve.method for curve in both} != {of, against} or not shared_seeds(both):
-            continue
-        runs = cells(both, [of, against], TAXES)
-        for measure in TAXES:
-            kept = {part: fitted(runs, measure, part) for part in parts}
-            lines[against, measure] = {
-                f"{part:g}": float((one[of] - one[against]).mean()) for part, one in kept.items()
-            }
-    return pd.DataFrame(lines).T
 
 
 def measured_variances(found: Sequence[Curve], of: str, measure: str) -> list[Components]:

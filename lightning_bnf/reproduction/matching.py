@@ -52,13 +52,15 @@ def shared_gain(shares: Mapping[str, np.ndarray], part: float = PART_OF_GAIN) ->
     return np.asarray(part * np.min(gains, axis=0))
 
 
-def fitted(runs: Cells, measure: str, part: float = PART_OF_GAIN) -> dict[str, np.ndarray]:
+def fitted(runs: Cells, measure: str, part: float = PART_OF_GAIN, width: float = 1.0) -> dict[str, np.ndarray]:
     """Of means over seeds: method -> (rows,) of the measure where methods are compared; not finite where one of them
     gains nothing."""
     shares = {method: own[ALIGNMENT].mean(axis=(0, 2)) for method, own in runs.items()}
     gain = shared_gain(shares, part)
     with np.errstate(invalid="ignore"):  # where there is no fit
-        return {method: weights(shares[method], gain) @ own[measure].mean(axis=0) for method, own in runs.items()}
+        return {
+            method: weights(shares[method], gain, width) @ own[measure].mean(axis=0) for method, own in runs.items()
+        }
 
 
 def without(runs: Cells, seed: int) -> Cells:
@@ -69,16 +71,17 @@ def without(runs: Cells, seed: int) -> Cells:
     }
 
 
-def weights(shares: np.ndarray, gain: float | np.ndarray) -> np.ndarray:
+def weights(shares: np.ndarray, gain: float | np.ndarray, width: float = 1.0) -> np.ndarray:
     """What moments weigh in a local linear fit (Cleveland 1979) of a measure on alignment, where alignment is `gain`
     (...) above that of the first, the base: (..., moments) both. They sum to 1, and some may be below 0; where gain is
     not above 0, or no two moments are near, they are not finite.
 
-    How near a moment is counts by a normal curve of width `gain`: small steps in alignment make small ones in the fit.
+    How near a moment is counts by a normal curve of width `gain` (times `width`): small steps in alignment make small
+    ones in the fit.
     """
     gain = np.asarray(gain)[..., None]
     away = shares - shares[..., :1] - gain
     with np.errstate(divide="ignore", invalid="ignore"):
-        near = np.where(gain > 0, np.exp(-0.5 * (away / gain) ** 2), np.nan)
+        near = np.where(gain > 0, np.exp(-0.5 * (away / (width * gain)) ** 2), np.nan)
         none, one, two = ((near * away**power).sum(axis=-1, keepdims=True) for power in (0, 1, 2))
         return np.asarray(near * (two - one * away) / (none * two - one**2))

@@ -113,9 +113,10 @@ def power_lines(expected: Mapping[str, Expected], stages: Mapping[str, Stage]) -
 def unfinished(
     stages: Mapping[str, Mapping[str, Any]], methods: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
 ) -> pd.DataFrame:
-    """A line for each stage of a config of `reproduce`: its runs, and how many of them there are."""
+    """A line for each stage of a config of `reproduce`: its runs, how many of them there are, the state that makes, and
+    how many are left that no stage before it has."""
     done = {(record["method"], record["setting"], record["seed"]) for record in records}
-    lines = {}
+    lines, before = {}, set(done)
     for name, stage in stages.items():
         wanted = set()
         for method in stage["methods"]:
@@ -126,5 +127,6 @@ def unfinished(
             wanted |= {(method, setting, seed) for setting in settings for seed in seeds}
         there = len(wanted & done)
         state = "whole" if there == len(wanted) else "unfinished" if there else "not begun"
-        lines[name] = {"runs": len(wanted), "done": there, "state": state}
+        lines[name] = {"runs": len(wanted), "done": there, "state": state, "left": len(wanted - before)}
+        before |= wanted
     return pd.DataFrame(lines).T.rename_axis(index="stage")

@@ -14,16 +14,14 @@ from lightning_bnf.reproduction.curves import ALIGNMENT, PLACES, Curve, aligned,
 
 def trials(found: Sequence[Curve]) -> pd.DataFrame:
     """Whether a method needs tuning: the best alignment at the end that is to be expected of 1, 2, ... rates drawn
-    without replacement (columns), and `within`: the factor between the largest and the smallest rate whose alignment is
-    within 0.02 of the best's. Of means over the seeds that all methods share; raises `Refusal` where there is none."""
-    ends: dict[str, dict[float, float]] = {}
+    without replacement (columns). Of means over the seeds that all methods share; raises `Refusal` where there is
+    none."""
+    ends: dict[str, list[float]] = {}
     for curve in averaged(found, needed_seeds(found)):
-        ends.setdefault(curve.method, {})[curve.rate] = aligned(curve.moments[-1])
-    table = {}
-    for method, mean in ends.items():
-        near = [rate for rate, value in mean.items() if value >= max(mean.values()) - 0.02]
-        expected = expected_best(list(mean.values()))
-        table[method] = {f"{i + 1}": value for i, value in enumerate(expected)} | {"within": max(near) / min(near)}
+        ends.setdefault(curve.method, []).append(aligned(curve.moments[-1]))
+    table = {
+        method: {f"{i + 1}": value for i, value in enumerate(expected_best(values))} for method, values in ends.items()
+    }
     return pd.DataFrame(table).T
 
 

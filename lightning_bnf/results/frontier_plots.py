@@ -12,7 +12,7 @@ from lightning_bnf.results.style import CHOSEN, NEUTRAL, REJECTED, TYPE, key_bel
 LABELS = {
     "passes": "greedy answers that pass",
     "passes_kept_out": "passes, kept-out families",
-    "choices_ranked": "rank of the right option",
+    "choices_ranked": "wrong options below the right one",
     "choices": "questions answered right",
     "prose": "log-prob of prose (nats)",
     "kl_base": "KL(base || policy) (nats a sample)",
@@ -25,8 +25,8 @@ def plot_frontier(
     points: pd.DataFrame, y: str, x: str = "passes", columns: int = 3, lowest: float | None = None
 ) -> Figure:
     """A panel for each method: its measure `y` against `x` from the base through the moments of its runs, one line for
-    each learning rate (means over seeds, with bars from the lowest to the highest), over all other methods in grey. A
-    panel's title says of how many seeds.
+    each learning rate (means over seeds, with bars from the lowest to the highest of both), over all other methods in
+    grey. A panel's title says of how many seeds.
 
     `points` as `reproduction.curves.points` gives them; `lowest`: where the vertical axis ends, and a panel says how
     far its lines go on. Distances from the base are on a logarithmic axis from 1 nat on: they differ by orders.
@@ -49,11 +49,12 @@ def plot_frontier(
         for rate, style in zip(rates, _STYLES):
             if (method, rate) in means.index:
                 middle, low, high = (_line(frame, method, rate, x, y) for frame in (means, least, most))
-                spread = np.abs(np.array([middle[1] - low[1], high[1] - middle[1]]))
-                axes.errorbar(*middle, spread, **look, linestyle=style, markersize=4, linewidth=1.4, elinewidth=0.8)
+                along, up = (np.abs(np.array([middle[i] - low[i], high[i] - middle[i]])) for i in (0, 1))
+                lines = {"linestyle": style, "markersize": 4, "linewidth": 1.4, "elinewidth": 0.6}
+                axes.errorbar(*middle, up, along, **look, **lines)
         deepest = means.loc[method][y].min()
         if lowest is not None and deepest < lowest:
-            axes.annotate(f"down to {deepest:.2f}", (0.45, 0.04), xycoords="axes fraction", fontsize=TYPE)
+            axes.annotate(f"down to {deepest:.2f}", (0.03, 0.04), xycoords="axes fraction", fontsize=TYPE)
     if lowest is not None:
         panels[0].set_ylim(bottom=lowest)
     for axes in panels[len(methods) :]:
@@ -144,7 +145,8 @@ def plot_flows(flows: pd.DataFrame) -> Figure:
         styled(axes, kind, "time (learning rate times steps)", "")
         axes.set_xscale("log")
         mine = flows[flows["kind"] == kind]
-        for (strength, line), color, style in zip(mine.groupby("strength"), _COLORS, _STYLES):
+        color = looks([kind])[kind].color
+        for (strength, line), style in zip(mine.groupby("strength"), _STYLES):
             axes.plot(
                 line["time"],
                 line["moved"],

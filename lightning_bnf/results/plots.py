@@ -208,7 +208,8 @@ def scaling_line(rows: list[dict[str, Any]]) -> Line:
 
 
 def plot_displacement(changes: pd.DataFrame, bounds: Mapping[str, float]) -> Figure:
-    """How log-probs of chosen, rejected and held-out text move under each method: thin a seed, thick their mean.
+    """How log-probs of chosen, rejected and held-out text move under each method: thin a seed, thick their mean. The
+    axis is logarithmic below -1 where one of them falls by more than 5 nats a token.
 
     `changes` as `results.displacement` gives them; `bounds`: kind -> the change at which the alarm fires.
     """
@@ -216,6 +217,7 @@ def plot_displacement(changes: pd.DataFrame, bounds: Mapping[str, float]) -> Fig
     figure = sheet(3.6)
     panels = figure.subplots(1, len(kinds), sharey=True)
     methods = looks(sorted(changes["method"].unique()))
+    collapsed = changes["change"].min() < -5  # by tens of nats, while what matters first is below one
     ticks = [-30, -10, -3, -1, 0, 1]
     while len(ticks) > 3 and ticks[1] <= changes["change"].min():  # no room for what is not there
         del ticks[0]
@@ -226,8 +228,9 @@ def plot_displacement(changes: pd.DataFrame, bounds: Mapping[str, float]) -> Fig
                 axes.plot(one["step"], one["change"], color=methods[method].color, alpha=0.3, linewidth=0.8)
             mean = rows.groupby("step")["change"].mean()
             axes.plot(mean.index, mean, linewidth=1.8, label=method, **methods[method].curve())
-        axes.set_yscale("symlog", linthresh=1)  # collapses reach tens of nats, what matters first is below one
-        axes.set_yticks(ticks, [f"{tick:+d}" if tick else "0" for tick in ticks])
+        if collapsed:
+            axes.set_yscale("symlog", linthresh=1)
+            axes.set_yticks(ticks, [f"{tick:+d}" if tick else "0" for tick in ticks])
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
         if kind in bounds:
             axes.axhline(bounds[kind], color=NEUTRAL, linewidth=0.8, linestyle=":", label="bound of the alarm")
@@ -263,7 +266,7 @@ def plot_printed_plane(plane: pd.DataFrame) -> Figure:
     """Gain against tax in points, a panel for each base model, `plane` as `claims.printed_plane` gives it."""
     models, look = list(plane["model"].unique()), looks(plane["method"])
     figure = sheet(3.3)
-    for axes, model in zip(figure.subplots(1, len(models), sharey=True, squeeze=False)[0], models):
+    for axes, model in zip(figure.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0], models):
         styled(axes, model, "change of alignment (points)", "")
         axes.axhline(0, color=NEUTRAL, linewidth=0.8)
         for line in plane[plane["model"] == model].itertuples():

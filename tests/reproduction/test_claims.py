@@ -15,6 +15,7 @@ from lightning_bnf.reproduction.claims import (
     Claim,
     Interval,
     Undecided,
+    brief,
     change,
     claims,
     claims_table,
@@ -64,6 +65,23 @@ def test_what_was_not_decided_says_why() -> None:
     assert found is None
     claim = Claim("c", "t", None, 0.0, "10", why=why)
     assert claims_table([claim]).loc["c", "interval"] == "- (not run yet)"
+
+
+def test_tests_that_were_not_run_take_one_line() -> None:
+    """Those with an interval keep theirs, also where the test's words are the same; so does one with its own reason."""
+    run = [Claim(f"4. {name}", "t", Interval(1, 0, 2), 0.0, "02") for name in "ab"]
+    idle = Claim("2. c", "t", None, 0.0, "10", why="X hardly aligns")
+    waiting = [
+        Claim(f"{n}. d", f"t{i}", None, 0.0, "10", why="not run yet")
+        for n, count in ((2, 3), (3, 2))
+        for i in range(count)
+    ]
+    found = brief([*waiting, idle, *run])
+    assert found[2:] == [idle, *run]
+    assert [(one.claim, one.test, one.why, one.verdict) for one in found[:2]] == [
+        ("2. lowest tax at equal alignment", "3 tests, which notebook 10 has one by one", "not run yet", OPEN),
+        ("3. needs no tuning", "2 tests, which notebook 10 has one by one", "not run yet", OPEN),
+    ]
 
 
 def test_changes_and_costs_by_hand() -> None:

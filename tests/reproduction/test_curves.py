@@ -53,6 +53,14 @@ def test_a_method_counts_once_its_rates_are_all_there():
     ]
 
 
+def test_or_once_it_has_all_seeds_of_a_plan():
+    """A has three seeds, of which the third is not asked for, B two, and C the first alone."""
+    runs = [run(m, s, 0.7, 0.9, 1) for m, s in (("A", 1), ("A", 2), ("A", 3), ("B", 1), ("B", 2), ("C", 1))]
+    kept = complete(curves([BASE, *runs]), ["A", "B", "C"], [1, 2])
+    assert [(curve.method, curve.seed) for curve in kept] == [("A", 1), ("A", 2), ("B", 1), ("B", 2)]
+    assert complete(curves([BASE, *runs]), ["B", "C"], [3]) == []
+
+
 def test_curves_of_a_folder(tmp_path: Path):
     assert read_curves(tmp_path / "none") == []
     (tmp_path / "Base_seed1.json").write_text(json.dumps(BASE))

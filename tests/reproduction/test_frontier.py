@@ -14,10 +14,8 @@ from lightning_bnf.reproduction.curves import curves
 from lightning_bnf.reproduction.frontier import (
     CONTRASTS,
     METHODS,
-    TAXES,
     aligned_methods,
     at_level,
-    by_level,
     contrast,
     left_out,
     level_errors,
@@ -212,7 +210,7 @@ def test_the_lowest_tax_is_lower_than_each(sft, verdict):
     found = curves([BASE, *runs])
     *pairs, least = verdicts(found)[:4]
     assert [one.verdict for one in pairs] == ["holds", "holds", verdict]
-    assert (least.claim, least.verdict) == ("2. lowest tax at equal alignment", verdict)
+    assert (least.claim, least.verdict) == ("2. lower tax than all three at equal alignment", verdict)
     assert least.found.low == min(one.found.low for one in pairs)
     assert least.found.high == min(one.found.high for one in pairs)
     assert least.found.value == min(one.found.value for one in pairs)
@@ -247,15 +245,6 @@ def test_tuning_is_decided_by_the_stated_seeds():
     assert [one.why for one in verdicts(curves([BASE, *fewer]))[-3:]] == ["not run yet", "SimPO hardly aligns", ""]
 
 
-def test_how_contrasts_hang_on_the_level():
-    """On a line what is lost grows with the level; without DPO and SFT there is nothing to say of them."""
-    found = curves([BASE, *(lost(method, 1, loss) for method, loss in (("BNF", 1.0), ("SimPO", 2.0)))])
-    table = by_level(found, "BNF")
-    assert list(table.index) == [("SimPO", measure) for measure in TAXES]
-    assert table.loc[("SimPO", "prose")].tolist() == pytest.approx([0.5, 0.75, 1.0])
-    assert by_level(found[:1], "BNF").empty
-
-
 def test_stages_say_what_is_there():
     methods = {"Base": {"once": True}, "A": {"grid": [{}, {}]}}
     stages = {
@@ -267,6 +256,9 @@ def test_stages_say_what_is_there():
     found = unfinished(stages, methods, done)
     assert found["done"].tolist() == [3, 2, 0]
     assert found["state"].tolist() == ["whole", "unfinished", "not begun"]
+    assert found["left"].tolist() == [0, 2, 2]
+    again = unfinished({"two": stages["two"], "more": {"methods": ["A"], "seeds": [2, 3]}}, methods, done)
+    assert again["left"].tolist() == [2, 2], "the runs of both stages are counted once"
 
 
 def test_the_shipped_stages_hold_the_stated_methods_with_the_same_rates():

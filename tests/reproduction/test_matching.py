@@ -45,6 +45,9 @@ def test_the_fit_is_that_of_weighted_least_squares():
     near = np.exp(-(((x - x[0] - gain) / gain) ** 2) / 2)
     wanted = [np.polyval(np.polyfit(x, rows, 1, w=np.sqrt(near)), x[0] + gain) for rows in y.T]
     assert fitted(table, "choices_ranked")["A"] == pytest.approx(wanted)
+    near = near ** (1 / 4)  # twice as wide
+    wanted = [np.polyval(np.polyfit(x, rows, 1, w=np.sqrt(near)), x[0] + gain) for rows in y.T]
+    assert fitted(table, "choices_ranked", width=2.0)["A"] == pytest.approx(wanted)
     many = np.array([x, x + 0.01 * rng.normal(size=len(x))])
     assert weights(many, np.array([0.1, 0.2]))[1] == pytest.approx(weights(many[1], 0.2))
     assert weights(many, 0.2).sum(axis=1) == pytest.approx([1, 1])
