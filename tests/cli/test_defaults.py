@@ -119,7 +119,7 @@ def test_a_swapped_policy_keeps_the_model(tmp_path: Path, capsys: pytest.Capture
     found = resolved(capsys, "--model.policy", "qlora", "--config", str(config))["model"]["policy"]
     assert found["class_path"] == "lightning_bnf.policies.QLoRAPolicy"
     shown = {name: found["init_args"][name] for name in ("source", "revision", "r")}
-    assert shown == {"source": "owner/name", "revision": "abc", "r": 16}
+    assert shown == {"source": "owner/name", "revision": "abc", "r": None}
 
 
 @pytest.mark.slow

@@ -90,11 +90,19 @@ def test_the_weights_histogram_is_in_percent_of_tokens() -> None:
 def test_the_figure_of_displacement_has_a_panel_a_kind_and_a_line_a_run() -> None:
     changes = displacement(collapse_records())
     figure = plot_displacement(changes, {"held_out": -0.1})
-    lowest, second = figure.axes[0].get_yticks()[:2]
-    assert lowest <= changes["change"].min() < second, "no room for what is not there"
+    assert figure.axes[0].get_yscale() == "linear"
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["Chosen", "Rejected", "Held-out text"]
     assert len(figure.axes[0].lines) == 2 * 3 + 1  # two seeds and a mean each, and zero
     assert len(figure.axes[2].lines) == 2 * 3 + 2
+
+
+def test_what_collapses_is_on_a_logarithmic_axis() -> None:
+    """Falls by 3 nats become ones by 24."""
+    changes = displacement(collapse_records()).assign(change=lambda table: 8 * table["change"])
+    figure = plot_displacement(changes, {})
+    assert figure.axes[0].get_yscale() == "symlog"
+    lowest, second = figure.axes[0].get_yticks()[:2]
+    assert lowest <= changes["change"].min() < second, "no room for what is not there"
 
 
 def test_the_line_of_scaling() -> None:
