@@ -33,12 +33,12 @@ SHORT = {"accelerator": "cpu", "examples_per_step": 5, "max_tokens": 512, "enabl
 
 LORA: dict[str, Any] = {
     "revision": None,
-    "r": 16,
-    "alpha": 32.0,
+    "r": None,
+    "alpha": None,
     "dropout": 0.0,
-    "target_modules": "all-linear",
-    "use_rslora": False,
-    "use_dora": False,
+    "target_modules": None,
+    "use_rslora": None,
+    "use_dora": None,
     "adapter": None,
     "dtype": "float32",
     "attention": None,

@@ -19,7 +19,7 @@ from support.cache import MANIFEST, A, B, filled
 from support.models import tiny_llama_model
 
 from lightning_bnf.policies import LoRAPolicy
-from lightning_bnf.policies.adapters import adapter_folder, check_settings, start_from
+from lightning_bnf.policies.adapters import check_settings, start_from
 from lightning_bnf.policies.reference.store import LogpsCache
 from lightning_bnf.policies.sources import load_model
 from lightning_bnf.runtime.refusal import Refusal
@@ -78,7 +78,7 @@ def adapted(adapter: str | None = None) -> LoRAPolicy:
     policy = LoRAPolicy("tiny", r=2, target_modules=["q_proj"])
     policy.adopt(tiny_llama_model(32))
     if adapter is not None:
-        check_settings(adapter, adapter_folder(adapter), policy.config)
+        check_settings(adapter, policy.config)
         start_from(policy.adapted, adapter, policy.config)
     return policy
 

@@ -84,9 +84,8 @@ class LoRAPolicy(Policy):
         super().__init__(source, revision, dtype, attention, gradient_checkpointing, compiled)
         if reference_of == "base" and adapter is None:
             raise PolicyError("reference_of must be start where training starts from no adapter, got base")
-        self.dropout = dropout
-        self._named: dict[str, Any] = {"r": r, "lora_alpha": alpha, "use_rslora": use_rslora, "use_dora": use_dora}
-        self._named |= {"target_modules": target_modules}
+        self.r, self.alpha, self.dropout, self.target_modules = r, alpha, dropout, target_modules
+        self.use_rslora, self.use_dora = use_rslora, use_dora
         self.adapter = adapter
         self.reference_of = reference_of
 
@@ -96,7 +95,9 @@ class LoRAPolicy(Policy):
         from peft import LoraConfig  # brings bitsandbytes: seconds, which the command line's --help need not take
 
         held = {} if self.adapter is None else settings_of(self.adapter)
-        taken = {name: given for name, given in self._named.items() if given is not None}
+        named = {"r": self.r, "lora_alpha": self.alpha, "target_modules": self.target_modules}
+        named |= {"use_rslora": self.use_rslora, "use_dora": self.use_dora}
+        taken = {name: given for name, given in named.items() if given is not None}
         return LoraConfig(task_type="CAUSAL_LM", lora_dropout=self.dropout, **(_OWN | held | taken))
 
     def load(self, dtype: torch.dtype | None = None) -> None:
