@@ -27,6 +27,6 @@ class LastCheckpoints(ModelCheckpoint):
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
         super()._save_checkpoint(trainer, filepath)
         found = {path: int(match[1]) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name))}
-        for path in sorted(found, key=found.__getitem__)[:-2] if trainer.is_global_zero else ():
-            if path.resolve() != Path(filepath).resolve():
-                trainer.strategy.remove_checkpoint(str(path))
+        so_far = [path for path, step in found.items() if step <= trainer.global_step]  # later ones are another run's
+        for path in sorted(so_far, key=found.__getitem__)[:-2] if trainer.is_global_zero else ():
+            trainer.strategy.remove_checkpoint(str(path))

@@ -34,3 +34,7 @@ def test_two_are_kept_over_all_runs_in_a_folder(tmp_path: Path, tiny_folder: str
     assert run(6, folder / "step=4.ckpt") == ["best.ckpt", "step=4.ckpt", "step=5.ckpt", "step=6.ckpt"]
     assert run(9, folder / "step=6.ckpt") == ["best.ckpt", "step=7.ckpt", "step=9.ckpt"]
     assert run(10, folder / "step=9.ckpt") == ["best.ckpt", "step=10.ckpt", "step=9.ckpt"]
+    (folder / "step=3.ckpt").touch()
+    (folder / "step=99.ckpt").touch()
+    kept = ["best.ckpt", "step=10.ckpt", "step=12.ckpt", "step=99.ckpt"]
+    assert run(12, folder / "step=10.ckpt") == kept, "what lies beyond the step at hand is not this run's to remove"
